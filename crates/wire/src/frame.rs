@@ -22,6 +22,8 @@ use std::num::NonZeroU32;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
+use crate::units::Number;
+
 /// Bytes of a frame header.
 pub const FRAME_HEADER_BYTES: usize = 22;
 /// The largest frame: an 8K intra picture has about 4 MB.
@@ -173,7 +175,9 @@ impl Description {
     /// Names the first thing that is wrong.
     pub fn check(&self) -> Result<(), DescriptionError> {
         if self.tracks.is_empty() || self.tracks.len() > TRACKS_MAX {
-            return Err(DescriptionError::TrackCount { tracks: self.tracks.len() });
+            return Err(DescriptionError::TrackCount {
+                tracks: self.tracks.len(),
+            });
         }
         for (at, track) in self.tracks.iter().enumerate() {
             let id = track.id.0;
@@ -233,22 +237,42 @@ pub enum DescriptionError {
     },
 }
 
+/// What the control track of a group's first burst, and of the last burst of all, says. In CBOR.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ControlFrame {
+    /// The tracks. In the first burst of every group, so that whoever joins needs nothing else.
+    #[n(0)]
+    pub description: Option<Description>,
+    /// The origin's wall clock, in microseconds since the Unix epoch, at hand-over of this frame.
+    #[n(1)]
+    pub wall: Option<u64>,
+    /// The stream ends on purpose: the last number of the flow.
+    #[n(2)]
+    pub end: Option<Number>,
+}
+
 /// A timescale in CBOR: an unsigned integer that is not zero.
 mod timescale {
     use std::num::NonZeroU32;
 
-    use minicbor::{Decoder, Encoder, decode, encode};
+    use minicbor::encode::Write;
+    use minicbor::{Decoder, Encoder};
 
-    pub(super) fn encode<C, W: encode::Write>(
+    pub(super) fn encode<C, W: Write>(
         value: &NonZeroU32,
         e: &mut Encoder<W>,
         _: &mut C,
-    ) -> Result<(), encode::Error<W::Error>> {
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
         e.u32(value.get())?.ok()
     }
 
-    pub(super) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<NonZeroU32, decode::Error> {
-        NonZeroU32::new(d.u32()?).ok_or_else(|| decode::Error::message("timescale is zero"))
+    pub(super) fn decode<C>(
+        d: &mut Decoder<'_>,
+        _: &mut C,
+    ) -> Result<NonZeroU32, minicbor::decode::Error> {
+        NonZeroU32::new(d.u32()?)
+            .ok_or_else(|| minicbor::decode::Error::message("timescale is zero"))
     }
 }
 
@@ -291,19 +315,39 @@ mod tests {
         let check = |tracks| Description { tracks }.check();
 
         assert_eq!(check(vec![track(1), track(2)]), Ok(()));
-        assert_eq!(check(vec![]), Err(DescriptionError::TrackCount { tracks: 0 }));
-        assert_eq!(check(vec![track(0)]), Err(DescriptionError::TrackNumber { id: 0 }));
-        assert_eq!(check(vec![track(1), track(1)]), Err(DescriptionError::TrackNumber { id: 1 }));
-        let long = Track { config: vec![0; CONFIG_BYTES_MAX + 1], ..track(1) };
-        assert_eq!(check(vec![long]), Err(DescriptionError::ConfigLength { id: 1 }));
+        assert_eq!(
+            check(vec![]),
+            Err(DescriptionError::TrackCount { tracks: 0 })
+        );
+        assert_eq!(
+            check(vec![track(0)]),
+            Err(DescriptionError::TrackNumber { id: 0 })
+        );
+        assert_eq!(
+            check(vec![track(1), track(1)]),
+            Err(DescriptionError::TrackNumber { id: 1 })
+        );
+        let long = Track {
+            config: vec![0; CONFIG_BYTES_MAX + 1],
+            ..track(1)
+        };
+        assert_eq!(
+            check(vec![long]),
+            Err(DescriptionError::ConfigLength { id: 1 })
+        );
     }
 
     #[test]
     fn a_description_survives_its_bytes() {
-        let description = Description { tracks: vec![track(1), track(2)] };
+        let description = Description {
+            tracks: vec![track(1), track(2)],
+        };
 
         let bytes = minicbor::to_vec(&description).unwrap();
 
-        assert_eq!(minicbor::decode::<Description>(&bytes).unwrap(), description);
+        assert_eq!(
+            minicbor::decode::<Description>(&bytes).unwrap(),
+            description
+        );
     }
 }

@@ -74,7 +74,10 @@ impl FromStr for NodeId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        unhex(text).map(Self).ok_or(IdError::NotHex { what: "a node id", digits: 64 })
+        unhex(text).map(Self).ok_or(IdError::NotHex {
+            what: "a node id",
+            digits: 64,
+        })
     }
 }
 
@@ -172,8 +175,9 @@ impl FromStr for StreamName {
         if text.is_empty() || text.len() > Self::BYTES_MAX {
             return Err(IdError::NameLength { bytes: text.len() });
         }
-        if let Some(character) =
-            text.chars().find(|&c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/')))
+        if let Some(character) = text
+            .chars()
+            .find(|&c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/')))
         {
             return Err(IdError::NameCharacter { character });
         }
@@ -208,7 +212,9 @@ impl<C> Encode<C> for StreamName {
 
 impl<'b, C> Decode<'b, C> for StreamName {
     fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        d.str()?.parse().map_err(|_| minicbor::decode::Error::message("not a stream name"))
+        d.str()?
+            .parse()
+            .map_err(|_| minicbor::decode::Error::message("not a stream name"))
     }
 }
 
@@ -225,13 +231,18 @@ pub enum IdError {
         digits: usize,
     },
     /// Empty or too long.
-    #[error("a stream name has 1 to {} bytes, this one has {bytes}", StreamName::BYTES_MAX)]
+    #[error(
+        "a stream name has 1 to {} bytes, this one has {bytes}",
+        StreamName::BYTES_MAX
+    )]
     NameLength {
         /// Its length.
         bytes: usize,
     },
     /// A character that is not allowed.
-    #[error("a stream name is made of letters, digits, `-`, `_`, `.` and `/`; {character:?} is none of them")]
+    #[error(
+        "a stream name is made of letters, digits, `-`, `_`, `.` and `/`; {character:?} is none of them"
+    )]
     NameCharacter {
         /// The first of its kind.
         character: char,
@@ -243,10 +254,12 @@ pub enum IdError {
 
 fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
@@ -300,9 +313,21 @@ mod tests {
         let other: StreamName = "cam2".parse().unwrap();
         let base = FlowId::derive(&NodeId([1; 32]), &name, &InstanceId([2; 16]), Layer(0));
 
-        assert_ne!(base, FlowId::derive(&NodeId([3; 32]), &name, &InstanceId([2; 16]), Layer(0)));
-        assert_ne!(base, FlowId::derive(&NodeId([1; 32]), &other, &InstanceId([2; 16]), Layer(0)));
-        assert_ne!(base, FlowId::derive(&NodeId([1; 32]), &name, &InstanceId([3; 16]), Layer(0)));
-        assert_ne!(base, FlowId::derive(&NodeId([1; 32]), &name, &InstanceId([2; 16]), Layer(1)));
+        assert_ne!(
+            base,
+            FlowId::derive(&NodeId([3; 32]), &name, &InstanceId([2; 16]), Layer(0))
+        );
+        assert_ne!(
+            base,
+            FlowId::derive(&NodeId([1; 32]), &other, &InstanceId([2; 16]), Layer(0))
+        );
+        assert_ne!(
+            base,
+            FlowId::derive(&NodeId([1; 32]), &name, &InstanceId([3; 16]), Layer(0))
+        );
+        assert_ne!(
+            base,
+            FlowId::derive(&NodeId([1; 32]), &name, &InstanceId([2; 16]), Layer(1))
+        );
     }
 }

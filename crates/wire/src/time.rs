@@ -71,7 +71,12 @@ impl Sub<Duration> for Instant {
 
 impl fmt::Debug for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:06}s", self.0 / 1_000_000_000, self.0 % 1_000_000_000 / 1_000)
+        write!(
+            f,
+            "{}.{:06}s",
+            self.0 / 1_000_000_000,
+            self.0 % 1_000_000_000 / 1_000
+        )
     }
 }
 
@@ -84,14 +89,20 @@ pub struct OriginTime(pub u32);
 impl OriginTime {
     /// The origin time of `now` on the origin's own clock.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the field is the low 32 bits")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the field is the low 32 bits"
+    )]
     pub const fn from_instant(now: Instant) -> Self {
         Self(now.as_micros() as u32)
     }
 
     /// Signed microseconds from `earlier` to `self`, right while they are less than 35 minutes apart.
     #[must_use]
-    #[expect(clippy::cast_possible_wrap, reason = "wrapping difference, read as signed on purpose")]
+    #[expect(
+        clippy::cast_possible_wrap,
+        reason = "wrapping difference, read as signed on purpose"
+    )]
     pub const fn micros_since(self, earlier: Self) -> i32 {
         self.0.wrapping_sub(earlier.0) as i32
     }

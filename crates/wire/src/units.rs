@@ -22,7 +22,11 @@ impl Number {
     /// The number `value`, or `None` above [`Number::MAX`].
     #[must_use]
     pub const fn new(value: u64) -> Option<Self> {
-        if value <= Self::MAX.0 { Some(Self(value)) } else { None }
+        if value <= Self::MAX.0 {
+            Some(Self(value))
+        } else {
+            None
+        }
     }
 
     /// Keeps the low 48 bits of `value`.
@@ -41,7 +45,11 @@ impl Number {
     #[must_use]
     pub const fn plus(self, count: u64) -> Self {
         let sum = self.0.saturating_add(count);
-        if sum > Self::MAX.0 { Self::MAX } else { Self(sum) }
+        if sum > Self::MAX.0 {
+            Self::MAX
+        } else {
+            Self(sum)
+        }
     }
 
     /// The number `count` places earlier, or `None` before the first.
@@ -92,7 +100,12 @@ impl fmt::Display for Bitrate {
         match self.0 {
             0..1_000 => write!(f, "{} b/s", self.0),
             1_000..1_000_000 => write!(f, "{}.{} kb/s", self.0 / 1_000, self.0 % 1_000 / 100),
-            _ => write!(f, "{}.{} Mb/s", self.0 / 1_000_000, self.0 % 1_000_000 / 100_000),
+            _ => write!(
+                f,
+                "{}.{} Mb/s",
+                self.0 / 1_000_000,
+                self.0 % 1_000_000 / 100_000
+            ),
         }
     }
 }
@@ -164,7 +177,11 @@ impl PacketSize {
     /// The size of `bytes`, or `None` outside [`PacketSize::MIN`] to [`PacketSize::MAX`].
     #[must_use]
     pub const fn new(bytes: u16) -> Option<Self> {
-        if bytes < Self::MIN.0 || bytes > Self::MAX.0 { None } else { Some(Self(bytes)) }
+        if bytes < Self::MIN.0 || bytes > Self::MAX.0 {
+            None
+        } else {
+            Some(Self(bytes))
+        }
     }
 
     /// Bytes of UDP payload.
@@ -192,7 +209,8 @@ impl<C> Encode<C> for PacketSize {
 
 impl<'b, C> Decode<'b, C> for PacketSize {
     fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        Self::new(d.u16()?).ok_or_else(|| minicbor::decode::Error::message("packet size out of range"))
+        Self::new(d.u16()?)
+            .ok_or_else(|| minicbor::decode::Error::message("packet size out of range"))
     }
 }
 
@@ -246,7 +264,21 @@ mod tests {
     fn media_time_converts_without_overflow() {
         let timescale = NonZeroU32::new(90_000).unwrap();
 
-        assert_eq!(MediaTime { ticks: 90_000, timescale }.as_micros(), 1_000_000);
-        assert_eq!(MediaTime { ticks: i64::MAX, timescale: NonZeroU32::MIN }.as_micros(), i64::MAX);
+        assert_eq!(
+            MediaTime {
+                ticks: 90_000,
+                timescale
+            }
+            .as_micros(),
+            1_000_000
+        );
+        assert_eq!(
+            MediaTime {
+                ticks: i64::MAX,
+                timescale: NonZeroU32::MIN
+            }
+            .as_micros(),
+            i64::MAX
+        );
     }
 }

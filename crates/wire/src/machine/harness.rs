@@ -34,7 +34,10 @@ pub fn check_contract<M>(
     for seed in seeds {
         let run = |timers_first| Run::new(seed, make(seed), timers_first).play(&input);
         let first = run(false);
-        assert!(first == run(false), "seed {seed}: same inputs and seed gave different outputs");
+        assert!(
+            first == run(false),
+            "seed {seed}: same inputs and seed gave different outputs"
+        );
         assert!(
             first == run(true),
             "seed {seed}: handle_input did not fire the timers due before it took its input"
@@ -62,7 +65,15 @@ where
     fn new(seed: u64, machine: M, timers_first: bool) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
         let now = Instant::from_nanos(1_000_000_000);
-        Self { seed, machine, rng, timers_first, now, told: Instant::ZERO, trace: Vec::new() }
+        Self {
+            seed,
+            machine,
+            rng,
+            timers_first,
+            now,
+            told: Instant::ZERO,
+            trace: Vec::new(),
+        }
     }
 
     fn play(mut self, input: &impl Fn(&mut ChaCha8Rng) -> M::Input) -> Vec<String> {
@@ -111,7 +122,9 @@ where
 
     fn take(&mut self, count: usize) {
         for _ in 0..count {
-            let Some(output) = self.machine.poll_output() else { return };
+            let Some(output) = self.machine.poll_output() else {
+                return;
+            };
             self.trace.push(format!("{output:?}"));
         }
     }
@@ -123,7 +136,11 @@ where
             self.trace.push(format!("{output:?}"));
             taken += 1;
             let bound = CALLS * OUTPUTS_PER_CALL_MAX;
-            assert!(taken <= bound, "seed {}: poll_output does not end", self.seed);
+            assert!(
+                taken <= bound,
+                "seed {}: poll_output does not end",
+                self.seed
+            );
         }
         let wakeup = self.machine.poll_timeout();
         if let Some(wakeup) = wakeup {
@@ -150,7 +167,9 @@ where
         self.tell_time(self.now);
         self.drain();
         for _ in 0..50 {
-            let Some(wakeup) = self.machine.poll_timeout() else { return };
+            let Some(wakeup) = self.machine.poll_timeout() else {
+                return;
+            };
             self.now = wakeup.at;
             self.tell_time(self.now);
             self.drain();

@@ -1,0 +1,335 @@
+//! What linked nodes say about streams and flows: who offers what, who wants what, and the keys for it.
+//!
+//! | message | spreads | meaning |
+//! |---|---|---|
+//! | announce, collection, withdraw | epidemically | a stream is offered; all that the sender knows; taken back |
+//! | request, accept, refuse, cancel | one hop | a flow is wanted; granted; not; not wanted any more |
+//! | key request, key grant, key refusal | along the route to the origin and back | the content secret, sealed to the consumer |
+//!
+//! No secret is in the clear in any of them. Called by `core::flow`. Invariant: lists have named bounds.
+//!
+//! Wire definition: docs/wire.md section 7.3
+
+use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
+
+use super::messages;
+use crate::announce::{SignedAnnounce, SignedWithdraw};
+use crate::id::{FlowId, InstanceId, NodeId, StreamName};
+use crate::identity::SealedSecret;
+use crate::units::Layer;
+
+/// The most announces in one collection; a node that knows more sends several.
+pub const COLLECTION_MAX: usize = 12;
+
+messages! {
+    /// Messages about streams and flows.
+    FlowMessage {
+        /// A stream is offered.
+        0x01 => Announce,
+        /// All streams that the sender knows, in one or more parts.
+        0x02 => Collection,
+        /// A stream is taken back.
+        0x03 => Withdraw,
+        /// A flow is wanted.
+        0x10 => Request,
+        /// It comes.
+        0x11 => Accept,
+        /// It does not come.
+        0x12 => Refuse,
+        /// It is not wanted any more.
+        0x13 => Cancel,
+        /// A consumer asks the origin for a content secret.
+        0x20 => KeyRequest,
+        /// The origin gives it.
+        0x21 => KeyGrant,
+        /// The origin does not.
+        0x22 => KeyRefusal,
+    }
+}
+
+/// A stream is offered. Passed on to every other neighbour the first time it is seen.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Announce {
+    /// The origin's statement.
+    #[n(0)]
+    pub statement: SignedAnnounce,
+}
+
+/// What the sender knows, sent when a link comes up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Collection {
+    /// The statements, at most [`COLLECTION_MAX`].
+    #[cbor(n(0), with = "bounded")]
+    pub statements: Vec<SignedAnnounce>,
+}
+
+/// A stream is taken back on purpose. Passed on like an announce.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Withdraw {
+    /// The origin's statement.
+    #[n(0)]
+    pub statement: SignedWithdraw,
+}
+
+/// A flow is wanted here. Said again every few seconds while it is: a request nobody repeats runs out.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Request {
+    /// Which flow.
+    #[n(0)]
+    pub flow: FlowId,
+    /// Whether the accept must bring the carry key: the sender does not have it yet.
+    #[n(1)]
+    pub needs_key: bool,
+}
+
+/// The flow comes: from the start of the newest whole group, then live.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Accept {
+    /// Which flow.
+    #[n(0)]
+    pub flow: FlowId,
+    /// The carry key, when it was asked for.
+    #[n(1)]
+    pub key: Option<CarryGrant>,
+}
+
+/// A carry key, sealed to the neighbour that will forward.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CarryGrant {
+    /// The key epoch it is for.
+    #[n(0)]
+    pub epoch: u8,
+    /// The key, sealed for [`carry_context`].
+    #[n(1)]
+    pub sealed: SealedSecret,
+}
+
+/// The flow does not come.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Refuse {
+    /// Which flow.
+    #[n(0)]
+    pub flow: FlowId,
+    /// Why.
+    #[n(1)]
+    pub reason: RefuseReason,
+}
+
+/// Why a flow or a key is refused. A reason from the future reads as [`RefuseReason::Other`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum RefuseReason {
+    /// No such flow is known here.
+    Unknown,
+    /// No way from here to the origin.
+    NoRoute,
+    /// The way from here leads through the asking node.
+    Loop,
+    /// This node does not forward for others.
+    NotWilling,
+    /// A limit is reached.
+    Full,
+    /// The next node did not answer in time.
+    Timeout,
+    /// The asking node may not have it.
+    Forbidden,
+    /// Something this version has no word for.
+    Other,
+}
+
+impl RefuseReason {
+    const TABLE: [(u8, Self); 7] = [
+        (1, Self::Unknown),
+        (2, Self::NoRoute),
+        (3, Self::Loop),
+        (4, Self::NotWilling),
+        (5, Self::Full),
+        (6, Self::Timeout),
+        (7, Self::Forbidden),
+    ];
+}
+
+impl std::fmt::Display for RefuseReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "the neighbour does not know the flow",
+            Self::NoRoute => "the neighbour has no route to the origin",
+            Self::Loop => "the neighbour's route to the origin passes through this node",
+            Self::NotWilling => "the neighbour does not relay",
+            Self::Full => "the neighbour is at its limit",
+            Self::Timeout => "the neighbour's own request was not answered in time",
+            Self::Forbidden => "this node is not allowed to have it",
+            Self::Other => "the neighbour gives a reason this version does not know",
+        })
+    }
+}
+
+impl<C> Encode<C> for RefuseReason {
+    fn encode<W: encode::Write>(
+        &self,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), encode::Error<W::Error>> {
+        let code = Self::TABLE
+            .iter()
+            .find(|(_, reason)| reason == self)
+            .map_or(0, |(code, _)| *code);
+        e.u8(code)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for RefuseReason {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        let code = d.u8()?;
+        let known = Self::TABLE.iter().find(|(number, _)| *number == code);
+        Ok(known.map_or(Self::Other, |(_, reason)| *reason))
+    }
+}
+
+/// The flow is not wanted any more.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Cancel {
+    /// Which flow.
+    #[n(0)]
+    pub flow: FlowId,
+}
+
+/// Names a stream instance to which keys belong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(map)]
+pub struct InstanceRef {
+    /// Who offers it.
+    #[n(0)]
+    pub origin: NodeId,
+    /// Its name.
+    #[n(1)]
+    pub name: StreamName,
+    /// Which start of it.
+    #[n(2)]
+    pub instance: InstanceId,
+}
+
+impl InstanceRef {
+    /// The flow of one layer.
+    #[must_use]
+    pub fn flow(&self, layer: Layer) -> FlowId {
+        FlowId::derive(&self.origin, &self.name, &self.instance, layer)
+    }
+}
+
+/// A consumer asks the origin for the content secret. Each node on the way remembers whom to give the answer to.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KeyRequest {
+    /// Of what.
+    #[n(0)]
+    pub of: InstanceRef,
+    /// For whom the secret is to be sealed.
+    #[n(1)]
+    pub consumer: NodeId,
+    /// How many more nodes may pass it on.
+    #[n(2)]
+    pub hops_left: u8,
+}
+
+/// The content secret, sealed to the consumer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KeyGrant {
+    /// Of what.
+    #[n(0)]
+    pub of: InstanceRef,
+    /// For whom.
+    #[n(1)]
+    pub consumer: NodeId,
+    /// The key epoch it is for.
+    #[n(2)]
+    pub epoch: u8,
+    /// The secret, sealed for [`content_context`].
+    #[n(3)]
+    pub sealed: SealedSecret,
+}
+
+/// The origin, or a node on the way, does not give it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KeyRefusal {
+    /// Of what.
+    #[n(0)]
+    pub of: InstanceRef,
+    /// For whom.
+    #[n(1)]
+    pub consumer: NodeId,
+    /// Why.
+    #[n(2)]
+    pub reason: RefuseReason,
+}
+
+/// What a sealed carry key is bound to.
+#[must_use]
+pub fn carry_context(flow: FlowId, epoch: u8) -> Vec<u8> {
+    [
+        b"levada/1 carry key".as_slice(),
+        &flow.0.to_be_bytes(),
+        &[epoch],
+    ]
+    .concat()
+}
+
+/// What a sealed content secret is bound to.
+#[must_use]
+pub fn content_context(of: &InstanceRef, epoch: u8) -> Vec<u8> {
+    let label: &[u8] = b"levada/1 content secret";
+    [
+        label,
+        &of.origin.0,
+        &of.instance.0,
+        &[epoch],
+        of.name.as_str().as_bytes(),
+    ]
+    .concat()
+}
+
+/// The list of a collection: refuses to grow beyond [`COLLECTION_MAX`].
+mod bounded {
+    use minicbor::encode::Write;
+    use minicbor::{Decoder, Encode as _, Encoder};
+
+    use super::{COLLECTION_MAX, SignedAnnounce};
+
+    pub(super) fn encode<C, W: Write>(
+        statements: &Vec<SignedAnnounce>,
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.array(statements.len() as u64)?;
+        for statement in statements {
+            statement.encode(e, ctx)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn decode<C>(
+        d: &mut Decoder<'_>,
+        ctx: &mut C,
+    ) -> Result<Vec<SignedAnnounce>, minicbor::decode::Error> {
+        let mut statements = Vec::new();
+        for statement in d.array_iter_with(ctx)? {
+            if statements.len() == COLLECTION_MAX {
+                return Err(minicbor::decode::Error::message(
+                    "a collection has at most 12 announces",
+                ));
+            }
+            statements.push(statement?);
+        }
+        Ok(statements)
+    }
+}

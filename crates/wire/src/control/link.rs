@@ -1,0 +1,55 @@
+//! What linked nodes say about the link itself.
+//!
+//! Liveness and loss are not here: they are measured by link datagrams (`datagram::link`), on the path that
+//! media takes. Called by `core::link`. Invariant: nothing here is trusted before the TLS handshake has
+//! pinned the peer's node id.
+//!
+//! Wire definition: docs/wire.md section 7.1
+
+use minicbor::{Decode, Encode};
+
+use super::messages;
+use crate::id::{LinkIndex, NetworkId};
+
+/// The longest name of a node, in bytes.
+pub const NODE_NAME_BYTES_MAX: usize = 64;
+
+messages! {
+    /// Messages about the link.
+    LinkMessage {
+        /// The first message in each direction.
+        0x01 => Hello,
+        /// The last one: the sender goes away on purpose.
+        0x02 => Leave,
+    }
+}
+
+/// The first message in each direction.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Hello {
+    /// The network the sender belongs to; links form within one network.
+    #[n(0)]
+    pub network: NetworkId,
+    /// Drawn at each start of the node: tells a restarted peer from a second link to the same one.
+    #[n(1)]
+    pub boot: u64,
+    /// What the sender wants written into link datagrams to it.
+    #[n(2)]
+    pub index: LinkIndex,
+    /// The sender's name, for people.
+    #[n(3)]
+    pub name: String,
+    /// Whether the sender forwards for others.
+    #[n(4)]
+    pub relay: bool,
+}
+
+/// The sender goes away on purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Leave {
+    /// Why, for people; at most 200 bytes are kept.
+    #[n(0)]
+    pub reason: String,
+}

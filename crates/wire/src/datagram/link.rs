@@ -1,0 +1,487 @@
+//! Link datagrams: liveness, loss and repair between two linked nodes, sealed under a key both got from TLS.
+//!
+//! ```text
+//! off len field
+//!  0   1  kind      0x06
+//!  1   3  reserved  zero
+//!  4   4  steer     bytes 4-7 of the flow that the body is about, else zero
+//!  8   4  index     the receiver's own number for the link
+//! 12   8  counter   high byte: the sending lane; the rest counts its datagrams on this link, from 1
+//! 20   n  body      sealed: one message, type first
+//! +n  16  seal      ChaCha20-Poly1305, AAD = bytes 0-19, nonce = 0^4 || counter
+//! ```
+//!
+//! Steer stands where a media packet has it, so that one rule brings both to the lane that owns the flow.
+//! Loss is never guessed from gaps in a flow: a ping says how many datagrams its sender has sent, a pong how
+//! many have arrived. Not the decisions made from them: `core::link`, `datapath::repair`. Called by
+//! `datapath`, which opens, and by `core`, which reads. Invariant: no bytes make a decoder panic, and nothing
+//! is decoded from a datagram that does not open.
+//!
+//! Wire definition: docs/wire.md section 8
+
+use std::fmt;
+
+use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
+
+use crate::id::{FlowId, LinkIndex};
+use crate::key::LinkKey;
+use crate::units::Number;
+
+/// Bytes before the sealed body.
+pub const LINK_HEADER_BYTES: usize = 20;
+/// Bytes of the seal.
+const SEAL_BYTES: usize = 16;
+/// The largest link datagram.
+pub const LINK_DATAGRAM_BYTES_MAX: usize = 512;
+/// The most bytes of a bitmap of numbers: 256 packets.
+pub const BITMAP_BYTES_MAX: usize = 32;
+
+/// What one link datagram says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkDatagram {
+    /// Are you there?
+    Ping(Ping),
+    /// I am.
+    Pong(Pong),
+    /// Send these again.
+    Nack(Numbers),
+    /// Send these again: what I hold of them is false.
+    NackBad(Numbers),
+    /// I lack these too: do not ask me, and do not blame my link.
+    Pending(Numbers),
+    /// These will not come: shed, or too late.
+    Gone(Numbers),
+    /// The highest number sent so far, repeated after a flow falls quiet.
+    Head(Head),
+    /// Send this range from your cache, once.
+    Pull(Pull),
+    /// How a flow arrives.
+    Report(Report),
+}
+
+/// Are you there? Answered at once by a pong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ping {
+    /// The sender's clock in microseconds; comes back in the pong.
+    pub time: u64,
+    /// Datagrams (all kinds but QUIC) the sender has sent on this link before this one.
+    pub sent: u64,
+}
+
+/// I am.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pong {
+    /// The time that the ping brought.
+    pub time: u64,
+    /// Datagrams of the ping's sender that had arrived on this link before the ping.
+    pub received: u64,
+}
+
+/// Some numbers of a flow: `first`, and `first + 1 + i` for each bit `i` that is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// The flow.
+    pub flow: FlowId,
+    /// The first of the numbers.
+    pub first: Number,
+    /// Which of those after it; at most [`BITMAP_BYTES_MAX`] bytes, most significant bit first.
+    pub bitmap: Vec<u8>,
+}
+
+/// The highest number of a flow sent so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The flow.
+    pub flow: FlowId,
+    /// The highest number.
+    pub highest: Number,
+}
+
+/// A range of a flow is wanted from the receiver's cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pull {
+    /// The flow.
+    pub flow: FlowId,
+    /// The first number wanted.
+    pub first: Number,
+    /// How many.
+    pub count: u16,
+}
+
+/// How a flow arrives, once a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The flow.
+    pub flow: FlowId,
+    /// Packets received since the last report.
+    pub received: u32,
+    /// Packets missing before repair, since the last report.
+    pub missing: u32,
+    /// Interarrival jitter in microseconds (RFC 3550 section 6.4.1).
+    pub jitter: u32,
+}
+
+impl LinkDatagram {
+    /// The flow it is about, if any: it steers the datagram to the lane that owns the flow.
+    #[must_use]
+    pub const fn flow(&self) -> Option<FlowId> {
+        match self {
+            Self::Ping(_) | Self::Pong(_) => None,
+            Self::Nack(numbers)
+            | Self::NackBad(numbers)
+            | Self::Pending(numbers)
+            | Self::Gone(numbers) => Some(numbers.flow),
+            Self::Head(head) => Some(head.flow),
+            Self::Pull(pull) => Some(pull.flow),
+            Self::Report(report) => Some(report.flow),
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Ping(Ping { time, sent }) => {
+                put(out, 1, &[time.to_be_bytes(), sent.to_be_bytes()])
+            }
+            Self::Pong(Pong { time, received }) => {
+                put(out, 2, &[time.to_be_bytes(), received.to_be_bytes()]);
+            }
+            Self::Nack(numbers) => numbers.encode(3, out),
+            Self::NackBad(numbers) => numbers.encode(4, out),
+            Self::Pending(numbers) => numbers.encode(5, out),
+            Self::Gone(numbers) => numbers.encode(6, out),
+            Self::Head(Head { flow, highest }) => {
+                put(
+                    out,
+                    7,
+                    &[flow.0.to_be_bytes(), highest.value().to_be_bytes()],
+                );
+            }
+            Self::Pull(Pull { flow, first, count }) => {
+                put(out, 8, &[flow.0.to_be_bytes(), first.value().to_be_bytes()]);
+                out.extend_from_slice(&count.to_be_bytes());
+            }
+            Self::Report(Report {
+                flow,
+                received,
+                missing,
+                jitter,
+            }) => {
+                put(out, 9, &[flow.0.to_be_bytes()]);
+                for count in [received, missing, jitter] {
+                    out.extend_from_slice(&count.to_be_bytes());
+                }
+            }
+        }
+    }
+
+    fn decode(body: &[u8]) -> Option<Self> {
+        let (&code, mut rest) = body.split_first()?;
+        let rest = &mut rest;
+        Some(match code {
+            1 => Self::Ping(Ping {
+                time: take_u64(rest)?,
+                sent: take_u64(rest)?,
+            }),
+            2 => Self::Pong(Pong {
+                time: take_u64(rest)?,
+                received: take_u64(rest)?,
+            }),
+            3 => Self::Nack(Numbers::decode(rest)?),
+            4 => Self::NackBad(Numbers::decode(rest)?),
+            5 => Self::Pending(Numbers::decode(rest)?),
+            6 => Self::Gone(Numbers::decode(rest)?),
+            7 => Self::Head(Head {
+                flow: FlowId(take_u64(rest)?),
+                highest: take_number(rest)?,
+            }),
+            8 => Self::Pull(Pull {
+                flow: FlowId(take_u64(rest)?),
+                first: take_number(rest)?,
+                count: u16::from_be_bytes(take(rest)?),
+            }),
+            9 => Self::Report(Report {
+                flow: FlowId(take_u64(rest)?),
+                received: u32::from_be_bytes(take(rest)?),
+                missing: u32::from_be_bytes(take(rest)?),
+                jitter: u32::from_be_bytes(take(rest)?),
+            }),
+            _ => return None,
+        })
+    }
+}
+
+impl Numbers {
+    fn encode(&self, code: u8, out: &mut Vec<u8>) {
+        put(
+            out,
+            code,
+            &[self.flow.0.to_be_bytes(), self.first.value().to_be_bytes()],
+        );
+        out.extend_from_slice(&self.bitmap[..self.bitmap.len().min(BITMAP_BYTES_MAX)]);
+    }
+
+    fn decode(rest: &mut &[u8]) -> Option<Self> {
+        let (flow, first) = (FlowId(take_u64(rest)?), take_number(rest)?);
+        (rest.len() <= BITMAP_BYTES_MAX).then(|| Self {
+            flow,
+            first,
+            bitmap: rest.to_vec(),
+        })
+    }
+
+    /// The numbers, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Number> + '_ {
+        let set = |i: &usize| self.bitmap[i / 8] & (0x80 >> (i % 8)) != 0;
+        let after = (0..self.bitmap.len() * 8)
+            .filter(set)
+            .map(|i| self.first.plus(i as u64 + 1));
+        std::iter::once(self.first).chain(after)
+    }
+}
+
+fn put(out: &mut Vec<u8>, code: u8, fields: &[[u8; 8]]) {
+    out.push(code);
+    for field in fields {
+        out.extend_from_slice(field);
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (bytes, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*bytes)
+}
+
+fn take_u64(rest: &mut &[u8]) -> Option<u64> {
+    take(rest).map(u64::from_be_bytes)
+}
+
+fn take_number(rest: &mut &[u8]) -> Option<Number> {
+    take_u64(rest).and_then(Number::new)
+}
+
+/// The clear header of a link datagram: enough to find the link whose key may open it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkHeader {
+    /// The receiver's own number for the link.
+    pub index: LinkIndex,
+    /// The sending lane and its count.
+    pub counter: Counter,
+}
+
+impl LinkHeader {
+    /// Reads the header; `None` if `datagram` is of another kind or of a length none has.
+    #[must_use]
+    pub fn peek(datagram: &[u8]) -> Option<Self> {
+        let length = LINK_HEADER_BYTES + 1 + SEAL_BYTES..=LINK_DATAGRAM_BYTES_MAX;
+        if !length.contains(&datagram.len()) || datagram[..4] != [0x06, 0, 0, 0] {
+            return None;
+        }
+        let mut rest = &datagram[8..];
+        Some(Self {
+            index: LinkIndex(u32::from_be_bytes(take(&mut rest)?)),
+            counter: Counter(take_u64(&mut rest)?),
+        })
+    }
+}
+
+/// Which lane sent a datagram and how many it had sent before: unique on one link in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Counter(u64);
+
+impl Counter {
+    /// The `count`th datagram of `lane`.
+    #[must_use]
+    pub const fn new(lane: u8, count: u64) -> Self {
+        Self((lane as u64) << 56 | count & ((1 << 56) - 1))
+    }
+
+    /// The sending lane.
+    #[must_use]
+    pub const fn lane(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+
+    /// Its count.
+    #[must_use]
+    pub const fn count(self) -> u64 {
+        self.0 & ((1 << 56) - 1)
+    }
+
+    fn nonce(self) -> Nonce {
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(&self.0.to_be_bytes());
+        Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+/// One direction of one link: seals what is sent, or opens what is received.
+pub struct LinkSeal {
+    key: LessSafeKey,
+}
+
+impl fmt::Debug for LinkSeal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LinkSeal(..)")
+    }
+}
+
+impl LinkSeal {
+    /// The seal under `key`.
+    #[must_use]
+    pub fn new(key: &LinkKey) -> Self {
+        let unbound = UnboundKey::new(&ring::aead::CHACHA20_POLY1305, key.bytes())
+            .expect("a link key has the algorithm's own length");
+        Self {
+            key: LessSafeKey::new(unbound),
+        }
+    }
+
+    /// Appends a whole datagram to `out`. No counter may be used twice.
+    pub fn seal(&self, header: LinkHeader, message: &LinkDatagram, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0x06, 0, 0, 0]);
+        out.extend_from_slice(&message.flow().map_or(0, FlowId::steer).to_be_bytes());
+        out.extend_from_slice(&header.index.0.to_be_bytes());
+        out.extend_from_slice(&header.counter.0.to_be_bytes());
+        message.encode(out);
+        let (clear, body) = out[start..].split_at_mut(LINK_HEADER_BYTES);
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(header.counter.nonce(), Aad::from(&*clear), body)
+            .expect("a body is far below the AEAD's limit");
+        out.extend_from_slice(tag.as_ref());
+    }
+
+    /// Opens a datagram; `None` if its seal is false or it says nothing this version knows.
+    #[must_use]
+    pub fn open(&self, datagram: &[u8]) -> Option<LinkDatagram> {
+        let header = LinkHeader::peek(datagram)?;
+        let (clear, sealed) = datagram.split_at(LINK_HEADER_BYTES);
+        let mut buffer = [0; LINK_DATAGRAM_BYTES_MAX];
+        let buffer = &mut buffer[..sealed.len()];
+        buffer.copy_from_slice(sealed);
+        let body = self
+            .key
+            .open_in_place(header.counter.nonce(), Aad::from(clear), buffer)
+            .ok()?;
+        LinkDatagram::decode(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_message() -> impl Strategy<Value = LinkDatagram> {
+        let number = (0..=Number::MAX.value()).prop_map(|n| Number::new(n).unwrap());
+        let bitmap = prop::collection::vec(any::<u8>(), 0..=BITMAP_BYTES_MAX);
+        let numbers =
+            (any::<u64>(), number.clone(), bitmap).prop_map(|(flow, first, bitmap)| Numbers {
+                flow: FlowId(flow),
+                first,
+                bitmap,
+            });
+        prop_oneof![
+            any::<(u64, u64)>().prop_map(|(time, sent)| LinkDatagram::Ping(Ping { time, sent })),
+            any::<(u64, u64)>()
+                .prop_map(|(time, received)| LinkDatagram::Pong(Pong { time, received })),
+            numbers.clone().prop_map(LinkDatagram::Nack),
+            numbers.clone().prop_map(LinkDatagram::NackBad),
+            numbers.clone().prop_map(LinkDatagram::Pending),
+            numbers.prop_map(LinkDatagram::Gone),
+            (any::<u64>(), number.clone()).prop_map(|(flow, highest)| LinkDatagram::Head(Head {
+                flow: FlowId(flow),
+                highest
+            })),
+            (any::<u64>(), number, any::<u16>()).prop_map(|(flow, first, count)| {
+                LinkDatagram::Pull(Pull {
+                    flow: FlowId(flow),
+                    first,
+                    count,
+                })
+            }),
+            any::<(u64, u32, u32, u32)>().prop_map(|(flow, received, missing, jitter)| {
+                LinkDatagram::Report(Report {
+                    flow: FlowId(flow),
+                    received,
+                    missing,
+                    jitter,
+                })
+            }),
+        ]
+    }
+
+    fn sealed(message: &LinkDatagram, lane: u8, count: u64) -> Vec<u8> {
+        let header = LinkHeader {
+            index: LinkIndex(77),
+            counter: Counter::new(lane, count),
+        };
+        let mut out = Vec::new();
+        LinkSeal::new(&LinkKey::from_bytes([1; 32])).seal(header, message, &mut out);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_survives_its_seal(message in any_message(), lane: u8, count in 0..1_u64 << 56) {
+            let datagram = sealed(&message, lane, count);
+            let header = LinkHeader::peek(&datagram).unwrap();
+
+            prop_assert_eq!((header.counter.lane(), header.counter.count()), (lane, count));
+            prop_assert_eq!(header.index, LinkIndex(77));
+            let opened = LinkSeal::new(&LinkKey::from_bytes([1; 32])).open(&datagram);
+            prop_assert_eq!(opened, Some(message));
+        }
+
+        // spec: WIRE 8.1 a link datagram that was changed MUST NOT open
+        #[test]
+        fn a_changed_bit_does_not_open(message in any_message(), at: prop::sample::Index, bit in 0..8) {
+            let mut datagram = sealed(&message, 0, 1);
+            let at = at.index(datagram.len());
+            datagram[at] ^= 1_u8 << bit;
+
+            prop_assert_eq!(LinkSeal::new(&LinkKey::from_bytes([1; 32])).open(&datagram), None);
+        }
+
+        #[test]
+        fn any_body_decodes_or_not(body in prop::collection::vec(any::<u8>(), 0..600)) {
+            if let Some(message) = LinkDatagram::decode(&body) {
+                let mut again = Vec::new();
+                message.encode(&mut again);
+                prop_assert_eq!(LinkDatagram::decode(&again), Some(message));
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_about_a_flow_is_steered_like_its_packets() {
+        let head = Head {
+            flow: FlowId(0x1122_3344_5566_7788),
+            highest: Number::ZERO,
+        };
+
+        assert_eq!(
+            sealed(&LinkDatagram::Head(head), 0, 1)[4..8],
+            [0x11, 0x22, 0x33, 0x44]
+        );
+    }
+
+    #[test]
+    fn a_bitmap_names_the_numbers_after_the_first() {
+        let first = Number::new(10).unwrap();
+        let numbers = Numbers {
+            flow: FlowId(1),
+            first,
+            bitmap: vec![0b1000_0001, 0b0100_0000],
+        };
+
+        let named: Vec<u64> = numbers.iter().map(Number::value).collect();
+
+        assert_eq!(named, [10, 11, 18, 20]);
+    }
+}

@@ -1,0 +1,236 @@
+//! Secrets and what is made from them.
+//!
+//! ```text
+//! content secret[epoch] ─HKDF(flow, instance, number >> 22, suite)─▶ AEAD key + salt   origin and consumers
+//! carry secret[epoch]   ─HKDF(flow)────────────────────────────────▶ carry key         + whoever forwards
+//! ```
+//!
+//! The two secrets are independent: a carry key opens nothing. Not how they travel (`grant` in this file's
+//! sibling `identity.rs` seals them to a node id) and not how packets use them (`packet::seal`,
+//! `packet::carry`). Invariant: no secret has a `Display`, each `Debug` says nothing but the type, and memory
+//! is wiped on drop.
+//!
+//! Wire definition: docs/wire.md section 3
+
+use std::fmt;
+
+use ring::hkdf;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::id::{FlowId, InstanceId};
+
+/// Packets per AEAD key: 2^22, below the 2^23 that RFC 9001 section 6.6 allows AES-GCM.
+pub const GENERATION_BITS: u32 = 22;
+
+/// How packets are sealed. The origin chooses by its CPU; the announce says it.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    minicbor::Encode,
+    minicbor::Decode,
+)]
+#[cbor(index_only)]
+#[non_exhaustive]
+pub enum Suite {
+    /// AES-128-GCM.
+    #[default]
+    #[n(0)]
+    Aes128Gcm,
+    /// ChaCha20-Poly1305, for CPUs without AES instructions.
+    #[n(1)]
+    ChaCha20Poly1305,
+}
+
+impl Suite {
+    /// The AEAD of the suite.
+    #[must_use]
+    pub fn algorithm(self) -> &'static ring::aead::Algorithm {
+        match self {
+            Self::Aes128Gcm => &ring::aead::AES_128_GCM,
+            Self::ChaCha20Poly1305 => &ring::aead::CHACHA20_POLY1305,
+        }
+    }
+
+    const fn code(self) -> u8 {
+        match self {
+            Self::Aes128Gcm => 0,
+            Self::ChaCha20Poly1305 => 1,
+        }
+    }
+}
+
+/// Gives a secret its constructor and a `Debug` that tells nothing.
+macro_rules! secret {
+    ($name:ident, $len:literal) => {
+        impl $name {
+            /// Takes the secret's bytes.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; $len]) -> Self {
+                Self(bytes)
+            }
+
+            /// The secret's bytes, for sealing and for hashing only.
+            #[must_use]
+            pub const fn bytes(&self) -> &[u8; $len] {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(..)"))
+            }
+        }
+    };
+}
+
+/// Opens a stream instance during one key epoch. Held by the origin and by nodes that may play.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct ContentSecret([u8; 32]);
+secret!(ContentSecret, 32);
+
+/// Makes the carry keys of a stream instance during one key epoch. Held by the origin.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct CarrySecret([u8; 32]);
+secret!(CarrySecret, 32);
+
+/// Checks the carry tags of one flow. Held by whoever forwards it.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct CarryKey([u8; 16]);
+secret!(CarryKey, 16);
+
+/// Seals the link datagrams of one direction of one link; made from the TLS exporter.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct LinkKey([u8; 32]);
+secret!(LinkKey, 32);
+
+impl CarrySecret {
+    /// The carry key of `flow`.
+    #[must_use]
+    pub fn carry_key(&self, flow: FlowId) -> CarryKey {
+        let mut key = [0; 16];
+        expand(
+            &self.0,
+            &[b"levada/1 carry", &flow.0.to_be_bytes()],
+            &mut key,
+        );
+        CarryKey(key)
+    }
+}
+
+/// The AEAD key material of one flow during one generation of 2^22 packets.
+#[derive(ZeroizeOnDrop)]
+pub struct GenerationKey {
+    /// Key bytes; AES-128 uses the first 16.
+    key: [u8; 32],
+    /// XORed with the packet's number to make the nonce.
+    #[zeroize(skip)]
+    pub(crate) salt: [u8; 12],
+    #[zeroize(skip)]
+    suite: Suite,
+}
+
+impl fmt::Debug for GenerationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GenerationKey(..)")
+    }
+}
+
+impl GenerationKey {
+    /// Derives the key of `flow` for the packets whose number, shifted by [`GENERATION_BITS`], is `generation`.
+    #[must_use]
+    pub fn derive(
+        secret: &ContentSecret,
+        flow: FlowId,
+        instance: &InstanceId,
+        generation: u64,
+        suite: Suite,
+    ) -> Self {
+        let mut okm = [0; 44];
+        let info: [&[u8]; 5] = [
+            b"levada/1 content",
+            &flow.0.to_be_bytes(),
+            &instance.0,
+            &generation.to_be_bytes(),
+            &[suite.code()],
+        ];
+        expand(&secret.0, &info, &mut okm);
+        let (mut key, mut salt) = ([0; 32], [0; 12]);
+        key.copy_from_slice(&okm[..32]);
+        salt.copy_from_slice(&okm[32..]);
+        okm.zeroize();
+        Self { key, salt, suite }
+    }
+
+    /// The key, ready for use.
+    pub(crate) fn aead(&self) -> ring::aead::LessSafeKey {
+        let algorithm = self.suite.algorithm();
+        let unbound = ring::aead::UnboundKey::new(algorithm, &self.key[..algorithm.key_len()])
+            .expect("the key has the algorithm's own length");
+        ring::aead::LessSafeKey::new(unbound)
+    }
+}
+
+/// HKDF-SHA256 (RFC 5869) with an empty salt.
+pub(crate) fn expand(secret: &[u8], info: &[&[u8]], out: &mut [u8]) {
+    struct Length(usize);
+    impl hkdf::KeyType for Length {
+        fn len(&self) -> usize {
+            self.0
+        }
+    }
+    hkdf::Salt::new(hkdf::HKDF_SHA256, &[])
+        .extract(secret)
+        .expand(info, Length(out.len()))
+        .and_then(|okm| okm.fill(out))
+        .expect("HKDF gives up to 8,160 bytes and no caller asks for more than 64");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        let shown = format!(
+            "{:?} {:?} {:?} {:?}",
+            ContentSecret::from_bytes([0x41; 32]),
+            CarrySecret::from_bytes([0x41; 32]),
+            CarryKey::from_bytes([0x41; 16]),
+            LinkKey::from_bytes([0x41; 32]),
+        );
+
+        assert_eq!(
+            shown,
+            "ContentSecret(..) CarrySecret(..) CarryKey(..) LinkKey(..)"
+        );
+    }
+
+    #[test]
+    fn each_flow_and_each_generation_has_keys_of_its_own() {
+        let content = ContentSecret::from_bytes([1; 32]);
+        let carry = CarrySecret::from_bytes([1; 32]);
+        let instance = InstanceId([2; 16]);
+        let key = |flow, generation| {
+            GenerationKey::derive(
+                &content,
+                FlowId(flow),
+                &instance,
+                generation,
+                Suite::Aes128Gcm,
+            )
+            .key
+        };
+
+        assert_ne!(key(1, 0), key(2, 0));
+        assert_ne!(key(1, 0), key(1, 1));
+        assert_ne!(carry.carry_key(FlowId(1)), carry.carry_key(FlowId(2)));
+    }
+}
