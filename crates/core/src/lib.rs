@@ -1,1 +1,30 @@
-//! To be written.
+//! Levada's decisions: which links live, which way leads to an origin, which flow goes where.
+//!
+//! Sans-IO: [`Control`] is told what happened and what time it is, and answers with what is to be done. It
+//! opens no socket, reads no clock, draws chance only from the generator it was given, and never touches a
+//! media packet: it *emits* [`FlowChange`], and whoever drives it applies that to a datapath. Driven by `node`
+//! in production and by `sim` in virtual time; neither knows how a decision is made.
+//!
+//! | part | decides |
+//! |---|---|
+//! | [`link`] | whether a neighbour is there, how far, how lossy |
+//! | [`route`] | how to reach an origin node, without a loop |
+//! | [`flow`] | which streams are known, who gets which flow, from where, under which key |
+//! | [`control`] | nothing: it hands each input to its part and translates what comes out |
+//!
+//! Invariant: the parts do not know each other; what one needs from another goes through [`Control`].
+
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod control;
+pub mod flow;
+pub mod link;
+pub mod route;
+pub mod view;
+
+pub use api::{
+    Command, ConnectionLost, DialId, Event, FlowChange, Input, LinkDown, Neighbour, Offer, Output,
+    Settings, SubscriptionId, SubscriptionState,
+};
+pub use control::Control;

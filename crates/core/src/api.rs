@@ -1,0 +1,427 @@
+//! What goes into [`crate::Control`] and what comes out: the whole border between decisions and the world.
+//!
+//! Not the decisions. Used by `node` and `sim`, which translate it to sockets or to virtual links, and by the
+//! parts of this crate. Invariant: everything here is plain data; handing it over has no effect by itself.
+
+use std::net::SocketAddr;
+
+use levada_wire::control::Message;
+use levada_wire::control::flow::RefuseReason;
+use levada_wire::datagram::link::LinkDatagram;
+use levada_wire::key::{CarryKey, ContentSecret, Suite};
+use levada_wire::{
+    Announce, Bitrate, FlowId, Identity, InstanceId, Layer, LinkIndex, NetworkId, NodeId,
+    PacketSize, StreamName, WallTime,
+};
+use levada_wire::announce::LayerOffer;
+
+/// What a node is told once, at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who this node is.
+    pub identity: Identity,
+    /// The network it belongs to.
+    pub network: NetworkId,
+    /// Its name, for people.
+    pub name: String,
+    /// Whether it forwards flows for others.
+    pub relay: bool,
+    /// Seeds every random choice of the machines. From the system's entropy in production.
+    pub seed: [u8; 32],
+}
+
+/// A configured neighbour: tried for ever, all its addresses in turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Where it may be; dialled 250 ms apart until one answers.
+    pub addresses: Vec<SocketAddr>,
+    /// Who it must be, when that is known.
+    pub node: Option<NodeId>,
+}
+
+/// One attempt to reach an address. Chosen by the core, named in the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialId(pub u64);
+
+/// One local wish for a stream by name. Chosen by the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionId(pub u64);
+
+/// What may happen.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The node's user wants something.
+    Command(Command),
+    /// A connection is up, its peer's node id proven by TLS. `dial` names the attempt if it was ours.
+    Connected {
+        /// This node's number for it, never used before.
+        link: LinkIndex,
+        /// The proven peer.
+        peer: NodeId,
+        /// Where the peer is.
+        remote: SocketAddr,
+        /// The attempt that made it.
+        dial: Option<DialId>,
+    },
+    /// An attempt failed.
+    DialFailed {
+        /// Which.
+        dial: DialId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A connection is gone, whoever closed it.
+    Disconnected {
+        /// Which.
+        link: LinkIndex,
+        /// How.
+        reason: ConnectionLost,
+    },
+    /// A control message came in on a connection.
+    Message {
+        /// Which connection.
+        link: LinkIndex,
+        /// What it says.
+        message: Message,
+    },
+    /// A link datagram came in and opened.
+    Datagram {
+        /// On which link.
+        link: LinkIndex,
+        /// What it says.
+        message: LinkDatagram,
+        /// Datagrams that had arrived on the link before this one.
+        received: u64,
+    },
+    /// The first packet of a flow came in over this link since the link became one of its upstreams.
+    Delivering {
+        /// Which flow.
+        flow: FlowId,
+        /// Over which link.
+        link: LinkIndex,
+    },
+}
+
+/// What the node's user may want.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Keep a link to this neighbour.
+    AddNeighbour(Neighbour),
+    /// Do not keep one any more; an existing link stays until it ends by itself.
+    RemoveNeighbour(Neighbour),
+    /// Offer a stream. Answered by [`FlowChange::Originate`] and [`Event::StreamsChanged`].
+    Publish(Offer),
+    /// The offered layers of a published stream changed (tracks, peak): announce it anew.
+    Revise {
+        /// Its name.
+        name: StreamName,
+        /// The layers as they are now.
+        layers: Vec<LayerOffer>,
+    },
+    /// Take an offer back, on purpose.
+    Unpublish {
+        /// Its name.
+        name: StreamName,
+    },
+    /// Want a stream, wherever it comes from, for as long as it takes.
+    Subscribe {
+        /// The caller's number for the wish.
+        id: SubscriptionId,
+        /// The stream's name.
+        name: StreamName,
+        /// Which layer.
+        layer: Layer,
+    },
+    /// Do not want it any more.
+    Unsubscribe {
+        /// The wish.
+        id: SubscriptionId,
+    },
+    /// Tell all neighbours that this node goes away on purpose, withdraw its streams, close its links.
+    Leave,
+}
+
+/// A stream that this node offers.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Its name.
+    pub name: StreamName,
+    /// The wall clock at its start.
+    pub wall: WallTime,
+    /// The size of full packets.
+    pub packet_size: PacketSize,
+    /// How packets are sealed.
+    pub suite: Suite,
+    /// Its layers; layer 0 must be among them.
+    pub layers: Vec<LayerOffer>,
+}
+
+/// What the core wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Try to connect.
+    Dial {
+        /// The attempt's number.
+        dial: DialId,
+        /// Where.
+        remote: SocketAddr,
+        /// Who must answer, when that is known.
+        peer: Option<NodeId>,
+    },
+    /// Give up an attempt that is still under way.
+    CancelDial {
+        /// Which.
+        dial: DialId,
+    },
+    /// Close a connection.
+    Close {
+        /// Which.
+        link: LinkIndex,
+        /// Why.
+        reason: LinkDown,
+    },
+    /// Send a control message.
+    Send {
+        /// On which connection.
+        link: LinkIndex,
+        /// What.
+        message: Message,
+    },
+    /// Send a link datagram. The datapath fills in the count of a [`LinkDatagram::Ping`].
+    Datagram {
+        /// On which link.
+        link: LinkIndex,
+        /// What.
+        message: LinkDatagram,
+    },
+    /// The link is up: the datapath may send to and take from it. Comes before any flow on it.
+    LinkUp {
+        /// Which.
+        link: LinkIndex,
+        /// The peer's own number for the link, to be written into datagrams to it.
+        remote_index: LinkIndex,
+    },
+    /// The link is no more.
+    LinkDown {
+        /// Which.
+        link: LinkIndex,
+    },
+    /// Change what the datapath does.
+    Flow(FlowChange),
+    /// Tell the node's user.
+    Event(Event),
+}
+
+/// A change for the datapath. Changes of one flow come in the order in which they must be applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlowChange {
+    /// Be ready for packets of this flow; hold early ones until the key is there.
+    Open {
+        /// Which flow.
+        flow: FlowId,
+    },
+    /// The key that proves its packets during one epoch.
+    Carry {
+        /// Which flow.
+        flow: FlowId,
+        /// Which epoch.
+        epoch: u8,
+        /// The key.
+        key: CarryKey,
+    },
+    /// Packets of the flow may come over this link; say when the first does.
+    AddUpstream {
+        /// Which flow.
+        flow: FlowId,
+        /// Over which link.
+        link: LinkIndex,
+    },
+    /// None are expected over this link any more.
+    RemoveUpstream {
+        /// Which flow.
+        flow: FlowId,
+        /// Which link.
+        link: LinkIndex,
+    },
+    /// Send the flow over this link too, from the start of the newest group on.
+    AddEgress {
+        /// Which flow.
+        flow: FlowId,
+        /// Over which link.
+        link: LinkIndex,
+    },
+    /// Stop sending it over this link.
+    RemoveEgress {
+        /// Which flow.
+        flow: FlowId,
+        /// Which link.
+        link: LinkIndex,
+    },
+    /// Open the flow for local subscribers.
+    Consume {
+        /// Which flow.
+        flow: FlowId,
+        /// The instance, from which keys are made.
+        instance: InstanceId,
+        /// How packets are sealed.
+        suite: Suite,
+        /// The key epoch of the secret.
+        epoch: u8,
+        /// What opens them.
+        secret: ContentSecret,
+    },
+    /// No local subscriber is left.
+    StopConsuming {
+        /// Which flow.
+        flow: FlowId,
+    },
+    /// Be the flow's origin.
+    Originate {
+        /// Which flow.
+        flow: FlowId,
+        /// The stream's name, as in the command that led here.
+        name: StreamName,
+        /// The layer.
+        layer: Layer,
+        /// The instance, from which keys are made.
+        instance: InstanceId,
+        /// How packets are sealed.
+        suite: Suite,
+        /// The size of full packets.
+        packet_size: PacketSize,
+        /// The key epoch of the secrets.
+        epoch: u8,
+        /// What seals the packets.
+        secret: ContentSecret,
+        /// What tags them.
+        carry: CarryKey,
+    },
+    /// Forget the flow.
+    Close {
+        /// Which flow.
+        flow: FlowId,
+    },
+}
+
+/// Something a user of the node may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A link came up.
+    LinkUp {
+        /// Which.
+        link: LinkIndex,
+        /// To whom.
+        peer: NodeId,
+        /// What it calls itself.
+        name: String,
+        /// Where it is.
+        remote: SocketAddr,
+    },
+    /// A link went down.
+    LinkDown {
+        /// Which.
+        link: LinkIndex,
+        /// To whom.
+        peer: NodeId,
+        /// Why.
+        reason: LinkDown,
+    },
+    /// A neighbour could not be reached; it is tried again.
+    DialFailed {
+        /// Where.
+        remote: SocketAddr,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A stream became known, was revised, restarted, or went.
+    StreamsChanged {
+        /// Its name.
+        name: StreamName,
+    },
+    /// A subscription moved on.
+    Subscription {
+        /// Which.
+        id: SubscriptionId,
+        /// To what.
+        state: SubscriptionState,
+    },
+}
+
+/// How far a subscription has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubscriptionState {
+    /// No origin of that name is known (yet).
+    Unknown,
+    /// An origin is known, but there is no way to it at the moment.
+    Unreachable {
+        /// The origin.
+        origin: NodeId,
+    },
+    /// The flow was requested.
+    Requested {
+        /// Which flow.
+        flow: FlowId,
+    },
+    /// The flow was refused; another try follows.
+    Refused {
+        /// Which flow.
+        flow: FlowId,
+        /// Why.
+        reason: RefuseReason,
+    },
+    /// Frames come from this flow from now on. A second one means that the stream moved to a new instance.
+    Active {
+        /// Which flow.
+        flow: FlowId,
+        /// What its origin says of it.
+        announce: Box<Announce>,
+    },
+    /// The origin took the stream back on purpose.
+    Ended,
+}
+
+/// Why a link is no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkDown {
+    /// The peer left on purpose, with its reason.
+    PeerLeft(String),
+    /// This node leaves.
+    Leaving,
+    /// The peer fell silent.
+    Silent,
+    /// The connection was lost underneath.
+    Lost(ConnectionLost),
+    /// Another link to the same node is kept instead.
+    Duplicate,
+    /// The peer restarted, and its new link took the place of this one.
+    Superseded,
+    /// Not the node that was expected.
+    WrongNode,
+    /// The node linked to itself.
+    Self_,
+    /// Of another network.
+    WrongNetwork,
+    /// The peer broke the protocol.
+    Protocol(&'static str),
+    /// A limit of this node is reached.
+    Full,
+    /// This node has no more use for it.
+    Unwanted,
+}
+
+/// How a connection ended underneath.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionLost {
+    /// The peer closed it, with its words.
+    ClosedByPeer(String),
+    /// This node closed it.
+    ClosedHere,
+    /// The transport gave up, with its words.
+    Failed(String),
+}
+
+/// Reserved rates are declared, never guessed: what a stream declares if its publisher does not know better.
+pub const PEAK_DEFAULT: Bitrate = Bitrate(20_000_000);

@@ -1,0 +1,295 @@
+//! What goes into a [`crate::Lane`] and what comes out: the border between packets and the world.
+//!
+//! Not the work. Used by `node` and `sim`, which join the datapath to the core, and by the worker thread that
+//! joins it to a socket. Invariant: commands carry no codec and no decision; they say what to do with a flow.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use levada_wire::datagram::link::LinkDatagram;
+use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
+use levada_wire::{Description, FlowId, Frame, Group, InstanceId, LinkIndex, Number, PacketSize, WallTime};
+
+/// What may happen to a lane.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// One receive: a train of datagrams from one sender.
+    Train(Train),
+    /// The node wants something.
+    Command(Command),
+}
+
+/// One receive from the kernel: one datagram, or several of equal size (but the last) joined by GRO.
+///
+/// The kernel joins by addresses only: segments of different flows, and QUIC, may be in one train.
+#[derive(Clone, Debug)]
+pub struct Train {
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// The datagrams end to end.
+    pub bytes: Bytes,
+    /// Size of each datagram but the last; never zero.
+    pub segment_bytes: usize,
+}
+
+/// What the node wants.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A link is up: datagrams may be sent to and taken from it.
+    AddLink {
+        /// This node's number for it.
+        link: LinkIndex,
+        /// The peer's number for it, written into datagrams to it.
+        remote_index: LinkIndex,
+        /// Where the peer is.
+        remote: SocketAddr,
+        /// Seals what is sent.
+        send: LinkKey,
+        /// Opens what is received.
+        receive: LinkKey,
+    },
+    /// A link is no more; its egresses and upstreams go with it.
+    RemoveLink {
+        /// Which.
+        link: LinkIndex,
+    },
+    /// Send a link datagram; the lane fills in `sent` of a ping.
+    SendDatagram {
+        /// On which link.
+        link: LinkIndex,
+        /// What.
+        message: LinkDatagram,
+    },
+    /// Be ready for packets of this flow; hold early ones until the key is there.
+    OpenFlow {
+        /// Which flow.
+        flow: FlowId,
+    },
+    /// The key that proves its packets during one epoch. At most two epochs are held.
+    SetCarryKey {
+        /// Which flow.
+        flow: FlowId,
+        /// Which epoch.
+        epoch: u8,
+        /// The key.
+        key: CarryKey,
+    },
+    /// Packets may come over this link: report the first one.
+    AddUpstream {
+        /// Which flow.
+        flow: FlowId,
+        /// Over which link.
+        link: LinkIndex,
+    },
+    /// None are expected over this link any more. Late ones are still taken: they are proven.
+    RemoveUpstream {
+        /// Which flow.
+        flow: FlowId,
+        /// Which link.
+        link: LinkIndex,
+    },
+    /// Send the flow over this link, from the start of the newest cached group on.
+    AddEgress {
+        /// Which flow.
+        flow: FlowId,
+        /// Over which link.
+        link: LinkIndex,
+    },
+    /// Stop sending it.
+    RemoveEgress {
+        /// Which flow.
+        flow: FlowId,
+        /// Which link.
+        link: LinkIndex,
+    },
+    /// Open the flow for local subscribers, from the start of the newest cached group on.
+    Consume {
+        /// Which flow.
+        flow: FlowId,
+        /// The instance, from which keys are made.
+        instance: InstanceId,
+        /// How packets are sealed.
+        suite: Suite,
+        /// The key epoch of the secret.
+        epoch: u8,
+        /// What opens them.
+        secret: ContentSecret,
+    },
+    /// No local subscriber is left.
+    StopConsuming {
+        /// Which flow.
+        flow: FlowId,
+    },
+    /// Be the flow's origin. It is open, keyed and cached from now on.
+    Originate(Box<Originate>),
+    /// One frame of a flow that starts here.
+    Push {
+        /// Which flow.
+        flow: FlowId,
+        /// The frame.
+        frame: Frame,
+        /// The wall clock at hand-over, for the control track.
+        wall: WallTime,
+    },
+    /// The tracks changed: from the next group on this is the description.
+    Describe {
+        /// Which flow.
+        flow: FlowId,
+        /// The tracks.
+        description: Arc<Description>,
+    },
+    /// The stream ends on purpose: flush, and say the last number.
+    Finish {
+        /// Which flow.
+        flow: FlowId,
+    },
+    /// Forget the flow.
+    CloseFlow {
+        /// Which flow.
+        flow: FlowId,
+    },
+}
+
+/// How to be a flow's origin.
+#[derive(Clone, Debug)]
+pub struct Originate {
+    /// Which flow.
+    pub flow: FlowId,
+    /// The instance, from which keys are made.
+    pub instance: InstanceId,
+    /// How packets are sealed.
+    pub suite: Suite,
+    /// The key epoch of the secrets.
+    pub epoch: u8,
+    /// What seals the packets.
+    pub secret: ContentSecret,
+    /// What tags them.
+    pub carry: CarryKey,
+    /// The size of full packets.
+    pub packet_size: PacketSize,
+    /// The tracks.
+    pub description: Arc<Description>,
+    /// How long a frame may wait for others to share its burst; zero sends each at once.
+    pub flush_interval: std::time::Duration,
+}
+
+/// What a lane wants done.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Send datagrams.
+    Transmit(Transmit),
+    /// A segment that is not the datapath's: QUIC, for the control plane.
+    Foreign(Train),
+    /// Tell the node.
+    Event(Event),
+}
+
+/// One send: datagrams of equal size but the last, to one destination.
+#[derive(Clone, Debug)]
+pub struct Transmit {
+    /// To whom.
+    pub to: SocketAddr,
+    /// The datagrams end to end, at most 64 KiB less headers.
+    pub bytes: Bytes,
+    /// Size of each datagram but the last.
+    pub segment_bytes: usize,
+}
+
+/// Something the node must know.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A link datagram came in and opened.
+    Datagram {
+        /// On which link.
+        link: LinkIndex,
+        /// What it says.
+        message: LinkDatagram,
+        /// Datagrams that had arrived on the link before this one.
+        received: u64,
+    },
+    /// The first proven packet of a flow from an upstream since it was added.
+    Delivering {
+        /// Which flow.
+        flow: FlowId,
+        /// Over which link.
+        link: LinkIndex,
+    },
+    /// Something for the local subscribers of a flow, in order.
+    Delivery {
+        /// Which flow.
+        flow: FlowId,
+        /// What.
+        delivery: Delivery,
+    },
+}
+
+/// What local subscribers of a flow get.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// The tracks: before the first frame, and at a group's start when they changed.
+    Description(Arc<Description>),
+    /// One frame. The first one of all is the first frame of a group.
+    Frame {
+        /// Its group.
+        group: Group,
+        /// The frame.
+        frame: Frame,
+        /// The origin's wall clock mapped to this frame's hand-over, when known: for measuring latency.
+        wall: Option<WallTime>,
+    },
+    /// Frames are missing here, and why.
+    Gap(Gap),
+    /// The stream ended on purpose.
+    End,
+}
+
+/// Frames that did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The first number that is missing.
+    pub first: Number,
+    /// How many packets are missing.
+    pub packets: u64,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why frames are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum GapReason {
+    /// Packets did not arrive in time.
+    Lost,
+    /// A packet passed its carry tag but did not open, or what it held made no sense.
+    Bad,
+    /// More was waiting to be put in order than the limit allows.
+    Overrun,
+}
+
+/// Counters of a lane at one moment, for tables and checkers. See [`crate::ledger`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaneCounters {
+    /// The two ledgers.
+    pub ledger: crate::ledger::Ledger,
+    /// Rows per flow: id, packets and bytes in, packets and bytes out over all egresses.
+    pub flows: Vec<FlowCounters>,
+}
+
+/// Counters of one flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowCounters {
+    /// Which flow.
+    pub flow: u64,
+    /// Proven packets taken in, or made here.
+    pub packets_in: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Packets sent, over all egresses.
+    pub packets_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+    /// Packets in the cache.
+    pub cached_packets: u64,
+}
