@@ -74,6 +74,8 @@ pub struct Ping {
 pub struct Pong {
     /// The time that the ping brought.
     pub time: u64,
+    /// The count that the ping brought.
+    pub sent: u64,
     /// Datagrams of the ping's sender that had arrived on this link before the ping.
     pub received: u64,
 }
@@ -143,8 +145,8 @@ impl LinkDatagram {
             Self::Ping(Ping { time, sent }) => {
                 put(out, 1, &[time.to_be_bytes(), sent.to_be_bytes()])
             }
-            Self::Pong(Pong { time, received }) => {
-                put(out, 2, &[time.to_be_bytes(), received.to_be_bytes()]);
+            Self::Pong(Pong { time, sent, received }) => {
+                put(out, 2, &[time.to_be_bytes(), sent.to_be_bytes(), received.to_be_bytes()]);
             }
             Self::Nack(numbers) => numbers.encode(3, out),
             Self::NackBad(numbers) => numbers.encode(4, out),
@@ -388,8 +390,9 @@ mod tests {
             });
         prop_oneof![
             any::<(u64, u64)>().prop_map(|(time, sent)| LinkDatagram::Ping(Ping { time, sent })),
-            any::<(u64, u64)>()
-                .prop_map(|(time, received)| LinkDatagram::Pong(Pong { time, received })),
+            any::<(u64, u64, u64)>().prop_map(|(time, sent, received)| {
+                LinkDatagram::Pong(Pong { time, sent, received })
+            }),
             numbers.clone().prop_map(LinkDatagram::Nack),
             numbers.clone().prop_map(LinkDatagram::NackBad),
             numbers.clone().prop_map(LinkDatagram::Pending),
