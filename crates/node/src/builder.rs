@@ -1,0 +1,231 @@
+//! How a node is started: every knob it has, and every way in which a start can fail.
+//!
+//! Not the configuration file (`config`), which ends here too. Called by programs. Invariant: a failed start
+//! leaves nothing behind: no lock, no socket, no task.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::node::Node;
+use crate::resolve::{Address, AddressError};
+use crate::state::StateError;
+use crate::tap::Tap;
+
+/// The port of everything unicast.
+pub const PORT_DEFAULT: u16 = 7800;
+
+/// Whether a node forwards flows for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Relay {
+    /// It does.
+    Always,
+    /// It does when that helps. At present every node that may relay helps, so this relays like
+    /// [`Relay::Always`].
+    #[default]
+    Auto,
+    /// It does not.
+    Never,
+}
+
+impl Relay {
+    pub(crate) const fn is_willing(self) -> bool {
+        matches!(self, Self::Always | Self::Auto)
+    }
+}
+
+/// Collects what a node needs to start. Made by [`Node::builder`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until it is started"]
+pub struct Builder {
+    pub(crate) state: StateChoice,
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) join: Vec<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) relay: Relay,
+    pub(crate) client: bool,
+    pub(crate) admin: bool,
+    pub(crate) tap: Option<Arc<dyn Tap>>,
+}
+
+/// Where the node's state is.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum StateChoice {
+    /// [`crate::state::default_dir`].
+    #[default]
+    Default,
+    /// A directory of the caller's choice.
+    At(PathBuf),
+    /// A fresh one, removed at the end.
+    Temporary,
+}
+
+impl Builder {
+    /// The state directory: the node's key, lock and local socket. Made if it does not exist. Without this,
+    /// [`crate::state::default_dir`].
+    ///
+    /// ```
+    /// let builder = levada::Node::builder().state("/var/lib/levada");
+    /// ```
+    pub fn state(mut self, dir: impl AsRef<Path>) -> Self {
+        self.state = StateChoice::At(dir.as_ref().to_owned());
+        self
+    }
+
+    /// A state directory of this start alone, removed when the node ends: a new key, and no lock to collide with.
+    ///
+    /// ```
+    /// let builder = levada::Node::builder().temporary_state();
+    /// ```
+    pub fn temporary_state(mut self) -> Self {
+        self.state = StateChoice::Temporary;
+        self
+    }
+
+    /// The UDP address for everything unicast. Without this, port 7800 on all addresses; with
+    /// [`Builder::client`], any free port. Port 0 takes a free one: see [`Node::local_addr`].
+    ///
+    /// ```
+    /// let builder = levada::Node::builder().listen(([127, 0, 0, 1], 0).into());
+    /// ```
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
+    /// A neighbour to keep a link to: `HOST[:PORT]`, or `NODEID@HOST[:PORT]` if nobody else may answer there. May be
+    /// given several times. A name is looked up again and again until it is found.
+    ///
+    /// ```
+    /// let builder = levada::Node::builder().join("relay.example:7800").join("10.0.0.7");
+    /// ```
+    pub fn join(mut self, address: impl Into<String>) -> Self {
+        self.join.push(address.into());
+        self
+    }
+
+    /// What the node calls itself, for people; at most 64 bytes. Without this, the host's name.
+    ///
+    /// ```
+    /// let builder = levada::Node::builder().name("lobby");
+    /// ```
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Whether the node forwards flows for others. Without this, [`Relay::Auto`].
+    ///
+    /// ```
+    /// let builder = levada::Node::builder().relay(levada::Relay::Never);
+    /// ```
+    pub const fn relay(mut self, relay: Relay) -> Self {
+        self.relay = relay;
+        self
+    }
+
+    /// Client mode: the addresses given to [`Builder::join`] are tried until one answers, that one is kept, and
+    /// no connection from outside is accepted. Flows are still forwarded over links made by hand.
+    ///
+    /// ```
+    /// let builder = levada::Node::builder().client(true).join("a.example").join("b.example");
+    /// ```
+    pub const fn client(mut self, client: bool) -> Self {
+        self.client = client;
+        self
+    }
+
+    /// Whether other programs of this user find the node by the socket in its state directory ([`crate::admin`]).
+    /// Without this, they do not.
+    ///
+    /// ```
+    /// let builder = levada::Node::builder().admin(true);
+    /// ```
+    pub const fn admin(mut self, admin: bool) -> Self {
+        self.admin = admin;
+        self
+    }
+
+    /// Shows every control byte and every secret that passes: for the tests that prove the ones free of the others.
+    #[doc(hidden)]
+    pub fn tap(mut self, tap: Arc<dyn Tap>) -> Self {
+        self.tap = Some(tap);
+        self
+    }
+
+    /// Starts the node. Must be called on a tokio runtime with its timer on; the node's tasks run there until
+    /// the last [`Node`] is dropped or one of them leaves.
+    ///
+    /// # Errors
+    ///
+    /// When an address is malformed, the state directory cannot be used or is in use, or the port is taken. The
+    /// text says which, why, and what to do.
+    pub async fn start(self) -> Result<Node, StartError> {
+        Node::start(self).await
+    }
+
+    pub(crate) fn listen_or_default(&self) -> SocketAddr {
+        let port = if self.client { 0 } else { PORT_DEFAULT };
+        self.listen
+            .unwrap_or_else(|| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+    }
+
+    /// Checks the addresses of all neighbours.
+    pub(crate) fn neighbours(&self) -> Result<Vec<Address>, AddressError> {
+        self.join.iter().map(|text| text.parse()).collect()
+    }
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The state directory is in use, or cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A neighbour's address makes no sense.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The node's name is too long.
+    #[error("the node's name has {bytes} bytes and may have {max}: choose a shorter one")]
+    Name {
+        /// Its length.
+        bytes: usize,
+        /// The longest allowed.
+        max: usize,
+    },
+    /// Another program has the port.
+    #[error(
+        "UDP port {} is already in use on {}: another program, perhaps another levada, has it; stop that, or listen on another address",
+        address.port(), address.ip()
+    )]
+    PortInUse {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The address cannot be listened on for another reason.
+    #[error("cannot listen on UDP {address}: {source}; choose an address that this machine has")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The local socket in the state directory cannot be made.
+    #[error("cannot make the local socket {}: {source}; give a state directory with a shorter path on a local disk", path.display())]
+    Admin {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The system gives no random bytes, threads or the like.
+    #[error("the system does not give what a node needs ({what}): {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}

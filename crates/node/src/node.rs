@@ -1,0 +1,121 @@
+//! A running node, as a program holds it.
+//!
+//! Not its life, which is in `driver`: this only asks. Used by programs and by `admin`. Invariant: when the last
+//! [`Node`], publisher and subscriber of a start are dropped, its tasks end.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use levada_wire::{Description, NodeId, StreamName};
+
+use crate::builder::{Builder, StartError};
+use crate::driver::{self, Handle, Request};
+use crate::publisher::{PublishError, PublishOptions, Publisher};
+use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
+use crate::view::View;
+
+/// A running node. Clones are the same node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    driver: Handle,
+}
+
+impl Node {
+    /// What can be said about a node before it starts.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) async fn start(builder: Builder) -> Result<Self, StartError> {
+        Ok(Self {
+            driver: driver::start(builder).await?,
+        })
+    }
+
+    /// The node id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.driver.about().id
+    }
+
+    /// What the node calls itself.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.driver.about().name
+    }
+
+    /// The address that it listens on, with the port it really has.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.driver.about().local_addr
+    }
+
+    /// Its state directory.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.driver.about().state_dir
+    }
+
+    /// Offers a stream. The node announces it at once; frames may follow at once.
+    ///
+    /// # Errors
+    ///
+    /// When this node offers that name already, the description is not sound, a limit is reached, or the node is
+    /// gone.
+    pub async fn publish(
+        &self,
+        name: StreamName,
+        description: Description,
+        options: PublishOptions,
+    ) -> Result<Publisher, PublishError> {
+        if let Err(source) = description.check() {
+            return Err(PublishError::Description { name, source });
+        }
+        self.driver
+            .publish(name, Arc::new(description), options)
+            .await
+    }
+
+    /// Wants a stream, wherever it comes from, now or later.
+    ///
+    /// # Errors
+    ///
+    /// When a limit is reached, or the node is gone. That nobody offers the stream is not an error: the
+    /// subscriber says so and waits.
+    pub async fn subscribe(
+        &self,
+        name: StreamName,
+        options: SubscribeOptions,
+    ) -> Result<Subscriber, SubscribeError> {
+        self.driver.subscribe(name, options).await
+    }
+
+    /// What the node knows and does at this moment.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn view(&self) -> Result<View, Stopped> {
+        self.driver.ask(|reply| Request::View { reply }).await
+    }
+
+    /// Goes away on purpose: streams are taken back, requests cancelled, neighbours told, then all is closed.
+    /// Returns when that is done. Every clone, publisher and subscriber of this node ends with it.
+    pub async fn leave(self) {
+        // A node that has stopped already has left.
+        let _ = self.driver.ask(|reply| Request::Leave { reply }).await;
+        self.stopped().await;
+    }
+
+    /// Waits until the node is gone, whoever ended it: [`Node::leave`] of a clone, or a `leave` through
+    /// [`crate::admin`].
+    pub async fn stopped(&self) {
+        self.driver.stopped().await;
+    }
+}
+
+/// The node is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node has stopped")]
+pub struct Stopped;

@@ -1,0 +1,255 @@
+//! A stream's way in: frames from a program to the datapath.
+//!
+//! Not the cutting and sealing of frames, which the datapath does. Used by sources, gateways and `admin`.
+//! Invariant: a publisher is the only one that pushes to its flow, and its end, however it comes, takes the
+//! offer back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use levada_core::api::PEAK_DEFAULT;
+use levada_datapath::api::Command;
+use levada_wire::announce::{LayerOffer, TrackOffer};
+use levada_wire::frame::{DescriptionError, FRAME_BYTES_MAX};
+use levada_wire::{Bitrate, Description, FlowId, Frame, Layer, PacketSize, StreamName};
+
+use crate::driver::{Handle, Request, Slot};
+use crate::node::Stopped;
+
+/// How a stream is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PublishOptions {
+    /// The highest rate of the stream: what is reserved for it. 20 Mb/s unless said otherwise.
+    pub peak: Bitrate,
+    /// The size of full packets. 1,232 bytes unless said otherwise, which fits any path.
+    pub packet_size: PacketSize,
+    /// How long a frame may wait for others to share its burst; zero sends each at once. 10 ms unless said otherwise.
+    pub flush_interval: Duration,
+}
+
+impl Default for PublishOptions {
+    fn default() -> Self {
+        Self {
+            peak: PEAK_DEFAULT,
+            packet_size: PacketSize::DEFAULT,
+            flush_interval: Duration::from_millis(10),
+        }
+    }
+}
+
+impl PublishOptions {
+    /// Sets the highest rate.
+    #[must_use]
+    pub const fn with_peak(mut self, peak: Bitrate) -> Self {
+        self.peak = peak;
+        self
+    }
+
+    /// Sets the size of full packets.
+    #[must_use]
+    pub const fn with_packet_size(mut self, packet_size: PacketSize) -> Self {
+        self.packet_size = packet_size;
+        self
+    }
+
+    /// Sets how long a frame may wait for others.
+    #[must_use]
+    pub const fn with_flush_interval(mut self, flush_interval: Duration) -> Self {
+        self.flush_interval = flush_interval;
+        self
+    }
+}
+
+/// Hands in the frames of one stream. Made by [`crate::Node::publish`].
+///
+/// Dropping it takes the stream back like [`Publisher::finish`], without waiting.
+#[derive(Debug)]
+pub struct Publisher {
+    name: StreamName,
+    flow: FlowId,
+    peak: Bitrate,
+    description: Arc<Description>,
+    driver: Handle,
+    /// Takes the offer back when it is dropped.
+    slot: Slot,
+}
+
+impl Publisher {
+    pub(crate) const fn new(
+        driver: Handle,
+        slot: Slot,
+        name: StreamName,
+        flow: FlowId,
+        peak: Bitrate,
+        description: Arc<Description>,
+    ) -> Self {
+        Self {
+            name,
+            flow,
+            peak,
+            description,
+            driver,
+            slot,
+        }
+    }
+
+    /// The stream's name.
+    #[must_use]
+    pub const fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    /// The tracks as they were last described.
+    #[must_use]
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Hands in one frame. Frames of all tracks come in the order in which they are to be sent. Waits while the
+    /// datapath is behind; it never drops one.
+    ///
+    /// # Errors
+    ///
+    /// When the frame is of no described track or beyond a limit (it is not sent, the next may be), or the node
+    /// is gone.
+    pub async fn send(&mut self, frame: Frame) -> Result<(), SendError> {
+        self.check(&frame)?;
+        let command = Command::Push {
+            flow: self.flow,
+            frame,
+            wall: self.driver.wall(),
+        };
+        Ok(self.driver.datapath(command).await?)
+    }
+
+    /// Changes the tracks, from the next group on.
+    ///
+    /// # Errors
+    ///
+    /// When the description is not sound (the former one stays), or the node is gone.
+    pub async fn describe(&mut self, description: Description) -> Result<(), SendError> {
+        description.check()?;
+        self.description = Arc::new(description);
+        let command = Command::Describe {
+            flow: self.flow,
+            description: Arc::clone(&self.description),
+        };
+        self.driver.datapath(command).await?;
+        let revise = Request::Revise {
+            name: self.name.clone(),
+            layers: layers(&self.description, self.peak),
+        };
+        Ok(self.driver.request(revise).await?)
+    }
+
+    /// Ends the stream on purpose: what was handed in is sent, subscribers are told, the offer is taken back.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn finish(self) -> Result<(), SendError> {
+        let command = Command::Finish { flow: self.flow };
+        self.driver.datapath(command).await?;
+        self.slot.end();
+        Ok(())
+    }
+
+    fn check(&self, frame: &Frame) -> Result<(), SendError> {
+        let track = frame.track.0;
+        if self.description.track(frame.track).is_none() {
+            return Err(SendError::UnknownTrack { track });
+        }
+        if frame.data.len() > FRAME_BYTES_MAX {
+            return Err(SendError::TooLong {
+                track,
+                bytes: frame.data.len(),
+            });
+        }
+        let offset = frame.pts.checked_sub(frame.dts);
+        if offset.is_none_or(|offset| i32::try_from(offset).is_err()) {
+            return Err(SendError::TimesApart { track });
+        }
+        Ok(())
+    }
+}
+
+/// The one layer that a publisher offers: all tracks.
+pub(crate) fn layers(description: &Description, peak: Bitrate) -> Vec<LayerOffer> {
+    let tracks = description.tracks.iter().map(|track| TrackOffer {
+        kind: track.kind,
+        codec: track.codec.clone(),
+    });
+    vec![LayerOffer {
+        layer: Layer(0),
+        peak,
+        tracks: tracks.collect(),
+    }]
+}
+
+/// Why a stream cannot be published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// This node offers a stream of that name already.
+    #[error("this node publishes `{name}` already: stop that, or choose another name")]
+    AlreadyPublished {
+        /// The name.
+        name: StreamName,
+    },
+    /// The description is not sound.
+    #[error("the description of `{name}` is not sound: {source}")]
+    Description {
+        /// The stream's name.
+        name: StreamName,
+        /// What is wrong.
+        source: DescriptionError,
+    },
+    /// The node is at its limit.
+    #[error("this node publishes {max} streams, which is all it may: stop one first")]
+    Full {
+        /// The limit.
+        max: usize,
+    },
+    /// The core did not take the offer.
+    #[error("this node did not accept `{name}`: it knows as many streams as it may")]
+    NotAccepted {
+        /// The name.
+        name: StreamName,
+    },
+    /// The node is gone.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// Why a frame or a description was not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The frame's track is not in the description.
+    #[error("there is no track {track} in this stream: describe it before its first frame")]
+    UnknownTrack {
+        /// The track's number.
+        track: u8,
+    },
+    /// The frame is too long.
+    #[error("a frame of track {track} has {bytes} bytes; the limit is {FRAME_BYTES_MAX}")]
+    TooLong {
+        /// The track's number.
+        track: u8,
+        /// Its length.
+        bytes: usize,
+    },
+    /// Decoding and presentation time are too far apart.
+    #[error("dts and pts of a frame of track {track} are more than 2^31 ticks apart")]
+    TimesApart {
+        /// The track's number.
+        track: u8,
+    },
+    /// The new description is not sound.
+    #[error("the new description is not sound: {0}")]
+    Description(#[from] DescriptionError),
+    /// The node is gone.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}

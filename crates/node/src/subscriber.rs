@@ -1,0 +1,219 @@
+//! A stream's way out: what a program gets for a stream it wants.
+//!
+//! Not where frames come from: `fanout` fills the queue that a [`Subscriber`] empties. Used by gateways, sinks
+//! and `admin`. Invariant: dropping a subscriber ends its wish.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use levada_wire::control::flow::RefuseReason;
+use levada_wire::{Announce, Description, Frame, Group, Layer, NodeId, StreamName, WallTime};
+
+use crate::driver::Slot;
+use crate::fanout::Queue;
+use crate::node::Stopped;
+
+/// How a stream is subscribed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SubscribeOptions {
+    /// Which layer; layer 0 has all tracks.
+    pub layer: Layer,
+    /// How many frames may wait for this subscriber. When more come, it is skipped to the next group.
+    pub queue_frames_max: usize,
+    /// How many bytes may wait, with the same effect.
+    pub queue_bytes_max: usize,
+}
+
+impl Default for SubscribeOptions {
+    /// Room for a long group: 4,096 frames and 64 MiB.
+    fn default() -> Self {
+        Self {
+            layer: Layer(0),
+            queue_frames_max: 4_096,
+            queue_bytes_max: 64 << 20,
+        }
+    }
+}
+
+impl SubscribeOptions {
+    /// Chooses the layer.
+    #[must_use]
+    pub const fn with_layer(mut self, layer: Layer) -> Self {
+        self.layer = layer;
+        self
+    }
+
+    /// Sets how much may wait for this subscriber.
+    #[must_use]
+    pub const fn with_queue(mut self, frames_max: usize, bytes_max: usize) -> Self {
+        self.queue_frames_max = frames_max;
+        self.queue_bytes_max = bytes_max;
+        self
+    }
+}
+
+/// What a subscriber gets, in order.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// How far the wish has come. Only the newest of several that wait is kept.
+    State(State),
+    /// What follows is of a later start of the stream, or of another origin: its description comes first, and its
+    /// timestamps start at zero again, so that whoever needs unbroken ones re-bases them here.
+    NewInstance(Arc<Announce>),
+    /// The tracks: before the first frame, and at the start of a group where they change.
+    Description(Arc<Description>),
+    /// One frame. The first one of all, and the first one after a gap made here, starts a group.
+    Frame {
+        /// Its group.
+        group: Group,
+        /// The frame.
+        frame: Frame,
+        /// The origin's wall clock at its hand-over, when known: for measuring latency.
+        wall: Option<WallTime>,
+    },
+    /// Frames are missing here, and why.
+    Gap(Gap),
+    /// The origin ended the stream on purpose. The wish stays: a later start follows as a new instance.
+    End,
+}
+
+/// How far a wish for a stream has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// No origin of that name is known (yet).
+    Unknown,
+    /// An origin is known, but there is no way to it at the moment.
+    Unreachable {
+        /// The origin.
+        origin: NodeId,
+    },
+    /// It was asked for.
+    Requested,
+    /// It was refused; another try follows.
+    Refused {
+        /// Why.
+        reason: RefuseReason,
+    },
+    /// Frames come.
+    Active {
+        /// What the origin says of the stream.
+        announce: Arc<Announce>,
+    },
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("no node offers a stream of that name yet"),
+            Self::Unreachable { origin } => write!(
+                f,
+                "node {} offers it, but there is no way to that node at the moment",
+                origin.short()
+            ),
+            Self::Requested => f.write_str("requested"),
+            Self::Refused { reason } => write!(f, "refused: {reason}; trying again"),
+            Self::Active { announce } => write!(f, "comes from node {}", announce.origin.short()),
+        }
+    }
+}
+
+/// Frames that are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// Why.
+    pub reason: GapReason,
+    /// How many packets did not arrive; zero if it was not packets that were lost.
+    pub packets: u64,
+    /// How many frames were skipped here; zero if they never became whole.
+    pub frames: u64,
+}
+
+/// Why frames are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum GapReason {
+    /// Packets did not arrive in time.
+    Lost,
+    /// Packets did not open, or what they held made no sense.
+    Bad,
+    /// More packets waited to be put in order than the limit allows.
+    Overrun,
+    /// This subscriber did not take frames fast enough, and was skipped to the start of a group.
+    Slow,
+}
+
+impl fmt::Display for GapReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lost => "packets were lost",
+            Self::Bad => "packets did not open",
+            Self::Overrun => "too many packets waited to be put in order",
+            Self::Slow => "the subscriber was too slow",
+        })
+    }
+}
+
+/// Gets one stream, for as long as it is held. Made by [`crate::Node::subscribe`].
+///
+/// Who takes frames too slowly is skipped to the start of a group, with a [`Delivery::Gap`] that counts what was
+/// skipped; nobody else is held up.
+#[derive(Debug)]
+pub struct Subscriber {
+    name: StreamName,
+    queue: Arc<Queue>,
+    /// Ends the wish when it is dropped.
+    _slot: Slot,
+}
+
+impl Subscriber {
+    pub(crate) const fn new(name: StreamName, queue: Arc<Queue>, slot: Slot) -> Self {
+        Self {
+            name,
+            queue,
+            _slot: slot,
+        }
+    }
+
+    /// The stream's name.
+    #[must_use]
+    pub const fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    /// Waits for what comes next; `None` once the node is gone.
+    ///
+    /// May be dropped before it is ready: nothing is lost.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        std::future::poll_fn(|context| self.queue.poll_next(context)).await
+    }
+}
+
+impl Stream for Subscriber {
+    type Item = Delivery;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        self.queue.poll_next(context)
+    }
+}
+
+/// Why a stream cannot be subscribed to. That nobody offers it is no error: see [`State::Unknown`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The node is at its limit.
+    #[error("this node has {max} subscriptions, which is all it may have: end one first")]
+    Full {
+        /// The limit.
+        max: usize,
+    },
+    /// The node is gone.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
