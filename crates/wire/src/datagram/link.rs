@@ -145,8 +145,20 @@ impl LinkDatagram {
             Self::Ping(Ping { time, sent }) => {
                 put(out, 1, &[time.to_be_bytes(), sent.to_be_bytes()])
             }
-            Self::Pong(Pong { time, sent, received }) => {
-                put(out, 2, &[time.to_be_bytes(), sent.to_be_bytes(), received.to_be_bytes()]);
+            Self::Pong(Pong {
+                time,
+                sent,
+                received,
+            }) => {
+                put(
+                    out,
+                    2,
+                    &[
+                        time.to_be_bytes(),
+                        sent.to_be_bytes(),
+                        received.to_be_bytes(),
+                    ],
+                );
             }
             Self::Nack(numbers) => numbers.encode(3, out),
             Self::NackBad(numbers) => numbers.encode(4, out),
@@ -187,6 +199,7 @@ impl LinkDatagram {
             }),
             2 => Self::Pong(Pong {
                 time: take_u64(rest)?,
+                sent: take_u64(rest)?,
                 received: take_u64(rest)?,
             }),
             3 => Self::Nack(Numbers::decode(rest)?),
@@ -391,7 +404,11 @@ mod tests {
         prop_oneof![
             any::<(u64, u64)>().prop_map(|(time, sent)| LinkDatagram::Ping(Ping { time, sent })),
             any::<(u64, u64, u64)>().prop_map(|(time, sent, received)| {
-                LinkDatagram::Pong(Pong { time, sent, received })
+                LinkDatagram::Pong(Pong {
+                    time,
+                    sent,
+                    received,
+                })
             }),
             numbers.clone().prop_map(LinkDatagram::Nack),
             numbers.clone().prop_map(LinkDatagram::NackBad),
