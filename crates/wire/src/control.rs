@@ -127,7 +127,10 @@ impl Message {
 /// Cuts one control stream into messages.
 #[derive(Debug, Default)]
 pub struct Decoder {
+    /// The beginning of a message that is not whole yet.
     buffer: Vec<u8>,
+    /// The stream made no sense; nothing of it is taken any more.
+    broken: bool,
 }
 
 impl Decoder {
@@ -135,35 +138,58 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// When the stream cannot be made sense of; it must be closed, for its bytes have lost their order.
-    pub fn push(&mut self, bytes: &[u8], messages: &mut Vec<Message>) -> Result<(), ControlError> {
-        self.buffer.extend_from_slice(bytes);
-        let mut taken = 0;
-        while let Some(whole) = next_frame(&self.buffer[taken..])? {
-            let frame = &self.buffer[taken..taken + whole];
-            messages.extend(Message::decode(
-                frame[4],
-                frame[5],
-                &frame[MESSAGE_HEADER_BYTES..],
-            )?);
-            taken += whole;
+    /// When the stream cannot be made sense of, and from then on always; it must be closed, for its bytes have lost
+    /// their order.
+    pub fn push(
+        &mut self,
+        mut bytes: &[u8],
+        messages: &mut Vec<Message>,
+    ) -> Result<(), ControlError> {
+        if self.broken {
+            return Err(ControlError::Broken);
         }
-        self.buffer.drain(..taken);
+        while !bytes.is_empty() {
+            let result = self.take(&mut bytes);
+            if result.is_err() {
+                self.broken = true;
+                self.buffer = Vec::new();
+            }
+            messages.extend(result?);
+        }
         Ok(())
+    }
+
+    /// Moves what the current message still lacks from `bytes` to the buffer, and decodes the message once it is whole.
+    fn take(&mut self, bytes: &mut &[u8]) -> Result<Option<Message>, ControlError> {
+        let lacking = frame_bytes(&self.buffer)? - self.buffer.len();
+        let (taken, rest) = bytes.split_at(lacking.min(bytes.len()));
+        *bytes = rest;
+        self.buffer.extend_from_slice(taken);
+        let whole = frame_bytes(&self.buffer)?;
+        let Some(&[_, _, _, _, concern, code]) = self.buffer.first_chunk::<MESSAGE_HEADER_BYTES>()
+        else {
+            return Ok(None);
+        };
+        if self.buffer.len() < whole {
+            return Ok(None);
+        }
+        let message = Message::decode(concern, code, &self.buffer[MESSAGE_HEADER_BYTES..])?;
+        self.buffer.clear();
+        Ok(message)
     }
 }
 
-/// The length of the whole frame at the front of `bytes`, or `None` while it is not all there.
-fn next_frame(bytes: &[u8]) -> Result<Option<usize>, ControlError> {
+/// The bytes of the frame that starts with `bytes`, as far as they tell: those of its header until it is whole.
+fn frame_bytes(bytes: &[u8]) -> Result<usize, ControlError> {
     let Some(&[a, b, c, d, _, _]) = bytes.first_chunk::<MESSAGE_HEADER_BYTES>() else {
-        return Ok(None);
+        return Ok(MESSAGE_HEADER_BYTES);
     };
     let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+    // spec: WIRE 7 a stream that brings a frame beyond the limit MUST be closed
     if length > MESSAGE_BYTES_MAX {
         return Err(ControlError::TooLong { bytes: length });
     }
-    let whole = MESSAGE_HEADER_BYTES + length;
-    Ok((bytes.len() >= whole).then_some(whole))
+    Ok(MESSAGE_HEADER_BYTES + length)
 }
 
 /// Why a control stream makes no sense.
@@ -179,6 +205,9 @@ pub enum ControlError {
     /// A body that is not what its type says.
     #[error("a control message that does not decode: {0}")]
     Malformed(#[from] minicbor::decode::Error),
+    /// Bytes after an error.
+    #[error("a control stream that lost its order before")]
+    Broken,
 }
 
 /// Appends `body` in CBOR.

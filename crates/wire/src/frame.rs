@@ -119,8 +119,9 @@ impl FrameHeader {
     }
 }
 
-/// What a track carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+/// What a track carries. A kind from the future reads as [`TrackKind::Data`]: carried, and played by who knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
+#[cbor(index_only)]
 #[non_exhaustive]
 pub enum TrackKind {
     /// Pictures.
@@ -132,6 +133,17 @@ pub enum TrackKind {
     /// Anything else: captions, telemetry, chat.
     #[n(2)]
     Data,
+}
+
+impl<'b, C> Decode<'b, C> for TrackKind {
+    // spec: WIRE 11 a kind of track from the future MUST NOT make an announce undecodable
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Ok(match d.u32()? {
+            0 => Self::Video,
+            1 => Self::Audio,
+            _ => Self::Data,
+        })
+    }
 }
 
 /// One track of a stream.
@@ -162,8 +174,8 @@ pub struct Track {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Description {
-    /// All tracks, in the publisher's order.
-    #[n(0)]
+    /// All tracks, in the publisher's order; at most [`TRACKS_MAX`].
+    #[cbor(n(0), with = "bounded")]
     pub tracks: Vec<Track>,
 }
 
@@ -250,6 +262,43 @@ pub struct ControlFrame {
     /// The stream ends on purpose: the last number of the flow.
     #[n(2)]
     pub end: Option<Number>,
+}
+
+/// The list of a description: refuses to grow beyond [`TRACKS_MAX`], since an 8 MiB frame has room for a million.
+mod bounded {
+    use minicbor::encode::Write;
+    use minicbor::{Decoder, Encode as _, Encoder};
+
+    use super::{TRACKS_MAX, Track};
+
+    pub(super) fn encode<C, W: Write>(
+        tracks: &Vec<Track>,
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.array(tracks.len() as u64)?;
+        for track in tracks {
+            track.encode(e, ctx)?;
+        }
+        Ok(())
+    }
+
+    // spec: WIRE 5.2 a description of more than 32 tracks MUST NOT decode
+    pub(super) fn decode<C>(
+        d: &mut Decoder<'_>,
+        ctx: &mut C,
+    ) -> Result<Vec<Track>, minicbor::decode::Error> {
+        let mut tracks = Vec::new();
+        for track in d.array_iter_with(ctx)? {
+            if tracks.len() == TRACKS_MAX {
+                return Err(minicbor::decode::Error::message(
+                    "a stream has at most 32 tracks",
+                ));
+            }
+            tracks.push(track?);
+        }
+        Ok(tracks)
+    }
 }
 
 /// A timescale in CBOR: an unsigned integer that is not zero.
@@ -348,6 +397,38 @@ mod tests {
         assert_eq!(
             minicbor::decode::<Description>(&bytes).unwrap(),
             description
+        );
+    }
+
+    // spec: WIRE 5.2
+    #[test]
+    fn a_description_of_too_many_tracks_is_not_even_held() {
+        let count = u8::try_from(TRACKS_MAX).unwrap() + 1;
+        let full = Description {
+            tracks: (1..count).map(track).collect(),
+        };
+        let fuller = Description {
+            tracks: (1..=count).map(track).collect(),
+        };
+        let decode =
+            |description| minicbor::decode::<Description>(&minicbor::to_vec(description).unwrap());
+
+        assert_eq!(decode(&full).unwrap(), full);
+        assert!(decode(&fuller).is_err());
+    }
+
+    // spec: WIRE 11
+    #[test]
+    fn a_kind_of_track_from_the_future_reads_as_data() {
+        let kinds = [TrackKind::Video, TrackKind::Audio, TrackKind::Data];
+
+        for (code, kind) in (0_u8..).zip(kinds) {
+            assert_eq!(minicbor::to_vec(kind).unwrap(), [code]);
+            assert_eq!(minicbor::decode::<TrackKind>(&[code]).unwrap(), kind);
+        }
+        assert_eq!(
+            minicbor::decode::<TrackKind>(&[9]).unwrap(),
+            TrackKind::Data
         );
     }
 }

@@ -94,6 +94,17 @@ byte_id!(NetworkId, 16, 4);
 impl NetworkId {
     /// The network of nodes that were given none.
     pub const OPEN: Self = Self([0; 16]);
+
+    /// The network whose root key is `root`: the first 16 bytes of SHA-256 over a label and the key.
+    #[must_use]
+    pub fn of_root(root: &NodeId) -> Self {
+        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+        hash.update(b"levada/1 network");
+        hash.update(&root.0);
+        let mut first = [0; 16];
+        first.copy_from_slice(&hash.finish().as_ref()[..16]);
+        Self(first)
+    }
 }
 
 /// One start of an origin's stream: 16 random bytes.

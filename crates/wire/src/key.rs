@@ -3,9 +3,11 @@
 //! ```text
 //! content secret[epoch] ─HKDF(flow, instance, number >> 22, suite)─▶ AEAD key + salt   origin and consumers
 //! carry secret[epoch]   ─HKDF(flow)────────────────────────────────▶ carry key         + whoever forwards
+//! network secret[epoch] ─HKDF(network)─────────────────────────────▶ site key          members of the network
+//! TLS exporter          ───────────────────────────────────────────▶ two link keys     the two ends of a link
 //! ```
 //!
-//! The two secrets are independent: a carry key opens nothing. Not how they travel (`grant` in this file's
+//! The secrets are independent: a carry key opens nothing. Not how they travel (`grant` in this file's
 //! sibling `identity.rs` seals them to a node id) and not how packets use them (`packet::seal`,
 //! `packet::carry`). Invariant: no secret has a `Display`, each `Debug` says nothing but the type, and memory
 //! is wiped on drop.
@@ -17,7 +19,7 @@ use std::fmt;
 use ring::hkdf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::id::{FlowId, InstanceId};
+use crate::id::{FlowId, InstanceId, NetworkId};
 
 /// Packets per AEAD key: 2^22, below the 2^23 that RFC 9001 section 6.6 allows AES-GCM.
 pub const GENERATION_BITS: u32 = 22;
@@ -111,6 +113,37 @@ secret!(CarryKey, 16);
 pub struct LinkKey([u8; 32]);
 secret!(LinkKey, 32);
 
+/// Makes the site key of a network during one key epoch. Held by the network's members.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct NetworkSecret([u8; 32]);
+secret!(NetworkSecret, 32);
+
+/// Proves site datagrams to the members of a network.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct SiteKey([u8; 32]);
+secret!(SiteKey, 32);
+
+/// Shown once by a newcomer to get its first ticket; part of an invite.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct JoinSecret([u8; 16]);
+secret!(JoinSecret, 16);
+
+impl NetworkSecret {
+    /// The "secret" of the open network, known to all: 32 zero bytes.
+    #[must_use]
+    pub const fn open() -> Self {
+        Self([0; 32])
+    }
+
+    /// The site key of `network`.
+    #[must_use]
+    pub fn site_key(&self, network: &NetworkId) -> SiteKey {
+        let mut key = [0; 32];
+        expand(&self.0, &[b"levada/1 site", &network.0], &mut key);
+        SiteKey(key)
+    }
+}
+
 impl CarrySecret {
     /// The carry key of `flow`.
     #[must_use]
@@ -200,16 +233,20 @@ mod tests {
     #[test]
     fn a_secret_does_not_show_itself() {
         let shown = format!(
-            "{:?} {:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             ContentSecret::from_bytes([0x41; 32]),
             CarrySecret::from_bytes([0x41; 32]),
             CarryKey::from_bytes([0x41; 16]),
             LinkKey::from_bytes([0x41; 32]),
+            NetworkSecret::from_bytes([0x41; 32]),
+            SiteKey::from_bytes([0x41; 32]),
+            JoinSecret::from_bytes([0x41; 16]),
         );
 
         assert_eq!(
             shown,
-            "ContentSecret(..) CarrySecret(..) CarryKey(..) LinkKey(..)"
+            "ContentSecret(..) CarrySecret(..) CarryKey(..) LinkKey(..) \
+             NetworkSecret(..) SiteKey(..) JoinSecret(..)"
         );
     }
 

@@ -9,9 +9,17 @@ use std::num::NonZeroU32;
 use minicbor::{Decode, Encode};
 
 /// The place of a packet in its flow: one space per flow, from 0, never reset, 48 bits on the wire.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
 #[cbor(transparent)]
 pub struct Number(#[n(0)] u64);
+
+impl<'b, C> Decode<'b, C> for Number {
+    // spec: WIRE 4.4 a number above 2^48 - 1 MUST NOT decode
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Self::new(d.u64()?)
+            .ok_or_else(|| minicbor::decode::Error::message("a number has at most 48 bits"))
+    }
+}
 
 impl Number {
     /// The first number of a flow.
@@ -243,6 +251,16 @@ mod tests {
         assert_eq!(Number::MAX.next(), Number::MAX);
         assert_eq!(Number::ZERO.minus(1), None);
         assert_eq!(Number::from_low_bits(u64::MAX), Number::MAX);
+    }
+
+    // spec: WIRE 4.4
+    #[test]
+    fn a_number_beyond_48_bits_does_not_decode() {
+        let largest = minicbor::to_vec(Number::MAX.value()).unwrap();
+        let larger = minicbor::to_vec(Number::MAX.value() + 1).unwrap();
+
+        assert_eq!(minicbor::decode::<Number>(&largest).unwrap(), Number::MAX);
+        assert!(minicbor::decode::<Number>(&larger).is_err());
     }
 
     #[test]
