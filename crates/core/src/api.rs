@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use levada_wire::announce::LayerOffer;
 use levada_wire::control::Message;
 use levada_wire::control::flow::RefuseReason;
 use levada_wire::datagram::link::LinkDatagram;
@@ -13,7 +14,6 @@ use levada_wire::{
     Announce, Bitrate, FlowId, Identity, InstanceId, Layer, LinkIndex, NetworkId, NodeId,
     PacketSize, StreamName, WallTime,
 };
-use levada_wire::announce::LayerOffer;
 
 /// What a node is told once, at its start.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct Settings {
     pub name: String,
     /// Whether it forwards flows for others.
     pub relay: bool,
+    /// Whether it takes links that others open. Not so in client mode.
+    pub accept: bool,
     /// Seeds every random choice of the machines. From the system's entropy in production.
     pub seed: [u8; 32],
 }

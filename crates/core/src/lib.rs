@@ -17,8 +17,10 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod chance;
 pub mod control;
 pub mod flow;
+pub mod limits;
 pub mod link;
 pub mod route;
 pub mod view;
@@ -28,3 +30,5 @@ pub use api::{
     Settings, SubscriptionId, SubscriptionState,
 };
 pub use control::Control;
+/// What travels on control streams, for whoever carries the bytes between two nodes.
+pub use levada_wire::control::{Concern, Decoder as Inbox, Message};

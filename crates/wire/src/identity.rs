@@ -107,6 +107,8 @@ pub enum Purpose {
     Claim,
     /// Hashes of packets.
     Manifest,
+    /// A content secret is given to a consumer.
+    KeyGrant,
 }
 
 impl Purpose {
@@ -117,6 +119,7 @@ impl Purpose {
             Self::Ticket => b"levada/1 ticket\0",
             Self::Claim => b"levada/1 claim\0",
             Self::Manifest => b"levada/1 manifest\0",
+            Self::KeyGrant => b"levada/1 key grant\0",
         }
     }
 
@@ -171,6 +174,12 @@ impl SealedSecret {
         >(&OpModeS::Base, &public, context, secret, &[], rng)
         .ok()?;
         Some(Self([encapped.to_bytes().as_slice(), &ciphertext].concat()))
+    }
+}
+
+impl AsRef<[u8]> for SealedSecret {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 

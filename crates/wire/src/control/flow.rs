@@ -15,7 +15,7 @@ use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use super::messages;
 use crate::announce::{SignedAnnounce, SignedWithdraw};
 use crate::id::{FlowId, InstanceId, NodeId, StreamName};
-use crate::identity::SealedSecret;
+use crate::identity::{self, Identity, Purpose, SealedSecret};
 use crate::units::Layer;
 
 /// The most announces in one collection; a node that knows more sends several.
@@ -256,6 +256,64 @@ pub struct KeyGrant {
     /// The secret, sealed for [`content_context`].
     #[n(3)]
     pub sealed: SealedSecret,
+    /// The origin's signature over [`KeyGrant::signed_bytes`]: a node on the way cannot pass off a secret of its own.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub signature: Vec<u8>,
+}
+
+impl KeyGrant {
+    /// A grant signed by its origin.
+    ///
+    /// # Panics
+    ///
+    /// If `identity` is not the origin that `of` names.
+    #[must_use]
+    pub fn sign(
+        of: InstanceRef,
+        consumer: NodeId,
+        epoch: u8,
+        sealed: SealedSecret,
+        identity: &Identity,
+    ) -> Self {
+        assert_eq!(
+            of.origin,
+            identity.id(),
+            "only the origin gives keys to its streams"
+        );
+        let mut grant = Self {
+            of,
+            consumer,
+            epoch,
+            sealed,
+            signature: Vec::new(),
+        };
+        grant.signature = identity
+            .sign(Purpose::KeyGrant, &grant.signed_bytes())
+            .to_vec();
+        grant
+    }
+
+    /// Whether the origin signed it.
+    #[must_use]
+    pub fn is_signed_by_origin(&self) -> bool {
+        identity::verify(
+            &self.of.origin,
+            Purpose::KeyGrant,
+            &self.signed_bytes(),
+            &self.signature,
+        )
+    }
+
+    fn signed_bytes(&self) -> Vec<u8> {
+        let context = content_context(&self.of, self.epoch);
+        [
+            context.as_slice(),
+            b"\0",
+            &self.consumer.0,
+            self.sealed.as_ref(),
+        ]
+        .concat()
+    }
 }
 
 /// The origin, or a node on the way, does not give it.

@@ -1,0 +1,272 @@
+//! The whole of a node's decisions: hands each input to its part, and translates what comes out.
+//!
+//! ```text
+//!            ┌────────┐ Up, Down   ┌────────┐ Changed  ┌───────┐
+//!  Input ──▶ │ links  │ ─────────▶ │ routes │ ───────▶ │ flows │ ──▶ Output
+//!            └────────┘ Pass       └────────┘          └───────┘
+//!                 ▲────────────────── Active ─────────────┘
+//! ```
+//!
+//! No decision is made here. Driven by `node::driver` and `sim::node`. Invariant: after each call all parts have
+//! said all they have to say; nothing waits inside.
+
+use std::collections::VecDeque;
+
+use levada_wire::control::Message;
+use levada_wire::machine::{Machine, Wakeup};
+use levada_wire::{Instant, NodeId};
+
+use crate::api::{Command, Event, Input, Output, Settings};
+use crate::flow::{self, Flows};
+use crate::link::{self, Links};
+use crate::route::{self, Routes};
+use crate::view::View;
+
+/// A node's decisions. See the module's head.
+#[derive(Debug)]
+pub struct Control {
+    id: NodeId,
+    now: Instant,
+    links: Links,
+    routes: Routes,
+    flows: Flows,
+    outputs: VecDeque<Output>,
+}
+
+impl Machine for Control {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle_input(&mut self, now: Instant, input: Input) {
+        self.handle_timeout(now);
+        match input {
+            Input::Command(command) => self.on_command(command),
+            Input::Connected {
+                link,
+                peer,
+                remote,
+                dial,
+            } => {
+                self.links(link::Input::Connected {
+                    link,
+                    peer,
+                    remote,
+                    dial,
+                });
+            }
+            Input::DialFailed { dial, reason } => {
+                self.links(link::Input::DialFailed { dial, reason });
+            }
+            Input::Disconnected { link, reason } => {
+                self.links(link::Input::Disconnected { link, reason });
+            }
+            Input::Message { link, message } => {
+                self.links(link::Input::Message { link, message });
+            }
+            Input::Datagram {
+                link,
+                message,
+                received,
+            } => {
+                self.links(link::Input::Datagram {
+                    link,
+                    message,
+                    received,
+                });
+            }
+            Input::Delivering { flow, link } => self.flows(flow::Input::Delivering { flow, link }),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.links.handle_timeout(self.now);
+        self.drain_links();
+        self.routes.handle_timeout(self.now);
+        self.drain_routes();
+        self.flows.handle_timeout(self.now);
+        self.drain_flows();
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Wakeup> {
+        let parts = [
+            self.links.poll_timeout(),
+            self.routes.poll_timeout(),
+            self.flows.poll_timeout(),
+        ];
+        parts.into_iter().fold(None, Wakeup::earlier)
+    }
+}
+
+impl Control {
+    /// A node that knows nobody yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            id: settings.identity.id(),
+            now: Instant::ZERO,
+            links: Links::new(&settings),
+            routes: Routes::new(settings.identity.id()),
+            flows: Flows::new(&settings),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The node's id.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Rows for people.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let (streams, flows) = self.flows.view();
+        View {
+            links: self.links.view(),
+            routes: self.routes.view(),
+            streams,
+            flows,
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::AddNeighbour(neighbour) => self.links(link::Input::Add(neighbour)),
+            Command::RemoveNeighbour(neighbour) => self.links(link::Input::Remove(neighbour)),
+            Command::Leave => {
+                // What is offered is taken back while there are still links to say it on.
+                self.flows(flow::Input::Command(Command::Leave));
+                self.links(link::Input::Leave);
+            }
+            command @ (Command::Publish(_)
+            | Command::Revise { .. }
+            | Command::Unpublish { .. }
+            | Command::Subscribe { .. }
+            | Command::Unsubscribe { .. }) => self.flows(flow::Input::Command(command)),
+        }
+    }
+
+    fn links(&mut self, input: link::Input) {
+        self.links.handle_input(self.now, input);
+        self.drain_links();
+    }
+
+    fn routes(&mut self, input: route::Input) {
+        self.routes.handle_input(self.now, input);
+        self.drain_routes();
+    }
+
+    fn flows(&mut self, input: flow::Input) {
+        self.flows.handle_input(self.now, input);
+        self.drain_flows();
+    }
+
+    fn drain_links(&mut self) {
+        while let Some(output) = self.links.poll_output() {
+            match output {
+                link::Output::Dial { dial, remote, peer } => {
+                    self.put(Output::Dial { dial, remote, peer });
+                }
+                link::Output::CancelDial { dial } => self.put(Output::CancelDial { dial }),
+                link::Output::Close { link, reason } => self.put(Output::Close { link, reason }),
+                link::Output::Send { link, message } => {
+                    self.put(Output::Send {
+                        link,
+                        message: Message::Link(message),
+                    });
+                }
+                link::Output::Datagram { link, message } => {
+                    self.put(Output::Datagram { link, message });
+                }
+                link::Output::Up(peer) => self.on_link_up(peer),
+                link::Output::Down { link, peer, reason } => {
+                    self.put(Output::LinkDown { link });
+                    self.put(Output::Event(Event::LinkDown { link, peer, reason }));
+                    // Routes first: flows then settle on the way that is left.
+                    self.routes(route::Input::LinkDown { link });
+                    self.flows(flow::Input::LinkDown { link });
+                }
+                link::Output::Pass { link, message } => match message {
+                    Message::Route(message) => {
+                        self.routes(route::Input::Message { link, message });
+                    }
+                    Message::Flow(message) => self.flows(flow::Input::Message { link, message }),
+                    Message::Link(_) => {}
+                },
+                link::Output::DialFailed { remote, reason } => {
+                    self.put(Output::Event(Event::DialFailed { remote, reason }));
+                }
+            }
+        }
+    }
+
+    fn on_link_up(&mut self, up: link::Peer) {
+        let link::Peer {
+            link,
+            remote_index,
+            node: peer,
+            name,
+            remote,
+            ..
+        } = up;
+        self.put(Output::LinkUp { link, remote_index });
+        self.put(Output::Event(Event::LinkUp {
+            link,
+            peer,
+            name,
+            remote,
+        }));
+        self.routes(route::Input::LinkUp { link, peer });
+        self.flows(flow::Input::LinkUp { link, peer });
+    }
+
+    fn drain_routes(&mut self) {
+        while let Some(output) = self.routes.poll_output() {
+            match output {
+                route::Output::Send { link, message } => {
+                    self.put(Output::Send {
+                        link,
+                        message: Message::Route(message),
+                    });
+                }
+                route::Output::Changed { origin, route } => {
+                    self.flows(flow::Input::Route { origin, route });
+                }
+            }
+        }
+    }
+
+    fn drain_flows(&mut self) {
+        while let Some(output) = self.flows.poll_output() {
+            match output {
+                flow::Output::Send { link, message } => {
+                    self.put(Output::Send {
+                        link,
+                        message: Message::Flow(message),
+                    });
+                }
+                flow::Output::Flow(change) => self.put(Output::Flow(change)),
+                flow::Output::Event(event) => self.put(Output::Event(event)),
+                flow::Output::Active { link, active } => {
+                    self.links
+                        .handle_input(self.now, link::Input::Active { link, active });
+                }
+                flow::Output::Originate(offers) => self.routes(route::Input::Originate(offers)),
+            }
+        }
+        // Flows make links ping; pings make nothing else happen, so this ends here.
+        self.drain_links();
+    }
+
+    fn put(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+//! Flows: who offers what, who wants it, which link it comes from and which links it goes to.
+//!
+//! | part | keeps |
+//! |---|---|
+//! | [`catalogue`] | announces and withdraws, spread epidemically |
+//! | [`carried`] | the flows that this node requests, forwards or originates |
+//! | [`keys`] | content secrets on their way from origins to consumers |
+//! | [`wishes`] | local subscriptions by name |
+//!
+//! **Who decides to request a flow:** [`Flows::settle`]. It looks at what is wanted (children, wishes) and at
+//! where the route leads, and makes upstream requests follow. Everything else only changes what it looks at.
+//!
+//! ```text
+//!  HOLD ──wish or child──▶ Asking ──Accept──▶ Flowing ──route moves──▶ Flowing + challenger ─▶ Flowing
+//!                            │  Refuse, 3 s                               (old kept until the new delivers)
+//!                            ▼
+//!                          Idle { retry_at }
+//! ```
+//!
+//! Requests are soft state: the child says each again every few seconds, the parent forgets what is not said
+//! again, and every request is accepted or refused within a deadline. Not routes (`route`) and not packets (the
+//! datapath, told by [`FlowChange`]). Called by `Control`. Invariant: a link is an egress of a flow only while its
+//! peer keeps asking, and a flow nobody wants is asked of nobody.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use levada_wire::control::FlowMessage;
+use levada_wire::control::flow::{InstanceRef, RefuseReason};
+use levada_wire::machine::{Machine, Wakeup};
+use levada_wire::{FlowId, Identity, Instant, LinkIndex, NodeId};
+use rand_chacha::ChaCha20Rng;
+
+use crate::api::{Command, Event, FlowChange, Settings};
+use crate::chance;
+use crate::route::Route;
+use crate::view::{FlowRow, StreamRow};
+
+pub mod carried;
+pub mod catalogue;
+pub mod keys;
+mod offers;
+mod requests;
+mod settle;
+#[cfg(test)]
+mod tests;
+pub mod wishes;
+
+use carried::Carried;
+use catalogue::Catalogue;
+use keys::Keys;
+use offers::Published;
+use wishes::Wishes;
+
+/// What may happen to the flows.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A link is up.
+    LinkUp {
+        /// Which.
+        link: LinkIndex,
+        /// To whom.
+        peer: NodeId,
+    },
+    /// A link is no more.
+    LinkDown {
+        /// Which.
+        link: LinkIndex,
+    },
+    /// A neighbour speaks.
+    Message {
+        /// Over which link.
+        link: LinkIndex,
+        /// What it says.
+        message: FlowMessage,
+    },
+    /// The selected route to an origin changed.
+    Route {
+        /// Which origin.
+        origin: NodeId,
+        /// The route; none when there is no way.
+        route: Option<Route>,
+    },
+    /// The first packet of a flow came over this link.
+    Delivering {
+        /// Which flow.
+        flow: FlowId,
+        /// Over which link.
+        link: LinkIndex,
+    },
+    /// The node's user wants something. Commands about neighbours are not for this part.
+    Command(Command),
+}
+
+/// What the flows want done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Speak to a neighbour.
+    Send {
+        /// Over which link.
+        link: LinkIndex,
+        /// What.
+        message: FlowMessage,
+    },
+    /// Change the datapath.
+    Flow(FlowChange),
+    /// Tell the user.
+    Event(Event),
+    /// Whether a link carries flows changed.
+    Active {
+        /// Which link.
+        link: LinkIndex,
+        /// Whether.
+        active: bool,
+    },
+    /// Whether this node offers streams changed.
+    Originate(bool),
+}
+
+/// All flows of this node.
+#[derive(Debug)]
+pub struct Flows {
+    identity: Identity,
+    me: NodeId,
+    relay: bool,
+    now: Instant,
+    rng: ChaCha20Rng,
+    neighbours: BTreeMap<LinkIndex, NodeId>,
+    routes: BTreeMap<NodeId, Route>,
+    catalogue: Catalogue,
+    published: BTreeMap<levada_wire::StreamName, Published>,
+    carried: BTreeMap<FlowId, Carried>,
+    keys: Keys,
+    wishes: Wishes,
+    active: BTreeSet<LinkIndex>,
+    outputs: VecDeque<Output>,
+}
+
+impl Machine for Flows {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle_input(&mut self, now: Instant, input: Input) {
+        self.handle_timeout(now);
+        match input {
+            Input::LinkUp { link, peer } => self.on_link_up(link, peer),
+            Input::LinkDown { link } => self.on_link_down(link),
+            Input::Message { link, message } => {
+                if self.neighbours.contains_key(&link) {
+                    self.on_message(link, message);
+                }
+            }
+            Input::Route { origin, route } => {
+                match route {
+                    Some(route) => self.routes.insert(origin, route),
+                    None => self.routes.remove(&origin),
+                };
+            }
+            Input::Delivering { flow, link } => self.on_delivering(flow, link),
+            Input::Command(command) => self.on_command(command),
+        }
+        self.settle();
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        if self
+            .poll_timeout()
+            .is_none_or(|wakeup| wakeup.at > self.now)
+        {
+            return;
+        }
+        self.expire();
+        self.settle();
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Wakeup> {
+        let parts = [self.catalogue.wakeup(), self.keys.wakeup()];
+        let flows = self.carried.values().map(Carried::wakeup);
+        parts.into_iter().chain(flows).fold(None, Wakeup::earlier)
+    }
+}
+
+impl Flows {
+    /// No flows yet.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            identity: settings.identity.clone(),
+            me: settings.identity.id(),
+            relay: settings.relay,
+            now: Instant::ZERO,
+            rng: chance::generator(&settings.seed, 3),
+            neighbours: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            catalogue: Catalogue::default(),
+            published: BTreeMap::new(),
+            carried: BTreeMap::new(),
+            keys: Keys::default(),
+            wishes: Wishes::default(),
+            active: BTreeSet::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Rows for people: streams and flows.
+    #[must_use]
+    pub fn view(&self) -> (Vec<StreamRow>, Vec<FlowRow>) {
+        let streams = self.catalogue.iter().map(|announce| {
+            let flow = announce.flow(levada_wire::Layer(0));
+            let local = announce.origin == self.me;
+            StreamRow {
+                name: announce.name.clone(),
+                announce: announce.clone(),
+                distance: self.distance_to(&announce.origin),
+                local,
+                state: self.flow_state(flow),
+            }
+        });
+        let flows = self.carried.iter().map(|(flow, carried)| FlowRow {
+            flow: *flow,
+            name: carried.of.name.clone(),
+            origin: carried.of.origin,
+            state: self.flow_state(*flow),
+            upstream: carried.upstream.link(),
+            egresses: carried.granted().collect(),
+            subscriptions: self.wishes.count(*flow),
+            cause: carried.cause().unwrap_or_default(),
+        });
+        (streams.collect(), flows.collect())
+    }
+
+    fn on_link_up(&mut self, link: LinkIndex, peer: NodeId) {
+        self.neighbours.insert(link, peer);
+        for collection in self.catalogue.collections() {
+            self.send(link, FlowMessage::Collection(collection));
+        }
+    }
+
+    fn on_link_down(&mut self, link: LinkIndex) {
+        self.neighbours.remove(&link);
+        self.active.remove(&link);
+        self.keys.on_link_down(link);
+        for carried in self.carried.values_mut() {
+            carried.on_link_down(self.now, link);
+        }
+    }
+
+    fn on_message(&mut self, link: LinkIndex, message: FlowMessage) {
+        match message {
+            FlowMessage::Announce(announce) => self.on_announce(Some(link), announce.statement),
+            FlowMessage::Collection(collection) => {
+                for statement in collection.statements {
+                    self.on_announce(Some(link), statement);
+                }
+            }
+            FlowMessage::Withdraw(withdraw) => self.on_withdraw(Some(link), withdraw.statement),
+            FlowMessage::Request(request) => self.on_request(link, &request),
+            FlowMessage::Accept(accept) => self.on_accept(link, accept),
+            FlowMessage::Refuse(refuse) => self.on_refuse(link, &refuse),
+            FlowMessage::Cancel(cancel) => self.on_cancel(link, cancel.flow),
+            FlowMessage::KeyRequest(request) => self.on_key_request(link, request),
+            FlowMessage::KeyGrant(grant) => self.on_key_grant(link, grant),
+            FlowMessage::KeyRefusal(refusal) => self.on_key_refusal(link, refusal),
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Publish(offer) => self.on_publish(offer),
+            Command::Revise { name, layers } => self.on_revise(&name, layers),
+            Command::Unpublish { name } => self.on_unpublish(&name),
+            Command::Subscribe { id, name, layer } => {
+                if let Some(event) = self.wishes.add(id, name, layer) {
+                    self.outputs.push_back(Output::Event(event));
+                }
+            }
+            Command::Unsubscribe { id } => self.on_unsubscribe(id),
+            Command::Leave => {
+                let names: Vec<_> = self.published.keys().cloned().collect();
+                for name in names {
+                    self.on_unpublish(&name);
+                }
+            }
+            // Links are another part's business.
+            Command::AddNeighbour(_) | Command::RemoveNeighbour(_) => {}
+        }
+    }
+
+    fn send(&mut self, link: LinkIndex, message: FlowMessage) {
+        self.outputs.push_back(Output::Send { link, message });
+    }
+
+    fn change(&mut self, change: FlowChange) {
+        self.outputs.push_back(Output::Flow(change));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// How far an origin is: zero for this node, infinite without a way.
+    fn distance_to(&self, origin: &NodeId) -> levada_wire::Distance {
+        if *origin == self.me {
+            return levada_wire::Distance::ZERO;
+        }
+        self.routes
+            .get(origin)
+            .map_or(levada_wire::Distance::INFINITE, |route| route.distance)
+    }
+
+    /// The link toward an origin.
+    fn toward(&self, of: &InstanceRef) -> Option<LinkIndex> {
+        self.routes.get(&of.origin).map(|route| route.link)
+    }
+
+    /// Why a neighbour cannot be served a flow of that origin by this node's route, if it cannot.
+    fn refusal_for(&self, link: LinkIndex, origin: &NodeId) -> Option<RefuseReason> {
+        if *origin == self.me {
+            return None;
+        }
+        if !self.relay {
+            return Some(RefuseReason::NotWilling);
+        }
+        let neighbour = self.neighbours.get(&link)?;
+        let route = self.routes.get(origin)?;
+        let through = route.link == link || route.hops.contains(neighbour.prefix());
+        through.then_some(RefuseReason::Loop)
+    }
+}

@@ -1,0 +1,270 @@
+//! One flow that this node originates, requests or forwards.
+//!
+//! Not the decision to request it (`settle`) and not the messages (`requests`). Called by [`super::Flows`].
+//! Invariant: a child is granted only while the flow has its carry key.
+
+use std::collections::BTreeMap;
+
+use levada_wire::control::flow::{InstanceRef, RefuseReason};
+use levada_wire::key::{CarryKey, Suite};
+use levada_wire::machine::Wakeup;
+use levada_wire::{FlowId, Instant, Layer, LinkIndex};
+
+#[derive(Debug)]
+pub(super) struct Carried {
+    pub(super) of: InstanceRef,
+    pub(super) layer: Layer,
+    pub(super) suite: Suite,
+    /// The key epoch and the key, once known.
+    pub(super) key: Option<(u8, CarryKey)>,
+    pub(super) upstream: Upstream,
+    pub(super) children: BTreeMap<LinkIndex, Child>,
+    /// Whether the datapath opens the flow for local consumers.
+    pub(super) consuming: bool,
+    /// Set while nobody wants it any more.
+    pub(super) linger_until: Option<Instant>,
+    /// Set once it was withdrawn.
+    pub(super) ending_at: Option<Instant>,
+}
+
+/// Where a flow comes from.
+#[derive(Debug)]
+pub(super) enum Upstream {
+    /// From here.
+    Origin,
+    /// From nowhere: there is no way, or the last try failed.
+    Idle {
+        retry_at: Option<Instant>,
+        cause: Option<RefuseReason>,
+    },
+    /// Asked for.
+    Asking { link: LinkIndex, until: Instant },
+    /// Coming.
+    Flowing {
+        link: LinkIndex,
+        reassert_at: Instant,
+        challenger: Option<Challenger>,
+    },
+}
+
+/// A better place for a flow to come from. The old one is kept until this one has delivered.
+#[derive(Debug)]
+pub(super) enum Challenger {
+    Asking {
+        link: LinkIndex,
+        until: Instant,
+    },
+    Accepted {
+        link: LinkIndex,
+        until: Instant,
+    },
+    /// It refused: not asked again before this moment.
+    Refused {
+        link: LinkIndex,
+        until: Instant,
+    },
+}
+
+/// A neighbour that wants the flow.
+#[derive(Debug)]
+pub(super) struct Child {
+    /// When the request runs out if it is not said again.
+    pub(super) expires: Instant,
+    pub(super) state: ChildState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChildState {
+    /// Not answered yet; refused at this moment at the latest.
+    Waiting { until: Instant, needs_key: bool },
+    /// Fed.
+    Granted,
+}
+
+impl Upstream {
+    pub(super) const IDLE: Self = Self::Idle {
+        retry_at: None,
+        cause: None,
+    };
+
+    /// The link the flow comes over, or is asked for over.
+    pub(super) const fn link(&self) -> Option<LinkIndex> {
+        match self {
+            Self::Origin | Self::Idle { .. } => None,
+            Self::Asking { link, .. } | Self::Flowing { link, .. } => Some(*link),
+        }
+    }
+}
+
+impl Challenger {
+    pub(super) const fn link(&self) -> LinkIndex {
+        match self {
+            Self::Asking { link, .. }
+            | Self::Accepted { link, .. }
+            | Self::Refused { link, .. } => *link,
+        }
+    }
+
+    pub(super) const fn until(&self) -> Instant {
+        match self {
+            Self::Asking { until, .. }
+            | Self::Accepted { until, .. }
+            | Self::Refused { until, .. } => *until,
+        }
+    }
+}
+
+impl Carried {
+    pub(super) const fn new(of: InstanceRef, layer: Layer, suite: Suite) -> Self {
+        Self {
+            of,
+            layer,
+            suite,
+            key: None,
+            upstream: Upstream::IDLE,
+            children: BTreeMap::new(),
+            consuming: false,
+            linger_until: None,
+            ending_at: None,
+        }
+    }
+
+    pub(super) fn flow(&self) -> FlowId {
+        self.of.flow(self.layer)
+    }
+
+    pub(super) const fn is_origin(&self) -> bool {
+        matches!(self.upstream, Upstream::Origin)
+    }
+
+    /// Whether packets come, or may be made, under a key that is known here.
+    pub(super) const fn is_ready(&self) -> bool {
+        matches!(self.upstream, Upstream::Origin | Upstream::Flowing { .. }) && self.key.is_some()
+    }
+
+    /// The links the flow goes out over.
+    pub(super) fn granted(&self) -> impl Iterator<Item = LinkIndex> + '_ {
+        let granted = self
+            .children
+            .iter()
+            .filter(|(_, child)| child.state == ChildState::Granted);
+        granted.map(|(link, _)| *link)
+    }
+
+    /// All links that media or requests of the flow pass over.
+    pub(super) fn links(&self) -> impl Iterator<Item = LinkIndex> + '_ {
+        let challenger = match &self.upstream {
+            Upstream::Flowing {
+                challenger: Some(challenger),
+                ..
+            } => Some(challenger.link()),
+            _ => None,
+        };
+        self.upstream
+            .link()
+            .into_iter()
+            .chain(challenger)
+            .chain(self.children.keys().copied())
+    }
+
+    pub(super) fn on_link_down(&mut self, now: Instant, link: LinkIndex) {
+        self.children.remove(&link);
+        let over = Upstream::Idle {
+            retry_at: Some(now),
+            cause: None,
+        };
+        match &mut self.upstream {
+            Upstream::Asking { link: asked, .. } if *asked == link => self.upstream = over,
+            Upstream::Flowing {
+                link: from,
+                challenger,
+                ..
+            } if *from == link => {
+                // The challenger that has accepted takes over with what it has.
+                self.upstream = match challenger.take() {
+                    Some(Challenger::Accepted { link, .. }) => Upstream::Flowing {
+                        link,
+                        reassert_at: now,
+                        challenger: None,
+                    },
+                    Some(Challenger::Asking { link, until }) => Upstream::Asking { link, until },
+                    Some(Challenger::Refused { .. }) | None => over,
+                };
+            }
+            Upstream::Flowing { challenger, .. } => {
+                if challenger
+                    .as_ref()
+                    .is_some_and(|challenger| challenger.link() == link)
+                {
+                    *challenger = None;
+                }
+            }
+            Upstream::Origin | Upstream::Idle { .. } | Upstream::Asking { .. } => {}
+        }
+    }
+
+    /// Why it does not flow, for people.
+    pub(super) fn cause(&self) -> Option<String> {
+        match &self.upstream {
+            Upstream::Origin | Upstream::Flowing { .. } => None,
+            Upstream::Asking { .. } => Some("asked for, not answered yet".into()),
+            Upstream::Idle {
+                cause: Some(cause), ..
+            } => Some(cause.to_string()),
+            Upstream::Idle { cause: None, .. } => Some("no way to the origin".into()),
+        }
+    }
+
+    pub(super) fn wakeup(&self) -> Option<Wakeup> {
+        let upstream = match &self.upstream {
+            Upstream::Origin => None,
+            // What ends asks for nothing more.
+            _ if self.ending_at.is_some() => None,
+            Upstream::Idle { retry_at, .. } => retry_at.map(|at| Wakeup {
+                at,
+                why: "ask again",
+            }),
+            Upstream::Asking { until, .. } => Some(Wakeup {
+                at: *until,
+                why: "answer",
+            }),
+            Upstream::Flowing {
+                reassert_at,
+                challenger,
+                ..
+            } => {
+                let challenger = challenger.as_ref().map(Challenger::until);
+                let challenger = challenger.map(|at| Wakeup {
+                    at,
+                    why: "challenger",
+                });
+                let reassert = Wakeup {
+                    at: *reassert_at,
+                    why: "say request again",
+                };
+                Wakeup::earlier(Some(reassert), challenger)
+            }
+        };
+        let children = self.children.values().map(|child| {
+            let expiry = Wakeup {
+                at: child.expires,
+                why: "request runs out",
+            };
+            match child.state {
+                ChildState::Waiting { until, .. } => Wakeup::earlier(
+                    Some(Wakeup {
+                        at: until,
+                        why: "answer child",
+                    }),
+                    Some(expiry),
+                ),
+                ChildState::Granted => Some(expiry),
+            }
+        });
+        let linger = self.linger_until.map(|at| Wakeup { at, why: "linger" });
+        let ending = self.ending_at.map(|at| Wakeup { at, why: "ending" });
+        children
+            .chain([linger, ending])
+            .fold(upstream, Wakeup::earlier)
+    }
+}

@@ -1,0 +1,229 @@
+//! Content secrets on their way from origins to consumers.
+//!
+//! A consumer's request follows the route to the origin; each node on the way remembers for a moment whom to give
+//! the answer to. The answer is sealed to the consumer and signed by the origin: nodes between carry it and
+//! learn nothing. Not carry keys, which go one hop with an accept (`requests`). Called by [`super::Flows`].
+//! Invariant: a secret is kept only while a local subscription wants it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use levada_wire::control::FlowMessage;
+use levada_wire::control::flow::{
+    InstanceRef, KeyGrant, KeyRefusal, KeyRequest, RefuseReason, content_context,
+};
+use levada_wire::control::route::HOPS_MAX;
+use levada_wire::identity::SealedSecret;
+use levada_wire::key::ContentSecret;
+use levada_wire::machine::Wakeup;
+use levada_wire::{Instant, LinkIndex, NodeId};
+
+use super::Flows;
+use crate::limits::{KEY_PENDING, KEY_RETRY_MAX, KEY_RETRY_MIN, KEYS_PENDING_MAX};
+
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    secrets: BTreeMap<InstanceRef, Secret>,
+    pending: BTreeMap<(InstanceRef, NodeId), Pending>,
+}
+
+#[derive(Debug)]
+enum Secret {
+    Asking { ask_at: Instant, pause: Duration },
+    Held { epoch: u8, secret: ContentSecret },
+}
+
+#[derive(Debug)]
+struct Pending {
+    from: LinkIndex,
+    until: Instant,
+}
+
+impl Keys {
+    /// The secret of an instance and its epoch.
+    pub(super) fn secret(&self, of: &InstanceRef) -> Option<(u8, ContentSecret)> {
+        match self.secrets.get(of)? {
+            Secret::Held { epoch, secret } => Some((*epoch, secret.clone())),
+            Secret::Asking { .. } => None,
+        }
+    }
+
+    /// Wants the secrets of exactly these instances from now on.
+    pub(super) fn want(&mut self, now: Instant, wanted: &[InstanceRef]) {
+        self.secrets.retain(|of, _| wanted.contains(of));
+        for of in wanted {
+            if !self.secrets.contains_key(of) {
+                let asking = Secret::Asking {
+                    ask_at: now,
+                    pause: KEY_RETRY_MIN,
+                };
+                self.secrets.insert(of.clone(), asking);
+            }
+        }
+    }
+
+    /// The instances whose secret is to be asked for now; each is asked for again later.
+    fn due(&mut self, now: Instant) -> Vec<InstanceRef> {
+        let mut due = Vec::new();
+        for (of, secret) in &mut self.secrets {
+            let Secret::Asking { ask_at, pause } = secret else {
+                continue;
+            };
+            if *ask_at <= now {
+                *ask_at = now + *pause;
+                *pause = (*pause * 2).min(KEY_RETRY_MAX);
+                due.push(of.clone());
+            }
+        }
+        due
+    }
+
+    pub(super) fn on_link_down(&mut self, link: LinkIndex) {
+        self.pending.retain(|_, pending| pending.from != link);
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.pending.retain(|_, pending| pending.until > now);
+    }
+
+    pub(super) fn wakeup(&self) -> Option<Wakeup> {
+        let asks = self.secrets.values().filter_map(|secret| match secret {
+            Secret::Asking { ask_at, .. } => Some(Wakeup {
+                at: *ask_at,
+                why: "ask for secret",
+            }),
+            Secret::Held { .. } => None,
+        });
+        let pending = self.pending.values().map(|p| Wakeup {
+            at: p.until,
+            why: "pending key",
+        });
+        asks.chain(pending).map(Some).fold(None, Wakeup::earlier)
+    }
+}
+
+impl Flows {
+    /// Asks the origins for the secrets that are due.
+    pub(super) fn ask_for_secrets(&mut self) {
+        for of in self.keys.due(self.now) {
+            let Some(link) = self.toward(&of) else {
+                continue;
+            };
+            let hops_left = u8::try_from(HOPS_MAX).unwrap_or(u8::MAX);
+            let request = KeyRequest {
+                of,
+                consumer: self.me,
+                hops_left,
+            };
+            self.send(link, FlowMessage::KeyRequest(request));
+        }
+    }
+
+    pub(super) fn on_key_request(&mut self, link: LinkIndex, request: KeyRequest) {
+        let KeyRequest {
+            of,
+            consumer,
+            hops_left,
+        } = request;
+        let refuse = |of, reason| {
+            FlowMessage::KeyRefusal(KeyRefusal {
+                of,
+                consumer,
+                reason,
+            })
+        };
+        if of.origin == self.me {
+            let answer = match self.grant_for(&of, &consumer) {
+                Some(grant) => FlowMessage::KeyGrant(grant),
+                None => refuse(of, RefuseReason::Unknown),
+            };
+            self.send(link, answer);
+            return;
+        }
+        let next = self.toward(&of).filter(|next| *next != link);
+        let refusal = if !self.relay {
+            Some(RefuseReason::NotWilling)
+        } else if next.is_none() || hops_left == 0 {
+            Some(RefuseReason::NoRoute)
+        } else if self.keys.pending.len() >= KEYS_PENDING_MAX {
+            Some(RefuseReason::Full)
+        } else {
+            None
+        };
+        match (refusal, next) {
+            (None, Some(next)) => {
+                let pending = Pending {
+                    from: link,
+                    until: self.now + KEY_PENDING,
+                };
+                self.keys.pending.insert((of.clone(), consumer), pending);
+                let hops_left = hops_left - 1;
+                let request = KeyRequest {
+                    of,
+                    consumer,
+                    hops_left,
+                };
+                self.send(next, FlowMessage::KeyRequest(request));
+            }
+            (reason, _) => {
+                self.send(link, refuse(of, reason.unwrap_or(RefuseReason::NoRoute)));
+            }
+        }
+    }
+
+    fn grant_for(&mut self, of: &InstanceRef, consumer: &NodeId) -> Option<KeyGrant> {
+        let published = self.published.get(&of.name)?;
+        if published.of != *of {
+            return None;
+        }
+        let context = content_context(of, published.epoch);
+        let secret = published.secret.bytes();
+        let sealed = SealedSecret::seal(consumer, &context, secret, &mut self.rng)?;
+        Some(KeyGrant::sign(
+            of.clone(),
+            *consumer,
+            published.epoch,
+            sealed,
+            &self.identity,
+        ))
+    }
+
+    pub(super) fn on_key_grant(&mut self, _link: LinkIndex, grant: KeyGrant) {
+        if grant.consumer != self.me {
+            self.pass_answer_on(
+                &grant.of.clone(),
+                grant.consumer,
+                FlowMessage::KeyGrant(grant),
+            );
+            return;
+        }
+        let Some(secret @ Secret::Asking { .. }) = self.keys.secrets.get_mut(&grant.of) else {
+            return;
+        };
+        if !grant.is_signed_by_origin() {
+            return;
+        }
+        let context = content_context(&grant.of, grant.epoch);
+        if let Some(opened) = self.identity.open_secret::<32>(&grant.sealed, &context) {
+            let opened = ContentSecret::from_bytes(*opened);
+            *secret = Secret::Held {
+                epoch: grant.epoch,
+                secret: opened,
+            };
+        }
+    }
+
+    pub(super) fn on_key_refusal(&mut self, _link: LinkIndex, refusal: KeyRefusal) {
+        // A consumer simply asks again: what was refused may be allowed, or reachable, by then.
+        if refusal.consumer != self.me {
+            let of = refusal.of.clone();
+            self.pass_answer_on(&of, refusal.consumer, FlowMessage::KeyRefusal(refusal));
+        }
+    }
+
+    fn pass_answer_on(&mut self, of: &InstanceRef, consumer: NodeId, answer: FlowMessage) {
+        if let Some(pending) = self.keys.pending.remove(&(of.clone(), consumer)) {
+            self.send(pending.from, answer);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Streams that start here, and news of streams that start elsewhere.
+//!
+//! Not requests for them (`requests`). Called by [`Flows`]. Invariant: what is published here is in the catalogue
+//! and has a flow per layer whose upstream is [`Upstream::Origin`].
+
+use levada_wire::announce::{Announce, LayerOffer, SignedAnnounce, SignedWithdraw, Withdraw};
+use levada_wire::control::flow::InstanceRef;
+use levada_wire::control::{FlowMessage, flow as message};
+use levada_wire::key::{CarrySecret, ContentSecret};
+use levada_wire::{InstanceId, LinkIndex, StreamName};
+use rand_core::Rng as _;
+
+use super::carried::{Carried, Upstream};
+use super::catalogue::Verdict;
+use super::{Flows, Output};
+use crate::api::{Event, FlowChange, Offer};
+use crate::limits::ENDING;
+
+/// A stream of which this node is the origin.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) of: InstanceRef,
+    pub(super) epoch: u8,
+    pub(super) secret: ContentSecret,
+    carry: CarrySecret,
+    announce: Announce,
+}
+
+impl Flows {
+    pub(super) fn on_publish(&mut self, offer: Offer) {
+        self.on_unpublish(&offer.name);
+        let mut instance = [0; 16];
+        self.rng.fill_bytes(&mut instance);
+        let announce = Announce {
+            origin: self.me,
+            name: offer.name.clone(),
+            instance: InstanceId(instance),
+            group_base: offer.wall.as_group_base(),
+            version: 1,
+            suite: offer.suite,
+            packet_size: offer.packet_size,
+            layers: offer.layers,
+        };
+        let (mut secret, mut carry) = ([0; 32], [0; 32]);
+        self.rng.fill_bytes(&mut secret);
+        self.rng.fill_bytes(&mut carry);
+        let published = Published {
+            of: instance_of(&announce),
+            epoch: 0,
+            secret: ContentSecret::from_bytes(secret),
+            carry: CarrySecret::from_bytes(carry),
+            announce: announce.clone(),
+        };
+        for layer in &announce.layers {
+            self.originate(&published, layer);
+        }
+        let first = self.published.is_empty();
+        self.published.insert(offer.name, published);
+        if first {
+            self.outputs.push_back(Output::Originate(true));
+        }
+        self.on_announce(None, SignedAnnounce::sign(announce, &self.identity));
+    }
+
+    fn originate(&mut self, published: &Published, layer: &LayerOffer) {
+        let of = published.of.clone();
+        let suite = published.announce.suite;
+        let mut carried = Carried::new(of, layer.layer, suite);
+        let flow = carried.flow();
+        let carry = published.carry.carry_key(flow);
+        carried.upstream = Upstream::Origin;
+        carried.key = Some((published.epoch, carry.clone()));
+        self.carried.insert(flow, carried);
+        self.change(FlowChange::Originate {
+            flow,
+            name: published.of.name.clone(),
+            layer: layer.layer,
+            instance: published.of.instance,
+            suite,
+            packet_size: published.announce.packet_size,
+            epoch: published.epoch,
+            secret: published.secret.clone(),
+            carry,
+        });
+    }
+
+    pub(super) fn on_revise(&mut self, name: &StreamName, layers: Vec<LayerOffer>) {
+        let Some(published) = self.published.get_mut(name) else {
+            return;
+        };
+        // The set of layers is the instance's: only what is in them may change.
+        let same = |a: &[LayerOffer], b: &[LayerOffer]| {
+            a.iter()
+                .map(|offer| offer.layer)
+                .eq(b.iter().map(|offer| offer.layer))
+        };
+        if !same(&published.announce.layers, &layers) {
+            return;
+        }
+        published.announce.layers = layers;
+        published.announce.version += 1;
+        let statement = SignedAnnounce::sign(published.announce.clone(), &self.identity);
+        self.on_announce(None, statement);
+    }
+
+    pub(super) fn on_unpublish(&mut self, name: &StreamName) {
+        let Some(published) = self.published.remove(name) else {
+            return;
+        };
+        let InstanceRef {
+            origin,
+            name,
+            instance,
+        } = published.of;
+        let withdraw = Withdraw {
+            origin,
+            name,
+            instance,
+        };
+        self.on_withdraw(None, SignedWithdraw::sign(withdraw, &self.identity));
+        if self.published.is_empty() {
+            self.outputs.push_back(Output::Originate(false));
+        }
+    }
+
+    /// Takes news of a stream, from a neighbour or from this node itself, and passes them on.
+    pub(super) fn on_announce(&mut self, from: Option<LinkIndex>, statement: SignedAnnounce) {
+        let announce = statement.content();
+        let own = announce.origin == self.me;
+        let current = self
+            .published
+            .get(&announce.name)
+            .map(|published| &published.of);
+        if own && current != Some(&instance_of(announce)) {
+            // A former life of this node speaks through others: it is over.
+            let InstanceRef {
+                origin,
+                name,
+                instance,
+            } = instance_of(announce);
+            let withdraw = Withdraw {
+                origin,
+                name,
+                instance,
+            };
+            self.on_withdraw(None, SignedWithdraw::sign(withdraw, &self.identity));
+            return;
+        }
+        let name = announce.name.clone();
+        if self.catalogue.take(&statement) == Verdict::News {
+            self.spread(
+                from,
+                &FlowMessage::Announce(message::Announce { statement }),
+            );
+            self.event(Event::StreamsChanged { name });
+        }
+    }
+
+    pub(super) fn on_withdraw(&mut self, from: Option<LinkIndex>, statement: SignedWithdraw) {
+        let Withdraw {
+            origin,
+            name,
+            instance,
+        } = statement.content().clone();
+        let of = InstanceRef {
+            origin,
+            name,
+            instance,
+        };
+        if origin == self.me && self.published.get(&of.name).is_some_and(|own| own.of == of) {
+            return;
+        }
+        if self.catalogue.withdraw(&statement) != Verdict::News {
+            return;
+        }
+        let until = self.now + ENDING;
+        for carried in self.carried.values_mut().filter(|carried| carried.of == of) {
+            carried.ending_at = Some(until);
+        }
+        let ended = self.wishes.on_withdraw(&of);
+        self.outputs.extend(ended.into_iter().map(Output::Event));
+        let name = of.name;
+        self.spread(
+            from,
+            &FlowMessage::Withdraw(message::Withdraw { statement }),
+        );
+        self.event(Event::StreamsChanged { name });
+    }
+
+    fn spread(&mut self, from: Option<LinkIndex>, message: &FlowMessage) {
+        let links = self.neighbours.keys().filter(|link| Some(**link) != from);
+        let sends = links.map(|link| Output::Send {
+            link: *link,
+            message: message.clone(),
+        });
+        self.outputs.extend(sends);
+    }
+}
+
+/// The instance that an announce is about.
+pub(super) fn instance_of(announce: &Announce) -> InstanceRef {
+    InstanceRef {
+        origin: announce.origin,
+        name: announce.name.clone(),
+        instance: announce.instance,
+    }
+}

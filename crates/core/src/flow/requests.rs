@@ -1,0 +1,338 @@
+//! Requests of neighbours, and their answers to ours.
+//!
+//! Not the decision to request (`settle`). Called by [`Flows`]. Invariant: each request that was taken is accepted
+//! or refused within [`ANSWER_DEADLINE`], whatever happens upstream.
+
+use levada_wire::control::FlowMessage;
+use levada_wire::control::flow::{
+    Accept, Cancel, CarryGrant, Refuse, RefuseReason, Request, carry_context,
+};
+use levada_wire::identity::SealedSecret;
+use levada_wire::key::CarryKey;
+use levada_wire::{FlowId, LinkIndex};
+
+use super::Flows;
+use super::carried::{Carried, Challenger, Child, ChildState, Upstream};
+use crate::api::FlowChange;
+use crate::chance::jittered;
+use crate::limits::{
+    ANSWER_DEADLINE, ANSWER_WAIT, CARRIED_MAX, CHILDREN_MAX, REQUEST_AGAIN, REQUEST_EXPIRY,
+    REQUEST_PAUSE,
+};
+
+impl Flows {
+    pub(super) fn on_request(&mut self, link: LinkIndex, request: &Request) {
+        let flow = request.flow;
+        if let Err(reason) = self.take_request(link, request) {
+            self.remove_child(flow, link);
+            self.refuse(flow, link, reason);
+        }
+    }
+
+    fn take_request(&mut self, link: LinkIndex, request: &Request) -> Result<(), RefuseReason> {
+        let flow = request.flow;
+        if !self.carried.contains_key(&flow) {
+            let (of, layer, suite) = self.catalogue.find(flow).ok_or(RefuseReason::Unknown)?;
+            if self.toward(&of).is_none() {
+                return Err(RefuseReason::NoRoute);
+            }
+            if self.carried.len() >= CARRIED_MAX {
+                return Err(RefuseReason::Full);
+            }
+            if let Some(reason) = self.refusal_for(link, &of.origin) {
+                return Err(reason);
+            }
+            self.carry(Carried::new(of, layer, suite));
+        }
+        let carried = self.carried.get(&flow).ok_or(RefuseReason::Unknown)?;
+        if let Some(reason) = self.refusal_for(link, &carried.of.origin) {
+            return Err(reason);
+        }
+        if carried.ending_at.is_some() {
+            return Err(RefuseReason::Unknown);
+        }
+        let known = carried.children.get(&link).map(|child| child.state);
+        if known.is_none() && carried.children.len() >= CHILDREN_MAX {
+            return Err(RefuseReason::Full);
+        }
+        let expires = self.now + REQUEST_EXPIRY;
+        let until = self.now + ANSWER_DEADLINE;
+        let ready = carried.is_ready();
+        let carried = self.carried.get_mut(&flow).ok_or(RefuseReason::Unknown)?;
+        let state = known.unwrap_or(ChildState::Waiting {
+            until,
+            needs_key: request.needs_key,
+        });
+        carried.children.insert(link, Child { expires, state });
+        if known == Some(ChildState::Granted) {
+            self.accept(flow, link, request.needs_key);
+        } else if ready {
+            self.grant(flow, link, request.needs_key);
+        }
+        Ok(())
+    }
+
+    /// Begins to carry a flow: the datapath is to be ready for it.
+    pub(super) fn carry(&mut self, carried: Carried) {
+        let flow = carried.flow();
+        self.carried.insert(flow, carried);
+        self.change(FlowChange::Open { flow });
+    }
+
+    /// Accepts a child's request and feeds it.
+    fn grant(&mut self, flow: FlowId, link: LinkIndex, needs_key: bool) {
+        let Some(carried) = self.carried.get_mut(&flow) else {
+            return;
+        };
+        let Some(child) = carried.children.get_mut(&link) else {
+            return;
+        };
+        child.state = ChildState::Granted;
+        self.accept(flow, link, needs_key);
+        self.change(FlowChange::AddEgress { flow, link });
+    }
+
+    fn accept(&mut self, flow: FlowId, link: LinkIndex, needs_key: bool) {
+        let key = if needs_key {
+            self.carry_grant(flow, link)
+        } else {
+            None
+        };
+        self.send(link, FlowMessage::Accept(Accept { flow, key }));
+    }
+
+    fn carry_grant(&mut self, flow: FlowId, link: LinkIndex) -> Option<CarryGrant> {
+        let (epoch, key) = self.carried.get(&flow)?.key.as_ref()?;
+        let node = self.neighbours.get(&link)?;
+        let context = carry_context(flow, *epoch);
+        let sealed = SealedSecret::seal(node, &context, key.bytes(), &mut self.rng)?;
+        Some(CarryGrant {
+            epoch: *epoch,
+            sealed,
+        })
+    }
+
+    pub(super) fn refuse(&mut self, flow: FlowId, link: LinkIndex, reason: RefuseReason) {
+        self.send(link, FlowMessage::Refuse(Refuse { flow, reason }));
+    }
+
+    /// Feeds the children that have waited for the flow.
+    fn grant_waiting(&mut self, flow: FlowId) {
+        let Some(carried) = self.carried.get(&flow).filter(|carried| carried.is_ready()) else {
+            return;
+        };
+        let waiting = carried
+            .children
+            .iter()
+            .filter_map(|(link, child)| match child.state {
+                ChildState::Waiting { needs_key, .. } => Some((*link, needs_key)),
+                ChildState::Granted => None,
+            });
+        let waiting: Vec<_> = waiting.collect();
+        for (link, needs_key) in waiting {
+            self.grant(flow, link, needs_key);
+        }
+    }
+
+    pub(super) fn on_cancel(&mut self, link: LinkIndex, flow: FlowId) {
+        self.remove_child(flow, link);
+    }
+
+    pub(super) fn remove_child(&mut self, flow: FlowId, link: LinkIndex) {
+        let Some(carried) = self.carried.get_mut(&flow) else {
+            return;
+        };
+        let Some(child) = carried.children.remove(&link) else {
+            return;
+        };
+        if child.state == ChildState::Granted {
+            self.change(FlowChange::RemoveEgress { flow, link });
+        }
+    }
+
+    pub(super) fn on_accept(&mut self, link: LinkIndex, accept: Accept) {
+        let flow = accept.flow;
+        if let Some(grant) = accept.key {
+            self.take_carry_key(flow, &grant);
+        }
+        let reassert_at = self.now + jittered(REQUEST_AGAIN, &mut self.rng);
+        let Some(carried) = self.carried.get_mut(&flow) else {
+            return;
+        };
+        let keyed = carried.key.is_some();
+        match &mut carried.upstream {
+            Upstream::Asking { link: asked, .. } if *asked == link => {
+                if keyed {
+                    carried.upstream = Upstream::Flowing {
+                        link,
+                        reassert_at,
+                        challenger: None,
+                    };
+                    self.grant_waiting(flow);
+                } else {
+                    // An accept without a key that opens: the neighbour is not able to serve.
+                    self.abandon(flow, link, RefuseReason::Other);
+                }
+            }
+            Upstream::Flowing {
+                challenger: Some(challenger),
+                ..
+            } => {
+                if let Challenger::Asking { link: asked, .. } = *challenger
+                    && asked == link
+                {
+                    *challenger = Challenger::Accepted {
+                        link,
+                        until: self.now + ANSWER_WAIT,
+                    };
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take_carry_key(&mut self, flow: FlowId, grant: &CarryGrant) {
+        let Some(carried) = self.carried.get_mut(&flow) else {
+            return;
+        };
+        if carried.is_origin() || carried.key.as_ref().is_some_and(|(e, _)| *e == grant.epoch) {
+            return;
+        }
+        let context = carry_context(flow, grant.epoch);
+        let Some(opened) = self.identity.open_secret::<16>(&grant.sealed, &context) else {
+            return;
+        };
+        let key = CarryKey::from_bytes(*opened);
+        carried.key = Some((grant.epoch, key.clone()));
+        self.change(FlowChange::Carry {
+            flow,
+            epoch: grant.epoch,
+            key,
+        });
+    }
+
+    pub(super) fn on_refuse(&mut self, link: LinkIndex, refuse: &Refuse) {
+        self.abandon(refuse.flow, link, refuse.reason);
+    }
+
+    /// The flow will not come over this link, at least for now.
+    pub(super) fn abandon(&mut self, flow: FlowId, link: LinkIndex, reason: RefuseReason) {
+        let later = self.now + jittered(REQUEST_PAUSE, &mut self.rng);
+        let now = self.now;
+        let Some(carried) = self.carried.get_mut(&flow) else {
+            return;
+        };
+        let idle = Upstream::Idle {
+            retry_at: Some(later),
+            cause: Some(reason),
+        };
+        match &mut carried.upstream {
+            Upstream::Asking { link: asked, .. } if *asked == link => carried.upstream = idle,
+            Upstream::Flowing {
+                link: from,
+                challenger,
+                ..
+            } if *from == link => {
+                carried.upstream = match challenger.take() {
+                    Some(Challenger::Accepted { link, .. }) => Upstream::Flowing {
+                        link,
+                        reassert_at: now,
+                        challenger: None,
+                    },
+                    Some(Challenger::Asking { link, until }) => Upstream::Asking { link, until },
+                    Some(Challenger::Refused { .. }) | None => idle,
+                };
+            }
+            Upstream::Flowing {
+                challenger: Some(challenger),
+                ..
+            } if challenger.link() == link => {
+                *challenger = Challenger::Refused { link, until: later };
+            }
+            _ => return,
+        }
+        self.change(FlowChange::RemoveUpstream { flow, link });
+    }
+
+    /// Asks a neighbour for a flow.
+    pub(super) fn ask(&mut self, flow: FlowId, link: LinkIndex) {
+        let Some(carried) = self.carried.get(&flow) else {
+            return;
+        };
+        let request = Request {
+            flow,
+            needs_key: carried.key.is_none(),
+        };
+        self.change(FlowChange::AddUpstream { flow, link });
+        self.send(link, FlowMessage::Request(request));
+    }
+
+    /// Tells a neighbour that the flow is not wanted from it any more.
+    pub(super) fn cancel(&mut self, flow: FlowId, link: LinkIndex) {
+        self.change(FlowChange::RemoveUpstream { flow, link });
+        self.send(link, FlowMessage::Cancel(Cancel { flow }));
+    }
+
+    /// The challenger has delivered: the old upstream is let go.
+    pub(super) fn on_delivering(&mut self, flow: FlowId, link: LinkIndex) {
+        let reassert_at = self.now + jittered(REQUEST_AGAIN, &mut self.rng);
+        let Some(carried) = self.carried.get_mut(&flow) else {
+            return;
+        };
+        let Upstream::Flowing {
+            link: old,
+            challenger: Some(challenger),
+            ..
+        } = &carried.upstream
+        else {
+            return;
+        };
+        let proven = matches!(
+            challenger,
+            Challenger::Asking { .. } | Challenger::Accepted { .. }
+        );
+        if challenger.link() != link || !proven {
+            return;
+        }
+        let old = *old;
+        carried.upstream = Upstream::Flowing {
+            link,
+            reassert_at,
+            challenger: None,
+        };
+        self.cancel(flow, old);
+    }
+
+    /// Answers and forgets what is over.
+    pub(super) fn expire_children(&mut self) {
+        let mut over = Vec::new();
+        for (flow, carried) in &self.carried {
+            for (link, child) in &carried.children {
+                match child.state {
+                    ChildState::Waiting { until, .. } if until <= self.now => {
+                        over.push((*flow, *link, Some(late_reason(carried))));
+                    }
+                    _ if child.expires <= self.now => over.push((*flow, *link, None)),
+                    _ => {}
+                }
+            }
+        }
+        for (flow, link, answer) in over {
+            self.remove_child(flow, link);
+            if let Some(reason) = answer {
+                self.refuse(flow, link, reason);
+            }
+        }
+    }
+}
+
+/// Why a child was not served in time.
+fn late_reason(carried: &Carried) -> RefuseReason {
+    match carried.upstream {
+        Upstream::Idle {
+            cause: Some(cause), ..
+        } => cause,
+        Upstream::Idle { cause: None, .. } => RefuseReason::NoRoute,
+        _ => RefuseReason::Timeout,
+    }
+}

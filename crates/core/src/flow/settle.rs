@@ -1,0 +1,399 @@
+//! The one place that decides: what is wanted, and what must therefore be asked for, kept, or let go.
+//!
+//! [`Flows::settle`] runs after every input and every timer. It compares what is wanted with what is, and closes the
+//! difference; it is idempotent, so nothing has to be remembered between an event and its consequences.
+//!
+//! ```text
+//!  wishes ──resolve──▶ targets ─┐
+//!  children ────────────────────┼─▶ wanted flows ──drive──▶ requests, cancels
+//!  lingering, ending ───────────┘         │
+//!                                         └──consume──▶ secrets ──▶ Consume, Active
+//! ```
+//!
+//! Called by [`Flows`] alone. Invariant: after it ran, running it again changes nothing.
+
+use std::collections::BTreeSet;
+
+use levada_wire::control::FlowMessage;
+use levada_wire::control::flow::{RefuseReason, Request};
+use levada_wire::{Announce, FlowId, LinkIndex};
+
+use super::carried::{Carried, Challenger, Upstream};
+use super::wishes::Target;
+use super::{Flows, Output};
+use crate::api::{Event, FlowChange, SubscriptionId, SubscriptionState};
+use crate::chance::jittered;
+use crate::limits::{ANSWER_WAIT, CARRIED_MAX, LINGER, REQUEST_AGAIN, REQUEST_PAUSE};
+use crate::view::FlowState;
+
+impl Flows {
+    /// Makes what is follow what is wanted.
+    pub(super) fn settle(&mut self) {
+        self.note_reachable();
+        for id in self.wishes.ids() {
+            self.resolve(id);
+        }
+        let wanted: BTreeSet<FlowId> = self.wishes.targets().map(|target| target.flow).collect();
+        self.carry_wanted(&wanted);
+        let flows: Vec<FlowId> = self.carried.keys().copied().collect();
+        for flow in &flows {
+            self.drive(*flow, wanted.contains(flow));
+        }
+        self.keys.want(self.now, &self.wishes.instances(&self.me));
+        self.ask_for_secrets();
+        for flow in &flows {
+            self.consume(*flow, wanted.contains(flow));
+        }
+        for id in self.wishes.ids() {
+            self.promote(id);
+        }
+        self.note_active();
+    }
+
+    /// Lets go of everything whose time is over.
+    pub(super) fn expire(&mut self) {
+        self.expire_children();
+        self.keys.expire(self.now);
+        for name in self.catalogue.expire(self.now) {
+            self.event(Event::StreamsChanged { name });
+        }
+    }
+
+    pub(super) fn on_unsubscribe(&mut self, id: SubscriptionId) {
+        self.wishes.remove(id);
+    }
+
+    /// A flow's state in the three words users see.
+    pub(super) fn flow_state(&self, flow: FlowId) -> FlowState {
+        match self.carried.get(&flow) {
+            Some(carried) if carried.consuming => FlowState::Active,
+            Some(carried) if carried.granted().next().is_some() => FlowState::Streaming,
+            _ => FlowState::Hold,
+        }
+    }
+
+    fn note_reachable(&mut self) {
+        let Self {
+            catalogue,
+            routes,
+            me,
+            ..
+        } = self;
+        catalogue.note_reachable(self.now, |origin| {
+            origin == me || routes.contains_key(origin)
+        });
+    }
+
+    /// Points a wish at the flow that should serve it.
+    fn resolve(&mut self, id: SubscriptionId) {
+        let Some(wish) = self.wishes.get(id) else {
+            return;
+        };
+        let offers = |announce: &&Announce| announce.layer(wish.layer).is_some();
+        let known: Vec<&Announce> = self.catalogue.named(&wish.name).filter(offers).collect();
+        let reachable = known
+            .iter()
+            .filter(|a| self.distance_to(&a.origin).is_finite());
+        let serving = wish.serving.as_ref().map(|target| target.announce.origin);
+        // The origin that serves is left only when it cannot be reached; nearness decides once.
+        let best = reachable.min_by_key(|announce| {
+            let other = Some(announce.origin) != serving;
+            (other, self.distance_to(&announce.origin), announce.origin)
+        });
+        let target = best.map(|announce| Target {
+            flow: announce.flow(wish.layer),
+            announce: (*announce).clone(),
+        });
+        let state = match (&target, known.first()) {
+            (Some(target), _) => self.state_of(target.flow),
+            (None, Some(announce)) => SubscriptionState::Unreachable {
+                origin: announce.origin,
+            },
+            (None, None) => SubscriptionState::Unknown,
+        };
+        let Some(wish) = self.wishes.get_mut(id) else {
+            return;
+        };
+        let serving = wish.serving.as_ref().map(|target| target.flow);
+        wish.next = target.filter(|target| Some(target.flow) != serving);
+        let waits = wish.serving.is_none();
+        let stays_ended = wish.is_ended() && wish.next.is_none();
+        if waits && !stays_ended {
+            let told = wish.tell(id, state);
+            self.outputs.extend(told.map(Output::Event));
+        }
+    }
+
+    fn state_of(&self, flow: FlowId) -> SubscriptionState {
+        match self.carried.get(&flow).map(|carried| &carried.upstream) {
+            Some(Upstream::Idle {
+                cause: Some(reason),
+                ..
+            }) => SubscriptionState::Refused {
+                flow,
+                reason: *reason,
+            },
+            _ => SubscriptionState::Requested { flow },
+        }
+    }
+
+    /// Begins to carry the flows that wishes point at.
+    fn carry_wanted(&mut self, wanted: &BTreeSet<FlowId>) {
+        for flow in wanted {
+            if self.carried.contains_key(flow) || self.carried.len() >= CARRIED_MAX {
+                continue;
+            }
+            if let Some((of, layer, suite)) = self.catalogue.find(*flow) {
+                self.carry(Carried::new(of, layer, suite));
+            }
+        }
+    }
+
+    /// Makes one flow's upstream follow the route, or lets the flow go.
+    fn drive(&mut self, flow: FlowId, wished: bool) {
+        let now = self.now;
+        let Some(carried) = self.carried.get_mut(&flow) else {
+            return;
+        };
+        if carried.ending_at.is_some_and(|at| at <= now) {
+            self.release(flow);
+            return;
+        }
+        if carried.is_origin() || carried.ending_at.is_some() {
+            return;
+        }
+        let used = wished || !carried.children.is_empty();
+        if used {
+            carried.linger_until = None;
+        } else if carried.linger_until.is_none_or(|until| until <= now) && !carried.consuming {
+            self.release(flow);
+            return;
+        }
+        let toward = self
+            .carried
+            .get(&flow)
+            .and_then(|carried| self.toward(&carried.of));
+        self.follow(flow, toward);
+    }
+
+    /// Moves the upstream one step toward `toward`, the link that the route begins with.
+    fn follow(&mut self, flow: FlowId, toward: Option<LinkIndex>) {
+        let now = self.now;
+        let Some(carried) = self.carried.get_mut(&flow) else {
+            return;
+        };
+        match &mut carried.upstream {
+            Upstream::Origin => {}
+            Upstream::Idle { retry_at, cause } => match toward {
+                Some(link) if retry_at.is_none_or(|at| at <= now) => {
+                    carried.upstream = Upstream::Asking {
+                        link,
+                        until: now + ANSWER_WAIT,
+                    };
+                    self.ask(flow, link);
+                }
+                Some(_) => {}
+                None => (*retry_at, *cause) = (None, None),
+            },
+            Upstream::Asking { link, until } => {
+                let (link, late) = (*link, *until <= now);
+                if late || toward.is_some_and(|toward| toward != link) {
+                    let retry_at = if late { now + REQUEST_PAUSE } else { now };
+                    let cause = late.then_some(RefuseReason::Timeout);
+                    carried.upstream = Upstream::Idle {
+                        retry_at: Some(retry_at),
+                        cause,
+                    };
+                    self.cancel(flow, link);
+                    self.follow(flow, toward);
+                }
+            }
+            Upstream::Flowing { .. } => self.follow_flowing(flow, toward),
+        }
+    }
+
+    /// A flow that comes: say the request again, and let a better neighbour prove itself.
+    fn follow_flowing(&mut self, flow: FlowId, toward: Option<LinkIndex>) {
+        let now = self.now;
+        let again = now + jittered(REQUEST_AGAIN, &mut self.rng);
+        let later = now + REQUEST_PAUSE;
+        let Some(carried) = self.carried.get_mut(&flow) else {
+            return;
+        };
+        let Upstream::Flowing {
+            link,
+            reassert_at,
+            challenger,
+        } = &mut carried.upstream
+        else {
+            return;
+        };
+        let current = *link;
+        let due = *reassert_at <= now;
+        if due {
+            *reassert_at = again;
+        }
+        let better = toward.filter(|toward| *toward != current);
+        let known = challenger
+            .as_ref()
+            .map(|known| (known.link(), known.until() <= now));
+        let asked = !matches!(challenger, Some(Challenger::Refused { .. }));
+        let (drop, ask) = match (known, better) {
+            (None, None) => (None, None),
+            (None, Some(better)) => (None, Some(better)),
+            (Some((known, false)), Some(better)) if known == better => (None, None),
+            // Late: it had its chance, and gets another after a pause. Refused: the pause is over.
+            (Some((known, true)), Some(better)) if known == better && asked => {
+                *challenger = Some(Challenger::Refused {
+                    link: known,
+                    until: later,
+                });
+                (Some(known), None)
+            }
+            (Some((known, _)), better) => (asked.then_some(known), better),
+        };
+        if let Some(link) = ask {
+            *challenger = Some(Challenger::Asking {
+                link,
+                until: now + ANSWER_WAIT,
+            });
+        } else if better.is_none() {
+            *challenger = None;
+        }
+        if due {
+            self.reassert(flow, current);
+        }
+        if let Some(link) = drop {
+            self.cancel(flow, link);
+        }
+        if let Some(link) = ask {
+            self.ask(flow, link);
+        }
+    }
+
+    fn reassert(&mut self, flow: FlowId, link: LinkIndex) {
+        self.send(
+            link,
+            FlowMessage::Request(Request {
+                flow,
+                needs_key: false,
+            }),
+        );
+    }
+
+    /// Lets a flow go, and whoever sends it.
+    fn release(&mut self, flow: FlowId) {
+        let Some(released) = self.carried.remove(&flow) else {
+            return;
+        };
+        match released.upstream {
+            Upstream::Asking { link, .. } => self.cancel(flow, link),
+            Upstream::Flowing {
+                link, challenger, ..
+            } => {
+                self.cancel(flow, link);
+                if let Some(Challenger::Asking { link, .. } | Challenger::Accepted { link, .. }) =
+                    challenger
+                {
+                    self.cancel(flow, link);
+                }
+            }
+            Upstream::Origin | Upstream::Idle { .. } => {}
+        }
+        if released.consuming {
+            self.change(FlowChange::StopConsuming { flow });
+        }
+        self.change(FlowChange::Close { flow });
+    }
+
+    /// Opens a flow for local consumers once it comes and its secret is known; closes it to them when none is left.
+    fn consume(&mut self, flow: FlowId, wished: bool) {
+        let Some(carried) = self.carried.get(&flow) else {
+            return;
+        };
+        if carried.consuming {
+            if !wished && carried.ending_at.is_none() {
+                self.stop_consuming(flow);
+            }
+            return;
+        }
+        if !wished || !carried.is_ready() {
+            return;
+        }
+        let own = self
+            .published
+            .get(&carried.of.name)
+            .filter(|own| own.of == carried.of);
+        let secret = match own {
+            Some(own) => Some((own.epoch, own.secret.clone())),
+            None => self.keys.secret(&carried.of),
+        };
+        let Some((epoch, secret)) = secret else {
+            return;
+        };
+        let (instance, suite) = (carried.of.instance, carried.suite);
+        if let Some(carried) = self.carried.get_mut(&flow) {
+            carried.consuming = true;
+        }
+        self.change(FlowChange::Consume {
+            flow,
+            instance,
+            suite,
+            epoch,
+            secret,
+        });
+    }
+
+    fn stop_consuming(&mut self, flow: FlowId) {
+        let until = self.now + LINGER;
+        let Some(carried) = self.carried.get_mut(&flow) else {
+            return;
+        };
+        carried.consuming = false;
+        if !carried.is_origin() {
+            carried.linger_until = Some(until);
+        }
+        self.change(FlowChange::StopConsuming { flow });
+    }
+
+    /// The flow that was to serve a wish next serves it now.
+    fn promote(&mut self, id: SubscriptionId) {
+        let Some(wish) = self.wishes.get_mut(id) else {
+            return;
+        };
+        let Some(next) = &wish.next else { return };
+        if !self
+            .carried
+            .get(&next.flow)
+            .is_some_and(|carried| carried.consuming)
+        {
+            return;
+        }
+        let (flow, announce) = (next.flow, Box::new(next.announce.clone()));
+        let before = wish.serving.take().map(|target| target.flow);
+        wish.serving = wish.next.take();
+        let told = wish.tell(id, SubscriptionState::Active { flow, announce });
+        self.outputs.extend(told.map(Output::Event));
+        if let Some(before) = before
+            && self.wishes.count(before) == 0
+        {
+            self.stop_consuming(before);
+        }
+    }
+
+    /// Says which links began or ceased to carry flows.
+    fn note_active(&mut self) {
+        let used: BTreeSet<LinkIndex> = self.carried.values().flat_map(Carried::links).collect();
+        let began: Vec<_> = used
+            .difference(&self.active)
+            .map(|link| (*link, true))
+            .collect();
+        let ceased = self.active.difference(&used).map(|link| (*link, false));
+        let changes: Vec<_> = began.into_iter().chain(ceased).collect();
+        let outputs = changes
+            .into_iter()
+            .map(|(link, active)| Output::Active { link, active });
+        self.outputs.extend(outputs);
+        self.active = used;
+    }
+}

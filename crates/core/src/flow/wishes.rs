@@ -1,0 +1,134 @@
+//! Local subscriptions: a name that somebody here wants, wherever it comes from, for as long as it takes.
+//!
+//! A wish points at the flow that serves it now and, while the stream moves (a restart of the origin, a nearer
+//! one), at the flow that is to serve it next. Not the flows themselves (`carried`). Called by [`super::Flows`].
+//! Invariant: a wish is told each change of its state once, and gives nothing up before its successor is ready.
+
+use std::collections::BTreeMap;
+
+use levada_wire::control::flow::InstanceRef;
+use levada_wire::{Announce, FlowId, Layer, NodeId, StreamName};
+
+use super::offers::instance_of;
+use crate::api::{Event, SubscriptionId, SubscriptionState};
+use crate::limits::WISHES_MAX;
+
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    wishes: BTreeMap<SubscriptionId, Wish>,
+}
+
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) name: StreamName,
+    pub(super) layer: Layer,
+    pub(super) serving: Option<Target>,
+    pub(super) next: Option<Target>,
+    told: Option<SubscriptionState>,
+}
+
+/// A flow that serves a wish, or is to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) flow: FlowId,
+    pub(super) announce: Announce,
+}
+
+impl Wishes {
+    /// Adds a wish; returns what to tell it when it cannot be taken.
+    pub(super) fn add(
+        &mut self,
+        id: SubscriptionId,
+        name: StreamName,
+        layer: Layer,
+    ) -> Option<Event> {
+        if self.wishes.len() >= WISHES_MAX {
+            return Some(Event::Subscription {
+                id,
+                state: SubscriptionState::Unknown,
+            });
+        }
+        let wish = Wish {
+            name,
+            layer,
+            serving: None,
+            next: None,
+            told: None,
+        };
+        self.wishes.entry(id).or_insert(wish);
+        None
+    }
+
+    pub(super) fn remove(&mut self, id: SubscriptionId) {
+        self.wishes.remove(&id);
+    }
+
+    pub(super) fn ids(&self) -> Vec<SubscriptionId> {
+        self.wishes.keys().copied().collect()
+    }
+
+    pub(super) fn get(&self, id: SubscriptionId) -> Option<&Wish> {
+        self.wishes.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: SubscriptionId) -> Option<&mut Wish> {
+        self.wishes.get_mut(&id)
+    }
+
+    /// How many wishes a flow serves or is to serve.
+    pub(super) fn count(&self, flow: FlowId) -> usize {
+        self.targets().filter(|target| target.flow == flow).count()
+    }
+
+    /// All flows that wishes point at, one entry per wish.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.wishes
+            .values()
+            .flat_map(|wish| wish.serving.iter().chain(&wish.next))
+    }
+
+    /// The instances whose secrets are needed.
+    pub(super) fn instances(&self, me: &NodeId) -> Vec<InstanceRef> {
+        let elsewhere = self
+            .targets()
+            .filter(|target| target.announce.origin != *me);
+        let mut instances: Vec<_> = elsewhere
+            .map(|target| instance_of(&target.announce))
+            .collect();
+        instances.sort();
+        instances.dedup();
+        instances
+    }
+
+    /// Lets go of a withdrawn instance; returns what to tell.
+    pub(super) fn on_withdraw(&mut self, of: &InstanceRef) -> Vec<Event> {
+        let is_of = |target: &Target| instance_of(&target.announce) == *of;
+        let mut events = Vec::new();
+        for (id, wish) in &mut self.wishes {
+            if wish.next.as_ref().is_some_and(is_of) {
+                wish.next = None;
+            }
+            if wish.serving.as_ref().is_some_and(is_of) {
+                wish.serving = None;
+                events.extend(wish.tell(*id, SubscriptionState::Ended));
+            }
+        }
+        events
+    }
+}
+
+impl Wish {
+    /// What to tell of a state, if it is news.
+    pub(super) fn tell(&mut self, id: SubscriptionId, state: SubscriptionState) -> Option<Event> {
+        if self.told.as_ref() == Some(&state) {
+            return None;
+        }
+        self.told = Some(state.clone());
+        Some(Event::Subscription { id, state })
+    }
+
+    /// Whether the last thing told was that the stream ended: silence follows until it comes back.
+    pub(super) fn is_ended(&self) -> bool {
+        self.told == Some(SubscriptionState::Ended)
+    }
+}

@@ -1,0 +1,146 @@
+//! Every timer and every limit of the control core, in one place.
+//!
+//! To change how fast something is noticed, or how much of something there may be, change it here and nowhere
+//! else. Not what happens at a limit: each constant says it, the part named by its heading does it. Used by the
+//! parts of this crate and by tests. Invariant: nothing in this crate waits for a time, or holds a number of
+//! things, that is not named here.
+
+use std::time::Duration;
+
+use levada_wire::Distance;
+
+// Links: `link.rs`
+
+/// The most links of one node, those being greeted included. One more is closed as `Full`.
+pub const LINKS_MAX: usize = 256;
+
+/// How long a connection may stay without a hello.
+pub const GREETING_MAX: Duration = Duration::from_secs(5);
+
+/// The most messages that wait for the hello of their link. One more closes it.
+pub const HELD_MESSAGES_MAX: usize = 64;
+
+/// A timer that fires this late means that this node did not run.
+pub const OWN_LATENESS: Duration = Duration::from_millis(50);
+
+// Liveness: `link/liveness.rs`
+
+/// Between pings while a flow uses the link.
+pub const PING_ACTIVE: Duration = Duration::from_millis(100);
+
+/// Between pings otherwise.
+pub const PING_IDLE: Duration = Duration::from_secs(1);
+
+/// Silence after which a peer is suspect, while a flow uses the link.
+pub const SUSPECT_ACTIVE: Duration = Duration::from_millis(150);
+
+/// The same while idle: two lost pings.
+pub const SUSPECT_IDLE: Duration = Duration::from_millis(2_500);
+
+/// Silence after which a peer is dead, while a flow uses the link: four pings and four pongs in a row.
+pub const DEAD_ACTIVE: Duration = Duration::from_millis(400);
+
+/// The same while idle.
+pub const DEAD_IDLE: Duration = Duration::from_secs(4);
+
+/// Loss is measured over at least this long.
+pub const LOSS_WINDOW: Duration = Duration::from_secs(2);
+
+// Dialling: `link/dialer.rs`
+
+/// Between two addresses of one neighbour.
+pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
+
+/// Before the first retry.
+pub const REDIAL_MIN: Duration = Duration::from_millis(250);
+
+/// Between retries at most.
+pub const REDIAL_MAX: Duration = Duration::from_secs(5);
+
+/// The most neighbours that can be configured; more are ignored.
+pub const NEIGHBOURS_MAX: usize = 64;
+
+/// The most addresses of one neighbour that are tried.
+pub const ADDRESSES_MAX: usize = 16;
+
+// Routes: `route.rs`
+
+/// The cost of any link, until it is measured: the 3 ms a hop costs at least.
+pub const LINK_COST: Distance = Distance::from_tenth_millis(30);
+
+/// The most origins routes are kept to. News of one more is ignored.
+pub const ORIGINS_MAX: usize = 4_096;
+
+/// How often an origin raises its sequence: heals what an unlucky order of events left infeasible.
+pub const SEQUENCE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Before a sequence request is repeated the first time; doubled each time.
+pub const SEQUENCE_RETRY: Duration = Duration::from_millis(200);
+
+/// How often one is sent before only the origin's own interval is waited for.
+pub const SEQUENCE_TRIES: u32 = 4;
+
+/// How long an origin that nobody tells of is remembered: its feasibility must outlive all news of it.
+pub const ORIGIN_KEPT: Duration = Duration::from_secs(180);
+
+// Catalogue: `flow/catalogue.rs`
+
+/// The most streams known at a time. One more is not taken.
+pub const STREAMS_MAX: usize = 8_192;
+
+/// The most streams of one origin. One more is not taken.
+pub const STREAMS_PER_ORIGIN_MAX: usize = 1_024;
+
+/// The most withdraws that are remembered; the oldest name goes first.
+pub const WITHDRAWN_MAX: usize = 8_192;
+
+/// How long a stream is remembered whose origin cannot be reached.
+pub const UNREACHABLE_KEPT: Duration = Duration::from_secs(600);
+
+// Flows: `flow/carried.rs`
+
+/// The most flows carried at a time. A request for one more is refused as full.
+pub const CARRIED_MAX: usize = 4_096;
+
+/// The most children of one flow. One more is refused as full.
+pub const CHILDREN_MAX: usize = 1_024;
+
+/// How often a child says its request again.
+pub const REQUEST_AGAIN: Duration = Duration::from_secs(3);
+
+/// How long a request lasts that is not said again.
+pub const REQUEST_EXPIRY: Duration = Duration::from_secs(10);
+
+/// Within this time a request is accepted or refused.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long an answer is waited for. Longer than the deadline and the way of the refusal.
+pub const ANSWER_WAIT: Duration = Duration::from_secs(3);
+
+/// How long a flow is kept after its last local consumer left: players reconnect and people switch back.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a withdrawn flow is kept: its last packets and its END are still on their way.
+pub const ENDING: Duration = Duration::from_secs(2);
+
+/// The pause after a refusal.
+pub const REQUEST_PAUSE: Duration = Duration::from_millis(500);
+
+// Keys: `flow/keys.rs`
+
+/// The most answers that are waited for on behalf of others. One more request is refused as full.
+pub const KEYS_PENDING_MAX: usize = 4_096;
+
+/// How long an answer on behalf of another is waited for.
+pub const KEY_PENDING: Duration = Duration::from_secs(5);
+
+/// Before a consumer repeats its request the first time; doubled each time.
+pub const KEY_RETRY_MIN: Duration = Duration::from_millis(500);
+
+/// Between repeats at most.
+pub const KEY_RETRY_MAX: Duration = Duration::from_secs(5);
+
+// Wishes: `flow/wishes.rs`
+
+/// The most local subscriptions. One more is told `Unknown` and never served.
+pub const WISHES_MAX: usize = 4_096;

@@ -1,0 +1,673 @@
+//! Links: who is there, who is silent, who is twice there.
+//!
+//! Dials configured neighbours, greets, measures round trips and loss, and says when a link is up or no more.
+//! Everything a peer sends passes here first: what comes before its hello waits, what comes from no link is
+//! dropped. Not what travels over a link (`route`, `flow`), nor how bytes get there. Called by `Control`.
+//!
+//! ```text
+//!  dial ──Connected──▶ Greeting ──Hello──▶ Up ──quiet for dead_after──▶ closed: Silent
+//!                         │ 5 s               │ Leave, lost, superseded
+//!                         ▼                   ▼
+//!                      closed              closed
+//! ```
+//!
+//! Liveness is our own: datagrams on the path that media takes, every 100 ms while a flow uses the link, every
+//! second otherwise. QUIC's idle timer is 30 s and says nothing of media. Time during which this node itself
+//! did not run is not counted against anybody.
+//!
+//! Invariant: at most one link per node is up, and both ends agree which.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use levada_wire::control::link::{Hello, Leave, LinkMessage, NODE_NAME_BYTES_MAX};
+use levada_wire::control::{Concern, Message};
+use levada_wire::datagram::link::{LinkDatagram, Pong};
+use levada_wire::machine::{Machine, Wakeup};
+use levada_wire::{Instant, LinkIndex, NetworkId, NodeId};
+use rand_chacha::ChaCha20Rng;
+use rand_core::Rng as _;
+
+use crate::api::{ConnectionLost, DialId, LinkDown, Neighbour, Settings};
+use crate::chance;
+use crate::limits::{GREETING_MAX, HELD_MESSAGES_MAX, LINKS_MAX, OWN_LATENESS};
+use crate::view::LinkRow;
+
+mod dialer;
+mod liveness;
+#[cfg(test)]
+mod tests;
+
+use dialer::Dialer;
+use liveness::{Liveness, Verdict};
+
+/// What may happen to the links.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Keep a link to this neighbour.
+    Add(Neighbour),
+    /// Do not.
+    Remove(Neighbour),
+    /// A connection is up.
+    Connected {
+        /// This node's number for it.
+        link: LinkIndex,
+        /// The proven peer.
+        peer: NodeId,
+        /// Where it is.
+        remote: SocketAddr,
+        /// Which attempt made it.
+        dial: Option<DialId>,
+    },
+    /// An attempt failed.
+    DialFailed {
+        /// Which.
+        dial: DialId,
+        /// Why.
+        reason: String,
+    },
+    /// A connection is gone.
+    Disconnected {
+        /// Which.
+        link: LinkIndex,
+        /// How.
+        reason: ConnectionLost,
+    },
+    /// A control message of any concern.
+    Message {
+        /// On which connection.
+        link: LinkIndex,
+        /// What.
+        message: Message,
+    },
+    /// A link datagram.
+    Datagram {
+        /// On which link.
+        link: LinkIndex,
+        /// What.
+        message: LinkDatagram,
+        /// Datagrams that had arrived before it.
+        received: u64,
+    },
+    /// Whether a flow uses the link: it is watched more closely then.
+    Active {
+        /// Which.
+        link: LinkIndex,
+        /// Whether.
+        active: bool,
+    },
+    /// This node leaves.
+    Leave,
+}
+
+/// What the links want done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Try to connect.
+    Dial {
+        /// The attempt.
+        dial: DialId,
+        /// Where.
+        remote: SocketAddr,
+        /// Who must answer.
+        peer: Option<NodeId>,
+    },
+    /// Give up an attempt.
+    CancelDial {
+        /// Which.
+        dial: DialId,
+    },
+    /// Close a connection.
+    Close {
+        /// Which.
+        link: LinkIndex,
+        /// Why.
+        reason: LinkDown,
+    },
+    /// Send a message about the link.
+    Send {
+        /// On which connection.
+        link: LinkIndex,
+        /// What.
+        message: LinkMessage,
+    },
+    /// Send a link datagram.
+    Datagram {
+        /// On which link.
+        link: LinkIndex,
+        /// What.
+        message: LinkDatagram,
+    },
+    /// A link is up.
+    Up(Peer),
+    /// A link that was up is no more.
+    Down {
+        /// Which.
+        link: LinkIndex,
+        /// To whom.
+        peer: NodeId,
+        /// Why.
+        reason: LinkDown,
+    },
+    /// A message for another part, from a link that is up.
+    Pass {
+        /// Which link.
+        link: LinkIndex,
+        /// What.
+        message: Message,
+    },
+    /// An address could not be reached.
+    DialFailed {
+        /// Where.
+        remote: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A peer as its hello and its connection say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// This node's number for the link.
+    pub link: LinkIndex,
+    /// The peer's number for it.
+    pub remote_index: LinkIndex,
+    /// The proven node.
+    pub node: NodeId,
+    /// What it calls itself.
+    pub name: String,
+    /// Whether it forwards for others.
+    pub relay: bool,
+    /// Where it is.
+    pub remote: SocketAddr,
+}
+
+/// All links of this node.
+#[derive(Debug)]
+pub struct Links {
+    me: NodeId,
+    network: NetworkId,
+    name: String,
+    relay: bool,
+    accept: bool,
+    boot: u64,
+    leaving: bool,
+    now: Instant,
+    rng: ChaCha20Rng,
+    dialer: Dialer,
+    links: BTreeMap<LinkIndex, Link>,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+struct Link {
+    peer: NodeId,
+    remote: SocketAddr,
+    /// Whether this node opened the connection.
+    dialled: bool,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Greeting { until: Instant, held: Vec<Message> },
+    Up(Box<Up>),
+}
+
+#[derive(Debug)]
+struct Up {
+    boot: u64,
+    name: String,
+    relay: bool,
+    liveness: Liveness,
+}
+
+impl Link {
+    fn up(&self) -> Option<&Up> {
+        match &self.state {
+            State::Up(up) => Some(up),
+            State::Greeting { .. } => None,
+        }
+    }
+
+    fn up_mut(&mut self) -> Option<&mut Up> {
+        match &mut self.state {
+            State::Up(up) => Some(up),
+            State::Greeting { .. } => None,
+        }
+    }
+
+    fn wakeup(&self) -> Wakeup {
+        match &self.state {
+            State::Greeting { until, .. } => Wakeup {
+                at: *until,
+                why: "greeting",
+            },
+            State::Up(up) => up.liveness.wakeup(),
+        }
+    }
+}
+
+impl Machine for Links {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle_input(&mut self, now: Instant, input: Input) {
+        self.handle_timeout(now);
+        match input {
+            Input::Add(neighbour) => self.dialer.add(self.now, neighbour),
+            Input::Remove(neighbour) => self.dialer.remove(&neighbour),
+            Input::Connected {
+                link,
+                peer,
+                remote,
+                dial,
+            } => {
+                self.on_connected(link, peer, remote, dial);
+            }
+            Input::DialFailed { dial, reason } => self.on_dial_failed(dial, reason),
+            Input::Disconnected { link, reason } => self.drop_link(link, LinkDown::Lost(reason)),
+            Input::Message { link, message } => self.on_message(link, message),
+            Input::Datagram {
+                link,
+                message,
+                received,
+            } => {
+                self.on_datagram(link, &message, received);
+            }
+            Input::Active { link, active } => self.on_active(link, active),
+            Input::Leave => self.on_leave(),
+        }
+        self.dial();
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.forgive_own_absence(now);
+        self.now = self.now.max(now);
+        self.close_the_silent();
+        self.ping();
+        self.dial();
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Wakeup> {
+        let links = self.links.values().map(|link| Some(link.wakeup()));
+        links.fold(self.dialer.wakeup(), Wakeup::earlier)
+    }
+}
+
+impl Links {
+    /// No links yet.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let mut rng = chance::generator(&settings.seed, 1);
+        let mut name = settings.name.clone();
+        truncate(&mut name, NODE_NAME_BYTES_MAX);
+        Self {
+            me: settings.identity.id(),
+            network: settings.network,
+            name,
+            relay: settings.relay,
+            accept: settings.accept,
+            boot: rng.next_u64(),
+            leaving: false,
+            now: Instant::ZERO,
+            dialer: Dialer::new(chance::generator(&settings.seed, 2)),
+            rng,
+            links: BTreeMap::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Rows for people.
+    #[must_use]
+    pub fn view(&self) -> Vec<LinkRow> {
+        let links = self.links.iter().map(|(index, link)| {
+            let up = link.up();
+            LinkRow {
+                link: Some(*index),
+                peer: Some(link.peer),
+                name: up.map(|up| up.name.clone()).unwrap_or_default(),
+                remote: link.remote,
+                state: up.map_or("greeting", |up| up.liveness.state()),
+                cause: String::new(),
+                rtt: up.and_then(|up| up.liveness.rtt()),
+                loss_in_permille: up.map_or(0, |up| up.liveness.loss_in_permille()),
+                loss_out_permille: up.map_or(0, |up| up.liveness.loss_out_permille()),
+                relay: up.is_some_and(|up| up.relay),
+            }
+        });
+        links.chain(self.dialer.view()).collect()
+    }
+
+    fn on_connected(
+        &mut self,
+        link: LinkIndex,
+        peer: NodeId,
+        remote: SocketAddr,
+        dial: Option<DialId>,
+    ) {
+        let wanted = match dial {
+            Some(dial) => self.dialer.on_connected(dial),
+            None => self.accept,
+        };
+        let twice = dial.is_some()
+            && self
+                .links
+                .values()
+                .any(|link| link.peer == peer && link.dialled);
+        let refusal = if self.leaving {
+            Some(LinkDown::Leaving)
+        } else if peer == self.me {
+            Some(LinkDown::Self_)
+        } else if twice {
+            Some(LinkDown::Duplicate)
+        } else if !wanted || self.links.contains_key(&link) {
+            Some(LinkDown::Unwanted)
+        } else if self.links.len() >= LINKS_MAX {
+            Some(LinkDown::Full)
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
+            if let Some(dial) = dial {
+                if reason == LinkDown::Duplicate {
+                    self.dialer.on_linked(dial, peer);
+                } else {
+                    self.on_dial_failed(dial, describe(&reason));
+                }
+            }
+            self.outputs.push_back(Output::Close { link, reason });
+            return;
+        }
+        if let Some(dial) = dial {
+            self.dialer.on_linked(dial, peer);
+        }
+        let hello = Hello {
+            network: self.network,
+            boot: self.boot,
+            index: link,
+            name: self.name.clone(),
+            relay: self.relay,
+        };
+        self.outputs.push_back(Output::Send {
+            link,
+            message: LinkMessage::Hello(hello),
+        });
+        let state = State::Greeting {
+            until: self.now + GREETING_MAX,
+            held: Vec::new(),
+        };
+        self.links.insert(
+            link,
+            Link {
+                peer,
+                remote,
+                dialled: dial.is_some(),
+                state,
+            },
+        );
+    }
+
+    fn on_dial_failed(&mut self, dial: DialId, reason: String) {
+        let Some(remote) = self.dialer.on_failed(self.now, dial, &reason) else {
+            return;
+        };
+        self.outputs
+            .push_back(Output::DialFailed { remote, reason });
+    }
+
+    fn on_message(&mut self, link: LinkIndex, message: Message) {
+        let Some(known) = self.links.get_mut(&link) else {
+            return;
+        };
+        match (message, &mut known.state) {
+            (Message::Link(LinkMessage::Hello(hello)), State::Greeting { .. }) => {
+                self.on_hello(link, hello);
+            }
+            (Message::Link(LinkMessage::Hello(_)), State::Up(_)) => {
+                self.close(link, LinkDown::Protocol("a second hello"));
+            }
+            (Message::Link(LinkMessage::Leave(Leave { mut reason })), _) => {
+                truncate(&mut reason, 200);
+                self.close(link, LinkDown::PeerLeft(reason));
+            }
+            (message, State::Up(_)) => {
+                debug_assert_ne!(message.concern(), Concern::Link);
+                self.outputs.push_back(Output::Pass { link, message });
+            }
+            // Concerns have streams of their own: one may overtake the hello.
+            (message, State::Greeting { held, .. }) if held.len() < HELD_MESSAGES_MAX => {
+                held.push(message)
+            }
+            (_, State::Greeting { .. }) => {
+                self.close(link, LinkDown::Protocol("too much before the hello"));
+            }
+        }
+    }
+
+    fn on_hello(&mut self, link: LinkIndex, mut hello: Hello) {
+        if hello.network != self.network {
+            self.close(link, LinkDown::WrongNetwork);
+            return;
+        }
+        let Some(greeted) = self.links.get(&link) else {
+            return;
+        };
+        let (peer, dialled) = (greeted.peer, greeted.dialled);
+        let rival = self.links.iter().find_map(|(index, other)| {
+            let up = other.up()?;
+            (other.peer == peer && *index != link).then_some((*index, other.dialled, up.boot))
+        });
+        if let Some((rival, rival_dialled, boot)) = rival {
+            // Both ends see the same two connections and keep the one that the smaller id opened; a restarted
+            // peer's old link is dead whatever its age.
+            let keep_rival =
+                boot == hello.boot && rival_dialled != dialled && rival_dialled == (self.me < peer);
+            if keep_rival {
+                self.close(link, LinkDown::Duplicate);
+                return;
+            }
+            let reason = if boot == hello.boot {
+                LinkDown::Duplicate
+            } else {
+                LinkDown::Superseded
+            };
+            self.close(rival, reason);
+        }
+        truncate(&mut hello.name, NODE_NAME_BYTES_MAX);
+        self.open(link, hello);
+    }
+
+    fn open(&mut self, link: LinkIndex, hello: Hello) {
+        let now = self.now;
+        let Some(opened) = self.links.get_mut(&link) else {
+            return;
+        };
+        let up = Up {
+            boot: hello.boot,
+            name: hello.name.clone(),
+            relay: hello.relay,
+            liveness: Liveness::new(now),
+        };
+        let before = std::mem::replace(&mut opened.state, State::Up(Box::new(up)));
+        self.outputs.push_back(Output::Up(Peer {
+            link,
+            remote_index: hello.index,
+            node: opened.peer,
+            name: hello.name,
+            relay: hello.relay,
+            remote: opened.remote,
+        }));
+        if let State::Greeting { held, .. } = before {
+            self.outputs.extend(
+                held.into_iter()
+                    .map(|message| Output::Pass { link, message }),
+            );
+        }
+        self.ping();
+    }
+
+    fn on_datagram(&mut self, link: LinkIndex, message: &LinkDatagram, received: u64) {
+        let now = self.now;
+        let Some(up) = self.links.get_mut(&link).and_then(Link::up_mut) else {
+            return;
+        };
+        up.liveness.on_heard(now);
+        match message {
+            LinkDatagram::Ping(ping) => {
+                up.liveness.on_ping(now, ping.sent, received);
+                let pong = Pong {
+                    time: ping.time,
+                    sent: ping.sent,
+                    received,
+                };
+                let message = LinkDatagram::Pong(pong);
+                self.outputs.push_back(Output::Datagram { link, message });
+            }
+            LinkDatagram::Pong(pong) => up.liveness.on_pong(now, pong),
+            // Everything else is about flows and never leaves the datapath.
+            _ => {}
+        }
+    }
+
+    fn on_active(&mut self, link: LinkIndex, active: bool) {
+        let now = self.now;
+        if let Some(up) = self.links.get_mut(&link).and_then(Link::up_mut) {
+            up.liveness.set_active(now, active);
+            self.ping();
+        }
+    }
+
+    fn on_leave(&mut self) {
+        self.leaving = true;
+        self.outputs.extend(
+            self.dialer
+                .stop()
+                .into_iter()
+                .map(|dial| Output::CancelDial { dial }),
+        );
+        let links: Vec<LinkIndex> = self.links.keys().copied().collect();
+        for link in links {
+            let leave = Leave {
+                reason: "the node leaves".into(),
+            };
+            self.outputs.push_back(Output::Send {
+                link,
+                message: LinkMessage::Leave(leave),
+            });
+            self.close(link, LinkDown::Leaving);
+        }
+    }
+
+    /// Closes a connection from this side.
+    fn close(&mut self, link: LinkIndex, reason: LinkDown) {
+        self.outputs.push_back(Output::Close {
+            link,
+            reason: reason.clone(),
+        });
+        self.drop_link(link, reason);
+    }
+
+    /// Forgets a connection that is gone or being closed.
+    fn drop_link(&mut self, link: LinkIndex, reason: LinkDown) {
+        let Some(dropped) = self.links.remove(&link) else {
+            return;
+        };
+        let peer = dropped.peer;
+        if !self.links.values().any(|other| other.peer == peer) {
+            self.dialer.on_lost(self.now, peer, &describe(&reason));
+        }
+        if dropped.up().is_some() {
+            self.outputs.push_back(Output::Down { link, peer, reason });
+        }
+    }
+
+    /// Time during which this node did not run counts against nobody: its peers may have spoken all along.
+    fn forgive_own_absence(&mut self, now: Instant) {
+        let Some(due) = self.poll_timeout() else {
+            return;
+        };
+        let late = now.since(due.at);
+        if late <= OWN_LATENESS {
+            return;
+        }
+        for up in self.links.values_mut().filter_map(Link::up_mut) {
+            up.liveness.forgive(late);
+        }
+    }
+
+    fn close_the_silent(&mut self) {
+        let now = self.now;
+        let mut over = Vec::new();
+        for (index, link) in &mut self.links {
+            match &mut link.state {
+                State::Greeting { until, .. } if *until <= now => {
+                    over.push((*index, LinkDown::Protocol("no hello in time")));
+                }
+                State::Up(up) => {
+                    if up.liveness.judge(now) == Verdict::Dead {
+                        over.push((*index, LinkDown::Silent));
+                    }
+                }
+                State::Greeting { .. } => {}
+            }
+        }
+        for (link, reason) in over {
+            self.close(link, reason);
+        }
+    }
+
+    fn ping(&mut self) {
+        let now = self.now;
+        for (index, link) in &mut self.links {
+            let Some(up) = link.up_mut() else { continue };
+            if let Some(ping) = up.liveness.ping_if_due(now, &mut self.rng) {
+                let message = LinkDatagram::Ping(ping);
+                self.outputs.push_back(Output::Datagram {
+                    link: *index,
+                    message,
+                });
+            }
+        }
+    }
+
+    fn dial(&mut self) {
+        if !self.leaving {
+            self.dialer.dial_due(self.now, &mut self.outputs);
+        }
+    }
+}
+
+/// Why a link is no more, for people.
+#[must_use]
+pub fn describe(reason: &LinkDown) -> String {
+    match reason {
+        LinkDown::PeerLeft(words) => format!("the peer left: {words}"),
+        LinkDown::Leaving => "this node leaves".into(),
+        LinkDown::Silent => "the peer fell silent".into(),
+        LinkDown::Lost(ConnectionLost::ClosedByPeer(words)) => {
+            format!("closed by the peer: {words}")
+        }
+        LinkDown::Lost(ConnectionLost::ClosedHere) => "closed by this node".into(),
+        LinkDown::Lost(ConnectionLost::Failed(words)) => format!("the connection failed: {words}"),
+        LinkDown::Duplicate => "another link to the same node is kept".into(),
+        LinkDown::Superseded => "the peer restarted".into(),
+        LinkDown::WrongNode => "another node answers at this address".into(),
+        LinkDown::Self_ => "this address is this node's own".into(),
+        LinkDown::WrongNetwork => "the peer belongs to another network".into(),
+        LinkDown::Protocol(what) => format!("the peer broke the protocol: {what}"),
+        LinkDown::Full => format!("this node has {LINKS_MAX} links already"),
+        LinkDown::Unwanted => "not wanted".into(),
+    }
+}
+
+/// Cuts a text from a peer to at most `bytes`, at a character's border.
+fn truncate(text: &mut String, bytes: usize) {
+    while text.len() > bytes {
+        text.pop();
+    }
+}

@@ -1,0 +1,257 @@
+//! Dialling: each configured neighbour is tried until a link to it is up, and again when that link is gone.
+//!
+//! A neighbour's addresses are dialled 250 ms apart, without waiting for the earlier ones to fail; the first
+//! that answers wins. Not the links themselves. Called by [`super::Links`]. Invariant: an attempt is
+//! either under way (and known by its id), or over.
+//!
+//! ```text
+//!  Waiting { until } ──due──▶ Dialling { attempts } ──connected──▶ Linked { peer }
+//!        ▲                        │ all failed                        │ lost
+//!        └────────────────────────┴───────────────────────────────────┘
+//! ```
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use levada_wire::machine::Wakeup;
+use levada_wire::{Instant, NodeId};
+use rand_chacha::ChaCha20Rng;
+
+use super::Output;
+use crate::api::{DialId, Neighbour};
+use crate::chance::jittered;
+use crate::limits::{ADDRESSES_MAX, DIAL_STAGGER, NEIGHBOURS_MAX, REDIAL_MAX, REDIAL_MIN};
+use crate::view::LinkRow;
+
+#[derive(Debug)]
+pub(super) struct Dialer {
+    configured: Vec<Configured>,
+    next: u64,
+    rng: ChaCha20Rng,
+}
+
+#[derive(Debug)]
+struct Configured {
+    neighbour: Neighbour,
+    state: State,
+    /// The pause before the next retry.
+    retry: Duration,
+    cause: String,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting {
+        until: Instant,
+    },
+    Dialling {
+        attempts: Vec<(DialId, SocketAddr)>,
+        next: usize,
+        next_at: Instant,
+    },
+    Linked {
+        peer: NodeId,
+    },
+}
+
+impl Dialer {
+    pub(super) const fn new(rng: ChaCha20Rng) -> Self {
+        Self {
+            configured: Vec::new(),
+            next: 0,
+            rng,
+        }
+    }
+
+    pub(super) fn add(&mut self, now: Instant, mut neighbour: Neighbour) {
+        neighbour.addresses.truncate(ADDRESSES_MAX);
+        let known = self
+            .configured
+            .iter()
+            .any(|known| known.neighbour == neighbour);
+        if known || neighbour.addresses.is_empty() || self.configured.len() >= NEIGHBOURS_MAX {
+            return;
+        }
+        let state = State::Waiting { until: now };
+        let cause = String::new();
+        self.configured.push(Configured {
+            neighbour,
+            state,
+            retry: REDIAL_MIN,
+            cause,
+        });
+    }
+
+    pub(super) fn remove(&mut self, neighbour: &Neighbour) {
+        self.configured
+            .retain(|known| known.neighbour != *neighbour);
+    }
+
+    /// Forgets all neighbours; returns the attempts that are under way.
+    pub(super) fn stop(&mut self) -> Vec<DialId> {
+        let mut under_way = Vec::new();
+        for configured in std::mem::take(&mut self.configured) {
+            if let State::Dialling { attempts, .. } = configured.state {
+                under_way.extend(attempts.into_iter().map(|(dial, _)| dial));
+            }
+        }
+        under_way
+    }
+
+    /// Starts the attempts that are due.
+    pub(super) fn dial_due(&mut self, now: Instant, outputs: &mut VecDeque<Output>) {
+        for configured in &mut self.configured {
+            if let State::Waiting { until } = configured.state
+                && until <= now
+            {
+                configured.state = State::Dialling {
+                    attempts: Vec::new(),
+                    next: 0,
+                    next_at: now,
+                };
+            }
+            let State::Dialling {
+                attempts,
+                next,
+                next_at,
+            } = &mut configured.state
+            else {
+                continue;
+            };
+            while *next_at <= now
+                && let Some(remote) = configured.neighbour.addresses.get(*next)
+            {
+                let dial = DialId(self.next);
+                self.next += 1;
+                attempts.push((dial, *remote));
+                *next += 1;
+                *next_at = now + DIAL_STAGGER;
+                let peer = configured.neighbour.node;
+                outputs.push_back(Output::Dial {
+                    dial,
+                    remote: *remote,
+                    peer,
+                });
+            }
+        }
+    }
+
+    /// Whether the connection that this attempt made is wanted.
+    pub(super) fn on_connected(&self, dial: DialId) -> bool {
+        self.configured
+            .iter()
+            .any(|configured| configured.attempt(dial).is_some())
+    }
+
+    /// The attempt led to a link to `peer`. Its siblings are left to connect and be closed as duplicates.
+    pub(super) fn on_linked(&mut self, dial: DialId, peer: NodeId) {
+        let found = self
+            .configured
+            .iter_mut()
+            .find(|known| known.attempt(dial).is_some());
+        if let Some(configured) = found {
+            configured.state = State::Linked { peer };
+            configured.cause.clear();
+        }
+    }
+
+    /// The attempt failed; returns where it went.
+    pub(super) fn on_failed(
+        &mut self,
+        now: Instant,
+        dial: DialId,
+        reason: &str,
+    ) -> Option<SocketAddr> {
+        let configured = self
+            .configured
+            .iter_mut()
+            .find(|known| known.attempt(dial).is_some())?;
+        let remote = configured.attempt(dial)?;
+        configured.cause = reason.to_owned();
+        let more = configured.neighbour.addresses.len();
+        if let State::Dialling {
+            attempts,
+            next,
+            next_at,
+        } = &mut configured.state
+        {
+            attempts.retain(|(known, _)| *known != dial);
+            // A failure frees the next address at once.
+            *next_at = now;
+            if attempts.is_empty() && *next >= more {
+                let pause = jittered(configured.retry, &mut self.rng);
+                configured.state = State::Waiting { until: now + pause };
+                configured.retry = (configured.retry * 2).min(REDIAL_MAX);
+            }
+        }
+        Some(remote)
+    }
+
+    /// No link to `peer` is left.
+    pub(super) fn on_lost(&mut self, now: Instant, peer: NodeId, reason: &str) {
+        for configured in &mut self.configured {
+            if matches!(configured.state, State::Linked { peer: linked } if linked == peer) {
+                configured.retry = REDIAL_MIN;
+                configured.cause = reason.to_owned();
+                let pause = jittered(REDIAL_MIN, &mut self.rng);
+                configured.state = State::Waiting { until: now + pause };
+            }
+        }
+    }
+
+    pub(super) fn wakeup(&self) -> Option<Wakeup> {
+        let due = self
+            .configured
+            .iter()
+            .map(|configured| match &configured.state {
+                State::Waiting { until } => Some(Wakeup {
+                    at: *until,
+                    why: "redial",
+                }),
+                State::Dialling { next, next_at, .. } => {
+                    (*next < configured.neighbour.addresses.len()).then_some(Wakeup {
+                        at: *next_at,
+                        why: "next address",
+                    })
+                }
+                State::Linked { .. } => None,
+            });
+        due.fold(None, Wakeup::earlier)
+    }
+
+    /// Rows of the neighbours to which there is no link.
+    pub(super) fn view(&self) -> impl Iterator<Item = LinkRow> + '_ {
+        self.configured.iter().filter_map(|configured| {
+            let state = match configured.state {
+                State::Waiting { .. } => "waiting",
+                State::Dialling { .. } => "dialing",
+                State::Linked { .. } => return None,
+            };
+            Some(LinkRow {
+                link: None,
+                peer: configured.neighbour.node,
+                name: String::new(),
+                remote: *configured.neighbour.addresses.first()?,
+                state,
+                cause: configured.cause.clone(),
+                rtt: None,
+                loss_in_permille: 0,
+                loss_out_permille: 0,
+                relay: false,
+            })
+        })
+    }
+}
+
+impl Configured {
+    fn attempt(&self, dial: DialId) -> Option<SocketAddr> {
+        let State::Dialling { attempts, .. } = &self.state else {
+            return None;
+        };
+        attempts
+            .iter()
+            .find(|(known, _)| *known == dial)
+            .map(|(_, remote)| *remote)
+    }
+}

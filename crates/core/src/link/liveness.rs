@@ -1,0 +1,196 @@
+//! Whether one peer is there, how far it is, and how much is lost between.
+//!
+//! Each side pings; a ping says how many datagrams were sent before it, a pong how many had come. Two counts
+//! of one direction, a window apart, give its loss; gaps in flows never do. Not the decision to close (the
+//! parent's). Called by [`super::Links`]. Invariant: thresholds come from here alone.
+
+use std::time::Duration;
+
+use levada_wire::Instant;
+use levada_wire::datagram::link::{Ping, Pong};
+use levada_wire::machine::Wakeup;
+use rand_chacha::ChaCha20Rng;
+
+use crate::chance::jittered;
+use crate::limits::{
+    DEAD_ACTIVE, DEAD_IDLE, LOSS_WINDOW, PING_ACTIVE, PING_IDLE, SUSPECT_ACTIVE, SUSPECT_IDLE,
+};
+
+/// What one side knows of the other.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    active: bool,
+    suspect: bool,
+    heard: Instant,
+    ping_at: Instant,
+    rtt: Option<Duration>,
+    inward: Loss,
+    outward: Loss,
+}
+
+/// The state of a peer by its silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Alive,
+    Suspect,
+    Dead,
+}
+
+impl Liveness {
+    /// A peer that has just said hello.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            active: false,
+            suspect: false,
+            heard: now,
+            ping_at: now,
+            rtt: None,
+            inward: Loss::default(),
+            outward: Loss::default(),
+        }
+    }
+
+    pub(super) const fn state(&self) -> &'static str {
+        if self.suspect { "suspect" } else { "up" }
+    }
+
+    pub(super) const fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    pub(super) const fn loss_in_permille(&self) -> u16 {
+        self.inward.permille
+    }
+
+    pub(super) const fn loss_out_permille(&self) -> u16 {
+        self.outward.permille
+    }
+
+    pub(super) fn wakeup(&self) -> Wakeup {
+        let silence = if self.suspect {
+            self.dead_after()
+        } else {
+            self.suspect_after()
+        };
+        let why = if self.suspect { "dead" } else { "suspect" };
+        let silence = Wakeup {
+            at: self.heard + silence,
+            why,
+        };
+        let ping = Wakeup {
+            at: self.ping_at,
+            why: "ping",
+        };
+        if ping.at <= silence.at { ping } else { silence }
+    }
+
+    pub(super) fn on_heard(&mut self, now: Instant) {
+        self.heard = now;
+        self.suspect = false;
+    }
+
+    pub(super) fn on_ping(&mut self, now: Instant, sent: u64, received: u64) {
+        self.inward.on_counts(now, sent, received);
+    }
+
+    pub(super) fn on_pong(&mut self, now: Instant, pong: &Pong) {
+        self.outward.on_counts(now, pong.sent, pong.received);
+        let Some(trip) = now
+            .as_micros()
+            .checked_sub(pong.time)
+            .map(Duration::from_micros)
+        else {
+            return;
+        };
+        // A pong older than the link could live is not an answer of ours.
+        if trip > DEAD_IDLE {
+            return;
+        }
+        self.rtt = Some(self.rtt.map_or(trip, |rtt| (rtt * 7 + trip) / 8));
+    }
+
+    /// A flow uses the link from now on, or does so no more.
+    pub(super) fn set_active(&mut self, now: Instant, active: bool) {
+        if active && !self.active {
+            // The peer was asked once a second: it cannot have been silent for too long before now.
+            self.heard = now;
+            self.ping_at = now;
+            self.suspect = false;
+        }
+        self.active = active;
+    }
+
+    /// Moves the last sign of life by the time that this node was absent.
+    pub(super) fn forgive(&mut self, absent: Duration) {
+        self.heard += absent;
+    }
+
+    pub(super) fn judge(&mut self, now: Instant) -> Verdict {
+        let silence = now.since(self.heard);
+        if silence >= self.dead_after() {
+            return Verdict::Dead;
+        }
+        self.suspect = silence >= self.suspect_after();
+        if self.suspect {
+            Verdict::Suspect
+        } else {
+            Verdict::Alive
+        }
+    }
+
+    pub(super) fn ping_if_due(&mut self, now: Instant, rng: &mut ChaCha20Rng) -> Option<Ping> {
+        if self.ping_at > now {
+            return None;
+        }
+        let interval = if self.active { PING_ACTIVE } else { PING_IDLE };
+        self.ping_at = now + jittered(interval, rng);
+        // The datapath, which counts, fills in `sent`.
+        Some(Ping {
+            time: now.as_micros(),
+            sent: 0,
+        })
+    }
+
+    const fn suspect_after(&self) -> Duration {
+        if self.active {
+            SUSPECT_ACTIVE
+        } else {
+            SUSPECT_IDLE
+        }
+    }
+
+    const fn dead_after(&self) -> Duration {
+        if self.active { DEAD_ACTIVE } else { DEAD_IDLE }
+    }
+}
+
+/// Loss of one direction over windows of at least [`LOSS_WINDOW`].
+#[derive(Debug, Default)]
+struct Loss {
+    /// When the window began, and the two counts then.
+    window: Option<(Instant, u64, u64)>,
+    permille: u16,
+}
+
+impl Loss {
+    fn on_counts(&mut self, now: Instant, sent: u64, received: u64) {
+        let Some((since, sent_before, received_before)) = self.window else {
+            self.window = Some((now, sent, received));
+            return;
+        };
+        if now.since(since) < LOSS_WINDOW {
+            return;
+        }
+        self.window = Some((now, sent, received));
+        let sent = sent.saturating_sub(sent_before);
+        let received = received.saturating_sub(received_before);
+        // Datagrams that were duplicated on the way make more arrive than were sent: that is no loss.
+        let lost = u128::from(sent.saturating_sub(received));
+        let permille = if sent == 0 {
+            0
+        } else {
+            lost * 1_000 / u128::from(sent)
+        };
+        self.permille = u16::try_from(permille).unwrap_or(1_000);
+    }
+}

@@ -1,0 +1,439 @@
+//! Routes: per origin node, which neighbour leads there, without ever making a loop.
+//!
+//! Babel's mechanism (RFC 8966) with one source per destination. Each node tells each neighbour how far an
+//! origin is; whoever believes it adds the cost of the link. Loops cannot form because of one rule, the
+//! *feasibility condition*: use a neighbour only if the distance it tells is smaller than any this node ever told
+//! (or comes with a newer sequence number, which only the origin can raise). So along every selected path the
+//! least distance ever told falls strictly, and a path cannot come back to where it was.
+//!
+//! ```text
+//!   told to me:  A: 40   B: 70   C: 90      I have told: 43 at best
+//!   feasible:    A (40 < 43)                selected: A, distance 40 + cost
+//!   A dies:      none: B and C may pass through me. Ask for a newer sequence; the origin raises it; all are free
+//! ```
+//!
+//! To each neighbour the best route that does not pass through it, never an advantage for being warm. Hop
+//! lists (at most 32) catch what distances cannot say and give disjoint backups.
+//!
+//! Not flows (`flow`), which only ask which link leads to an origin. Called by `Control`. Invariant: what is
+//! told never makes the selected route infeasible.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use levada_wire::control::RouteMessage;
+use levada_wire::control::route::{HOPS_MAX, Hops, Sequence, SequenceRequest, Update};
+use levada_wire::machine::{Machine, Wakeup};
+use levada_wire::{Distance, Instant, LinkIndex, NodeId};
+
+use crate::limits::{LINK_COST, ORIGINS_MAX, SEQUENCE_INTERVAL};
+use crate::view::RouteRow;
+
+mod origin;
+#[cfg(test)]
+mod tests;
+
+use origin::{Heard, Origin};
+
+/// What may happen to the routes.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A link is up.
+    LinkUp {
+        /// Which.
+        link: LinkIndex,
+        /// To whom.
+        peer: NodeId,
+    },
+    /// A link is no more.
+    LinkDown {
+        /// Which.
+        link: LinkIndex,
+    },
+    /// A neighbour speaks.
+    Message {
+        /// Over which link.
+        link: LinkIndex,
+        /// What it says.
+        message: RouteMessage,
+    },
+    /// Whether this node is an origin: it tells of itself then.
+    Originate(bool),
+}
+
+/// What the routes want done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Speak to a neighbour.
+    Send {
+        /// Over which link.
+        link: LinkIndex,
+        /// What.
+        message: RouteMessage,
+    },
+    /// The selected route to an origin changed.
+    Changed {
+        /// Which origin.
+        origin: NodeId,
+        /// The route; none when there is no way.
+        route: Option<Route>,
+    },
+}
+
+/// A selected route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The link it begins with.
+    pub link: LinkIndex,
+    /// How far the origin is.
+    pub distance: Distance,
+    /// The nodes it passes, the origin first, the neighbour last.
+    pub hops: Hops,
+}
+
+/// All routes of this node.
+#[derive(Debug)]
+pub struct Routes {
+    me: NodeId,
+    now: Instant,
+    neighbours: BTreeMap<LinkIndex, NodeId>,
+    origins: BTreeMap<NodeId, Origin>,
+    own: Own,
+    outputs: VecDeque<Output>,
+}
+
+/// What this node tells of itself. The sequence is kept over a pause of being an origin, so that it never falls.
+#[derive(Debug, Default)]
+struct Own {
+    sequence: Sequence,
+    /// When to raise the sequence; none while this node is no origin.
+    raise_at: Option<Instant>,
+}
+
+impl Machine for Routes {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle_input(&mut self, now: Instant, input: Input) {
+        self.handle_timeout(now);
+        match input {
+            Input::LinkUp { link, peer } => self.on_link_up(link, peer),
+            Input::LinkDown { link } => self.on_link_down(link),
+            Input::Message { link, message } => {
+                if !self.neighbours.contains_key(&link) {
+                    return;
+                }
+                match message {
+                    RouteMessage::Update(update) => self.on_update(link, update),
+                    RouteMessage::SequenceRequest(request) => {
+                        self.on_sequence_request(link, &request);
+                    }
+                }
+            }
+            Input::Originate(offers) => self.on_originate(offers),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        if self.own.raise_at.is_some_and(|at| at <= self.now) {
+            self.raise_own_sequence();
+        }
+        let due: Vec<NodeId> = self
+            .origins
+            .iter()
+            .filter(|(_, origin)| origin.wakeup().is_some_and(|wakeup| wakeup.at <= self.now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.on_origin_timeout(id);
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Wakeup> {
+        let own = self.own.raise_at.map(|at| Wakeup {
+            at,
+            why: "raise sequence",
+        });
+        self.origins
+            .values()
+            .map(Origin::wakeup)
+            .fold(own, Wakeup::earlier)
+    }
+}
+
+impl Routes {
+    /// The routes of node `me`: none yet.
+    ///
+    /// A restarted origin begins at sequence one again. Whoever remembers more finds that infeasible and asks
+    /// for a newer one, which costs one round trip.
+    #[must_use]
+    pub fn new(me: NodeId) -> Self {
+        Self {
+            me,
+            now: Instant::ZERO,
+            neighbours: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            own: Own::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The selected route to an origin.
+    #[must_use]
+    pub fn route(&self, origin: &NodeId) -> Option<Route> {
+        self.origins.get(origin)?.route()
+    }
+
+    /// Rows for people.
+    #[must_use]
+    pub fn view(&self) -> Vec<RouteRow> {
+        let own = self.own.raise_at.map(|_| RouteRow {
+            origin: self.me,
+            distance: Distance::ZERO,
+            link: None,
+            feasible_backups: 0,
+        });
+        let others = self.origins.iter().map(|(id, origin)| {
+            let route = origin.route();
+            RouteRow {
+                origin: *id,
+                distance: route
+                    .as_ref()
+                    .map_or(Distance::INFINITE, |route| route.distance),
+                link: route.map(|route| route.link),
+                feasible_backups: origin.feasible_backups(),
+            }
+        });
+        own.into_iter().chain(others).collect()
+    }
+
+    fn on_link_up(&mut self, link: LinkIndex, peer: NodeId) {
+        self.neighbours.insert(link, peer);
+        self.tell_of_self(link);
+        let known: Vec<NodeId> = self.origins.keys().copied().collect();
+        for origin in known {
+            self.tell(origin, link);
+        }
+    }
+
+    fn on_link_down(&mut self, link: LinkIndex) {
+        self.neighbours.remove(&link);
+        let known: Vec<NodeId> = self.origins.keys().copied().collect();
+        for id in known {
+            let Some(origin) = self.origins.get_mut(&id) else {
+                continue;
+            };
+            origin.forget_link(link);
+            self.reselect(id);
+        }
+    }
+
+    fn on_update(&mut self, link: LinkIndex, update: Update) {
+        let Update {
+            origin: id,
+            sequence,
+            distance,
+            hops,
+        } = update;
+        if id == self.me {
+            self.on_echo(sequence);
+            return;
+        }
+        // A route that passes here is no route. One without its teller at the end was not made by this protocol.
+        let teller = self.neighbours.get(&link).map(NodeId::prefix);
+        let usable = distance.is_finite()
+            && !hops.contains(self.me.prefix())
+            && hops.as_slice().last().copied() == teller;
+        if !self.origins.contains_key(&id) {
+            if !usable || self.origins.len() >= ORIGINS_MAX {
+                return;
+            }
+            self.origins.insert(id, Origin::default());
+        }
+        let Some(origin) = self.origins.get_mut(&id) else {
+            return;
+        };
+        if usable {
+            let distance_here = distance.plus(LINK_COST);
+            origin.hear(
+                link,
+                Heard {
+                    sequence,
+                    told: distance,
+                    distance: distance_here,
+                    hops,
+                },
+            );
+        } else {
+            origin.forget_news(link);
+        }
+        self.reselect(id);
+    }
+
+    /// News of this node itself: only a sequence ahead of its own matters, from a life it does not remember.
+    fn on_echo(&mut self, sequence: Sequence) {
+        if self.own.raise_at.is_some() && sequence.is_newer_than(self.own.sequence) {
+            self.own.sequence = sequence;
+            self.raise_own_sequence();
+        }
+    }
+
+    fn on_originate(&mut self, offers: bool) {
+        match (offers, self.own.raise_at) {
+            (true, None) => self.raise_own_sequence(),
+            (false, Some(_)) => {
+                self.own.raise_at = None;
+                self.tell_all_of_self();
+            }
+            _ => {}
+        }
+    }
+
+    fn raise_own_sequence(&mut self) {
+        self.own.sequence = self.own.sequence.next();
+        self.own.raise_at = Some(self.now + SEQUENCE_INTERVAL);
+        self.tell_all_of_self();
+    }
+
+    fn tell_all_of_self(&mut self) {
+        let links: Vec<LinkIndex> = self.neighbours.keys().copied().collect();
+        for link in links {
+            self.tell_of_self(link);
+        }
+    }
+
+    fn tell_of_self(&mut self, link: LinkIndex) {
+        let offers = self.own.raise_at.is_some();
+        let never_did = self.own.sequence == Sequence::default();
+        if !offers && never_did {
+            return;
+        }
+        let update = Update {
+            origin: self.me,
+            sequence: self.own.sequence,
+            distance: if offers {
+                Distance::ZERO
+            } else {
+                Distance::INFINITE
+            },
+            hops: Hops::origin(self.me.prefix()),
+        };
+        self.outputs.push_back(Output::Send {
+            link,
+            message: RouteMessage::Update(update),
+        });
+    }
+
+    fn on_sequence_request(&mut self, link: LinkIndex, request: &SequenceRequest) {
+        if request.origin == self.me {
+            if self.own.raise_at.is_some() && request.sequence.is_newer_than(self.own.sequence) {
+                self.own.sequence = request.sequence;
+                self.own.raise_at = Some(self.now + SEQUENCE_INTERVAL);
+                self.tell_all_of_self();
+            }
+            return;
+        }
+        let Some(origin) = self.origins.get_mut(&request.origin) else {
+            return;
+        };
+        let newer_here = origin
+            .route()
+            .is_some_and(|_| !request.sequence.is_newer_than(origin.selected_sequence()));
+        if newer_here {
+            origin.untell(link);
+            self.tell(request.origin, link);
+            return;
+        }
+        let hops_left = request
+            .hops_left
+            .min(u8::try_from(HOPS_MAX).unwrap_or(u8::MAX));
+        if hops_left == 0 || !origin.may_pass_on(self.now, request.sequence) {
+            return;
+        }
+        let asker = self.neighbours.get(&link).map(NodeId::prefix);
+        let Some(next) = origin.way_around(asker) else {
+            return;
+        };
+        let message = RouteMessage::SequenceRequest(SequenceRequest {
+            hops_left: hops_left - 1,
+            ..request.clone()
+        });
+        self.outputs.push_back(Output::Send {
+            link: next,
+            message,
+        });
+    }
+
+    fn on_origin_timeout(&mut self, id: NodeId) {
+        let Some(origin) = self.origins.get_mut(&id) else {
+            return;
+        };
+        if origin.is_forgotten(self.now) {
+            self.origins.remove(&id);
+            return;
+        }
+        if let Some((links, sequence)) = origin.starve(self.now) {
+            for link in links {
+                let hops_left = u8::try_from(HOPS_MAX).unwrap_or(u8::MAX);
+                let message = RouteMessage::SequenceRequest(SequenceRequest {
+                    origin: id,
+                    sequence,
+                    hops_left,
+                });
+                self.outputs.push_back(Output::Send { link, message });
+            }
+        }
+    }
+
+    /// Chooses anew and tells whoever must know.
+    fn reselect(&mut self, id: NodeId) {
+        let Some(origin) = self.origins.get_mut(&id) else {
+            return;
+        };
+        let before = origin.route();
+        origin.select(self.now);
+        let after = origin.route();
+        if before != after {
+            self.outputs.push_back(Output::Changed {
+                origin: id,
+                route: after,
+            });
+        }
+        let links: Vec<LinkIndex> = self.neighbours.keys().copied().collect();
+        for link in links {
+            self.tell(id, link);
+        }
+        // What was told may have changed what is feasible; starvation is asked about at once.
+        self.on_origin_timeout(id);
+    }
+
+    /// Tells one neighbour the best route that does not pass through it, if that is news.
+    fn tell(&mut self, id: NodeId, link: LinkIndex) {
+        let Some(peer) = self.neighbours.get(&link) else {
+            return;
+        };
+        if *peer == id {
+            return;
+        }
+        let Some(origin) = self.origins.get_mut(&id) else {
+            return;
+        };
+        let Some(news) = origin.news_for(link, peer.prefix(), self.me.prefix()) else {
+            return;
+        };
+        let update = Update {
+            origin: id,
+            sequence: news.sequence,
+            distance: news.distance,
+            hops: news.hops,
+        };
+        self.outputs.push_back(Output::Send {
+            link,
+            message: RouteMessage::Update(update),
+        });
+    }
+}

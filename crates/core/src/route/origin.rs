@@ -1,0 +1,253 @@
+//! What is known of one origin: what each neighbour told, which route is selected, what was told to whom.
+//!
+//! Not the messages, which [`super::Routes`] makes of what this decides. Invariant: `feasibility` is the least
+//! (newest sequence, then smallest distance) this node ever told, and the selected route satisfied it.
+
+use std::collections::BTreeMap;
+
+use levada_wire::control::route::{Hops, Sequence};
+use levada_wire::id::NodePrefix;
+use levada_wire::machine::Wakeup;
+use levada_wire::{Distance, Instant, LinkIndex};
+
+use super::Route;
+use crate::limits::{ORIGIN_KEPT, SEQUENCE_RETRY, SEQUENCE_TRIES};
+
+/// What a neighbour told of an origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) sequence: Sequence,
+    /// The neighbour's own distance: what feasibility is judged by.
+    pub(super) told: Distance,
+    /// With the cost of the link to the neighbour.
+    pub(super) distance: Distance,
+    pub(super) hops: Hops,
+}
+
+/// What is told to a neighbour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct News {
+    pub(super) sequence: Sequence,
+    pub(super) distance: Distance,
+    pub(super) hops: Hops,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    heard: BTreeMap<LinkIndex, Heard>,
+    selected: Option<LinkIndex>,
+    feasibility: Option<(Sequence, Distance)>,
+    told: BTreeMap<LinkIndex, News>,
+    starving: Option<Starving>,
+    /// The newest sequence request passed on, and until when equal ones are not.
+    passed_on: Option<(Sequence, Instant)>,
+    /// Set while nobody tells of it.
+    forget_at: Option<Instant>,
+}
+
+/// Routes are known, but none is feasible: a newer sequence is asked for.
+#[derive(Debug)]
+struct Starving {
+    ask_at: Instant,
+    tries: u32,
+}
+
+impl Origin {
+    pub(super) fn hear(&mut self, link: LinkIndex, heard: Heard) {
+        self.heard.insert(link, heard);
+    }
+
+    /// The neighbour takes its route back.
+    pub(super) fn forget_news(&mut self, link: LinkIndex) {
+        self.heard.remove(&link);
+    }
+
+    /// The neighbour is no more.
+    pub(super) fn forget_link(&mut self, link: LinkIndex) {
+        self.heard.remove(&link);
+        self.told.remove(&link);
+    }
+
+    /// The neighbour is to be told again, whatever it was told before.
+    pub(super) fn untell(&mut self, link: LinkIndex) {
+        self.told.remove(&link);
+    }
+
+    pub(super) fn route(&self) -> Option<Route> {
+        let link = self.selected?;
+        let heard = self.heard.get(&link)?;
+        Some(Route {
+            link,
+            distance: heard.distance,
+            hops: heard.hops.clone(),
+        })
+    }
+
+    /// The sequence of the selected route; of what was told last when there is none.
+    pub(super) fn selected_sequence(&self) -> Sequence {
+        let selected = self.selected.and_then(|link| self.heard.get(&link));
+        selected
+            .map(|heard| heard.sequence)
+            .or_else(|| self.feasibility.map(|told| told.0))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn feasible_backups(&self) -> usize {
+        let feasible = self
+            .heard
+            .iter()
+            .filter(|(_, heard)| self.is_feasible(heard));
+        feasible
+            .filter(|(link, _)| Some(**link) != self.selected)
+            .count()
+    }
+
+    fn is_feasible(&self, heard: &Heard) -> bool {
+        self.feasibility.is_none_or(|(sequence, distance)| {
+            heard.sequence.is_newer_than(sequence)
+                || heard.sequence == sequence && heard.told < distance
+        })
+    }
+
+    /// Selects the nearest feasible route; of equals the one already selected, then the oldest link.
+    pub(super) fn select(&mut self, now: Instant) {
+        let before = self.selected;
+        let feasible = self
+            .heard
+            .iter()
+            .filter(|(_, heard)| self.is_feasible(heard));
+        let best =
+            feasible.min_by_key(|(link, heard)| (heard.distance, Some(**link) != before, **link));
+        self.selected = best.map(|(link, _)| *link);
+        self.starving = match (&self.selected, self.heard.is_empty(), self.starving.take()) {
+            (None, false, None) => Some(Starving {
+                ask_at: now,
+                tries: 0,
+            }),
+            (None, false, starving) => starving,
+            _ => None,
+        };
+        self.forget_at = match (self.heard.is_empty(), self.forget_at) {
+            (true, None) => Some(now + ORIGIN_KEPT),
+            (true, at) => at,
+            (false, _) => None,
+        };
+    }
+
+    /// What the neighbour must be told that it was not, if anything; notes it as told.
+    pub(super) fn news_for(
+        &mut self,
+        link: LinkIndex,
+        peer: NodePrefix,
+        me: NodePrefix,
+    ) -> Option<News> {
+        let news = self.best_around(peer, me);
+        let known = self.told.get(&link);
+        match (&news, known) {
+            (None, None) => return None,
+            (Some(news), Some(known)) if news == known => return None,
+            _ => {}
+        }
+        let Some(news) = news else {
+            let mut retraction = self.told.remove(&link)?;
+            retraction.distance = Distance::INFINITE;
+            retraction.hops = Hops::origin(me);
+            return Some(retraction);
+        };
+        self.note_told(&news);
+        self.told.insert(link, news.clone());
+        Some(news)
+    }
+
+    /// The best route that does not pass through `peer`: the selected one, else the nearest other of the same
+    /// sequence. One of a newer sequence is not told before it is selected: telling it would make the selected
+    /// route infeasible, and two nodes could come to lead to each other.
+    fn best_around(&self, peer: NodePrefix, me: NodePrefix) -> Option<News> {
+        let selected = self.heard.get(&self.selected?)?;
+        let around = self
+            .heard
+            .values()
+            .filter(|heard| heard.sequence == selected.sequence && !heard.hops.contains(peer));
+        let best = if selected.hops.contains(peer) {
+            around.min_by_key(|heard| heard.distance)?
+        } else {
+            selected
+        };
+        let hops = best.hops.through(me)?;
+        Some(News {
+            sequence: best.sequence,
+            distance: best.distance,
+            hops,
+        })
+    }
+
+    fn note_told(&mut self, news: &News) {
+        let told = (news.sequence, news.distance);
+        self.feasibility = Some(match self.feasibility {
+            Some(least) if least.0.is_newer_than(told.0) => least,
+            Some(least) if least.0 == told.0 => (least.0, least.1.min(told.1)),
+            _ => told,
+        });
+    }
+
+    /// When starved and due: the links to ask over, and for which sequence.
+    pub(super) fn starve(&mut self, now: Instant) -> Option<(Vec<LinkIndex>, Sequence)> {
+        let starving = self.starving.as_mut()?;
+        if starving.ask_at > now || starving.tries >= SEQUENCE_TRIES {
+            return None;
+        }
+        starving.ask_at = now + SEQUENCE_RETRY * (1 << starving.tries);
+        starving.tries += 1;
+        let wanted = self
+            .feasibility
+            .map(|(sequence, _)| sequence)
+            .unwrap_or_default()
+            .next();
+        Some((self.heard.keys().copied().collect(), wanted))
+    }
+
+    /// Whether a sequence request is to be passed on: each one once per retry interval.
+    pub(super) fn may_pass_on(&mut self, now: Instant, sequence: Sequence) -> bool {
+        let fresh = self
+            .passed_on
+            .is_none_or(|(passed, until)| sequence.is_newer_than(passed) || until <= now);
+        if fresh {
+            self.passed_on = Some((sequence, now + SEQUENCE_RETRY));
+        }
+        fresh
+    }
+
+    /// Where to pass a request on: the selected route, or the nearest other, that does not lead to the asker.
+    pub(super) fn way_around(&self, asker: Option<NodePrefix>) -> Option<LinkIndex> {
+        let avoids = |heard: &Heard| asker.is_none_or(|asker| !heard.hops.contains(asker));
+        let selected = self
+            .selected
+            .filter(|link| self.heard.get(link).is_some_and(avoids));
+        selected.or_else(|| {
+            let around = self.heard.iter().filter(|(_, heard)| avoids(heard));
+            around
+                .min_by_key(|(_, heard)| heard.distance)
+                .map(|(link, _)| *link)
+        })
+    }
+
+    pub(super) fn is_forgotten(&self, now: Instant) -> bool {
+        self.forget_at.is_some_and(|at| at <= now)
+    }
+
+    pub(super) fn wakeup(&self) -> Option<Wakeup> {
+        let ask = self
+            .starving
+            .as_ref()
+            .filter(|starving| starving.tries < SEQUENCE_TRIES);
+        let ask = ask.map(|starving| Wakeup {
+            at: starving.ask_at,
+            why: "sequence request",
+        });
+        let forget = self.forget_at.map(|at| Wakeup {
+            at,
+            why: "forget origin",
+        });
+        Wakeup::earlier(ask, forget)
+    }
+}
