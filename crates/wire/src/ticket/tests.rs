@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
+use super::chain::CLOCK_SKEW;
 use super::*;
+use crate::time::WallTime;
 
 const DAY: u64 = 24 * 3_600;
 const START: u64 = 1_800_000_000;

@@ -1,0 +1,162 @@
+//! Golden samples of control messages.
+//!
+//! Not the vectors. Used by `main.rs`. Invariant: `control_name` has no wildcard, so a new message does not compile
+//! without a sample.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use levada_wire::control::Message;
+use levada_wire::control::flow::{
+    Accept, Announce, Cancel, CarryGrant, Collection, FlowMessage, InstanceRef, KeyGrant,
+    KeyRefusal, KeyRequest, Refuse, RefuseReason, Request, Withdraw, carry_context,
+    content_context,
+};
+use levada_wire::control::link::{Hello, Leave, LinkMessage};
+use levada_wire::control::route::{Hops, RouteMessage, Sequence, SequenceRequest, Update};
+use levada_wire::identity::SealedSecret;
+use levada_wire::{Distance, LinkIndex};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
+
+use crate::common::*;
+use crate::statements::{statement, withdrawal};
+
+pub(crate) fn messages() -> Vec<Message> {
+    let link = link_messages().into_iter().map(Message::Link);
+    let route = route_messages().into_iter().map(Message::Route);
+    let flow = [stream_messages(), flow_messages(), key_messages()].concat();
+    let flow = flow.into_iter().map(Message::Flow);
+    link.chain(route).chain(flow).collect()
+}
+
+fn link_messages() -> Vec<LinkMessage> {
+    let hello = Hello {
+        network: network(),
+        boot: 0x0B00_7000_0000_0001,
+        index: LinkIndex(77),
+        name: "terraço".into(),
+        relay: true,
+    };
+    let leave = Leave {
+        reason: "maintenance".into(),
+    };
+    vec![LinkMessage::Hello(hello), LinkMessage::Leave(leave)]
+}
+
+fn route_messages() -> Vec<RouteMessage> {
+    let (origin, sequence) = (origin().id(), Sequence(8));
+    let distance = Distance::from_tenth_millis(123);
+    let hops = Hops::origin(origin.prefix())
+        .through(consumer().id().prefix())
+        .unwrap();
+    let request = SequenceRequest {
+        origin,
+        sequence,
+        hops_left: 32,
+    };
+    vec![
+        RouteMessage::Update(Update {
+            origin,
+            sequence,
+            distance,
+            hops,
+        }),
+        RouteMessage::SequenceRequest(request),
+    ]
+}
+
+fn stream_messages() -> Vec<FlowMessage> {
+    vec![
+        FlowMessage::Announce(Announce {
+            statement: statement(),
+        }),
+        FlowMessage::Collection(Collection {
+            statements: vec![statement(); 2],
+        }),
+        FlowMessage::Withdraw(Withdraw {
+            statement: withdrawal(),
+        }),
+    ]
+}
+
+fn flow_messages() -> Vec<FlowMessage> {
+    let flow = flow();
+    let carry = carry_secret().carry_key(flow);
+    let key = CarryGrant {
+        epoch: 1,
+        sealed: sealed(&carry_context(flow, 1), carry.bytes()),
+    };
+    vec![
+        FlowMessage::Request(Request {
+            flow,
+            needs_key: true,
+        }),
+        FlowMessage::Accept(Accept {
+            flow,
+            key: Some(key),
+        }),
+        FlowMessage::Refuse(Refuse {
+            flow,
+            reason: RefuseReason::Loop,
+        }),
+        FlowMessage::Cancel(Cancel { flow }),
+    ]
+}
+
+fn key_messages() -> Vec<FlowMessage> {
+    let of = || InstanceRef {
+        origin: origin().id(),
+        name: name(),
+        instance: INSTANCE,
+    };
+    let (consumer, reason) = (consumer().id(), RefuseReason::Forbidden);
+    let content = sealed(&content_context(&of(), 1), content_secret().bytes());
+    vec![
+        FlowMessage::KeyRequest(KeyRequest {
+            of: of(),
+            consumer,
+            hops_left: 31,
+        }),
+        FlowMessage::KeyGrant(KeyGrant::sign(of(), consumer, 1, content, &origin())),
+        FlowMessage::KeyRefusal(KeyRefusal {
+            of: of(),
+            consumer,
+            reason,
+        }),
+    ]
+}
+
+/// A secret sealed to the consumer, with a key pair that is the same in every run.
+fn sealed(context: &[u8], secret: &[u8]) -> SealedSecret {
+    let rng = &mut ChaCha20Rng::seed_from_u64(1);
+    SealedSecret::seal(&consumer().id(), context, secret, rng).unwrap()
+}
+
+/// The name of a message's vector. Has no wildcard, so that a new message does not compile without one.
+pub(crate) const fn control_name(message: &Message) -> &'static str {
+    match message {
+        Message::Link(LinkMessage::Hello(_)) => "hello",
+        Message::Link(LinkMessage::Leave(_)) => "leave",
+        Message::Route(RouteMessage::Update(_)) => "update",
+        Message::Route(RouteMessage::SequenceRequest(_)) => "sequence-request",
+        Message::Flow(FlowMessage::Announce(_)) => "announce",
+        Message::Flow(FlowMessage::Collection(_)) => "collection",
+        Message::Flow(FlowMessage::Withdraw(_)) => "withdraw",
+        Message::Flow(FlowMessage::Request(_)) => "request",
+        Message::Flow(FlowMessage::Accept(_)) => "accept",
+        Message::Flow(FlowMessage::Refuse(_)) => "refuse",
+        Message::Flow(FlowMessage::Cancel(_)) => "cancel",
+        Message::Flow(FlowMessage::KeyRequest(_)) => "key-request",
+        Message::Flow(FlowMessage::KeyGrant(_)) => "key-grant",
+        Message::Flow(FlowMessage::KeyRefusal(_)) => "key-refusal",
+    }
+}
+
+pub(crate) fn control_messages() -> Vec<Sample> {
+    let sample = |message: Message| {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        (format!("control/{}", control_name(&message)), bytes)
+    };
+    messages().into_iter().map(sample).collect()
+}
