@@ -3,13 +3,16 @@
 //! Not the work. Used by `node` and `sim`, which join the datapath to the core, and by the worker thread that
 //! joins it to a socket. Invariant: commands carry no codec and no decision; they say what to do with a flow.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use levada_wire::datagram::link::LinkDatagram;
 use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
-use levada_wire::{Description, FlowId, Frame, Group, InstanceId, LinkIndex, Number, PacketSize, WallTime};
+use levada_wire::{
+    Description, FlowId, Frame, Group, InstanceId, LinkIndex, Number, PacketSize, WallTime,
+};
 
 /// What may happen to a lane.
 #[derive(Clone, Debug)]
@@ -36,7 +39,8 @@ pub struct Train {
 /// What the node wants.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// A link is up: datagrams may be sent to and taken from it.
+    /// A link is up: datagrams may be sent to and taken from it. For a link that is there already only `remote`
+    /// counts: the peer has moved, its keys and counts go on.
     AddLink {
         /// This node's number for it.
         link: LinkIndex,
@@ -103,7 +107,8 @@ pub enum Command {
         /// Which link.
         link: LinkIndex,
     },
-    /// Open the flow for local subscribers, from the start of the newest cached group on.
+    /// Open the flow for local subscribers, from the start of the newest cached group on. If it is consumed
+    /// already this only adds the key of another epoch: no frame is delivered twice.
     Consume {
         /// Which flow.
         flow: FlowId,
@@ -275,6 +280,25 @@ pub struct LaneCounters {
     pub ledger: crate::ledger::Ledger,
     /// Rows per flow: id, packets and bytes in, packets and bytes out over all egresses.
     pub flows: Vec<FlowCounters>,
+    /// Rows per link: datagrams sent and received.
+    pub links: Vec<LinkCounters>,
+    /// Bytes in all caches together.
+    pub cached_bytes: u64,
+    /// Commands that named what is not here, or one more than a limit allows.
+    pub commands_refused: u64,
+    /// Frames that were not taken, by reason.
+    pub frames_refused: BTreeMap<crate::FrameRefusal, u64>,
+}
+
+/// Counters of one link: all datagrams but QUIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkCounters {
+    /// Which link.
+    pub link: LinkIndex,
+    /// Datagrams handed to the socket for it.
+    pub sent: u64,
+    /// Datagrams that came over it and were proven.
+    pub received: u64,
 }
 
 /// Counters of one flow.
@@ -292,4 +316,8 @@ pub struct FlowCounters {
     pub bytes_out: u64,
     /// Packets in the cache.
     pub cached_packets: u64,
+    /// Groups that did not fit in the cache: whoever joined during one waited for the next.
+    pub cache_overflows: u64,
+    /// Whether a newcomer is sent the newest group at once.
+    pub is_joinable: bool,
 }

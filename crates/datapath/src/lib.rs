@@ -1,1 +1,36 @@
-//! To be written.
+//! Levada's packets at speed: what a node does with a flow once it was decided what to do.
+//!
+//! The pure half ([`Lane`] and all below it) does no I/O and reads no clock; the simulator runs it as it is. The
+//! other half drives a lane over a socket: [`worker`] is its thread, [`sys`] the sockets and the only unsafe code
+//! of the workspace. Not a decision and not a codec: commands come from the core through the node (`api.rs`), and
+//! bodies stay sealed from the origin to the consumer.
+//!
+//! ```text
+//!            commands, trains                       a packet's way through a lane
+//!  node ────────────────────▶ Lane ◀─ worker ─ sys  forward ─▶ flow {window, cache, egresses} ─▶ reassembly
+//!       ◀──────────────────── (pure)                origin ──▶ the same, from the cache on
+//!            events
+//! ```
+//!
+//! Start reading at `forward.rs`. Invariant: one packet has one fate ([`ledger`]), and nothing unproven changes
+//! more than one count.
+
+pub mod api;
+mod flow;
+mod forward;
+#[cfg(test)]
+mod kit;
+mod lane;
+pub mod ledger;
+mod link;
+mod origin;
+mod outbox;
+mod reassembly;
+
+pub use api::{
+    Command, Delivery, Event, FlowCounters, Gap, GapReason, Input, LaneCounters, LinkCounters,
+    Originate, Output, Train, Transmit,
+};
+pub use lane::{EARLY_PACKETS_MAX, Lane, LaneSettings};
+pub use origin::{FLUSH_INTERVAL_MAX, FrameRefusal, GROUP_MIN, GROUP_MIN_ALL_SYNC, check_frame};
+pub use reassembly::{BURST_BYTES_MAX, FRAMES_PER_BURST_MAX, WAITING_PACKETS_MAX};

@@ -1,0 +1,223 @@
+//! The state of one flow that a lane owns, and the table of all of them.
+//!
+//! ```text
+//! keys ─▶ upstreams ─▶ window ─▶ cache ─▶ egresses      the path of a packet, in `forward.rs`
+//!                                     └─▶ consumer      reassembly, if somebody here wants frames
+//! early: packets that came before the key               origin: if the flow starts here
+//! ```
+//!
+//! Not a decision about a flow: the core makes those and commands them. Called by `forward` and `lane`.
+//! Invariant: each flow has at most one place in the timer set, and it is that of its next wake-up.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use levada_wire::key::CarryKey;
+use levada_wire::{FlowId, Instant, Wakeup};
+
+use crate::api::FlowCounters;
+use crate::origin::Origin;
+use crate::reassembly::Reassembly;
+
+pub(crate) mod cache;
+pub(crate) mod egress;
+pub(crate) mod run;
+pub(crate) mod upstream;
+pub(crate) mod window;
+
+use cache::Cache;
+use egress::Egresses;
+use upstream::Upstreams;
+use window::Window;
+
+/// The key epochs that are held: the present one, and the one before or after it.
+const EPOCHS_MAX: usize = 2;
+
+/// The carry keys of a flow.
+#[derive(Debug, Default)]
+pub(crate) struct Keys(Vec<(u8, CarryKey)>);
+
+impl Keys {
+    /// Holds a key; the oldest goes when there are too many.
+    pub(crate) fn set(&mut self, epoch: u8, key: CarryKey) {
+        self.0.retain(|&(held, _)| held != epoch);
+        if self.0.len() == EPOCHS_MAX {
+            self.0.remove(0);
+        }
+        self.0.push((epoch, key));
+    }
+
+    pub(crate) fn get(&self, epoch: u8) -> Option<&CarryKey> {
+        let found = self.0.iter().find(|&&(held, _)| held == epoch);
+        found.map(|(_, key)| key)
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A packet that came before its flow's key: unproven, and untouched until it is.
+#[derive(Debug)]
+pub(crate) struct Early {
+    pub(crate) from: SocketAddr,
+    pub(crate) packet: Bytes,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub(crate) keys: Keys,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) window: Window,
+    pub(crate) cache: Cache,
+    pub(crate) egresses: Egresses,
+    pub(crate) early: VecDeque<Early>,
+    pub(crate) origin: Option<Box<Origin>>,
+    pub(crate) consumer: Option<Box<Reassembly>>,
+    pub(crate) counters: FlowCounters,
+    wakeup: Option<Wakeup>,
+}
+
+impl Flow {
+    pub(crate) fn new(id: FlowId, cache_bytes_max: usize) -> Self {
+        Self {
+            keys: Keys::default(),
+            upstreams: Upstreams::default(),
+            window: Window::new(),
+            cache: Cache::new(cache_bytes_max),
+            egresses: Egresses::default(),
+            early: VecDeque::new(),
+            origin: None,
+            consumer: None,
+            counters: FlowCounters {
+                flow: id.0,
+                ..FlowCounters::default()
+            },
+            wakeup: None,
+        }
+    }
+
+    /// The flow's row for tables.
+    pub(crate) const fn row(&self) -> FlowCounters {
+        let mut row = self.counters;
+        row.cached_packets = self.cache.packets() as u64;
+        row.cache_overflows = self.cache.overflows();
+        row.is_joinable = self.cache.is_joinable();
+        row
+    }
+
+    /// When one of its parts has something to do.
+    pub(crate) fn next_wakeup(&self) -> Option<Wakeup> {
+        let named = |at: Option<Instant>, why| at.map(|at| Wakeup { at, why });
+        let origin = self.origin.as_ref().and_then(|origin| origin.deadline());
+        let consumer = self.consumer.as_ref().and_then(|c| c.deadline());
+        Wakeup::earlier(
+            named(origin, "flush a burst"),
+            named(consumer, "give up a hole"),
+        )
+    }
+}
+
+/// All flows of a lane.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    flows: BTreeMap<FlowId, Flow>,
+    timers: BTreeSet<(Instant, FlowId)>,
+}
+
+impl Table {
+    pub(crate) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
+        self.flows.get_mut(&id)
+    }
+
+    pub(crate) fn insert(&mut self, id: FlowId, flow: Flow) {
+        debug_assert!(!self.flows.contains_key(&id), "a flow is opened once");
+        self.flows.insert(id, flow);
+    }
+
+    pub(crate) fn remove(&mut self, id: FlowId) -> Option<Flow> {
+        let flow = self.flows.remove(&id)?;
+        if let Some(wakeup) = flow.wakeup {
+            self.timers.remove(&(wakeup.at, id));
+        }
+        Some(flow)
+    }
+
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Flow> {
+        self.flows.values_mut()
+    }
+
+    pub(crate) fn rows(&self) -> Vec<FlowCounters> {
+        self.flows.values().map(Flow::row).collect()
+    }
+
+    /// Sets the flow's place in the timers.
+    pub(crate) fn schedule(&mut self, id: FlowId, wakeup: Option<Wakeup>) {
+        let Some(flow) = self.flows.get_mut(&id) else {
+            return;
+        };
+        if flow.wakeup == wakeup {
+            return;
+        }
+        if let Some(old) = flow.wakeup {
+            self.timers.remove(&(old.at, id));
+        }
+        if let Some(new) = wakeup {
+            self.timers.insert((new.at, id));
+        }
+        flow.wakeup = wakeup;
+    }
+
+    /// The earliest wake-up of all flows.
+    pub(crate) fn next_wakeup(&self) -> Option<(FlowId, Wakeup)> {
+        let &(_, id) = self.timers.first()?;
+        let wakeup = self.flows.get(&id)?.wakeup?;
+        Some((id, wakeup))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn at_most_two_epochs_are_held_and_the_oldest_goes() {
+        let mut keys = Keys::default();
+        for epoch in [1, 2, 2, 3] {
+            keys.set(epoch, CarryKey::from_bytes([epoch; 16]));
+        }
+
+        assert_eq!(keys.get(1), None);
+        assert_eq!(keys.get(2), Some(&CarryKey::from_bytes([2; 16])));
+        assert_eq!(keys.get(3), Some(&CarryKey::from_bytes([3; 16])));
+    }
+
+    #[test]
+    fn a_flow_has_one_place_among_the_timers() {
+        let mut table = Table::default();
+        let id = FlowId(1);
+        table.insert(id, Flow::new(id, 0));
+        let wakeup = |nanos| {
+            let at = Instant::from_nanos(nanos);
+            Some(Wakeup { at, why: "test" })
+        };
+
+        table.schedule(id, wakeup(5));
+        table.schedule(id, wakeup(9));
+        assert_eq!(table.next_wakeup(), Some((id, wakeup(9).unwrap())));
+
+        table.schedule(id, None);
+        assert_eq!(table.next_wakeup(), None);
+        table.schedule(id, wakeup(7));
+        table.remove(id);
+        assert_eq!(table.next_wakeup(), None);
+    }
+}

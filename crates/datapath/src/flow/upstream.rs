@@ -1,0 +1,174 @@
+//! The upstreams of a flow: the links its packets may come over.
+//!
+//! A packet is proven by its tag, not by its path, so a late one from a former upstream is still taken. What an
+//! upstream adds: it may deliver the very first packet, its early packets wait for the key, its first packet is
+//! reported, and what it delivers counts as received on its link. Not a choice of parent: that is `core::route`.
+//! Called by `forward` and `lane`. Invariant: one packet counts once per upstream, however often it is replayed.
+
+use std::net::SocketAddr;
+
+use levada_wire::{LinkIndex, Number};
+
+use super::window::{Verdict, Window};
+use crate::link;
+
+/// The most links that are remembered as upstreams of one flow, former ones included.
+pub(crate) const UPSTREAMS_MAX: usize = 16;
+
+/// One upstream.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) link: LinkIndex,
+    /// Packets are expected over it; `false` when it is a former one.
+    expected: bool,
+    /// Its first packet was reported.
+    reported: bool,
+    /// What came over it, whatever came over others.
+    window: Window,
+}
+
+/// What a proven packet means for the upstream it came over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// The upstream's link.
+    pub(crate) link: LinkIndex,
+    /// It is the first one since the upstream was added.
+    pub(crate) first: bool,
+    /// It did not come over this upstream before, so it counts as received.
+    pub(crate) counts: bool,
+}
+
+/// All upstreams of one flow.
+#[derive(Debug, Default)]
+pub(crate) struct Upstreams {
+    all: Vec<Upstream>,
+}
+
+impl Upstreams {
+    /// Adds an upstream, or expects packets from a former one again. `false` if there are too many.
+    pub(crate) fn add(&mut self, link: LinkIndex) -> bool {
+        if let Some(upstream) = self.all.iter_mut().find(|upstream| upstream.link == link) {
+            (upstream.expected, upstream.reported) = (true, false);
+            return true;
+        }
+        if self.all.len() == UPSTREAMS_MAX {
+            let Some(former) = self.all.iter().position(|upstream| !upstream.expected) else {
+                return false;
+            };
+            self.all.remove(former);
+        }
+        self.all.push(Upstream {
+            link,
+            expected: true,
+            reported: false,
+            window: Window::new(),
+        });
+        true
+    }
+
+    /// Makes an upstream a former one; `false` if it is none.
+    pub(crate) fn retire(&mut self, link: LinkIndex) -> bool {
+        let found = self.all.iter_mut().find(|upstream| upstream.link == link);
+        found.is_some_and(|upstream| std::mem::replace(&mut upstream.expected, false))
+    }
+
+    /// Forgets an upstream whose link is no more.
+    pub(crate) fn remove(&mut self, link: LinkIndex) {
+        self.all.retain(|upstream| upstream.link != link);
+    }
+
+    /// Whether packets are expected from that address.
+    pub(crate) fn expects(&self, from: SocketAddr, links: &link::Table) -> bool {
+        links.at(from).any(|link| {
+            let mut all = self.all.iter();
+            all.any(|upstream| upstream.link == link && upstream.expected)
+        })
+    }
+
+    /// Takes note of a proven packet; `None` if its sender is no upstream and was none.
+    pub(crate) fn arrived(
+        &mut self,
+        number: Number,
+        from: SocketAddr,
+        links: &link::Table,
+    ) -> Option<Arrival> {
+        let place_of = |link| self.all.iter().position(|upstream| upstream.link == link);
+        let place = links.at(from).find_map(place_of)?;
+        let upstream = &mut self.all[place];
+        let first = upstream.expected && !std::mem::replace(&mut upstream.reported, true);
+        Some(Arrival {
+            link: upstream.link,
+            first,
+            counts: upstream.window.take(number) == Verdict::New,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use levada_wire::key::LinkKey;
+
+    use super::*;
+
+    fn table(count: u32) -> (link::Table, impl Fn(u32) -> SocketAddr) {
+        let address = |index| SocketAddr::from(([127, 0, 0, 1], u16::try_from(index).unwrap()));
+        let mut links = link::Table::default();
+        for index in 1..=count {
+            let key = LinkKey::from_bytes([1; 32]);
+            let link = link::Link::new(address(index), LinkIndex(index), &key, &key);
+            links.insert(LinkIndex(index), link);
+        }
+        (links, address)
+    }
+
+    #[test]
+    fn the_first_packet_is_reported_once_and_again_after_adding_anew() {
+        let (links, at) = table(1);
+        let mut upstreams = Upstreams::default();
+        upstreams.add(LinkIndex(1));
+        let first = |upstreams: &mut Upstreams, number| {
+            let number = Number::new(number).unwrap();
+            upstreams.arrived(number, at(1), &links).unwrap().first
+        };
+
+        assert!(first(&mut upstreams, 0));
+        assert!(!first(&mut upstreams, 1));
+        upstreams.retire(LinkIndex(1));
+        assert!(!first(&mut upstreams, 2));
+        upstreams.add(LinkIndex(1));
+        assert!(first(&mut upstreams, 3));
+    }
+
+    #[test]
+    fn a_packet_counts_once_per_upstream() {
+        let (links, at) = table(2);
+        let mut upstreams = Upstreams::default();
+        upstreams.add(LinkIndex(1));
+        upstreams.add(LinkIndex(2));
+        let mut counts = |from| {
+            let arrival = upstreams.arrived(Number::ZERO, at(from), &links);
+            arrival.is_some_and(|arrival| arrival.counts)
+        };
+
+        assert!(counts(1));
+        assert!(counts(2));
+        assert!(!counts(1));
+        assert!(!counts(3));
+    }
+
+    #[test]
+    fn a_former_upstream_gives_way_to_a_new_one_at_the_limit() {
+        let (links, at) = table(20);
+        let mut upstreams = Upstreams::default();
+        for link in 1..=16 {
+            assert!(upstreams.add(LinkIndex(link)));
+        }
+
+        assert!(!upstreams.add(LinkIndex(17)));
+        assert!(upstreams.retire(LinkIndex(3)));
+        assert!(upstreams.add(LinkIndex(17)));
+        assert!(upstreams.expects(at(17), &links));
+        assert!(!upstreams.expects(at(3), &links));
+    }
+}

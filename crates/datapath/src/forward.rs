@@ -1,0 +1,242 @@
+//! The hot path: from a received train to one send per egress, top to bottom in this file.
+//!
+//! ```text
+//! train ─▶ segment ─▶ header ─▶ flow ─▶ carry tag ─▶ upstream ─▶ window ─▶ run ─▶ cache, egresses, consumer
+//!             │          │        │          │                      │
+//!             └ link     └────────┴──────────┴──────────────────────┴─▶ dropped, for one reason, in the ledger
+//!               datagram, QUIC
+//! ```
+//!
+//! Packets go on at once and out of order; only a consumer waits. Packets of one burst that arrived together leave
+//! together, as one slice of the received bytes: no copy, no allocation per packet, no lock, no log, and `now` is
+//! read once per receive, by the caller. Not policy: who is an egress was commanded. Called by [`crate::Lane`].
+//! Invariant: before the carry tag is checked nothing changes but one count; a packet never goes back to the
+//! address that it came from.
+//!
+//! Budget, in cycles per packet at 3 GHz, fan-out not counted: header and lookup 60, carry tag 20 (6 ns measured),
+//! windows 20, cache and ledger 20 by the run: 120 in all, a tenth of what the kernel takes for the same packet
+//! (0.42 us, DESIGN 7). Per egress and run: 100, of which the link lookup is most.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use bytes::Bytes;
+use levada_wire::datagram::link::LinkHeader;
+use levada_wire::packet::{Kind, carry};
+use levada_wire::{FlowId, Header, Instant};
+
+use crate::api::{Event, Train};
+use crate::flow::run::{Growing, RUN_PACKETS_MAX, Run};
+use crate::flow::window::Verdict;
+use crate::flow::{Early, Flow};
+use crate::lane::State;
+use crate::ledger::{DropReason, Fate};
+use crate::link;
+use crate::outbox::Outbox;
+
+/// The most datagrams of one train: what the kernel joins (`UDP_GRO_CNT_MAX`, net/ipv4/udp_offload.c).
+pub(crate) const TRAIN_SEGMENTS_MAX: usize = RUN_PACKETS_MAX;
+
+/// Why a segment does not go on as a media packet.
+enum Stop {
+    Drop(DropReason),
+    /// It waits for its flow's key.
+    Hold,
+}
+
+/// Takes one receive: sends each packet of it to every egress of its flow, and everything else where it belongs.
+pub(crate) fn forward(state: &mut State, train: &Train, now: Instant) {
+    let mut run: Option<Growing> = None;
+    for (place, range) in segments(train).enumerate() {
+        state.ledger.arrived += 1;
+        let packet = &train.bytes[range.clone()];
+        if place >= TRAIN_SEGMENTS_MAX {
+            state.ledger.drop_packets(DropReason::LongTrain, 1);
+        } else if Kind::of(packet) != Kind::Media {
+            other_kind(state, train, &range);
+        } else {
+            match admit(state, packet, train.from) {
+                Ok(header) => {
+                    if !run.as_mut().is_some_and(|run| run.extend(&header, &range)) {
+                        let full = run.replace(Growing::new(header, range));
+                        finish(state, full, train, now);
+                    }
+                }
+                Err(Stop::Hold) => hold(state, train.bytes.slice(range), train.from),
+                Err(Stop::Drop(reason)) => state.ledger.drop_packets(reason, 1),
+            }
+        }
+    }
+    finish(state, run, train, now);
+}
+
+/// Judges one packet. The order is the point: the tag comes before whatever remembers.
+fn admit(state: &mut State, packet: &[u8], from: SocketAddr) -> Result<Header, Stop> {
+    let header = Header::peek(packet).ok_or(Stop::Drop(DropReason::BadHeader))?;
+    let flow = state.flows.get_mut(header.flow);
+    let flow = flow.ok_or(Stop::Drop(DropReason::UnknownFlow))?;
+    let Some(key) = flow.keys.get(header.key) else {
+        return Err(stop_without_key(flow, from, &state.links));
+    };
+    // spec: WIRE 4.3 a node MUST check the carry tag before it changes any state
+    if !carry::check(key, packet) {
+        return Err(Stop::Drop(DropReason::BadTag));
+    }
+    if header.burst().is_none() || header.group_start().is_none() {
+        return Err(Stop::Drop(DropReason::Contradiction));
+    }
+    if flow.window.is_untouched() && !flow.upstreams.expects(from, &state.links) {
+        // Else a stranger's old packets would make a newcomer start in the past.
+        return Err(Stop::Drop(DropReason::NotUpstream));
+    }
+    note_arrival(flow, &header, from, &mut state.links, &mut state.outbox);
+    match flow.window.take(header.number) {
+        Verdict::New => Ok(header),
+        Verdict::Duplicate => Err(Stop::Drop(DropReason::Duplicate)),
+        Verdict::TooOld => Err(Stop::Drop(DropReason::TooOld)),
+    }
+}
+
+/// Hands packets on that were admitted or made here: to the cache, to every egress, to the consumer.
+pub(crate) fn hand_on(
+    state: &mut State,
+    id: FlowId,
+    run: &Run,
+    came_from: Option<SocketAddr>,
+    now: Instant,
+) {
+    let Some(flow) = state.flows.get_mut(id) else {
+        return;
+    };
+    let (packets, bytes) = (run.packets() as u64, run.bytes.len() as u64);
+    let kept = flow.cache.insert(run, &mut state.cache_room);
+    let copies = flow.egresses.send(
+        run,
+        came_from,
+        &mut state.links,
+        &mut state.outbox,
+        &mut state.ledger,
+    );
+    if let Some(consumer) = &mut flow.consumer {
+        consumer.push(run, now);
+        state.touched.push(id);
+    }
+    flow.counters.packets_in += packets;
+    flow.counters.bytes_in += bytes;
+    flow.counters.packets_out += copies;
+    flow.counters.bytes_out += bytes * (copies / packets);
+    match (copies > 0, flow.consumer.is_some(), kept) {
+        (true, _, _) => state.ledger.settle(Fate::Forwarded, packets),
+        (false, true, _) => state.ledger.settle(Fate::Consumed, packets),
+        (false, false, true) => state.ledger.settle(Fate::Kept, packets),
+        (false, false, false) => state.ledger.drop_packets(DropReason::Unwanted, packets),
+    }
+}
+
+/// Takes a packet that waited for its key.
+pub(crate) fn release(state: &mut State, early: Early, now: Instant) {
+    state.ledger.held -= 1;
+    match admit(state, &early.packet, early.from) {
+        Ok(header) => {
+            let run = Growing::new(header, 0..early.packet.len()).finish(&early.packet);
+            hand_on(state, header.flow, &run, Some(early.from), now);
+        }
+        Err(Stop::Hold) => hold(state, early.packet, early.from),
+        Err(Stop::Drop(reason)) => state.ledger.drop_packets(reason, 1),
+    }
+}
+
+fn finish(state: &mut State, run: Option<Growing>, train: &Train, now: Instant) {
+    if let Some(run) = run {
+        let id = run.flow();
+        hand_on(state, id, &run.finish(&train.bytes), Some(train.from), now);
+    }
+}
+
+/// Between `OpenFlow` and `SetCarryKey` packets of an upstream wait; those of anyone else do not.
+fn stop_without_key(flow: &Flow, from: SocketAddr, links: &link::Table) -> Stop {
+    if flow.keys.is_empty() && flow.upstreams.expects(from, links) {
+        Stop::Hold
+    } else {
+        Stop::Drop(DropReason::NoKey)
+    }
+}
+
+fn hold(state: &mut State, packet: Bytes, from: SocketAddr) {
+    let id = Header::peek(&packet).map(|header| header.flow);
+    let flow = id.and_then(|id| state.flows.get_mut(id));
+    match flow.filter(|flow| flow.early.len() < state.settings.early_packets_max) {
+        Some(flow) => {
+            flow.early.push_back(Early { from, packet });
+            state.ledger.held += 1;
+        }
+        None => state.ledger.drop_packets(DropReason::EarlyFull, 1),
+    }
+}
+
+/// Counts a proven packet on the link it came over, and reports an upstream's first.
+fn note_arrival(
+    flow: &mut Flow,
+    header: &Header,
+    from: SocketAddr,
+    links: &mut link::Table,
+    outbox: &mut Outbox,
+) {
+    let Some(arrival) = flow.upstreams.arrived(header.number, from, links) else {
+        return;
+    };
+    if arrival.first {
+        outbox.event(Event::Delivering {
+            flow: header.flow,
+            link: arrival.link,
+        });
+    }
+    if let Some(link) = links.get_mut(arrival.link).filter(|_| arrival.counts) {
+        link.received += 1;
+    }
+}
+
+/// Takes a segment that is no media packet.
+fn other_kind(state: &mut State, train: &Train, range: &Range<usize>) {
+    match Kind::of(&train.bytes[range.clone()]) {
+        Kind::Link => match link_datagram(state, &train.bytes[range.clone()]) {
+            Ok(event) => {
+                state.ledger.settle(Fate::Control, 1);
+                state.outbox.event(event);
+            }
+            Err(reason) => state.ledger.drop_packets(reason, 1),
+        },
+        Kind::Quic => {
+            state.ledger.settle(Fate::Foreign, 1);
+            state.outbox.foreign(Train {
+                from: train.from,
+                bytes: train.bytes.slice(range.clone()),
+                segment_bytes: range.len(),
+            });
+        }
+        _ => state.ledger.drop_packets(DropReason::UnknownKind, 1),
+    }
+}
+
+fn link_datagram(state: &mut State, datagram: &[u8]) -> Result<Event, DropReason> {
+    let header = LinkHeader::peek(datagram).ok_or(DropReason::BadHeader)?;
+    let link = state.links.get_mut(header.index);
+    let (message, received) = link
+        .ok_or(DropReason::UnknownLink)?
+        .open(header, datagram)?;
+    Ok(Event::Datagram {
+        link: header.index,
+        message,
+        received,
+    })
+}
+
+/// Where the datagrams of a train lie.
+fn segments(train: &Train) -> impl Iterator<Item = Range<usize>> {
+    let bytes = train.bytes.len();
+    // A step of zero would never end; the border says it does not happen, the loop does not rely on it.
+    let step = train.segment_bytes.max(1);
+    (0..bytes)
+        .step_by(step)
+        .map(move |start| start..bytes.min(start.saturating_add(step)))
+}

@@ -1,0 +1,275 @@
+//! A few lanes joined by perfect wires, for the tests of this crate.
+//!
+//! Not the simulator: no delay, no loss but what a test does to a datagram by hand. Called by tests only.
+//! Invariant: after every call of a lane both its ledgers sum to zero.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
+use levada_wire::{
+    Description, FlowId, Frame, InstanceId, Instant, LinkIndex, Machine, PacketSize, Track,
+    TrackId, TrackKind, WallTime,
+};
+
+use crate::api::{Command, Delivery, Event, Input, Originate, Output, Train, Transmit};
+use crate::lane::{Lane, LaneSettings};
+
+pub(crate) const FLOW: FlowId = FlowId(0x1122_3344_5566_7788);
+const INSTANCE: InstanceId = InstanceId([3; 16]);
+const WALL: WallTime = WallTime(1_700_000_000_000_000);
+
+pub(crate) fn carry() -> CarryKey {
+    CarryKey::from_bytes([4; 16])
+}
+
+fn secret() -> ContentSecret {
+    ContentSecret::from_bytes([5; 32])
+}
+
+pub(crate) fn track(id: u8, timescale: u32) -> Track {
+    Track {
+        id: TrackId(id),
+        kind: TrackKind::Video,
+        codec: "h264".into(),
+        timescale: NonZeroU32::new(timescale).unwrap(),
+        config: vec![id; 20],
+        language: None,
+    }
+}
+
+/// Track 1 leads and counts in 90 kHz, track 2 counts in milliseconds.
+pub(crate) fn description() -> Arc<Description> {
+    Arc::new(Description {
+        tracks: vec![track(1, 90_000), track(2, 1_000)],
+    })
+}
+
+pub(crate) fn originate() -> Originate {
+    Originate {
+        flow: FLOW,
+        instance: INSTANCE,
+        suite: Suite::Aes128Gcm,
+        epoch: 1,
+        secret: secret(),
+        carry: carry(),
+        packet_size: PacketSize::MIN,
+        description: description(),
+        flush_interval: Duration::ZERO,
+    }
+}
+
+pub(crate) fn consume() -> Command {
+    Command::Consume {
+        flow: FLOW,
+        instance: INSTANCE,
+        suite: Suite::Aes128Gcm,
+        epoch: 1,
+        secret: secret(),
+    }
+}
+
+pub(crate) fn opener() -> levada_wire::packet::seal::Opener {
+    levada_wire::packet::seal::Opener::new(secret(), FLOW, INSTANCE, Suite::Aes128Gcm)
+}
+
+pub(crate) fn set_carry_key() -> Command {
+    Command::SetCarryKey {
+        flow: FLOW,
+        epoch: 1,
+        key: carry(),
+    }
+}
+
+/// A frame of a track whose bytes tell it from others.
+pub(crate) fn frame(track: u8, sync: bool, dts: i64, bytes: usize) -> Frame {
+    let mark = u8::try_from(dts.rem_euclid(251)).unwrap();
+    Frame {
+        track: TrackId(track),
+        sync,
+        discardable: false,
+        dts,
+        pts: dts + 7,
+        data: Bytes::from(vec![mark; bytes]),
+    }
+}
+
+pub(crate) fn push(frame: Frame) -> Command {
+    Command::Push {
+        flow: FLOW,
+        frame,
+        wall: WALL,
+    }
+}
+
+pub(crate) fn address(lane: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], 1_000 + u16::try_from(lane).unwrap()))
+}
+
+/// The number that each lane has for its link to `lane`.
+pub(crate) fn link_to(lane: usize) -> LinkIndex {
+    LinkIndex(u32::try_from(lane).unwrap() + 100)
+}
+
+fn add_link(from: usize, to: usize) -> Command {
+    let key = |a: usize, b: usize| LinkKey::from_bytes([u8::try_from(a * 16 + b).unwrap(); 32]);
+    Command::AddLink {
+        link: link_to(to),
+        remote_index: link_to(from),
+        remote: address(to),
+        send: key(from, to),
+        receive: key(to, from),
+    }
+}
+
+pub(crate) struct Net {
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) events: Vec<Vec<Event>>,
+    pub(crate) foreign: Vec<Train>,
+    pub(crate) now: Instant,
+    /// What is on the wires: the sending lane, and what it sent.
+    pub(crate) wires: VecDeque<(usize, Transmit)>,
+}
+
+impl Net {
+    /// That many lanes, each linked to all others.
+    pub(crate) fn new(lanes: usize) -> Self {
+        Self::with_settings(lanes, &LaneSettings::default())
+    }
+
+    pub(crate) fn with_settings(lanes: usize, settings: &LaneSettings) -> Self {
+        let mut net = Self {
+            lanes: (0..lanes).map(|_| Lane::new(0, settings.clone())).collect(),
+            events: vec![Vec::new(); lanes],
+            foreign: Vec::new(),
+            now: Instant::from_nanos(1_000_000_000),
+            wires: VecDeque::new(),
+        };
+        for from in 0..lanes {
+            for to in (0..lanes).filter(|&to| to != from) {
+                net.command(from, add_link(from, to));
+            }
+        }
+        net
+    }
+
+    /// Makes lane 0 the origin and each later lane the child of the one before it.
+    pub(crate) fn chain(lanes: usize) -> Self {
+        let mut net = Self::new(lanes);
+        net.command(0, Command::Originate(Box::new(originate())));
+        for child in 1..lanes {
+            net.join(child - 1, child);
+        }
+        net
+    }
+
+    /// Makes `child` receive the flow from `parent`.
+    pub(crate) fn join(&mut self, parent: usize, child: usize) {
+        let (flow, upstream) = (FLOW, link_to(parent));
+        self.command(child, Command::OpenFlow { flow });
+        self.command(child, set_carry_key());
+        self.command(
+            child,
+            Command::AddUpstream {
+                flow,
+                link: upstream,
+            },
+        );
+        let link = link_to(child);
+        self.command(parent, Command::AddEgress { flow, link });
+    }
+
+    pub(crate) fn command(&mut self, lane: usize, command: Command) {
+        self.input(lane, Input::Command(command));
+    }
+
+    pub(crate) fn push(&mut self, frame: Frame) {
+        self.command(0, push(frame));
+    }
+
+    pub(crate) fn input(&mut self, lane: usize, input: Input) {
+        let now = self.now;
+        self.lanes[lane].handle_input(now, input);
+        self.collect(lane);
+    }
+
+    /// Lets time pass, with all timers of all lanes at their moment.
+    pub(crate) fn sleep(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            self.deliver();
+            let wakeups = self.lanes.iter().enumerate().filter_map(|(lane, machine)| {
+                let wakeup = machine.poll_timeout()?;
+                (wakeup.at <= end).then_some((wakeup.at, lane))
+            });
+            let Some((at, lane)) = wakeups.min() else {
+                break;
+            };
+            self.now = at;
+            self.lanes[lane].handle_timeout(at);
+            self.collect(lane);
+        }
+        self.now = end;
+    }
+
+    /// Delivers what is on the wires, and what that causes.
+    pub(crate) fn deliver(&mut self) {
+        while let Some((from, transmit)) = self.wires.pop_front() {
+            self.arrive(from, &transmit);
+        }
+    }
+
+    /// Delivers one send.
+    pub(crate) fn arrive(&mut self, from: usize, transmit: &Transmit) {
+        let to = (0..self.lanes.len()).find(|&lane| address(lane) == transmit.to);
+        let train = Train {
+            from: address(from),
+            bytes: transmit.bytes.clone(),
+            segment_bytes: transmit.segment_bytes,
+        };
+        self.input(to.unwrap(), Input::Train(train));
+    }
+
+    fn collect(&mut self, lane: usize) {
+        while let Some(output) = self.lanes[lane].poll_output() {
+            match output {
+                Output::Transmit(transmit) => self.wires.push_back((lane, transmit)),
+                Output::Foreign(train) => self.foreign.push(train),
+                Output::Event(event) => self.events[lane].push(event),
+            }
+        }
+        let difference = self.lanes[lane].ledger().check();
+        assert!(difference.is_zero(), "lane {lane}: {difference:?}");
+    }
+
+    /// Takes what the subscribers of a lane got since the last time.
+    pub(crate) fn deliveries(&mut self, lane: usize) -> Vec<Delivery> {
+        let events = std::mem::take(&mut self.events[lane]);
+        let deliveries = events.into_iter().filter_map(|event| match event {
+            Event::Delivery { delivery, .. } => Some(delivery),
+            _ => None,
+        });
+        deliveries.collect()
+    }
+
+    /// Takes the frames that the subscribers of a lane got since the last time.
+    pub(crate) fn frames(&mut self, lane: usize) -> Vec<Frame> {
+        only_frames(self.deliveries(lane))
+    }
+}
+
+pub(crate) fn only_frames(deliveries: Vec<Delivery>) -> Vec<Frame> {
+    let frames = deliveries
+        .into_iter()
+        .filter_map(|delivery| match delivery {
+            Delivery::Frame { frame, .. } => Some(frame),
+            _ => None,
+        });
+    frames.collect()
+}

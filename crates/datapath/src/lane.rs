@@ -1,0 +1,289 @@
+//! A lane: the machine that owns flows and does with their packets what it was commanded.
+//!
+//! ```text
+//!  Train ───▶ forward ─┐                       ┌─▶ Transmit   one per egress and run
+//!  Command ─▶ commands ├─▶ flows, links ─▶ drive ─▶ Event     deliveries, first packets, link datagrams
+//!  time ────▶ timers ──┘                       └─▶ Foreign    QUIC
+//! ```
+//!
+//! No I/O, no clock, no thread: a worker thread drives it over a socket, the simulator drives the same code over
+//! virtual links. Not a decision: those are the core's. Called by [`crate::worker`] and by `sim`. Invariant: the
+//! contract of [`levada_wire::Machine`]; whatever comes in, nothing panics and both ledgers sum to zero.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use levada_wire::{FlowId, Instant, Machine, Wakeup};
+
+use crate::api::{Event, Input, LaneCounters, LinkCounters, Output};
+use crate::flow;
+use crate::flow::cache::Room;
+use crate::forward;
+use crate::ledger::Ledger;
+use crate::link;
+use crate::origin::FrameRefusal;
+use crate::outbox::Outbox;
+use crate::reassembly::FRAMES_PER_BURST_MAX;
+
+mod commands;
+
+/// Work that does not fit in the outputs of one call goes on after this.
+const CONTINUE_AFTER: Duration = Duration::from_micros(1);
+
+/// The limits of a lane, with the defaults of a node.
+#[derive(Clone, Debug)]
+pub struct LaneSettings {
+    /// The most flows; opening one more is refused.
+    pub flows_max: usize,
+    /// The most links; adding one more is refused.
+    pub links_max: usize,
+    /// The most packets of a flow that wait for its key; more are dropped.
+    pub early_packets_max: usize,
+    /// The most bytes cached of one flow; a group that is larger is not kept.
+    pub flow_cache_bytes_max: usize,
+    /// The most bytes cached of all flows together.
+    pub cache_bytes_max: usize,
+    /// How long a consumer waits for a missing packet.
+    pub reorder_budget: Duration,
+}
+
+/// The most packets of a flow that wait for its key: 600 ms at 4 Mb/s, far above a control round trip.
+pub const EARLY_PACKETS_MAX: usize = 256;
+
+impl Default for LaneSettings {
+    fn default() -> Self {
+        Self {
+            flows_max: 4_096,
+            links_max: 1_024,
+            early_packets_max: EARLY_PACKETS_MAX,
+            flow_cache_bytes_max: 16 << 20,
+            cache_bytes_max: 64 << 20,
+            reorder_budget: Duration::from_millis(200),
+        }
+    }
+}
+
+/// All that a lane owns. `forward` and `commands` work on it.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) number: u8,
+    pub(crate) settings: LaneSettings,
+    pub(crate) flows: flow::Table,
+    pub(crate) links: link::Table,
+    pub(crate) cache_room: Room,
+    pub(crate) outbox: Outbox,
+    pub(crate) ledger: Ledger,
+    /// Flows that must be driven before the call returns.
+    pub(crate) touched: Vec<FlowId>,
+    pub(crate) commands_refused: u64,
+    pub(crate) frames_refused: BTreeMap<FrameRefusal, u64>,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Lane {
+    state: State,
+    now: Instant,
+}
+
+impl Lane {
+    /// The lane of that number: it is written into the counter of each link datagram that this lane sends.
+    #[must_use]
+    pub fn new(number: u8, settings: LaneSettings) -> Self {
+        let cache_room = Room {
+            used: 0,
+            limit: settings.cache_bytes_max,
+        };
+        Self {
+            state: State {
+                number,
+                settings,
+                flows: flow::Table::default(),
+                links: link::Table::default(),
+                cache_room,
+                outbox: Outbox::default(),
+                ledger: Ledger::default(),
+                touched: Vec::new(),
+                commands_refused: 0,
+                frames_refused: BTreeMap::new(),
+            },
+            now: Instant::ZERO,
+        }
+    }
+
+    /// The ledgers alone: cheap enough for a checker to read after every call.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.state.ledger
+    }
+
+    /// Everything that is counted, for tables.
+    #[must_use]
+    pub fn counters(&self) -> LaneCounters {
+        let links = self.state.links.iter().map(|(index, link)| LinkCounters {
+            link: index,
+            sent: link.sent,
+            received: link.received,
+        });
+        LaneCounters {
+            ledger: self.state.ledger.clone(),
+            flows: self.state.flows.rows(),
+            links: links.collect(),
+            cached_bytes: self.state.cache_room.used as u64,
+            commands_refused: self.state.commands_refused,
+            frames_refused: self.state.frames_refused.clone(),
+        }
+    }
+
+    /// Begins a call: time never goes back, and the timers due come first.
+    fn begin(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.state.outbox.begin_call();
+        while let Some((id, wakeup)) = self.state.flows.next_wakeup() {
+            if wakeup.at > self.now {
+                return;
+            }
+            drive(&mut self.state, id, self.now);
+        }
+    }
+
+    /// Ends a call: flows that were touched have their say.
+    fn settle(&mut self) {
+        while let Some(id) = self.state.touched.pop() {
+            drive(&mut self.state, id, self.now);
+        }
+    }
+}
+
+impl Machine for Lane {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle_input(&mut self, now: Instant, input: Input) {
+        self.begin(now);
+        match input {
+            Input::Train(train) => forward::forward(&mut self.state, &train, self.now),
+            Input::Command(command) => commands::apply(&mut self.state, command, self.now),
+        }
+        self.settle();
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.begin(now);
+        self.settle();
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.state.outbox.pop()
+    }
+
+    fn poll_timeout(&self) -> Option<Wakeup> {
+        self.state.flows.next_wakeup().map(|(_, wakeup)| wakeup)
+    }
+}
+
+/// Lets a flow do what it has to do by now, as far as there is room for outputs, and sets its next wake-up.
+fn drive(state: &mut State, id: FlowId, now: Instant) {
+    let has_more = release_early(state, id, now) | drive_origin(state, id, now);
+    let has_more = drive_consumer(state, id, now) | has_more;
+    let wakeup = if has_more {
+        Some(Wakeup {
+            at: now + CONTINUE_AFTER,
+            why: "go on with what did not fit",
+        })
+    } else {
+        state.flows.get_mut(id).and_then(|flow| flow.next_wakeup())
+    };
+    state.flows.schedule(id, wakeup);
+}
+
+/// Takes the packets that came before the key, once it is there.
+fn release_early(state: &mut State, id: FlowId, now: Instant) -> bool {
+    loop {
+        let room = state.outbox.room();
+        let Some(flow) = state.flows.get_mut(id).filter(|flow| !flow.keys.is_empty()) else {
+            return false;
+        };
+        if flow.early.is_empty() {
+            return false;
+        }
+        if room <= flow.egresses.len() {
+            return true;
+        }
+        if let Some(early) = flow.early.pop_front() {
+            forward::release(state, early, now);
+        }
+    }
+}
+
+/// Flushes the burst that is due and hands on what the origin has made.
+fn drive_origin(state: &mut State, id: FlowId, now: Instant) -> bool {
+    loop {
+        let room = state.outbox.room();
+        let Some(flow) = state.flows.get_mut(id) else {
+            return false;
+        };
+        let Some(origin) = &mut flow.origin else {
+            return false;
+        };
+        origin.flush_if_due(now);
+        if room <= flow.egresses.len() {
+            return origin.has_runs();
+        }
+        let Some(run) = origin.next_run() else {
+            return false;
+        };
+        for (number, _) in run.iter() {
+            flow.window.take(number); // so that a copy that comes back is a duplicate
+        }
+        state.ledger.made += run.packets() as u64;
+        forward::hand_on(state, id, &run, None, now);
+    }
+}
+
+/// Delivers what the consumer has put in order.
+fn drive_consumer(state: &mut State, id: FlowId, now: Instant) -> bool {
+    let room = state.outbox.room();
+    let Some(flow) = state.flows.get_mut(id) else {
+        return false;
+    };
+    let Some(consumer) = &mut flow.consumer else {
+        return false;
+    };
+    let advanced = consumer.advance(now, room);
+    for number in advanced.forgotten {
+        state.ledger.unopened += 1;
+        flow.window.forget(number);
+        flow.cache.forget(number, &mut state.cache_room);
+    }
+    for delivery in advanced.deliveries {
+        state.outbox.event(Event::Delivery { flow: id, delivery });
+    }
+    advanced.has_more
+}
+
+/// Sends a newcomer what the cache holds of the newest group.
+pub(crate) fn catch_up(state: &mut State, id: FlowId, newcomer: levada_wire::LinkIndex) {
+    let Some(flow) = state.flows.get_mut(id) else {
+        return;
+    };
+    let Some(link) = state.links.get_mut(newcomer) else {
+        return;
+    };
+    for run in flow.cache.join() {
+        let packets = run.packets() as u64;
+        state.ledger.due += packets;
+        flow.counters.packets_out += packets;
+        flow.counters.bytes_out += run.bytes.len() as u64;
+        flow::egress::transmit(run, link, &mut state.outbox, &mut state.ledger);
+    }
+}
+
+const _: () = assert!(
+    FRAMES_PER_BURST_MAX * 2 < levada_wire::machine::OUTPUTS_PER_CALL_MAX
+        && flow::cache::CACHE_RUNS_MAX < levada_wire::machine::OUTPUTS_PER_CALL_MAX,
+    "a consumer moves in every call, and a whole cache fits in one"
+);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! What a lane does for each command of the node.
+//!
+//! Not whether it is right: the core decided. A command that names what is not here, or one more than a limit
+//! allows, is counted and changes nothing, since commands and packets race. Called by the lane. Invariant: after
+//! each command both ledgers still sum to zero and no egress or upstream names a link that is gone.
+
+use std::sync::Arc;
+
+use levada_wire::packet::seal::Opener;
+use levada_wire::{FlowId, Frame, Instant, LinkIndex, WallTime};
+
+use super::{State, catch_up};
+use crate::api::{Command, Originate};
+use crate::flow::Flow;
+use crate::flow::egress::EGRESSES_MAX;
+use crate::ledger::DropReason;
+use crate::link::Link;
+use crate::origin::{FrameRefusal, Origin};
+use crate::reassembly::Reassembly;
+
+/// Applies a command. See [`Command`] for what each means.
+pub(super) fn apply(state: &mut State, command: Command, now: Instant) {
+    let is_done = match command {
+        Command::AddLink { .. } | Command::RemoveLink { .. } | Command::SendDatagram { .. } => {
+            apply_to_link(state, command)
+        }
+        Command::Originate(originate) => originate_flow(state, &originate),
+        Command::Push { flow, frame, wall } => {
+            push(state, flow, &frame, wall, now);
+            true
+        }
+        Command::Consume { .. } => consume(state, command, now),
+        _ => apply_to_flow(state, command, now),
+    };
+    if !is_done {
+        state.commands_refused += 1;
+    }
+}
+
+fn apply_to_link(state: &mut State, command: Command) -> bool {
+    match command {
+        Command::AddLink {
+            link,
+            remote_index,
+            remote,
+            send,
+            receive,
+        } => {
+            if state.links.contains(link) {
+                state.links.move_to(link, remote);
+                return true;
+            }
+            if state.links.len() >= state.settings.links_max {
+                return false;
+            }
+            let new = Link::new(remote, remote_index, &send, &receive);
+            state.links.insert(link, new);
+            true
+        }
+        Command::RemoveLink { link } => {
+            for flow in state.flows.values_mut() {
+                flow.egresses.remove(link);
+                flow.upstreams.remove(link);
+            }
+            state.links.remove(link)
+        }
+        Command::SendDatagram { link, message } => {
+            let Some(link) = state.links.get_mut(link) else {
+                return false;
+            };
+            let datagram = link.seal(state.number, message);
+            let bytes = datagram.len();
+            state.outbox.transmit(link.remote, datagram, bytes);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
+    match command {
+        Command::OpenFlow { flow } => open(state, flow).is_some(),
+        Command::SetCarryKey { flow, epoch, key } => with_flow(state, flow, |flow| {
+            flow.keys.set(epoch, key);
+            true
+        }),
+        Command::AddUpstream { flow, link } => {
+            let is_link = state.links.contains(link);
+            with_flow(state, flow, |flow| is_link && flow.upstreams.add(link))
+        }
+        Command::RemoveUpstream { flow, link } => {
+            with_flow(state, flow, |flow| flow.upstreams.retire(link))
+        }
+        Command::AddEgress { flow, link } => add_egress(state, flow, link),
+        Command::RemoveEgress { flow, link } => {
+            with_flow(state, flow, |flow| flow.egresses.remove(link))
+        }
+        Command::StopConsuming { flow } => {
+            with_flow(state, flow, |flow| flow.consumer.take().is_some())
+        }
+        Command::Describe { flow, description } => with_flow(state, flow, |flow| {
+            let origin = flow.origin.as_mut();
+            origin.is_some_and(|origin| origin.describe(Arc::clone(&description)))
+        }),
+        Command::Finish { flow } => with_flow(state, flow, |flow| {
+            let origin = flow.origin.as_mut();
+            origin.map(|origin| origin.finish(now)).is_some()
+        }),
+        Command::CloseFlow { flow } => close(state, flow),
+        _ => false,
+    }
+}
+
+/// Does something to a flow that must be driven afterwards; `false` if it is not here.
+fn with_flow(state: &mut State, id: FlowId, act: impl FnOnce(&mut Flow) -> bool) -> bool {
+    state.touched.push(id);
+    state.flows.get_mut(id).is_some_and(act)
+}
+
+/// The flow, opened now if it was not before; `None` at the limit.
+fn open(state: &mut State, id: FlowId) -> Option<&mut Flow> {
+    if state.flows.get_mut(id).is_none() {
+        if state.flows.len() >= state.settings.flows_max {
+            return None;
+        }
+        let flow = Flow::new(id, state.settings.flow_cache_bytes_max);
+        state.flows.insert(id, flow);
+    }
+    state.flows.get_mut(id)
+}
+
+fn close(state: &mut State, id: FlowId) -> bool {
+    let Some(mut flow) = state.flows.remove(id) else {
+        return false;
+    };
+    let early = flow.early.len() as u64;
+    state.ledger.held -= early;
+    state.ledger.drop_packets(DropReason::FlowClosed, early);
+    flow.cache.clear(&mut state.cache_room);
+    true
+}
+
+fn add_egress(state: &mut State, id: FlowId, link: LinkIndex) -> bool {
+    let is_link = state.links.contains(link);
+    let is_new = with_flow(state, id, |flow| {
+        is_link && flow.egresses.len() < EGRESSES_MAX && flow.egresses.add(link)
+    });
+    if is_new {
+        catch_up(state, id, link);
+    }
+    is_new
+}
+
+fn originate_flow(state: &mut State, originate: &Originate) -> bool {
+    let id = originate.flow;
+    // A second start under one flow would seal its numbers twice: an instance starts once.
+    if state
+        .flows
+        .get_mut(id)
+        .is_some_and(|flow| flow.origin.is_some())
+    {
+        return false;
+    }
+    let Some(origin) = Origin::new(originate) else {
+        return false;
+    };
+    let Some(flow) = open(state, id) else {
+        return false;
+    };
+    flow.keys.set(originate.epoch, originate.carry.clone());
+    flow.origin = Some(Box::new(origin));
+    state.touched.push(id);
+    true
+}
+
+fn push(state: &mut State, id: FlowId, frame: &Frame, wall: WallTime, now: Instant) {
+    let flow = state.flows.get_mut(id);
+    let result = match flow.and_then(|flow| flow.origin.as_mut()) {
+        Some(origin) => origin.push(frame, wall, now),
+        None => Err(FrameRefusal::NotOriginated),
+    };
+    if let Err(reason) = result {
+        *state.frames_refused.entry(reason).or_insert(0) += 1;
+    }
+    state.touched.push(id);
+}
+
+/// Starts a consumer at the join point, or gives a running one another epoch's key.
+fn consume(state: &mut State, command: Command, now: Instant) -> bool {
+    let Command::Consume {
+        flow: id,
+        instance,
+        suite,
+        epoch,
+        secret,
+    } = command
+    else {
+        return false;
+    };
+    let budget = state.settings.reorder_budget;
+    with_flow(state, id, |flow| {
+        let opener = Opener::new(secret, id, instance, suite);
+        if let Some(consumer) = &mut flow.consumer {
+            consumer.add_opener(epoch, opener);
+            return true;
+        }
+        let mut consumer = Reassembly::new(budget);
+        consumer.add_opener(epoch, opener);
+        for run in flow.cache.join() {
+            consumer.push(run, now);
+        }
+        flow.consumer = Some(Box::new(consumer));
+        true
+    })
+}

@@ -1,0 +1,471 @@
+//! Tests of a lane: streams through chains of lanes, commands that make no sense, and the machine contract.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use levada_wire::datagram::link::{LinkDatagram, Ping};
+use levada_wire::machine::harness::check_contract;
+use levada_wire::{Frame, LinkIndex};
+use rand_core::Rng;
+
+use super::*;
+use crate::api::{Command, Delivery, Input, Train, Transmit};
+use crate::kit::{self, FLOW, Net, address, frame, link_to};
+use crate::ledger::DropReason;
+
+/// A second of pictures: a large one that can start decoding, and small ones after it.
+fn second(from: i64) -> Vec<Frame> {
+    let pictures = (0..25).map(|i| {
+        frame(
+            1,
+            i == 0,
+            (from * 25 + i) * 3_600,
+            200 + 4_000 * usize::from(i == 0),
+        )
+    });
+    pictures.collect()
+}
+
+#[test]
+fn a_stream_crosses_a_chain_frame_by_frame() {
+    let mut net = Net::chain(4);
+    net.command(3, kit::consume());
+    let sent: Vec<Frame> = (0..3).flat_map(second).collect();
+
+    for frame in &sent {
+        net.push(frame.clone());
+        net.sleep(Duration::from_millis(40));
+    }
+
+    let got = net.deliveries(3);
+    assert!(matches!(&got[0], Delivery::Description(d) if **d == *kit::description()));
+    assert_eq!(kit::only_frames(got), sent);
+    let relay = net.lanes[1].counters();
+    assert_eq!(relay.ledger.forwarded, relay.flows[0].packets_in);
+    assert_eq!(relay.flows[0].packets_in, relay.flows[0].packets_out);
+}
+
+#[test]
+fn a_newcomer_starts_with_the_newest_group() {
+    let mut net = Net::chain(2);
+    for frame in (0..2).flat_map(second).chain(second(2).into_iter().take(5)) {
+        net.push(frame);
+    }
+    net.deliver();
+
+    net.command(1, kit::consume());
+
+    assert_eq!(net.frames(1), second(2)[..5]);
+}
+
+#[test]
+fn an_origin_that_nobody_watches_caches_and_sends_nothing() {
+    let mut net = Net::chain(1);
+
+    for frame in second(0) {
+        net.push(frame);
+    }
+
+    let counters = net.lanes[0].counters();
+    assert!(net.wires.is_empty());
+    assert_eq!(counters.ledger.kept, counters.ledger.made);
+    assert_eq!(counters.flows[0].cached_packets, counters.ledger.made);
+    assert!(counters.flows[0].is_joinable);
+}
+
+#[test]
+fn a_local_subscriber_of_the_origin_gets_its_frames() {
+    let mut net = Net::chain(1);
+    net.command(0, kit::consume());
+
+    for frame in second(0) {
+        net.push(frame);
+    }
+
+    assert_eq!(net.frames(0), second(0));
+}
+
+#[test]
+fn a_burst_goes_on_as_one_send_per_egress() {
+    let mut net = Net::chain(1);
+    net.push(frame(1, true, 0, 20_000));
+
+    for _ in 0..1 {
+        let link = LinkIndex(7);
+        let remote = address(9);
+        let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
+        let (send, receive) = (key.clone(), key);
+        let remote_index = link;
+        net.command(
+            0,
+            Command::AddLink {
+                link,
+                remote_index,
+                remote,
+                send,
+                receive,
+            },
+        );
+        net.command(0, Command::AddEgress { flow: FLOW, link });
+    }
+
+    let (_, transmit) = net.wires.pop_front().unwrap();
+    assert!(transmit.bytes.len() > 20_000);
+    assert!(net.wires.is_empty());
+}
+
+#[test]
+fn early_packets_wait_for_the_key_and_are_then_taken() {
+    let mut net = Net::new(2);
+    let flow = FLOW;
+    net.command(0, Command::Originate(Box::new(kit::originate())));
+    net.command(
+        0,
+        Command::AddEgress {
+            flow,
+            link: link_to(1),
+        },
+    );
+    net.command(1, Command::OpenFlow { flow });
+    net.command(
+        1,
+        Command::AddUpstream {
+            flow,
+            link: link_to(0),
+        },
+    );
+    net.command(1, kit::consume());
+    for frame in second(0) {
+        net.push(frame);
+    }
+    net.deliver();
+    let held = net.lanes[1].ledger().held;
+    assert!(held > 25 && net.frames(1).is_empty());
+
+    net.command(1, kit::set_carry_key());
+
+    assert_eq!(net.frames(1), second(0));
+    assert_eq!(net.lanes[1].ledger().held, 0);
+    assert_eq!(net.lanes[1].ledger().consumed, held);
+}
+
+#[test]
+fn more_early_packets_than_the_limit_are_dropped_for_that_reason() {
+    let mut net = Net::new(2);
+    let flow = FLOW;
+    net.command(0, Command::Originate(Box::new(kit::originate())));
+    net.command(
+        0,
+        Command::AddEgress {
+            flow,
+            link: link_to(1),
+        },
+    );
+    net.command(1, Command::OpenFlow { flow });
+    net.command(
+        1,
+        Command::AddUpstream {
+            flow,
+            link: link_to(0),
+        },
+    );
+
+    for _ in 0..300 {
+        net.push(frame(2, true, 0, 10));
+    }
+    net.deliver();
+
+    let ledger = net.lanes[1].ledger();
+    let dropped = ledger.dropped(DropReason::EarlyFull);
+    assert_eq!(
+        (ledger.held, dropped),
+        (EARLY_PACKETS_MAX as u64, ledger.arrived - 256)
+    );
+    net.command(1, Command::CloseFlow { flow });
+    assert_eq!(net.lanes[1].ledger().dropped(DropReason::FlowClosed), 256);
+}
+
+#[test]
+fn the_first_packet_of_an_upstream_is_reported() {
+    let mut net = Net::chain(2);
+    net.push(frame(1, true, 0, 10));
+
+    net.deliver();
+
+    let delivering = |event: &Event| matches!(event, Event::Delivering { flow: FLOW, link } if *link == link_to(0));
+    assert_eq!(
+        net.events[1]
+            .iter()
+            .filter(|event| delivering(event))
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_ring_of_lanes_delivers_each_frame_once() {
+    let mut net = Net::chain(4);
+    net.join(3, 1); // 1 -> 2 -> 3 -> 1
+    net.command(3, kit::consume());
+
+    for frame in second(0) {
+        net.push(frame);
+    }
+    net.deliver();
+
+    assert_eq!(net.frames(3), second(0));
+    let ledger = net.lanes[1].ledger();
+    assert_eq!(ledger.dropped(DropReason::Duplicate), ledger.forwarded);
+}
+
+#[test]
+fn a_packet_never_goes_back_to_where_it_came_from() {
+    let mut net = Net::chain(2);
+    net.command(
+        1,
+        Command::AddEgress {
+            flow: FLOW,
+            link: link_to(0),
+        },
+    );
+
+    net.push(frame(1, true, 0, 10));
+    net.deliver();
+
+    let ledger = net.lanes[1].ledger();
+    assert_eq!(ledger.unsent(DropReason::BackToSender), ledger.due);
+    assert_eq!(ledger.kept, ledger.arrived);
+    assert_eq!(net.lanes[0].ledger().arrived, 0);
+}
+
+#[test]
+fn counts_of_both_ends_of_a_link_agree() {
+    let mut net = Net::chain(2);
+    for frame in second(0) {
+        net.push(frame);
+    }
+    let ping = LinkDatagram::Ping(Ping { time: 1, sent: 0 });
+
+    net.command(
+        0,
+        Command::SendDatagram {
+            link: link_to(1),
+            message: ping,
+        },
+    );
+    net.deliver();
+
+    let Some(Event::Datagram {
+        message: LinkDatagram::Ping(ping),
+        received,
+        ..
+    }) = net.events[1].last()
+    else {
+        panic!("no ping came: {:?}", net.events[1].last());
+    };
+    assert!(ping.sent > 25);
+    assert_eq!(ping.sent, *received);
+}
+
+#[test]
+fn a_removed_link_takes_its_egresses_along() {
+    let mut net = Net::chain(2);
+    net.push(frame(1, true, 0, 10));
+    net.deliver();
+
+    net.command(0, Command::RemoveLink { link: link_to(1) });
+    net.push(frame(1, false, 1, 10));
+
+    assert!(net.wires.is_empty());
+    assert_eq!(net.lanes[0].counters().flows[0].packets_out, 1);
+}
+
+#[test]
+fn commands_beyond_a_limit_or_without_sense_change_one_count() {
+    let settings = LaneSettings {
+        flows_max: 1,
+        links_max: 1,
+        ..LaneSettings::default()
+    };
+    let mut net = Net::with_settings(2, &settings);
+    let (flow, other, link) = (FLOW, FlowId(9), LinkIndex(55));
+    net.command(0, Command::OpenFlow { flow });
+    let before = net.lanes[0].counters();
+
+    net.command(0, Command::OpenFlow { flow: other });
+    net.command(0, Command::AddEgress { flow, link });
+    net.command(0, Command::AddUpstream { flow, link });
+    net.command(
+        0,
+        Command::RemoveEgress {
+            flow,
+            link: link_to(1),
+        },
+    );
+    net.command(0, Command::RemoveLink { link });
+    net.command(0, Command::CloseFlow { flow: other });
+    net.command(0, Command::Finish { flow });
+    net.push(frame(1, true, 0, 1));
+
+    let after = net.lanes[0].counters();
+    assert_eq!(after.commands_refused - before.commands_refused, 7);
+    assert_eq!(after.frames_refused[&FrameRefusal::NotOriginated], 1);
+    assert_eq!((after.flows, after.links), (before.flows, before.links));
+}
+
+#[test]
+fn a_flow_starts_once_under_one_instance() {
+    let mut net = Net::chain(1);
+    net.push(frame(1, true, 0, 10));
+
+    net.command(0, Command::Originate(Box::new(kit::originate())));
+    net.push(frame(1, false, 1, 10));
+
+    assert_eq!(net.lanes[0].counters().commands_refused, 1);
+    assert_eq!(net.lanes[0].ledger().dropped(DropReason::Duplicate), 0);
+    assert_eq!(net.lanes[0].counters().flows[0].cached_packets, 2);
+}
+
+/// Everything that a hostile or confused world may do to a lane, drawn from a pool of real datagrams.
+struct Chaos {
+    pool: Vec<Transmit>,
+}
+
+impl Chaos {
+    fn new() -> Self {
+        let mut net = Net::chain(2);
+        let ping = LinkDatagram::Ping(Ping { time: 1, sent: 0 });
+        for frame in (0..4).flat_map(second) {
+            net.push(frame);
+            net.command(
+                0,
+                Command::SendDatagram {
+                    link: link_to(1),
+                    message: ping.clone(),
+                },
+            );
+        }
+        net.command(0, Command::Finish { flow: FLOW });
+        let pool = net.wires.into_iter().map(|(_, transmit)| transmit);
+        Self {
+            pool: pool.collect(),
+        }
+    }
+
+    fn draw(&self, rng: &mut impl Rng) -> Input {
+        match rng.next_u32() % 4 {
+            0 => Input::Command(Self::command(rng)),
+            1 => Input::Train(self.train(rng, true)),
+            _ => Input::Train(self.train(rng, false)),
+        }
+    }
+
+    fn train(&self, rng: &mut impl Rng, junk: bool) -> Train {
+        let any = &self.pool[rng.next_u32() as usize % self.pool.len()];
+        let mut bytes = any.bytes.to_vec();
+        let mut segment_bytes = any.segment_bytes;
+        if junk {
+            for _ in 0..rng.next_u32() % 4 {
+                let at = rng.next_u32() as usize % bytes.len();
+                bytes[at] ^= 1 << (rng.next_u32() % 8);
+            }
+            bytes.truncate(rng.next_u32() as usize % 1_200);
+            segment_bytes = rng.next_u32() as usize % 1_200;
+        }
+        Train {
+            from: address(rng.next_u32() as usize % 3),
+            bytes: Bytes::from(bytes),
+            segment_bytes,
+        }
+    }
+
+    fn command(rng: &mut impl Rng) -> Command {
+        let flow = if rng.next_u32() % 8 == 0 {
+            FlowId(rng.next_u64() % 3)
+        } else {
+            FLOW
+        };
+        let link = link_to(rng.next_u32() as usize % 3);
+        let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
+        let dts = i64::from(rng.next_u32()) * 1_000;
+        let bytes = rng.next_u32() as usize % 30_000;
+        match rng.next_u32() % 19 {
+            0 => Command::AddLink {
+                link,
+                remote_index: link,
+                remote: address(rng.next_u32() as usize % 3),
+                send: key.clone(),
+                receive: key,
+            },
+            1 if rng.next_u32() % 4 == 0 => Command::RemoveLink { link },
+            2 => Command::SendDatagram {
+                link,
+                message: LinkDatagram::Ping(Ping { time: 0, sent: 0 }),
+            },
+            3 | 4 => Command::OpenFlow { flow },
+            5 | 6 => kit::set_carry_key(),
+            7 => Command::AddUpstream { flow, link },
+            8 => Command::RemoveUpstream { flow, link },
+            9 | 10 => Command::AddEgress { flow, link },
+            11 => Command::RemoveEgress { flow, link },
+            12 | 13 => kit::consume(),
+            14 => Command::StopConsuming { flow },
+            15 => Command::Originate(Box::new(crate::Originate {
+                flow,
+                flush_interval: Duration::from_millis(u64::from(rng.next_u32() % 20)),
+                ..kit::originate()
+            })),
+            16 => Command::Describe {
+                flow,
+                description: kit::description(),
+            },
+            17 if rng.next_u32() % 4 == 0 => Command::Finish { flow },
+            18 if rng.next_u32() % 4 == 0 => Command::CloseFlow { flow },
+            _ => kit::push(frame(
+                1 + (dts % 3).unsigned_abs() as u8,
+                dts % 2 == 0,
+                dts,
+                bytes,
+            )),
+        }
+    }
+}
+
+/// A lane that checks its ledgers after every call.
+struct Checked(Lane);
+
+impl Machine for Checked {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle_input(&mut self, now: Instant, input: Input) {
+        self.0.handle_input(now, input);
+        assert!(self.0.ledger().check().is_zero());
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.0.handle_timeout(now);
+        assert!(self.0.ledger().check().is_zero());
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.0.poll_output()
+    }
+
+    fn poll_timeout(&self) -> Option<Wakeup> {
+        self.0.poll_timeout()
+    }
+}
+
+#[test]
+fn a_lane_keeps_the_machine_contract_whatever_comes_in() {
+    let chaos = Chaos::new();
+
+    check_contract(
+        0..150,
+        |_| Checked(Lane::new(0, LaneSettings::default())),
+        |rng| chaos.draw(rng),
+    );
+}

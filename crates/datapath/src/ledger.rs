@@ -1,0 +1,310 @@
+//! The two ledgers of a lane: every packet that comes in has exactly one fate, and so has every copy that is due.
+//!
+//! ```text
+//! packets:  arrived + made = forwarded + consumed + kept + held + control + foreign + dropped, by reason
+//! copies:   due            = sent + unsent, by reason
+//! ```
+//!
+//! Both sides are counted where they happen, never one from the other, so that a difference is a bug and not an
+//! identity. Not what the socket did with a copy afterwards: that is [`crate::worker::SendCounters`]. Written by
+//! `forward`, `flow` and `lane`; read by tables and by the simulator's checkers. Invariant: between any two
+//! calls of a lane [`Ledger::check`] gives a [`Difference`] of zero.
+
+use std::ops::AddAssign;
+
+/// Why a packet, or a copy of it for one egress, went no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// Its first byte is of no kind that is handled here.
+    UnknownKind,
+    /// It says it is a media packet and is none.
+    BadHeader,
+    /// The receive held more datagrams than any kernel joins.
+    LongTrain,
+    /// No such flow is open here.
+    UnknownFlow,
+    /// The flow is open, its key for this epoch is not known, and the packet may not wait for it.
+    NoKey,
+    /// As many packets wait for the flow's key as may.
+    EarlyFull,
+    /// Its carry tag is false.
+    BadTag,
+    /// Its index or offset is larger than its number.
+    Contradiction,
+    /// The first packet of all may come from an upstream only, and this one did not.
+    NotUpstream,
+    /// It was here before.
+    Duplicate,
+    /// It is older than the window remembers.
+    TooOld,
+    /// Nobody wants it and the cache does not keep it.
+    Unwanted,
+    /// It waited for a key, and the flow was closed.
+    FlowClosed,
+    /// A link datagram for a link that is not here.
+    UnknownLink,
+    /// A link datagram that does not open.
+    BadSeal,
+    /// A link datagram that was here before.
+    Replayed,
+    /// A copy that would have gone back to where the packet came from.
+    BackToSender,
+}
+
+impl DropReason {
+    /// All reasons, in the order of tables.
+    pub const ALL: [Self; 17] = [
+        Self::UnknownKind,
+        Self::BadHeader,
+        Self::LongTrain,
+        Self::UnknownFlow,
+        Self::NoKey,
+        Self::EarlyFull,
+        Self::BadTag,
+        Self::Contradiction,
+        Self::NotUpstream,
+        Self::Duplicate,
+        Self::TooOld,
+        Self::Unwanted,
+        Self::FlowClosed,
+        Self::UnknownLink,
+        Self::BadSeal,
+        Self::Replayed,
+        Self::BackToSender,
+    ];
+
+    /// The reason in words of a table, in `snake_case`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownKind => "unknown_kind",
+            Self::BadHeader => "bad_header",
+            Self::LongTrain => "long_train",
+            Self::UnknownFlow => "unknown_flow",
+            Self::NoKey => "no_key",
+            Self::EarlyFull => "early_full",
+            Self::BadTag => "bad_tag",
+            Self::Contradiction => "contradiction",
+            Self::NotUpstream => "not_upstream",
+            Self::Duplicate => "duplicate",
+            Self::TooOld => "too_old",
+            Self::Unwanted => "unwanted",
+            Self::FlowClosed => "flow_closed",
+            Self::UnknownLink => "unknown_link",
+            Self::BadSeal => "bad_seal",
+            Self::Replayed => "replayed",
+            Self::BackToSender => "back_to_sender",
+        }
+    }
+}
+
+/// What became of a packet that was not dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Sent to at least one egress, and perhaps consumed as well.
+    Forwarded,
+    /// Consumed here only.
+    Consumed,
+    /// Cached only: nobody wants it yet.
+    Kept,
+    /// Handed to the control plane: a link datagram that opened.
+    Control,
+    /// Handed on unread: QUIC.
+    Foreign,
+}
+
+type PerReason = [u64; DropReason::ALL.len()];
+
+/// Counts of packets and of copies since the lane was made. See the module's head.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Datagrams that came in.
+    pub arrived: u64,
+    /// Packets that were made here.
+    pub made: u64,
+    /// Packets sent to at least one egress.
+    pub forwarded: u64,
+    /// Packets consumed here and sent to nobody.
+    pub consumed: u64,
+    /// Packets cached only.
+    pub kept: u64,
+    /// Packets that wait for their flow's key at this moment.
+    pub held: u64,
+    /// Link datagrams that opened.
+    pub control: u64,
+    /// Datagrams handed on unread: QUIC.
+    pub foreign: u64,
+    /// Copies due: one per packet and egress, those for a newcomer from the cache included.
+    pub due: u64,
+    /// Copies handed to the socket.
+    pub sent: u64,
+    /// Packets that passed their carry tag and did not open. A note beside the ledgers: they were counted before.
+    pub unopened: u64,
+    dropped: PerReason,
+    unsent: PerReason,
+}
+
+/// How far the sides of the ledgers are apart; zero unless there is a bug.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Packets in, less packets whose fate is known.
+    pub packets: i128,
+    /// Copies due, less copies whose fate is known.
+    pub copies: i128,
+}
+
+impl Difference {
+    /// Whether both ledgers sum to zero.
+    #[must_use]
+    pub const fn is_zero(self) -> bool {
+        self.packets == 0 && self.copies == 0
+    }
+}
+
+impl Ledger {
+    /// Packets dropped for `reason`.
+    #[must_use]
+    pub const fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
+    }
+
+    /// Copies not sent for `reason`.
+    #[must_use]
+    pub const fn unsent(&self, reason: DropReason) -> u64 {
+        self.unsent[reason as usize]
+    }
+
+    /// Packets dropped for any reason.
+    #[must_use]
+    pub fn dropped_in_all(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    /// Sums both ledgers.
+    #[must_use]
+    pub fn check(&self) -> Difference {
+        let sum = |counts: &[u64]| counts.iter().map(|&count| i128::from(count)).sum::<i128>();
+        let fates = [
+            self.forwarded,
+            self.consumed,
+            self.kept,
+            self.held,
+            self.control,
+            self.foreign,
+        ];
+        Difference {
+            packets: sum(&[self.arrived, self.made]) - sum(&fates) - sum(&self.dropped),
+            copies: i128::from(self.due) - i128::from(self.sent) - sum(&self.unsent),
+        }
+    }
+
+    pub(crate) const fn drop_packets(&mut self, reason: DropReason, packets: u64) {
+        self.dropped[reason as usize] += packets;
+    }
+
+    pub(crate) const fn drop_copies(&mut self, reason: DropReason, copies: u64) {
+        self.unsent[reason as usize] += copies;
+    }
+
+    pub(crate) const fn settle(&mut self, fate: Fate, packets: u64) {
+        match fate {
+            Fate::Forwarded => self.forwarded += packets,
+            Fate::Consumed => self.consumed += packets,
+            Fate::Kept => self.kept += packets,
+            Fate::Control => self.control += packets,
+            Fate::Foreign => self.foreign += packets,
+        }
+    }
+}
+
+/// Merges the ledgers of several lanes.
+impl AddAssign<&Self> for Ledger {
+    fn add_assign(&mut self, other: &Self) {
+        // Taken apart by name, so that a field added later cannot be forgotten here.
+        let Self {
+            arrived,
+            made,
+            forwarded,
+            consumed,
+            kept,
+            held,
+            control,
+            foreign,
+            due,
+            sent,
+            unopened,
+            dropped,
+            unsent,
+        } = other;
+        self.arrived += arrived;
+        self.made += made;
+        self.forwarded += forwarded;
+        self.consumed += consumed;
+        self.kept += kept;
+        self.held += held;
+        self.control += control;
+        self.foreign += foreign;
+        self.due += due;
+        self.sent += sent;
+        self.unopened += unopened;
+        for (mine, others) in self.dropped.iter_mut().zip(dropped) {
+            *mine += others;
+        }
+        for (mine, others) in self.unsent.iter_mut().zip(unsent) {
+            *mine += others;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_place_and_a_word_of_its_own() {
+        for (place, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place);
+            let same_word = |other: &DropReason| other.as_str() == reason.as_str();
+            assert_eq!(DropReason::ALL.iter().filter(|r| same_word(r)).count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_packet_without_a_fate_shows_as_a_difference() {
+        let mut ledger = Ledger {
+            arrived: 3,
+            due: 2,
+            sent: 1,
+            ..Ledger::default()
+        };
+        ledger.settle(Fate::Kept, 1);
+        ledger.drop_packets(DropReason::BadTag, 1);
+
+        let difference = ledger.check();
+
+        assert_eq!(difference.packets, 1);
+        assert_eq!(difference.copies, 1);
+        assert!(!difference.is_zero());
+    }
+
+    #[test]
+    fn merged_ledgers_hold_the_sum_of_both() {
+        let mut a = Ledger {
+            arrived: 1,
+            ..Ledger::default()
+        };
+        a.drop_packets(DropReason::TooOld, 1);
+        let mut b = Ledger {
+            due: 5,
+            ..Ledger::default()
+        };
+        b.drop_copies(DropReason::BackToSender, 5);
+
+        a += &b;
+
+        assert_eq!(a.dropped(DropReason::TooOld), 1);
+        assert_eq!(a.unsent(DropReason::BackToSender), 5);
+        assert!(a.check().is_zero());
+    }
+}

@@ -1,0 +1,280 @@
+//! What a lane knows of its links: where each peer is, how datagrams to and from it are sealed, and both counts.
+//!
+//! A media packet names no link, so the link it came over is found by its source address; a link datagram names
+//! its link and is proven by its seal. Loss of a link is the difference of two counts that never guess: what one
+//! side has sent (all but QUIC) and what the other side has proven. Not liveness and not a verdict: `core::link`
+//! reads the counts and decides. Called by `forward` and `lane`. Invariant: a link datagram that does not open,
+//! or that was here before, changes nothing here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use levada_wire::LinkIndex;
+use levada_wire::datagram::link::{
+    Counter, LINK_DATAGRAM_BYTES_MAX, LinkDatagram, LinkHeader, LinkSeal, Ping,
+};
+use levada_wire::key::LinkKey;
+
+use crate::ledger::DropReason;
+
+/// The most lanes of a peer whose datagrams are told apart: more than one lane per core of a large machine.
+pub(crate) const PEER_LANES_MAX: usize = 64;
+
+/// One link.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// Where the peer is.
+    pub(crate) remote: SocketAddr,
+    /// Datagrams handed to the socket for this link: all but QUIC.
+    pub(crate) sent: u64,
+    /// Datagrams that came over it and were proven.
+    pub(crate) received: u64,
+    remote_index: LinkIndex,
+    seal: LinkSeal,
+    opener: LinkSeal,
+    /// Link datagrams sealed so far by this lane.
+    sealed: u64,
+    replays: BTreeMap<u8, Replay>,
+}
+
+impl Link {
+    pub(crate) fn new(
+        remote: SocketAddr,
+        remote_index: LinkIndex,
+        send: &LinkKey,
+        receive: &LinkKey,
+    ) -> Self {
+        Self {
+            remote,
+            sent: 0,
+            received: 0,
+            remote_index,
+            seal: LinkSeal::new(send),
+            opener: LinkSeal::new(receive),
+            sealed: 0,
+            replays: BTreeMap::new(),
+        }
+    }
+
+    /// Seals a message, counts it as sent, and fills in the count of a ping.
+    pub(crate) fn seal(&mut self, lane: u8, mut message: LinkDatagram) -> Bytes {
+        if let LinkDatagram::Ping(Ping { sent, .. }) = &mut message {
+            *sent = self.sent;
+        }
+        self.sealed += 1;
+        self.sent += 1;
+        let header = LinkHeader {
+            index: self.remote_index,
+            counter: Counter::new(lane, self.sealed),
+        };
+        let mut out = Vec::with_capacity(LINK_DATAGRAM_BYTES_MAX);
+        self.seal.seal(header, &message, &mut out);
+        out.into()
+    }
+
+    /// Opens a datagram; gives its message and how many datagrams had arrived before it.
+    pub(crate) fn open(
+        &mut self,
+        header: LinkHeader,
+        datagram: &[u8],
+    ) -> Result<(LinkDatagram, u64), DropReason> {
+        let (lane, count) = (header.counter.lane(), header.counter.count());
+        let replay = self.replays.get(&lane).copied().unwrap_or_default();
+        if usize::from(lane) >= PEER_LANES_MAX || !replay.is_new(count) {
+            return Err(DropReason::Replayed);
+        }
+        let message = self.opener.open(datagram).ok_or(DropReason::BadSeal)?;
+        self.replays.insert(lane, replay.with(count));
+        self.received += 1;
+        Ok((message, self.received - 1))
+    }
+}
+
+/// The last 64 counts of one lane of the peer (RFC 4303 section 3.4.3).
+#[derive(Clone, Copy, Debug, Default)]
+struct Replay {
+    highest: u64,
+    /// Bit `i` stands for `highest - i`.
+    seen: u64,
+}
+
+impl Replay {
+    const fn is_new(self, count: u64) -> bool {
+        if count > self.highest {
+            return true;
+        }
+        let behind = self.highest - count;
+        behind < 64 && self.seen >> behind & 1 == 0
+    }
+
+    const fn with(self, count: u64) -> Self {
+        if count > self.highest {
+            let ahead = count - self.highest;
+            let seen = if ahead < 64 { self.seen << ahead } else { 0 };
+            return Self {
+                highest: count,
+                seen: seen | 1,
+            };
+        }
+        Self {
+            highest: self.highest,
+            seen: self.seen | 1 << (self.highest - count),
+        }
+    }
+}
+
+/// All links of a lane.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    links: BTreeMap<LinkIndex, Link>,
+    /// Two links may for a moment have one address: both ends dialled.
+    addresses: BTreeSet<(SocketAddr, LinkIndex)>,
+}
+
+impl Table {
+    pub(crate) fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    pub(crate) fn get_mut(&mut self, link: LinkIndex) -> Option<&mut Link> {
+        self.links.get_mut(&link)
+    }
+
+    pub(crate) fn contains(&self, link: LinkIndex) -> bool {
+        self.links.contains_key(&link)
+    }
+
+    pub(crate) fn insert(&mut self, index: LinkIndex, link: Link) {
+        self.addresses.insert((link.remote, index));
+        self.links.insert(index, link);
+    }
+
+    /// Follows a peer to another address. Its seals and counts go on, since no counter may be used twice.
+    pub(crate) fn move_to(&mut self, index: LinkIndex, remote: SocketAddr) {
+        if let Some(link) = self.links.get_mut(&index) {
+            self.addresses.remove(&(link.remote, index));
+            link.remote = remote;
+            self.addresses.insert((remote, index));
+        }
+    }
+
+    pub(crate) fn remove(&mut self, index: LinkIndex) -> bool {
+        let Some(link) = self.links.remove(&index) else {
+            return false;
+        };
+        self.addresses.remove(&(link.remote, index))
+    }
+
+    /// The links to that address.
+    pub(crate) fn at(&self, remote: SocketAddr) -> impl Iterator<Item = LinkIndex> + '_ {
+        self.addresses
+            .range((remote, LinkIndex(0))..=(remote, LinkIndex(u32::MAX)))
+            .map(|&(_, index)| index)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkIndex, &Link)> {
+        self.links.iter().map(|(&index, link)| (index, link))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use levada_wire::datagram::link::Pong;
+
+    use super::*;
+
+    fn pair() -> (Link, Link) {
+        let (a, b) = (LinkKey::from_bytes([1; 32]), LinkKey::from_bytes([2; 32]));
+        let remote = "127.0.0.1:9".parse().unwrap();
+        (
+            Link::new(remote, LinkIndex(7), &a, &b),
+            Link::new(remote, LinkIndex(8), &b, &a),
+        )
+    }
+
+    fn pong(time: u64) -> LinkDatagram {
+        LinkDatagram::Pong(Pong {
+            time,
+            sent: 0,
+            received: 0,
+        })
+    }
+
+    fn open(link: &mut Link, datagram: &[u8]) -> Result<(LinkDatagram, u64), DropReason> {
+        link.open(LinkHeader::peek(datagram).unwrap(), datagram)
+    }
+
+    #[test]
+    fn a_ping_says_what_was_sent_before_it() {
+        let (mut a, mut b) = pair();
+        a.sent = 41;
+        a.seal(0, pong(1));
+
+        let ping = a.seal(0, LinkDatagram::Ping(Ping { time: 5, sent: 0 }));
+
+        let sent = Ping { time: 5, sent: 42 };
+        assert_eq!(open(&mut b, &ping), Ok((LinkDatagram::Ping(sent), 0)));
+        assert_eq!((a.sent, b.received), (43, 1));
+    }
+
+    #[test]
+    fn a_replayed_or_changed_datagram_changes_nothing() {
+        let (mut a, mut b) = pair();
+        let first = a.seal(0, pong(1));
+        let mut changed = a.seal(0, pong(2)).to_vec();
+        *changed.last_mut().unwrap() ^= 1;
+        open(&mut b, &first).unwrap();
+
+        assert_eq!(open(&mut b, &first), Err(DropReason::Replayed));
+        assert_eq!(open(&mut b, &changed), Err(DropReason::BadSeal));
+        assert_eq!(b.received, 1);
+    }
+
+    #[test]
+    fn datagrams_of_one_lane_may_come_in_any_order_and_once_each() {
+        let (mut a, mut b) = pair();
+        let all: Vec<Bytes> = (0..64).map(|time| a.seal(3, pong(time))).collect();
+
+        assert!(
+            all.iter()
+                .rev()
+                .all(|datagram| open(&mut b, datagram).is_ok())
+        );
+        assert!(all.iter().all(|datagram| open(&mut b, datagram).is_err()));
+        assert_eq!(b.received, 64);
+    }
+
+    #[test]
+    fn each_lane_of_the_peer_counts_by_itself_up_to_the_limit() {
+        let (mut a, mut b) = pair();
+        for _ in 0..100 {
+            a.seal(0, pong(0));
+        }
+        let far = a.seal(0, pong(1));
+        a.sealed = 0;
+        let other = a.seal(63, pong(2));
+        let beyond = a.seal(64, pong(3));
+
+        assert!(open(&mut b, &far).is_ok());
+        assert!(open(&mut b, &other).is_ok());
+        assert_eq!(open(&mut b, &beyond), Err(DropReason::Replayed));
+    }
+
+    #[test]
+    fn a_link_that_moved_is_found_at_its_new_address_only() {
+        let (link, other) = pair();
+        let (here, there) = (link.remote, "[::1]:3".parse().unwrap());
+        let mut table = Table::default();
+        table.insert(LinkIndex(1), link);
+        table.insert(LinkIndex(2), other);
+
+        table.move_to(LinkIndex(1), there);
+
+        assert_eq!(table.at(here).collect::<Vec<_>>(), [LinkIndex(2)]);
+        assert_eq!(table.at(there).collect::<Vec<_>>(), [LinkIndex(1)]);
+        assert!(table.remove(LinkIndex(1)));
+        assert_eq!(table.at(there).count(), 0);
+    }
+}

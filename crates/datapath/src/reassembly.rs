@@ -1,0 +1,330 @@
+//! The consumer of a flow: opens each packet once, in the order of numbers, and lays frames end to end again.
+//!
+//! ```text
+//!            first packet of a group                hole older than the budget
+//!  Seeking ─────────────────────────▶ Running ──────────────────────────────────▶ Running, after a Gap,
+//!                                        │                                        at the next whole burst
+//!                                        └── END, and its number reached ──▶ Ended
+//! ```
+//!
+//! Only the last node puts packets in order; until then they travel as they come. Not decoding: frames are bytes.
+//! Called by `forward::hand_on` (packets in) and by the lane (frames out, timers). Invariant: frames come out once
+//! each, whole and in the order of numbers; the first thing out is the description and the first frame is the
+//! first of a group; memory is bounded by [`WAITING_PACKETS_MAX`] and [`BURST_BYTES_MAX`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use levada_wire::frame::FRAME_BYTES_MAX;
+use levada_wire::packet::seal::Opener;
+use levada_wire::{Header, Instant, Number};
+
+use crate::api::{Delivery, Gap, GapReason};
+use crate::flow::run::Run;
+
+mod unpack;
+
+use unpack::Unpacker;
+
+/// The most packets that wait for an earlier one: a group of 19 MB, or 200 ms at 780 Mb/s.
+pub const WAITING_PACKETS_MAX: usize = 16_384;
+/// The most bytes of one burst: the largest frame, and a send's worth that may ride with it.
+pub const BURST_BYTES_MAX: usize = FRAME_BYTES_MAX + (256 << 10);
+/// The most frames of one burst. An origin's bursts have at most 3,470, which is asserted there.
+pub const FRAMES_PER_BURST_MAX: usize = 4_096;
+/// The key epochs that are held: the present one and the one before or after it.
+const EPOCHS_MAX: usize = 2;
+
+/// A packet that waits for its turn.
+#[derive(Debug)]
+struct Waiting {
+    header: Header,
+    /// First number of its burst.
+    burst: Number,
+    packet: Bytes,
+    arrived: Instant,
+}
+
+/// Where the consumer is.
+#[derive(Debug)]
+enum State {
+    /// No group's first packet has come yet.
+    Seeking,
+    /// All before `next` is done with.
+    Running { next: Number },
+    /// The stream ended on purpose.
+    Ended,
+}
+
+/// The burst that is being laid together.
+#[derive(Debug)]
+struct Burst {
+    first: Number,
+    body: Vec<u8>,
+}
+
+/// Why nothing moves.
+#[derive(Clone, Copy, Debug)]
+struct Hole {
+    since: Instant,
+    reason: GapReason,
+}
+
+/// What [`Reassembly::advance`] leaves for its caller to do.
+#[derive(Debug, Default)]
+pub(crate) struct Advanced {
+    /// Things for the subscribers, in order.
+    pub(crate) deliveries: VecDeque<Delivery>,
+    /// Packets that passed their carry tag and did not open: good copies may come.
+    pub(crate) forgotten: Vec<Number>,
+    /// It stopped for lack of room and can go on at once.
+    pub(crate) has_more: bool,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Reassembly {
+    state: State,
+    openers: Vec<(u8, Opener)>,
+    waiting: BTreeMap<Number, Waiting>,
+    burst: Option<Burst>,
+    /// First number of a burst of which a part is missing: the rest of it is of no use.
+    broken: Option<Number>,
+    hole: Option<Hole>,
+    unpacker: Unpacker,
+    budget: Duration,
+}
+
+impl Reassembly {
+    /// A consumer that waits `budget` for a missing packet.
+    pub(crate) fn new(budget: Duration) -> Self {
+        Self {
+            state: State::Seeking,
+            openers: Vec::new(),
+            waiting: BTreeMap::new(),
+            burst: None,
+            broken: None,
+            hole: None,
+            unpacker: Unpacker::default(),
+            budget,
+        }
+    }
+
+    /// Opens packets of that epoch from now on.
+    pub(crate) fn add_opener(&mut self, epoch: u8, opener: Opener) {
+        self.openers.retain(|&(held, _)| held != epoch);
+        if self.openers.len() == EPOCHS_MAX {
+            self.openers.remove(0);
+        }
+        self.openers.push((epoch, opener));
+    }
+
+    /// Takes proven packets, in any order.
+    pub(crate) fn push(&mut self, run: &Run, now: Instant) {
+        for (number, packet) in run.iter() {
+            if self.is_past(number) {
+                continue;
+            }
+            let Some(header) = Header::peek(&packet) else {
+                continue; // admitted packets have a header
+            };
+            let Some(burst) = header.burst() else {
+                continue; // nor do they contradict themselves
+            };
+            if matches!(self.state, State::Seeking) && header.offset == 0 && header.index == 0 {
+                self.waiting = self.waiting.split_off(&number);
+                self.state = State::Running { next: number };
+            }
+            let arrived = now;
+            let waiting = Waiting {
+                header,
+                burst,
+                packet,
+                arrived,
+            };
+            self.waiting.insert(number, waiting);
+            if matches!(self.state, State::Seeking) && self.waiting.len() > WAITING_PACKETS_MAX {
+                self.waiting.pop_first();
+            }
+        }
+    }
+
+    /// When a hole becomes a gap.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        Some(self.hole?.since + self.budget)
+    }
+
+    /// Opens what is next, and gives up what is too late; stops once `room` deliveries are there.
+    pub(crate) fn advance(&mut self, now: Instant, room: usize) -> Advanced {
+        let mut done = Advanced::default();
+        while let State::Running { next } = self.state {
+            if done.deliveries.len() + FRAMES_PER_BURST_MAX > room {
+                done.has_more = !self.waiting.is_empty() || self.hole.is_some();
+                return done;
+            }
+            if self.waiting.contains_key(&next) && self.take(next, now, &mut done) {
+                continue;
+            }
+            if self.waiting.len() > WAITING_PACKETS_MAX {
+                self.skip(next, GapReason::Overrun, &mut done);
+                continue;
+            }
+            match self.note_hole(now) {
+                Some(hole) if hole.since + self.budget <= now => {
+                    self.skip(next, hole.reason, &mut done);
+                }
+                _ => return done,
+            }
+        }
+        done
+    }
+
+    fn is_past(&self, number: Number) -> bool {
+        match self.state {
+            State::Seeking => false,
+            State::Running { next } => number < next,
+            State::Ended => true,
+        }
+    }
+
+    /// The hole at the next number, if packets behind it show that there is one.
+    fn note_hole(&mut self, now: Instant) -> Option<Hole> {
+        if self.hole.is_none() {
+            let behind = self.waiting.values().next()?;
+            self.hole = Some(Hole {
+                since: behind.arrived.min(now),
+                reason: GapReason::Lost,
+            });
+        }
+        self.hole
+    }
+
+    fn move_to(&mut self, next: Number) {
+        self.state = State::Running { next };
+        self.hole = None;
+    }
+
+    /// Takes the packet whose turn it is; `false` if it turned out to be false.
+    fn take(&mut self, number: Number, now: Instant, done: &mut Advanced) -> bool {
+        let Some(waiting) = self.waiting.remove(&number) else {
+            return false;
+        };
+        if self.broken == Some(waiting.burst) {
+            self.move_to(number.next());
+            return true;
+        }
+        self.begin_burst(&waiting, done);
+        if !self.open(&waiting) {
+            done.forgotten.push(number);
+            let reason = GapReason::Bad;
+            self.hole = Some(Hole { since: now, reason });
+            return false;
+        }
+        self.move_to(number.next());
+        if waiting.header.last {
+            self.end_burst(&waiting.header, done);
+        } else {
+            self.bound_burst(number, done);
+        }
+        true
+    }
+
+    /// Makes sure that `self.burst` is the packet's burst; one that ended without LAST is given up.
+    fn begin_burst(&mut self, waiting: &Waiting, done: &mut Advanced) {
+        let first = waiting.burst;
+        if self
+            .burst
+            .as_ref()
+            .is_some_and(|burst| burst.first == first)
+        {
+            return;
+        }
+        if let Some(unended) = self.burst.take() {
+            self.give_up(unended.first, waiting.header.number, GapReason::Bad, done);
+        }
+        let body = Vec::new();
+        self.burst = Some(Burst { first, body });
+    }
+
+    fn open(&mut self, waiting: &Waiting) -> bool {
+        let burst = self.burst.as_mut().expect("begun just before");
+        // A burst is entered at its first packet: `skip` and `Seeking` go on nowhere else.
+        let is_next = waiting.header.index == 0 || !burst.body.is_empty();
+        let opener = self
+            .openers
+            .iter_mut()
+            .find(|(e, _)| *e == waiting.header.key);
+        match opener {
+            Some((_, opener)) if is_next => opener.open(&waiting.packet, &mut burst.body).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Gives up a burst that is longer than any origin makes.
+    fn bound_burst(&mut self, number: Number, done: &mut Advanced) {
+        let too_long = |burst: &mut Burst| burst.body.len() > BURST_BYTES_MAX;
+        if let Some(burst) = self.burst.take_if(too_long) {
+            self.broken = Some(burst.first);
+            self.give_up(burst.first, number.next(), GapReason::Overrun, done);
+        }
+    }
+
+    fn end_burst(&mut self, last: &Header, done: &mut Advanced) {
+        let burst = self
+            .burst
+            .take()
+            .expect("the last packet was just laid to it");
+        let body = Bytes::from(burst.body);
+        match self.unpacker.unpack(last, &body) {
+            Ok(deliveries) => done.deliveries.extend(deliveries),
+            Err(reason) => self.give_up(burst.first, last.number.next(), reason, done),
+        }
+        if self.unpacker.end().is_some_and(|end| last.number >= end) {
+            done.deliveries.push_back(Delivery::End);
+            self.state = State::Ended;
+            self.waiting.clear();
+            self.hole = None;
+        }
+    }
+
+    /// Gives up the number that is next, and with it the rest of its burst; goes on at the next burst.
+    fn skip(&mut self, next: Number, reason: GapReason, done: &mut Advanced) {
+        let mut broken = self.burst.take().map(|burst| burst.first);
+        let mut go_on = next.next(); // it was false, and nothing may have come after it yet
+        let mut useless = 0;
+        while let Some((&number, waiting)) = self.waiting.first_key_value() {
+            if waiting.burst > next {
+                go_on = go_on.max(waiting.burst);
+                break;
+            }
+            broken = Some(waiting.burst);
+            go_on = number.next();
+            useless += 1;
+            self.waiting.pop_first();
+        }
+        self.broken = broken;
+        self.tell_gap(next, go_on.since(next) - useless, reason, done);
+        self.move_to(go_on);
+    }
+
+    /// Says that the packets from `first` up to `end` were of no use.
+    fn give_up(&self, first: Number, end: Number, reason: GapReason, done: &mut Advanced) {
+        self.tell_gap(first, end.since(first), reason, done);
+    }
+
+    fn tell_gap(&self, first: Number, packets: u64, reason: GapReason, done: &mut Advanced) {
+        // Before the description nothing was promised, so nothing is missing.
+        if self.unpacker.has_description() {
+            let gap = Gap {
+                first,
+                packets,
+                reason,
+            };
+            done.deliveries.push_back(Delivery::Gap(gap));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
