@@ -43,6 +43,7 @@ pub mod view;
 
 mod builder;
 mod driver;
+mod events;
 mod fanout;
 mod join;
 mod node;
@@ -53,6 +54,7 @@ mod subscriber;
 mod tap;
 
 pub use builder::{Builder, Relay, StartError};
+pub use events::{Event, Events};
 pub use node::{Node, Stopped};
 pub use publisher::{PublishError, PublishOptions, Publisher, SendError};
 pub use resolve::{Address, AddressError};

@@ -11,6 +11,7 @@ use levada_wire::{Description, NodeId, StreamName};
 
 use crate::builder::{Builder, StartError};
 use crate::driver::{self, Handle, Request};
+use crate::events::Events;
 use crate::publisher::{PublishError, PublishOptions, Publisher};
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
 use crate::view::View;
@@ -97,7 +98,13 @@ impl Node {
     ///
     /// When the node is gone.
     pub async fn view(&self) -> Result<View, Stopped> {
-        self.driver.ask(|reply| Request::View { reply }).await
+        self.driver.view().await
+    }
+
+    /// What happens at the node from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events::new(self.driver.events())
     }
 
     /// Goes away on purpose: streams are taken back, requests cancelled, neighbours told, then all is closed.

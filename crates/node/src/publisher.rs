@@ -13,7 +13,7 @@ use levada_wire::announce::{LayerOffer, TrackOffer};
 use levada_wire::frame::{DescriptionError, FRAME_BYTES_MAX};
 use levada_wire::{Bitrate, Description, FlowId, Frame, Layer, PacketSize, StreamName};
 
-use crate::driver::{Handle, Request, Slot};
+use crate::driver::{Request, Slot};
 use crate::node::Stopped;
 
 /// How a stream is published.
@@ -70,14 +70,12 @@ pub struct Publisher {
     flow: FlowId,
     peak: Bitrate,
     description: Arc<Description>,
-    driver: Handle,
     /// Takes the offer back when it is dropped.
     slot: Slot,
 }
 
 impl Publisher {
     pub(crate) const fn new(
-        driver: Handle,
         slot: Slot,
         name: StreamName,
         flow: FlowId,
@@ -89,7 +87,6 @@ impl Publisher {
             flow,
             peak,
             description,
-            driver,
             slot,
         }
     }
@@ -118,9 +115,9 @@ impl Publisher {
         let command = Command::Push {
             flow: self.flow,
             frame,
-            wall: self.driver.wall(),
+            wall: self.slot.node().wall(),
         };
-        Ok(self.driver.datapath(command).await?)
+        Ok(self.slot.node().datapath(command).await?)
     }
 
     /// Changes the tracks, from the next group on.
@@ -135,12 +132,12 @@ impl Publisher {
             flow: self.flow,
             description: Arc::clone(&self.description),
         };
-        self.driver.datapath(command).await?;
+        self.slot.node().datapath(command).await?;
         let revise = Request::Revise {
             name: self.name.clone(),
             layers: layers(&self.description, self.peak),
         };
-        Ok(self.driver.request(revise).await?)
+        Ok(self.slot.node().request(revise).await?)
     }
 
     /// Ends the stream on purpose: what was handed in is sent, subscribers are told, the offer is taken back.
@@ -149,10 +146,9 @@ impl Publisher {
     ///
     /// When the node is gone.
     pub async fn finish(self) -> Result<(), SendError> {
-        let command = Command::Finish { flow: self.flow };
-        self.driver.datapath(command).await?;
-        self.slot.end();
-        Ok(())
+        let slot = self.slot.id();
+        let node = self.slot.node();
+        Ok(node.ask(|reply| Request::Finish { slot, reply }).await?)
     }
 
     fn check(&self, frame: &Frame) -> Result<(), SendError> {

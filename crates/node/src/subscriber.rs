@@ -145,6 +145,8 @@ pub enum GapReason {
     Bad,
     /// More packets waited to be put in order than the limit allows.
     Overrun,
+    /// The flow was away, and how much of it is missing is not known.
+    Interrupted,
     /// This subscriber did not take frames fast enough, and was skipped to the start of a group.
     Slow,
 }
@@ -155,6 +157,7 @@ impl fmt::Display for GapReason {
             Self::Lost => "packets were lost",
             Self::Bad => "packets did not open",
             Self::Overrun => "too many packets waited to be put in order",
+            Self::Interrupted => "the flow was away",
             Self::Slow => "the subscriber was too slow",
         })
     }

@@ -1,0 +1,186 @@
+//! What the user wrote, from wherever, and what it means.
+//!
+//! ```text
+//!  flags ─┐
+//!  LEVADA_* ─┤ RawConfig::or ──▶ RawConfig ──▶ Config::resolve ──▶ Config ──▶ Builder
+//!  file ─┘   (flag > environment > file)        (checks; defaults)
+//! ```
+//!
+//! Not the parsing of flags, which is the command line's. Called by `cli`. Invariant: a [`Config`] is sound; what
+//! cannot be is refused with the key, the reason and the cure.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use levada_wire::StreamName;
+use levada_wire::id::IdError;
+
+use crate::builder::{Builder, PORT_DEFAULT, Relay};
+use crate::node::Node;
+use crate::resolve::{Address, AddressError};
+
+mod raw;
+mod suggest;
+pub use raw::{RawConfig, RawError, RawPublish, SAMPLE};
+
+/// A configuration that is sound and complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// What the node calls itself; the host's name if none.
+    pub name: Option<String>,
+    /// The UDP address for everything unicast.
+    pub listen: SocketAddr,
+    /// Neighbours to keep links to.
+    pub join: Vec<Address>,
+    /// Whether the node forwards for others.
+    pub relay: Relay,
+    /// Whether it accepts nobody.
+    pub client: bool,
+    /// The state directory.
+    pub state: PathBuf,
+    /// What is logged, as a `tracing` filter.
+    pub log: String,
+    /// What is published from the start.
+    pub publish: Vec<Publish>,
+}
+
+/// One stream that is published from the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Publish {
+    /// Its name.
+    pub name: StreamName,
+    /// Where its frames come from: a file, `test`, `-`. Whoever opens it knows what is possible.
+    pub source: String,
+    /// Whether a file starts anew at its end.
+    pub repeats: bool,
+}
+
+impl Config {
+    /// Checks what the user wrote and fills in the defaults.
+    ///
+    /// # Errors
+    ///
+    /// For the first value that cannot be meant.
+    pub fn resolve(raw: RawConfig) -> Result<Self, ConfigError> {
+        let client = raw.client.unwrap_or(false);
+        let port = if client { 0 } else { PORT_DEFAULT };
+        let listen = match raw.listen {
+            Some(text) => parse_listen(&text)?,
+            None => SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)),
+        };
+        let join = raw.join.unwrap_or_default();
+        let join: Vec<Address> = join
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, _>>()?;
+        if client && join.is_empty() {
+            return Err(ConfigError::ClientAlone);
+        }
+        let publish = raw.publish.unwrap_or_default();
+        let publish = publish.into_iter().map(resolve_publish);
+        Ok(Self {
+            name: raw.name,
+            listen,
+            join,
+            relay: raw.relay.as_deref().map_or(Ok(Relay::Auto), parse_relay)?,
+            client,
+            state: raw.state.unwrap_or_else(crate::state::default_dir),
+            log: raw.log.unwrap_or_else(|| "info".to_owned()),
+            publish: publish.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The node that this configuration describes, findable by other commands. What is to be published is the
+    /// caller's part.
+    pub fn builder(&self) -> Builder {
+        let mut builder = Node::builder()
+            .state(&self.state)
+            .listen(self.listen)
+            .relay(self.relay)
+            .client(self.client)
+            .admin(true);
+        if let Some(name) = &self.name {
+            builder = builder.name(name);
+        }
+        let addresses = self.join.iter().map(ToString::to_string);
+        addresses.fold(builder, Builder::join)
+    }
+}
+
+/// `IP:PORT`, or an IP address alone with the default port.
+fn parse_listen(text: &str) -> Result<SocketAddr, ConfigError> {
+    let alone = |text: &str| Some(SocketAddr::new(text.parse().ok()?, PORT_DEFAULT));
+    let parsed = text.parse().ok().or_else(|| alone(text));
+    parsed.ok_or_else(|| ConfigError::Listen {
+        text: text.to_owned(),
+    })
+}
+
+fn parse_relay(text: &str) -> Result<Relay, ConfigError> {
+    match text {
+        "always" => Ok(Relay::Always),
+        "auto" => Ok(Relay::Auto),
+        "never" => Ok(Relay::Never),
+        other => Err(ConfigError::Relay {
+            text: other.to_owned(),
+        }),
+    }
+}
+
+fn resolve_publish(raw: RawPublish) -> Result<Publish, ConfigError> {
+    let name = raw.name.ok_or(ConfigError::Missing {
+        key: "publish.name",
+    })?;
+    let source = raw.source.ok_or(ConfigError::Missing {
+        key: "publish.source",
+    })?;
+    let parsed = name.parse();
+    Ok(Publish {
+        name: parsed.map_err(|source| ConfigError::StreamName { name, source })?,
+        source,
+        repeats: raw.r#loop.unwrap_or(false),
+    })
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A value that is not `IP:PORT`.
+    #[error("`listen` is `{text}`, which is not an address: write `IP:PORT`, for example `0.0.0.0:7800` or `[::]:7800`")]
+    Listen {
+        /// What was written.
+        text: String,
+    },
+    /// A word that is none of the three.
+    #[error("`relay` is `{text}`: write `always`, `auto` or `never`")]
+    Relay {
+        /// What was written.
+        text: String,
+    },
+    /// A neighbour's address that makes no sense.
+    #[error("`join`: {0}")]
+    Join(#[from] AddressError),
+    /// A client without anybody to dial.
+    #[error("`client` needs somebody to dial: give at least one `join`")]
+    ClientAlone,
+    /// A key that must be there.
+    #[error("`{key}` is missing: each `[[publish]]` has a `name` and a `source`")]
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
+    /// A stream's name that is not well formed.
+    #[error("`publish.name` is `{name}`: {source}")]
+    StreamName {
+        /// What was written.
+        name: String,
+        /// What is wrong with it.
+        source: IdError,
+    },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,336 @@
+//! The life of a node: its start, the one task that owns the control core, and how the rest asks it.
+//!
+//! ```text
+//!  Node, Publisher, Subscriber ──Request, Ending──▶┐
+//!  quic tasks ─────────────────────Happening──────▶│  Driver (one task)   ──▶ quic: dial, send, close
+//!  datapath worker ──Datagram, Delivering─────────▶│  owns Pump<Control>  ──▶ datapath: commands
+//!  look-ups, timers ──────────────────────────────▶┘                      ──▶ fanout, events
+//!
+//!  Publisher ──frames──▶ datapath worker ──frames──▶ fanout ──▶ Subscriber      (never through the driver)
+//! ```
+//!
+//! | part | does |
+//! |---|---|
+//! | [`start`] | takes all that a node needs, or nothing |
+//! | `task` | the loop |
+//! | `outputs` | does what the core says |
+//! | `requests` | does what the node's user says |
+//! | [`pump`] | a machine and its clock |
+//! | [`wires`] | the queues between the worker's thread and the tasks |
+//!
+//! Nothing is decided here; that is the core's. Called by `node`, `publisher` and `subscriber`. Invariant: only
+//! the driver's task touches the core.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use levada_core::SubscriptionId;
+use levada_core::view as core_view;
+use levada_datapath::api::Command;
+use levada_datapath::clock::Clock;
+use levada_wire::announce::LayerOffer;
+use levada_wire::{Description, FlowId, NodeId, StreamName, WallTime};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::events::Event;
+use crate::fanout::Queue;
+use crate::node::Stopped;
+use crate::publisher::{PublishError, PublishOptions, Publisher};
+use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
+use crate::view::{self, View};
+
+mod outputs;
+mod pump;
+mod rarely;
+mod requests;
+mod start;
+mod task;
+mod wires;
+
+pub(crate) use start::start;
+
+/// The most publishers and subscribers of one node together. One more is refused.
+pub(crate) const SLOTS_MAX: usize = 1_024;
+/// The most requests of the node's user that may wait for the driver. More wait with their senders.
+const REQUESTS_MAX: usize = 64;
+/// The most happenings of the control plane that may wait. More wait with their connections.
+const HAPPENINGS_MAX: usize = 1_024;
+/// The most events that a slow listener may leave waiting. Older ones are lost to it, and it is told how many.
+const EVENTS_MAX: usize = 256;
+
+/// What never changes of a running node.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) id: NodeId,
+    pub(crate) name: String,
+    pub(crate) local_addr: SocketAddr,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) relay: bool,
+    pub(crate) client: bool,
+}
+
+/// How the rest of the crate asks a running node. Clones are the same node.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    about: About,
+    clock: Clock,
+    datapath: wires::Datapath,
+    requests: mpsc::Sender<Request>,
+    endings: mpsc::Sender<Ending>,
+    events: broadcast::WeakSender<Event>,
+    next_slot: AtomicU64,
+    stopped: watch::Receiver<()>,
+}
+
+/// What the node's user asks of the driver.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Offer a stream.
+    Publish {
+        /// The publisher's number.
+        slot: SlotId,
+        /// The stream's name.
+        name: StreamName,
+        /// Its tracks.
+        description: Arc<Description>,
+        /// How.
+        options: PublishOptions,
+        /// Gets the flow.
+        reply: oneshot::Sender<Result<FlowId, PublishError>>,
+    },
+    /// The layers of an offered stream changed.
+    Revise {
+        /// The stream's name.
+        name: StreamName,
+        /// What it offers now.
+        layers: Vec<LayerOffer>,
+    },
+    /// End a stream; answered when the datapath and the core were told.
+    Finish {
+        /// The publisher's number.
+        slot: SlotId,
+        /// Told when it is done.
+        reply: oneshot::Sender<()>,
+    },
+    /// Want a stream.
+    Subscribe {
+        /// The subscriber's number.
+        slot: SlotId,
+        /// The stream's name.
+        name: StreamName,
+        /// How.
+        options: SubscribeOptions,
+        /// Where deliveries go.
+        queue: Arc<Queue>,
+        /// Told when the core knows.
+        reply: oneshot::Sender<()>,
+    },
+    /// The core's rows, and what the driver itself can say.
+    View {
+        /// Gets them.
+        reply: oneshot::Sender<Seen>,
+    },
+    /// Go away on purpose.
+    Leave {
+        /// Told when it has begun.
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// What the driver can say of the node.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    core: core_view::View,
+    /// Neighbours whose names are being looked up.
+    unresolved: Vec<view::LinkRow>,
+    counters: Vec<view::Counter>,
+}
+
+/// The number of one publisher or subscriber; of a subscriber, also its [`SubscriptionId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SlotId(pub(crate) u64);
+
+impl SlotId {
+    const fn subscription(self) -> SubscriptionId {
+        SubscriptionId(self.0)
+    }
+}
+
+/// A publisher or a subscriber is gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending(pub(crate) SlotId);
+
+/// The place of one publisher or subscriber. Dropping it tells the driver, which cannot fail: the place for that
+/// message was kept free from the start.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    id: SlotId,
+    ending: Option<mpsc::OwnedPermit<Ending>>,
+    /// The node lives for as long as somebody uses it.
+    node: Handle,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(permit) = self.ending.take() {
+            permit.send(Ending(self.id));
+        }
+    }
+}
+
+impl Handle {
+    pub(crate) fn about(&self) -> &About {
+        &self.shared.about
+    }
+
+    /// The wall clock, for what people read.
+    pub(crate) fn wall(&self) -> WallTime {
+        self.shared.clock.wall()
+    }
+
+    /// Tells the datapath something; waits while it is behind.
+    pub(crate) async fn datapath(&self, command: Command) -> Result<(), Stopped> {
+        self.shared.datapath.send(command).await
+    }
+
+    pub(crate) async fn publish(
+        &self,
+        name: StreamName,
+        description: Arc<Description>,
+        options: PublishOptions,
+    ) -> Result<Publisher, PublishError> {
+        let slot = self.slot().map_err(|refused| match refused {
+            Refused::Full => PublishError::Full { max: SLOTS_MAX },
+            Refused::Stopped => Stopped.into(),
+        })?;
+        let flow = self
+            .ask(|reply| Request::Publish {
+                slot: slot.id,
+                name: name.clone(),
+                description: Arc::clone(&description),
+                options,
+                reply,
+            })
+            .await??;
+        Ok(Publisher::new(slot, name, flow, options.peak, description))
+    }
+
+    pub(crate) async fn subscribe(
+        &self,
+        name: StreamName,
+        options: SubscribeOptions,
+    ) -> Result<Subscriber, SubscribeError> {
+        let slot = self.slot().map_err(|refused| match refused {
+            Refused::Full => SubscribeError::Full { max: SLOTS_MAX },
+            Refused::Stopped => Stopped.into(),
+        })?;
+        let queue = Arc::new(Queue::new(&options));
+        self.ask(|reply| Request::Subscribe {
+            slot: slot.id,
+            name: name.clone(),
+            options,
+            queue: Arc::clone(&queue),
+            reply,
+        })
+        .await?;
+        Ok(Subscriber::new(name, queue, slot))
+    }
+
+    pub(crate) async fn view(&self) -> Result<View, Stopped> {
+        let seen = self.ask(|reply| Request::View { reply }).await?;
+        let lane = self.shared.datapath.counters().await?;
+        let about = self.about();
+        let node = view::NodeRow {
+            id: about.id.to_string(),
+            name: about.name.clone(),
+            listen: about.local_addr.to_string(),
+            state: about.state_dir.display().to_string(),
+            relay: about.relay,
+            client: about.client,
+            uptime_secs: self.shared.clock.now().as_nanos() / 1_000_000_000,
+        };
+        let mut view = View::new(node, seen.core, &lane);
+        view.links.extend(seen.unresolved);
+        view.counters.node = seen.counters;
+        Ok(view)
+    }
+
+    /// Listens to what happens from now on.
+    pub(crate) fn events(&self) -> Option<broadcast::Receiver<Event>> {
+        Some(self.shared.events.upgrade()?.subscribe())
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.request(request(reply)).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Sends a request that has no answer.
+    pub(crate) async fn request(&self, request: Request) -> Result<(), Stopped> {
+        let sent = self.shared.requests.send(request).await;
+        sent.map_err(|_| Stopped)
+    }
+
+    /// Waits until the node is gone.
+    pub(crate) async fn stopped(&self) {
+        let mut stopped = self.shared.stopped.clone();
+        // Nothing is ever sent: the sender's end is the message.
+        while stopped.changed().await.is_ok() {}
+    }
+
+    /// A handle that does not keep the node alive.
+    pub(crate) fn downgrade(&self) -> WeakHandle {
+        WeakHandle(Arc::downgrade(&self.shared))
+    }
+
+    fn slot(&self) -> Result<Slot, Refused> {
+        let permit = self.shared.endings.clone().try_reserve_owned();
+        let permit = permit.map_err(|error| match error {
+            TrySendError::Full(_) => Refused::Full,
+            TrySendError::Closed(_) => Refused::Stopped,
+        })?;
+        Ok(Slot {
+            id: SlotId(self.shared.next_slot.fetch_add(1, Ordering::Relaxed)),
+            ending: Some(permit),
+            node: self.clone(),
+        })
+    }
+}
+
+impl Slot {
+    pub(crate) const fn id(&self) -> SlotId {
+        self.id
+    }
+
+    pub(crate) const fn node(&self) -> &Handle {
+        &self.node
+    }
+}
+
+enum Refused {
+    Full,
+    Stopped,
+}
+
+/// See [`Handle::downgrade`].
+#[derive(Clone, Debug)]
+pub(crate) struct WeakHandle(std::sync::Weak<Shared>);
+
+impl WeakHandle {
+    pub(crate) fn upgrade(&self) -> Option<Handle> {
+        self.0.upgrade().map(|shared| Handle { shared })
+    }
+}

@@ -1,0 +1,149 @@
+//! Does what the core says.
+//!
+//! One line per kind of output; not the order of things (`task`) and not the words of the datapath (`join`).
+//! Invariant: no output is dropped in silence: what cannot be done comes back to the core as an input.
+
+use levada_core::{self as core, ConnectionLost, Input, LinkDown, Output, SubscriptionState};
+use levada_datapath::api::Command;
+use levada_wire::LinkIndex;
+use levada_wire::control::Message;
+use std::sync::Arc;
+
+use super::task::Driver;
+use crate::events::Event;
+use crate::quic::close;
+use crate::subscriber::State;
+
+/// The most attempts at once; one more fails at once.
+const DIALS_MAX: usize = 256;
+
+impl Driver {
+    pub(super) async fn on_output(&mut self, output: Output) {
+        match output {
+            Output::Dial { dial, remote, peer } => self.dial(dial, remote, peer),
+            Output::CancelDial { dial } => {
+                if let Some(attempt) = self.dials.remove(&dial) {
+                    attempt.abort();
+                }
+            }
+            Output::Close { link, reason } => self.close(link, &reason),
+            Output::Send { link, message } => self.send(link, message),
+            Output::Datagram { link, message } => {
+                self.command(Command::SendDatagram { link, message }).await;
+            }
+            Output::LinkUp { link, remote_index } => self.link_up(link, remote_index).await,
+            Output::LinkDown { link } => self.command(Command::RemoveLink { link }).await,
+            Output::Flow(change) => self.on_flow(change).await,
+            Output::Event(event) => self.on_event(event),
+        }
+    }
+
+    fn dial(
+        &mut self,
+        dial: core::DialId,
+        remote: std::net::SocketAddr,
+        peer: Option<levada_wire::NodeId>,
+    ) {
+        if self.dials.len() >= DIALS_MAX {
+            let reason = format!("this node makes {DIALS_MAX} attempts already");
+            self.again.push_back(Input::DialFailed { dial, reason });
+            return;
+        }
+        tracing::debug!(%remote, "dials");
+        let happenings = self.around.happenings.clone();
+        let attempt = self.quic.clone().dial(dial, remote, peer, happenings);
+        let attempt = tokio::spawn(attempt);
+        self.dials.insert(dial, attempt.abort_handle());
+    }
+
+    fn close(&mut self, link: LinkIndex, reason: &LinkDown) {
+        let Some(outlet) = self.links.get_mut(&link).and_then(|one| one.outlet.take()) else {
+            return;
+        };
+        let (code, words) = close::of(reason);
+        outlet.close(code, words);
+    }
+
+    fn send(&mut self, link: LinkIndex, message: Message) {
+        let Some(connected) = self.links.get_mut(&link) else {
+            return;
+        };
+        let Some(outlet) = &connected.outlet else {
+            return;
+        };
+        if !outlet.send(message) {
+            connected.outlet = None;
+            tracing::warn!(
+                peer = connected.peer.short(),
+                "closes a link: the peer does not take its control messages"
+            );
+            let reason = ConnectionLost::Failed("the peer did not take its control messages".into());
+            self.again.push_back(Input::Disconnected { link, reason });
+        }
+    }
+
+    async fn link_up(&self, link: LinkIndex, remote_index: LinkIndex) {
+        let Some(connected) = self.links.get(&link) else {
+            return;
+        };
+        self.command(Command::AddLink {
+            link,
+            remote_index,
+            remote: connected.remote,
+            send: connected.keys.send.clone(),
+            receive: connected.keys.receive.clone(),
+        })
+        .await;
+    }
+
+    fn on_event(&mut self, event: core::Event) {
+        match event {
+            core::Event::LinkUp {
+                link,
+                peer,
+                name,
+                remote,
+            } => {
+                tracing::info!(link = link.0, peer = peer.short(), name, "link up");
+                self.tell(Event::LinkUp { peer, name, remote });
+            }
+            core::Event::LinkDown { link, peer, reason } => {
+                let reason = close::words(&reason);
+                tracing::info!(link = link.0, peer = peer.short(), reason, "link down");
+                self.tell(Event::LinkDown { peer, reason });
+            }
+            core::Event::DialFailed { remote, reason } => {
+                tracing::debug!(%remote, reason, "dial failed");
+                if let Some(times) = self.dial_failures.times(self.pump.now()) {
+                    tracing::warn!(times, reason, "a neighbour cannot be reached; it is tried again");
+                }
+                self.tell(Event::DialFailed { remote, reason });
+            }
+            core::Event::StreamsChanged { name } => {
+                tracing::debug!(%name, "streams changed");
+                self.tell(Event::StreamsChanged { name });
+            }
+            core::Event::Subscription { id, state } => self.on_subscription(id, state),
+            // An event of a later core that this crate has no word for.
+            _ => {}
+        }
+    }
+
+    fn on_subscription(&self, id: core::SubscriptionId, state: SubscriptionState) {
+        match state {
+            SubscriptionState::Unknown => self.fanout.state(id, State::Unknown),
+            SubscriptionState::Unreachable { origin } => {
+                self.fanout.state(id, State::Unreachable { origin });
+            }
+            SubscriptionState::Requested { .. } => self.fanout.state(id, State::Requested),
+            SubscriptionState::Refused { reason, .. } => {
+                self.fanout.state(id, State::Refused { reason });
+            }
+            SubscriptionState::Active { flow, announce } => {
+                tracing::info!(stream = %announce.name, origin = announce.origin.short(), "stream flows");
+                self.fanout.attach(id, flow, Arc::from(announce));
+            }
+            SubscriptionState::Ended => self.fanout.end(id),
+        }
+    }
+}

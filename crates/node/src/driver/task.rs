@@ -1,0 +1,353 @@
+//! The loop of the driver: take what happened, hand it to the core, do what the core says.
+//!
+//! Not the doing (`outputs`, `requests`). Spawned by `start`. Invariant: after each turn the core has nothing left
+//! to say.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use levada_core::{Command, Control, DialId, FlowChange, Input, Neighbour};
+use levada_datapath::api as datapath;
+use levada_wire::{FlowId, LinkIndex, NodeId, StreamName};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio::time::Instant as Deadline;
+
+use super::pump::Pump;
+use super::rarely::Rarely;
+use super::{Ending, Request, SlotId, wires};
+use crate::events::Event;
+use crate::fanout::Fanout;
+use crate::join::{self, Offered};
+use crate::quic::connection::{LinkKeys, Outlet, Surroundings};
+use crate::quic::endpoint::Endpoint;
+use crate::quic::{Established, Happening};
+use crate::resolve::Resolved;
+use crate::state::StateDir;
+
+/// How long a node that leaves waits for its neighbours to hear it.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long the end of QUIC may take after that.
+const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
+
+/// The task's state. See the module's head.
+#[derive(Debug)]
+pub(super) struct Driver {
+    pub(super) pump: Pump<Control>,
+    pub(super) datapath: wires::Datapath,
+    pub(super) fanout: Arc<Fanout>,
+    pub(super) quic: Endpoint,
+    pub(super) around: Surroundings,
+    pub(super) events: broadcast::Sender<Event>,
+    pub(super) inbox: Inbox,
+    pub(super) links: BTreeMap<LinkIndex, Connected>,
+    pub(super) next_link: LinkIndex,
+    pub(super) dials: BTreeMap<DialId, AbortHandle>,
+    pub(super) publications: BTreeMap<StreamName, Publication>,
+    pub(super) resolving: Resolving,
+    /// Inputs that doing an output brought about.
+    pub(super) again: VecDeque<Input>,
+    pub(super) dial_failures: Rarely,
+    pub(super) leaving: Option<Deadline>,
+    /// Keeps the lock for as long as the node runs.
+    pub(super) state: StateDir,
+    /// Its end is the message that the node is gone.
+    pub(super) stopped: watch::Sender<()>,
+    /// Ends with the node.
+    pub(super) helpers: Vec<AbortHandle>,
+}
+
+/// Where things come from.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    pub(super) happenings: mpsc::Receiver<Happening>,
+    pub(super) datapath: mpsc::Receiver<datapath::Event>,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) endings: mpsc::Receiver<Ending>,
+    pub(super) resolved: mpsc::Receiver<Resolved>,
+    /// Whether anybody can still ask.
+    pub(super) is_asked: bool,
+}
+
+/// A connection that the core knows.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) peer: NodeId,
+    pub(super) remote: std::net::SocketAddr,
+    pub(super) keys: LinkKeys,
+    /// None once a close was ordered.
+    pub(super) outlet: Option<Outlet>,
+}
+
+/// A stream that is published here.
+#[derive(Debug)]
+pub(super) struct Publication {
+    pub(super) slot: SlotId,
+    pub(super) offered: Offered,
+    /// Set when the core says to originate it.
+    pub(super) flow: Option<FlowId>,
+}
+
+/// Neighbours by name.
+#[derive(Debug)]
+pub(super) struct Resolving {
+    /// In client mode all addresses that may be anybody's are one neighbour, and so are all of one node.
+    pub(super) merges: bool,
+    pub(super) merged: BTreeMap<Option<NodeId>, Neighbour>,
+    /// What was not found yet, and why.
+    pub(super) unresolved: BTreeMap<String, String>,
+}
+
+/// One thing that happened.
+enum Step {
+    Happening(Happening),
+    Datapath(datapath::Event),
+    Request(Option<Request>),
+    Ending(Ending),
+    Resolved(Resolved),
+    Due,
+    LeaveDeadline,
+}
+
+impl Driver {
+    pub(super) async fn run(mut self) {
+        while !self.is_done() {
+            match self.step().await {
+                Step::Happening(happening) => self.on_happening(happening).await,
+                Step::Datapath(event) => {
+                    if let Some(input) = join::input(event) {
+                        self.pump.handle(input);
+                    }
+                }
+                Step::Request(Some(request)) => self.on_request(request).await,
+                Step::Request(None) => {
+                    self.inbox.is_asked = false;
+                    self.begin_to_leave();
+                }
+                Step::Ending(Ending(slot)) => self.on_ending(slot).await,
+                Step::Resolved(resolved) => self.on_resolved(resolved),
+                Step::Due => self.pump.fire(),
+                Step::LeaveDeadline => self.links.clear(),
+            }
+            self.settle().await;
+        }
+        self.shut_down().await;
+    }
+
+    /// Waits for the next thing. A publisher's or subscriber's end is looked at only when no request waits, because
+    /// it may be the end of one that is asked for in a request.
+    async fn step(&mut self) -> Step {
+        let Inbox {
+            happenings,
+            datapath,
+            requests,
+            endings,
+            resolved,
+            is_asked,
+        } = &mut self.inbox;
+        let user = async {
+            tokio::select! {
+                biased;
+                request = requests.recv(), if *is_asked => Step::Request(request),
+                Some(ending) = endings.recv() => Step::Ending(ending),
+                else => std::future::pending().await,
+            }
+        };
+        let leave = async {
+            match self.leaving {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(happening) = happenings.recv() => Step::Happening(happening),
+            Some(event) = datapath.recv() => Step::Datapath(event),
+            step = user => step,
+            Some(resolved) = resolved.recv() => Step::Resolved(resolved),
+            () = self.pump.due() => Step::Due,
+            () = leave => Step::LeaveDeadline,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.leaving.is_some() && self.links.is_empty()
+    }
+
+    /// Does all that the core has to say.
+    pub(super) async fn settle(&mut self) {
+        loop {
+            while let Some(output) = self.pump.poll() {
+                self.on_output(output).await;
+            }
+            match self.again.pop_front() {
+                Some(input) => self.pump.handle(input),
+                None => return,
+            }
+        }
+    }
+
+    async fn on_happening(&mut self, happening: Happening) {
+        match happening {
+            Happening::Established(established) => self.on_established(established),
+            Happening::DialFailed { dial, reason } => {
+                if self.dials.remove(&dial).is_some() {
+                    self.pump.handle(Input::DialFailed { dial, reason });
+                }
+            }
+            Happening::Message { link, message } => {
+                self.pump.handle(Input::Message { link, message });
+            }
+            Happening::Lost { link, reason } => {
+                self.links.remove(&link);
+                self.pump.handle(Input::Disconnected { link, reason });
+            }
+        }
+    }
+
+    fn on_established(&mut self, established: Established) {
+        let dial = established.dial;
+        // An attempt that was cancelled while its success was on the way ends here: dropping closes it.
+        if dial.is_some_and(|dial| self.dials.remove(&dial).is_none()) || self.leaving.is_some() {
+            return;
+        }
+        let peer = established.peer;
+        let connection = &established.connection;
+        let remote = canonical(connection.remote_address());
+        let Some(keys) = LinkKeys::export(connection, dial.is_some()) else {
+            if let Some(dial) = dial {
+                let reason = "the connection ended before its keys could be made".to_owned();
+                self.pump.handle(Input::DialFailed { dial, reason });
+            }
+            return;
+        };
+        let link = self.next_link;
+        self.next_link = LinkIndex(link.0.wrapping_add(1));
+        if let Some(tap) = &self.around.tap {
+            join::show_link_keys(&keys, &**tap);
+        }
+        let outlet = crate::quic::connection::serve(established, link, &self.around);
+        let connected = Connected {
+            peer,
+            remote,
+            keys,
+            outlet: Some(outlet),
+        };
+        self.links.insert(link, connected);
+        self.pump.handle(Input::Connected {
+            link,
+            peer,
+            remote,
+            dial,
+        });
+    }
+
+    fn on_resolved(&mut self, resolved: Resolved) {
+        match resolved {
+            Resolved::Found { address, neighbour } => {
+                self.resolving.unresolved.remove(&address.to_string());
+                self.add_neighbour(neighbour);
+            }
+            Resolved::NotYet { address, cause } => {
+                let address = address.to_string();
+                tracing::warn!(cause, "a neighbour's name is not found; it is looked up again");
+                self.tell(Event::NotResolved {
+                    address: address.clone(),
+                    reason: cause.clone(),
+                });
+                self.resolving.unresolved.insert(address, cause);
+            }
+        }
+    }
+
+    pub(super) fn add_neighbour(&mut self, neighbour: Neighbour) {
+        if !self.resolving.merges {
+            self.pump
+                .handle(Input::Command(Command::AddNeighbour(neighbour)));
+            return;
+        }
+        let merged = self.resolving.merged.entry(neighbour.node);
+        let merged = merged.or_insert_with(|| Neighbour {
+            addresses: Vec::new(),
+            node: neighbour.node,
+        });
+        let before = merged.clone();
+        merged.addresses.extend(neighbour.addresses);
+        let after = merged.clone();
+        if !before.addresses.is_empty() {
+            self.pump
+                .handle(Input::Command(Command::RemoveNeighbour(before)));
+        }
+        self.pump
+            .handle(Input::Command(Command::AddNeighbour(after)));
+    }
+
+    pub(super) fn begin_to_leave(&mut self) {
+        if self.leaving.is_none() {
+            self.leaving = Some(Deadline::now() + LEAVE_DEADLINE);
+            self.pump.handle(Input::Command(Command::Leave));
+        }
+    }
+
+    /// Tells whoever listens.
+    pub(super) fn tell(&self, event: Event) {
+        // Nobody listens, or somebody does: both are fine.
+        let _ = self.events.send(event);
+    }
+
+    /// Tells the datapath something. It stops only when the driver stops it.
+    pub(super) async fn command(&self, command: datapath::Command) {
+        if self.datapath.send(command).await.is_err() {
+            tracing::error!("the datapath has stopped");
+        }
+    }
+
+    /// What the datapath is to do for a change that the core wants.
+    pub(super) async fn on_flow(&mut self, change: FlowChange) {
+        if let Some(tap) = &self.around.tap {
+            join::show_secrets(&change, &**tap);
+        }
+        let closed = match &change {
+            FlowChange::Close { flow } | FlowChange::StopConsuming { flow } => Some(*flow),
+            FlowChange::Consume { flow, .. } => {
+                self.fanout.open(*flow);
+                None
+            }
+            FlowChange::Originate { flow, name, .. } => {
+                if let Some(publication) = self.publications.get_mut(name) {
+                    publication.flow = Some(*flow);
+                }
+                None
+            }
+            _ => None,
+        };
+        let offered = |name: &StreamName| {
+            let publication = self.publications.get(name)?;
+            Some(publication.offered.clone())
+        };
+        if let Some(command) = join::command(change, offered) {
+            self.command(command).await;
+        }
+        if let Some(flow) = closed {
+            self.fanout.close(flow);
+        }
+    }
+
+    async fn shut_down(self) {
+        self.quic.close(CLOSE_DEADLINE).await;
+        self.datapath.stop().await;
+        self.fanout.finish();
+        for helper in &self.helpers {
+            helper.abort();
+        }
+        tracing::info!("the node has stopped");
+        // The lock goes before whoever waits for the end may start anew.
+        drop(self.state);
+        drop(self.stopped);
+    }
+}
+
+/// An IPv4 address that the socket shows as IPv6 is shown as what it is.
+fn canonical(address: std::net::SocketAddr) -> std::net::SocketAddr {
+    std::net::SocketAddr::new(address.ip().to_canonical(), address.port())
+}

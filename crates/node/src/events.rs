@@ -1,0 +1,77 @@
+//! What happens at a node, for whoever wants to know at once: a terminal, a dashboard.
+//!
+//! Not state: who missed some looks at the [`crate::View`]. Sent by `driver`. Invariant: a listener that is slow
+//! loses the oldest events and is told how many; nobody waits for it.
+
+use std::net::SocketAddr;
+
+use levada_wire::{NodeId, StreamName};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A link came up.
+    LinkUp {
+        /// To whom.
+        peer: NodeId,
+        /// What it calls itself.
+        name: String,
+        /// Where it is.
+        remote: SocketAddr,
+    },
+    /// A link went down.
+    LinkDown {
+        /// To whom.
+        peer: NodeId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A neighbour could not be reached; it is tried again.
+    DialFailed {
+        /// Where.
+        remote: SocketAddr,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A neighbour's name was not found; it is looked up again.
+    NotResolved {
+        /// The address as it was given.
+        address: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A stream became known, changed, or went: the view says which.
+    StreamsChanged {
+        /// Its name.
+        name: StreamName,
+    },
+    /// The listener was too slow, and this many events are lost to it.
+    Missed {
+        /// How many.
+        events: u64,
+    },
+}
+
+/// A listener. Made by [`crate::Node::events`].
+#[derive(Debug)]
+pub struct Events {
+    receiver: Option<broadcast::Receiver<Event>>,
+}
+
+impl Events {
+    pub(crate) const fn new(receiver: Option<broadcast::Receiver<Event>>) -> Self {
+        Self { receiver }
+    }
+
+    /// Waits for the next event; `None` once the node is gone.
+    pub async fn next(&mut self) -> Option<Event> {
+        match self.receiver.as_mut()?.recv().await {
+            Ok(event) => Some(event),
+            Err(RecvError::Lagged(events)) => Some(Event::Missed { events }),
+            Err(RecvError::Closed) => None,
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! One connection: a unidirectional stream per concern and direction, and an end that is told once.
+//!
+//! ```text
+//!  driver ──try_send──▶ queue (per concern) ──▶ writer task ──▶ uni stream: concern code, messages
+//!  driver ◀──Message── reader task (per stream) ◀── uni stream
+//!  driver ◀──Lost────── supervisor: waits for a close from here or there, then for the readers
+//! ```
+//!
+//! A writer per concern, so that a large collection never delays a request. Readers wait when the driver is
+//! behind, and QUIC's flow control makes the peer wait. Not the meaning of messages. Called by `driver`.
+//! Invariant: `Lost` comes exactly once for a link, after the last of its messages.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use levada_core::ConnectionLost;
+use levada_wire::LinkIndex;
+use levada_wire::control::{Concern, Decoder, Message};
+use levada_wire::key::LinkKey;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+use super::close::{self, Code};
+use super::{Established, Happening};
+use crate::tap::{Tap, Tapped};
+
+/// The most messages of one concern that may wait for a peer; one more closes the link.
+pub(crate) const MESSAGES_WAITING_MAX: usize = 1_024;
+/// The most messages written at once.
+const BATCH_MAX: usize = 64;
+/// The most bytes read at once.
+const READ_BYTES_MAX: usize = 16 << 10;
+/// How long a close waits for what was said before it to arrive.
+const CLOSE_FLUSH: Duration = Duration::from_millis(500);
+/// Separates link keys from anything else that may be exported.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-levada/1 link";
+
+/// The keys of a link's datagrams.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkKeys {
+    pub(crate) send: LinkKey,
+    pub(crate) receive: LinkKey,
+}
+
+impl LinkKeys {
+    /// Both sides export the same 64 bytes: first the client's sending key, then the server's.
+    pub(crate) fn export(connection: &quinn::Connection, is_client: bool) -> Option<Self> {
+        let mut bytes = Zeroizing::new([0_u8; 64]);
+        connection
+            .export_keying_material(&mut *bytes, EXPORTER_LABEL, &[])
+            .ok()?;
+        let half = |at: usize| {
+            let mut key = [0; 32];
+            key.copy_from_slice(&bytes[at..at + 32]);
+            LinkKey::from_bytes(key)
+        };
+        let (client, server) = (half(0), half(32));
+        Some(if is_client {
+            Self {
+                send: client,
+                receive: server,
+            }
+        } else {
+            Self {
+                send: server,
+                receive: client,
+            }
+        })
+    }
+}
+
+/// The driver's end of a connection. Dropping it closes the connection, without words.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    connection: quinn::Connection,
+    /// By [`Concern::ALL`].
+    queues: [mpsc::Sender<Message>; Concern::ALL.len()],
+    close: oneshot::Sender<(Code, String)>,
+}
+
+impl Outlet {
+    /// Lets a message wait for the peer; `false` when too many do, and the connection is beyond help.
+    pub(crate) fn send(&self, message: Message) -> bool {
+        let concern = message.concern();
+        let at = Concern::ALL.iter().position(|one| *one == concern);
+        let queue = &self.queues[at.expect("Concern::ALL has all concerns")];
+        match queue.try_send(message) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                let words = b"more control messages wait than the limit allows";
+                self.connection.close(Code::Overrun.number(), words);
+                false
+            }
+            // The connection is gone, and its end is on its way to the driver.
+            Err(mpsc::error::TrySendError::Closed(_)) => true,
+        }
+    }
+
+    /// Closes the connection once what was sent before has arrived, or after [`CLOSE_FLUSH`].
+    pub(crate) fn close(self, code: Code, words: String) {
+        // Fails only if the connection is gone already.
+        let _ = self.close.send((code, words));
+    }
+}
+
+/// What every connection's tasks share with the rest of the node.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) happenings: mpsc::Sender<Happening>,
+    pub(crate) tap: Option<Arc<dyn Tap>>,
+}
+
+/// Starts to serve a connection as `link`.
+pub(crate) fn serve(established: Established, link: LinkIndex, around: &Surroundings) -> Outlet {
+    let Established {
+        connection, permit, ..
+    } = established;
+    let mut writers = JoinSet::new();
+    let queues = Concern::ALL.map(|concern| {
+        let (queue, messages) = mpsc::channel(MESSAGES_WAITING_MAX);
+        let writer = write(connection.clone(), concern, messages, around.tap.clone());
+        writers.spawn(writer);
+        queue
+    });
+    let (close, closing) = oneshot::channel();
+    let supervisor = Supervisor {
+        connection: connection.clone(),
+        link,
+        around: around.clone(),
+        _permit: permit,
+    };
+    tokio::spawn(supervisor.run(closing, writers));
+    Outlet {
+        connection,
+        queues,
+        close,
+    }
+}
+
+/// Writes the messages of one concern until the driver's end of the queue is gone, then waits for their arrival.
+/// An error needs no report: it is the connection's end, which the supervisor sees.
+async fn write(
+    connection: quinn::Connection,
+    concern: Concern,
+    mut messages: mpsc::Receiver<Message>,
+    tap: Option<Arc<dyn Tap>>,
+) {
+    let Ok(mut stream) = connection.open_uni().await else {
+        return;
+    };
+    if stream.write_all(&[concern.code()]).await.is_err() {
+        return;
+    }
+    let mut batch = Vec::new();
+    while messages.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let mut bytes = Vec::new();
+        for message in batch.drain(..) {
+            message.encode(&mut bytes);
+        }
+        if let Some(tap) = &tap {
+            tap.see(Tapped::Control(&bytes));
+        }
+        if stream.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+    if stream.finish().is_ok() {
+        // Resolves when the peer has all of it.
+        let _ = stream.stopped().await;
+    }
+}
+
+/// Sees a connection to its end.
+struct Supervisor {
+    connection: quinn::Connection,
+    link: LinkIndex,
+    around: Surroundings,
+    /// Its place among the connections this node may have.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Supervisor {
+    async fn run(self, closing: oneshot::Receiver<(Code, String)>, mut writers: JoinSet<()>) {
+        let seen = Arc::default();
+        let mut readers = JoinSet::new();
+        let mut closing = Some(closing);
+        let reason = loop {
+            tokio::select! {
+                stream = self.connection.accept_uni() => match stream {
+                    Ok(stream) => {
+                        let reader = Reader {
+                            link: self.link,
+                            around: self.around.clone(),
+                            seen: Arc::clone(&seen),
+                        };
+                        readers.spawn(reader.run(stream));
+                    }
+                    Err(error) => break close::lost(&error),
+                },
+                Some(ended) = readers.join_next(), if !readers.is_empty() => {
+                    if let Ok(Err(fault)) = ended {
+                        self.connection.close(Code::Protocol.number(), fault.as_bytes());
+                        break ConnectionLost::Failed(fault);
+                    }
+                }
+                words = close_order(&mut closing) => {
+                    self.close(words, &mut writers).await;
+                    break ConnectionLost::ClosedHere;
+                }
+            }
+        };
+        // What came before the end is handed on before the end is told.
+        while readers.join_next().await.is_some() {}
+        let lost = Happening::Lost {
+            link: self.link,
+            reason,
+        };
+        // The node may be gone; then nobody wants to know.
+        let _ = self.around.happenings.send(lost).await;
+    }
+
+    async fn close(&self, words: Option<(Code, String)>, writers: &mut JoinSet<()>) {
+        let (code, words) = words.unwrap_or_else(|| (Code::Done, String::new()));
+        // The driver has dropped the queues, so that the writers come to their end.
+        let flush = async { while writers.join_next().await.is_some() {} };
+        // Late words are less than a late close.
+        let _ = tokio::time::timeout(CLOSE_FLUSH, flush).await;
+        let words = close::shorten(&words);
+        self.connection.close(code.number(), words.as_bytes());
+    }
+}
+
+/// Waits for the driver's order to close, once.
+async fn close_order(
+    closing: &mut Option<oneshot::Receiver<(Code, String)>>,
+) -> Option<(Code, String)> {
+    match closing {
+        Some(order) => {
+            let words = order.await.ok();
+            *closing = None;
+            words
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads one stream.
+struct Reader {
+    link: LinkIndex,
+    around: Surroundings,
+    /// The concerns that have a stream already.
+    seen: Arc<Mutex<Vec<Concern>>>,
+}
+
+impl Reader {
+    /// Reads to the end; an error says how the peer broke the protocol.
+    async fn run(self, mut stream: quinn::RecvStream) -> Result<(), String> {
+        let Some(concern) = self.concern(&mut stream).await? else {
+            return Ok(());
+        };
+        let mut decoder = Decoder::default();
+        let mut messages = Vec::new();
+        // An error of the stream is the connection's end, which the supervisor sees.
+        while let Ok(Some(chunk)) = stream.read_chunk(READ_BYTES_MAX, true).await {
+            if let Some(tap) = &self.around.tap {
+                tap.see(Tapped::Control(&chunk.bytes));
+            }
+            decoder
+                .push(&chunk.bytes, &mut messages)
+                .map_err(|error| error.to_string())?;
+            for message in messages.drain(..) {
+                if message.concern() != concern {
+                    return Err("a message on another concern's stream".to_owned());
+                }
+                let happening = Happening::Message {
+                    link: self.link,
+                    message,
+                };
+                if self.around.happenings.send(happening).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the stream is about; `None` if this version does not know, or the stream ended before it said.
+    async fn concern(&self, stream: &mut quinn::RecvStream) -> Result<Option<Concern>, String> {
+        let mut code = [0];
+        if stream.read_exact(&mut code).await.is_err() {
+            return Ok(None);
+        }
+        let Some(concern) = Concern::from_code(code[0]) else {
+            // Fails only if the stream is gone.
+            let _ = stream.stop(Code::Done.number());
+            return Ok(None);
+        };
+        let mut seen = self
+            .seen
+            .lock()
+            .expect("no code that can panic runs under this lock");
+        if seen.contains(&concern) {
+            return Err("two streams of one concern".to_owned());
+        }
+        seen.push(concern);
+        Ok(Some(concern))
+    }
+}

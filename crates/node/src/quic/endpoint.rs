@@ -1,0 +1,229 @@
+//! Dialling and accepting, within limits.
+//!
+//! Not what happens on a connection once both sides are proven (`connection`). Called by `driver`. Invariant: at
+//! most [`CONNECTIONS_MAX`] connections and [`HANDSHAKES_MAX`] handshakes of others are alive, whoever knocks.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use levada_core::DialId;
+use levada_wire::NodeId;
+use quinn::{AsyncUdpSocket, EndpointConfig, TransportConfig, VarInt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::close::{self, Code};
+use super::tls::{self, Credentials};
+use super::{Established, Happening};
+
+/// The most connections at once. Beyond it those who knock are refused, and attempts of ours fail.
+pub(crate) const CONNECTIONS_MAX: usize = 1_024;
+/// The most handshakes of others at once; beyond it those who knock are refused.
+const HANDSHAKES_MAX: usize = 64;
+/// From this many handshakes of others on, those who knock must first prove that they are where they say.
+const HANDSHAKES_TRUSTED: usize = 16;
+/// How long a handshake may take.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// Silence after which QUIC gives up. Not the failure detector: `core::link` is, and is much faster.
+const IDLE_TIMEOUT_MS: VarInt = VarInt::from_u32(30_000);
+/// Keeps the addresses of NATs alive where nothing else does.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Streams that a peer may open: one per concern, and room for concerns of later versions.
+const STREAMS_MAX: VarInt = VarInt::from_u32(8);
+/// What a peer may send on one stream, and on all, before it is read.
+const STREAM_WINDOW: VarInt = VarInt::from_u32(256 << 10);
+const WINDOW: VarInt = VarInt::from_u32(1 << 20);
+/// A name is needed where a certificate has one; raw keys have none, and it is not sent.
+const SERVER_NAME: &str = "levada";
+
+/// This node's QUIC.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    endpoint: quinn::Endpoint,
+    credentials: Credentials,
+    transport: Arc<TransportConfig>,
+    connections: Arc<Semaphore>,
+}
+
+impl Endpoint {
+    /// Starts QUIC on `socket`. Without `accepts`, whoever knocks gets no answer.
+    pub(crate) fn new(
+        socket: Arc<dyn AsyncUdpSocket>,
+        credentials: Credentials,
+        accepts: bool,
+    ) -> io::Result<Self> {
+        let mut config = EndpointConfig::default();
+        // Bit 0x40 of the first byte is how the datapath knows QUIC.
+        config.grease_quic_bit(false);
+        let transport = Arc::new(transport());
+        let server = accepts.then(|| {
+            let mut server = quinn::ServerConfig::with_crypto(Arc::new(credentials.server()));
+            server
+                .transport_config(Arc::clone(&transport))
+                .migration(false)
+                .max_incoming(HANDSHAKES_MAX);
+            server
+        });
+        let runtime = Arc::new(quinn::TokioRuntime);
+        Ok(Self {
+            endpoint: quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?,
+            credentials,
+            transport,
+            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        })
+    }
+
+    /// Tries to reach a node, and tells the driver how that went.
+    pub(crate) async fn dial(
+        self,
+        dial: DialId,
+        remote: SocketAddr,
+        expected: Option<NodeId>,
+        happenings: mpsc::Sender<Happening>,
+    ) {
+        let happening = match self.connect(dial, remote, expected).await {
+            Ok(established) => Happening::Established(established),
+            Err(reason) => Happening::DialFailed { dial, reason },
+        };
+        // The node may be gone; then nobody wants to know.
+        let _ = happenings.send(happening).await;
+    }
+
+    async fn connect(
+        &self,
+        dial: DialId,
+        remote: SocketAddr,
+        expected: Option<NodeId>,
+    ) -> Result<Established, String> {
+        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+            return Err(format!("this node has {CONNECTIONS_MAX} connections, which is all it may"));
+        };
+        let (crypto, verifier) = self.credentials.client(expected);
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::clone(&self.transport));
+        let connecting = self
+            .endpoint
+            .connect_with(config, remote, SERVER_NAME)
+            .map_err(|error| error.to_string())?;
+        let connection = match tokio::time::timeout(HANDSHAKE_DEADLINE, connecting).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => {
+                return Err(verifier.wrong_node().unwrap_or_else(|| why(&error)));
+            }
+            Err(_) => return Err(no_answer()),
+        };
+        let peer = proven(&connection).ok_or("the peer has proven no node id")?;
+        Ok(Established {
+            connection,
+            peer,
+            dial: Some(dial),
+            permit,
+        })
+    }
+
+    /// Accepts until the endpoint closes.
+    pub(crate) async fn accept(self, happenings: mpsc::Sender<Happening>) {
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        while let Some(incoming) = self.endpoint.accept().await {
+            let busy = HANDSHAKES_MAX - handshakes.available_permits();
+            if busy >= HANDSHAKES_TRUSTED && !incoming.remote_address_validated() {
+                // Fails only if the address is validated.
+                let _ = incoming.retry();
+                continue;
+            }
+            let places = Arc::clone(&handshakes)
+                .try_acquire_owned()
+                .ok()
+                .zip(Arc::clone(&self.connections).try_acquire_owned().ok());
+            let Some((handshake, permit)) = places else {
+                tracing::debug!("too many connections: one more is refused");
+                incoming.refuse();
+                continue;
+            };
+            tokio::spawn(answer(incoming, handshake, permit, happenings.clone()));
+        }
+    }
+
+    /// Closes all connections at once and waits until the peers know, or `deadline` has passed.
+    pub(crate) async fn close(&self, deadline: Duration) {
+        self.endpoint.close(Code::Done.number(), b"the node ends");
+        // Who does not hear it now finds out by silence.
+        let _ = tokio::time::timeout(deadline, self.endpoint.wait_idle()).await;
+    }
+}
+
+/// Ends one handshake of another node's.
+async fn answer(
+    incoming: quinn::Incoming,
+    handshake: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+    happenings: mpsc::Sender<Happening>,
+) {
+    let connection = match tokio::time::timeout(HANDSHAKE_DEADLINE, incoming).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a handshake failed");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!("a handshake took too long");
+            return;
+        }
+    };
+    drop(handshake);
+    let Some(peer) = proven(&connection) else {
+        connection.close(Code::Wrong.number(), b"no node id was proven");
+        return;
+    };
+    let established = Established {
+        connection,
+        peer,
+        dial: None,
+        permit,
+    };
+    // The node may be gone; then the connection ends with it.
+    let _ = happenings.send(Happening::Established(established)).await;
+}
+
+/// The node id that the peer proved in the handshake.
+fn proven(connection: &quinn::Connection) -> Option<NodeId> {
+    let identity = connection.peer_identity()?;
+    let presented = identity
+        .downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>()
+        .ok()?;
+    tls::node_id(presented.first()?)
+}
+
+/// Why a handshake of ours failed, for people.
+fn why(error: &quinn::ConnectionError) -> String {
+    match error {
+        quinn::ConnectionError::TimedOut => no_answer(),
+        quinn::ConnectionError::ConnectionClosed(_) | quinn::ConnectionError::TransportError(_) => {
+            close::shorten(&format!("what answers there is no Levada node, or refuses: {error}"))
+        }
+        other => close::shorten(&other.to_string()),
+    }
+}
+
+fn no_answer() -> String {
+    format!(
+        "no answer within {} s: is a node running there, and may UDP pass?",
+        HANDSHAKE_DEADLINE.as_secs()
+    )
+}
+
+fn transport() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_uni_streams(STREAMS_MAX)
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .stream_receive_window(STREAM_WINDOW)
+        .receive_window(WINDOW)
+        .send_window(u64::from(WINDOW.into_inner()))
+        // QUIC's congestion control would delay media: datagrams are the datapath's.
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(Some(IDLE_TIMEOUT_MS.into()))
+        .keep_alive_interval(Some(KEEP_ALIVE));
+    config
+}

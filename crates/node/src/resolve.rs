@@ -1,0 +1,240 @@
+//! Addresses as people write them, `[NODEID@]HOST[:PORT]`, and the tasks that look their names up.
+//!
+//! Not dialling, which the core orders. Called by `builder` (syntax) and `driver` (look-up). Invariant: a name
+//! that is not found is looked up again, less and less often, and stays visible until it is.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use levada_core::Neighbour;
+use levada_wire::NodeId;
+use tokio::sync::mpsc;
+
+use crate::builder::PORT_DEFAULT;
+
+/// The most addresses that one name may bring.
+const ADDRESSES_MAX: usize = 16;
+/// How long after a failed look-up the next one follows; doubles up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// The longest host name, in bytes (RFC 1035 section 2.3.4).
+const HOST_BYTES_MAX: usize = 255;
+
+/// Where a neighbour is, and who it must be if that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    node: Option<NodeId>,
+    host: String,
+    port: u16,
+}
+
+impl Address {
+    /// The text that look-ups take.
+    fn endpoint(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
+    /// The neighbour, if the address needs no look-up.
+    pub(crate) fn literal(&self) -> Option<Neighbour> {
+        let address: IpAddr = self.host.parse().ok()?;
+        Some(Neighbour {
+            addresses: vec![SocketAddr::new(address, self.port)],
+            node: self.node,
+        })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(node) = self.node {
+            write!(f, "{node}@")?;
+        }
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let fail = |reason| AddressError {
+            text: text.to_owned(),
+            reason,
+        };
+        let (node, place) = match text.split_once('@') {
+            Some((node, place)) => {
+                let node = node.parse::<NodeId>();
+                let node = node.map_err(|_| fail("what stands before `@` is not a node id"))?;
+                (Some(node), place)
+            }
+            None => (None, text),
+        };
+        let (host, port) = split(place).ok_or_else(|| fail("the port is not a number"))?;
+        let port = match port {
+            None => PORT_DEFAULT,
+            Some("0") => return Err(fail("port 0 cannot be reached")),
+            Some(port) => port
+                .parse()
+                .map_err(|_| fail("the port is not a number from 1 to 65535"))?,
+        };
+        let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let is_name = !host.is_empty() && host.len() <= HOST_BYTES_MAX && host.chars().all(is_host);
+        if !is_name && host.parse::<IpAddr>().is_err() {
+            return Err(fail("the host is neither a name nor an IP address"));
+        }
+        Ok(Self {
+            node,
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+/// Splits `HOST[:PORT]`, where an IPv6 address with a port stands in brackets.
+fn split(place: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = place.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        return match rest {
+            "" => Some((host, None)),
+            _ => Some((host, Some(rest.strip_prefix(':')?))),
+        };
+    }
+    Some(match place.rsplit_once(':') {
+        // More than one colon without brackets: an IPv6 address alone.
+        Some((host, _)) if host.contains(':') => (place, None),
+        Some((host, port)) => (host, Some(port)),
+        None => (place, None),
+    })
+}
+
+/// What a look-up brought.
+#[derive(Debug)]
+pub(crate) enum Resolved {
+    /// The neighbour's addresses.
+    Found {
+        /// What was looked up.
+        address: Address,
+        /// What it stands for.
+        neighbour: Neighbour,
+    },
+    /// Not yet, and why.
+    NotYet {
+        /// What was looked up.
+        address: Address,
+        /// Why, for people.
+        cause: String,
+    },
+}
+
+/// Looks `addresses` up until each is found; what comes out goes to `results`. Ends when all are, or nobody listens.
+///
+/// In client mode all addresses together are one neighbour, so that whoever answers first is kept.
+pub(crate) async fn run(addresses: Vec<Address>, results: mpsc::Sender<Resolved>) {
+    let mut waiting = addresses;
+    let mut delay = RETRY_MIN;
+    while !waiting.is_empty() {
+        let mut unknown = Vec::new();
+        for address in waiting {
+            let result = look_up(&address).await;
+            let resolved = match result {
+                Ok(neighbour) => Resolved::Found { address, neighbour },
+                Err(cause) => {
+                    unknown.push(address.clone());
+                    Resolved::NotYet { address, cause }
+                }
+            };
+            if results.send(resolved).await.is_err() {
+                return;
+            }
+        }
+        waiting = unknown;
+        if !waiting.is_empty() {
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(RETRY_MAX);
+        }
+    }
+}
+
+async fn look_up(address: &Address) -> Result<Neighbour, String> {
+    let found = tokio::net::lookup_host(address.endpoint()).await;
+    let addresses: Vec<SocketAddr> = match found {
+        Ok(found) => found.take(ADDRESSES_MAX).collect(),
+        Err(error) => return Err(format!("the name is not found: {error}")),
+    };
+    if addresses.is_empty() {
+        return Err("the name has no address".to_owned());
+    }
+    Ok(Neighbour {
+        addresses,
+        node: address.node,
+    })
+}
+
+/// Why a text is no neighbour's address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a neighbour's address: {reason}; write `HOST[:PORT]`, `[IPV6]:PORT` or `NODEID@HOST[:PORT]`")]
+pub struct AddressError {
+    text: String,
+    reason: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_port_means_the_default_port() {
+        let address: Address = "relay.example".parse().unwrap();
+
+        assert_eq!(address.to_string(), "relay.example:7800");
+        assert_eq!(address.literal(), None);
+    }
+
+    #[test]
+    fn an_ipv6_address_is_known_with_and_without_its_port() {
+        for (text, shown) in [
+            ("fd00::7", "[fd00::7]:7800"),
+            ("[fd00::7]", "[fd00::7]:7800"),
+            ("[fd00::7]:99", "[fd00::7]:99"),
+            ("10.0.0.7:99", "10.0.0.7:99"),
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.to_string(), shown);
+            assert!(address.literal().is_some(), "{text} needs no look-up");
+        }
+    }
+
+    #[test]
+    fn a_node_id_before_the_address_is_who_must_answer() {
+        let id = NodeId([0x5a; 32]);
+
+        let address: Address = format!("{id}@127.0.0.1:7").parse().unwrap();
+
+        assert_eq!(address.literal().unwrap().node, Some(id));
+        assert_eq!(address.to_string(), format!("{id}@127.0.0.1:7"));
+    }
+
+    #[test]
+    fn a_malformed_address_is_refused_with_its_reason_and_the_right_form() {
+        for (text, reason) in [
+            ("", "neither a name nor"),
+            ("a b:7800", "neither a name nor"),
+            ("host:port", "1 to 65535"),
+            ("host:0", "port 0"),
+            ("host:70000", "1 to 65535"),
+            ("me@host", "not a node id"),
+            ("[fd00::7]x", "not a number"),
+        ] {
+            let error = text.parse::<Address>().unwrap_err().to_string();
+            assert!(error.contains(reason), "{text:?}: {error}");
+            assert!(error.contains("HOST[:PORT]"), "{text:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! A look at what the node says and at what it must not say, for the tests that compare the two.
+//!
+//! Not logging and not for operators: without a tap, none of this costs anything. Called by `quic` for bytes and
+//! by `join` for secrets. Invariant: a tap sees; it changes nothing.
+
+use std::fmt;
+
+/// Something that passed.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Tapped<'a> {
+    /// Bytes of a control stream, either way, as inside the encrypted connection.
+    Control(&'a [u8]),
+    /// A content secret that this node holds.
+    ContentSecret(&'a [u8]),
+    /// A carry key that this node holds.
+    CarryKey(&'a [u8]),
+    /// A link key that this node holds.
+    LinkKey(&'a [u8]),
+}
+
+/// Somebody who looks.
+#[doc(hidden)]
+pub trait Tap: fmt::Debug + Send + Sync {
+    /// Looks at one thing. Called on the node's tasks: must not block.
+    fn see(&self, what: Tapped<'_>);
+}
