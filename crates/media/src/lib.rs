@@ -1,1 +1,64 @@
-//! To be written.
+//! Media formats: how a stream's frames look as bytes of other formats, and how they flow in time.
+//!
+//! This crate does no I/O, reads no clock and knows no node, hub or socket: it is pure functions and state
+//! over bytes. Gateways and sources call it; the overlay never does, because a codec is only a word there.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`ts`] | MPEG transport streams: [`ts::Demuxer`] and [`ts::Muxer`] |
+//! | [`nal`] | H.264 and H.265 byte streams: access units, where decoding can start |
+//! | [`aac`], [`mpeg_audio`], [`ac3`], [`opus`] | headers of audio frames |
+//! | [`ticks`] | times of one timescale in another |
+//! | [`rebase`] | one timeline for a stream whose instance changes |
+//! | [`looped`] | a clip that plays on without a seam |
+//! | [`interleave`] | frames of all tracks in the order of their times |
+//! | [`pace`] | when a frame of a file is due |
+//! | [`testcard`] | the built-in test card |
+//!
+//! # How a stream looks between gateways
+//!
+//! Whoever makes frames follows this table and whoever turns them into a protocol relies on it.
+//! Times are `i64` ticks of the track's timescale; whatever comes from a transport stream has 90,000 a second.
+//!
+//! | `codec` | kind | one frame is | `config` |
+//! |---|---|---|---|
+//! | `h264`, `h265` | video | one access unit in Annex B, byte for byte as it came: access unit delimiter and in-band parameter sets stay | empty |
+//! | `mpeg2video` | video | one access unit, sequence header in-band | empty |
+//! | `aac` | audio | one raw data block, without ADTS header | AudioSpecificConfig (ISO 14496-3) |
+//! | `mp2`, `mp3`, `ac3` | audio | one frame with its header | empty |
+//! | `eac3`, `aac-latm` | audio | what one PES packet carried | empty |
+//! | `opus` | audio | one packet (RFC 6716) | OpusHead (RFC 7845 5.1) |
+//! | `ts-XX` | data | what one PES packet of stream type `XX` (hexadecimal) carried | its descriptors from the PMT |
+//! | `levada-clock` | data | [`testcard::Clock`] | empty |
+//!
+//! - `sync` stands on a video frame where decoding can start: IDR or IRAP, a recovery point, or a picture of intra slices
+//!   behind parameter sets. Every audio and data frame is sync.
+//! - `discardable` stands on a video frame that no other frame refers to.
+//! - `dts` of a track never falls within an instance; `pts` may differ from it for video only. Where a file's own
+//!   times fall, [`ts::Event::Discontinuity`] says so, and the source has to mend it ([`rebase`]).
+//! - The first video track is the description's first track and leads; without video the first audio track does.
+//!
+//! Invariant: no function of this crate panics or allocates without a named bound, whatever bytes it is given.
+
+#![forbid(unsafe_code)]
+
+pub mod aac;
+pub mod ac3;
+mod audio;
+pub mod interleave;
+pub mod looped;
+mod marks;
+pub mod mpeg_audio;
+pub mod nal;
+pub mod opus;
+pub mod pace;
+pub mod rebase;
+pub mod testcard;
+pub mod ticks;
+pub mod ts;
+
+pub use interleave::Interleaver;
+pub use looped::Looper;
+pub use pace::Pacer;
+pub use rebase::Rebase;
+pub use testcard::TestCard;
