@@ -1,1 +1,422 @@
-//! Tests of this part.
+//! Links between one machine and a scripted peer.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use levada_wire::Identity;
+use levada_wire::control::RouteMessage;
+use levada_wire::control::route::SequenceRequest;
+use levada_wire::datagram::link::Ping;
+use levada_wire::machine::harness::check_contract;
+
+use super::*;
+use crate::limits::{DEAD_ACTIVE, DEAD_IDLE, DIAL_STAGGER, PING_ACTIVE, REDIAL_MAX, REDIAL_MIN};
+
+const LINK: LinkIndex = LinkIndex(7);
+const OTHER: LinkIndex = LinkIndex(8);
+
+fn identity(byte: u8) -> Identity {
+    Identity::from_secret(&[byte; 32])
+}
+
+/// The node of that key; node 1 is the machine under test.
+fn node(key: u8) -> NodeId {
+    identity(key).id()
+}
+
+fn links() -> Links {
+    Links::new(&settings(1, 1))
+}
+
+fn settings(key: u8, seed: u8) -> Settings {
+    Settings {
+        identity: identity(key),
+        network: NetworkId::OPEN,
+        name: format!("node {key}"),
+        relay: true,
+        accept: true,
+        seed: [seed; 32],
+    }
+}
+
+fn remote(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn at(millis: u64) -> Instant {
+    Instant::ZERO + Duration::from_millis(millis)
+}
+
+fn drain(links: &mut Links) -> Vec<Output> {
+    std::iter::from_fn(|| links.poll_output()).collect()
+}
+
+fn connected(link: LinkIndex, peer: u8, dial: Option<DialId>) -> Input {
+    Input::Connected { link, peer: node(peer), remote: remote(1), dial }
+}
+
+fn hello(link: LinkIndex, boot: u64) -> Input {
+    let hello = Hello {
+        network: NetworkId::OPEN,
+        boot,
+        index: LinkIndex(99),
+        name: "peer".into(),
+        relay: true,
+    };
+    Input::Message { link, message: Message::Link(LinkMessage::Hello(hello)) }
+}
+
+fn ping(link: LinkIndex) -> Input {
+    let message = LinkDatagram::Ping(Ping { time: 5, sent: 10 });
+    Input::Datagram { link, message, received: 9 }
+}
+
+fn some_route_message() -> Message {
+    Message::Route(RouteMessage::SequenceRequest(SequenceRequest {
+        origin: node(9),
+        sequence: levada_wire::control::route::Sequence(1),
+        hops_left: 3,
+    }))
+}
+
+/// Links with one that is up, its first outputs taken.
+fn up_at(millis: u64) -> Links {
+    let mut links = links();
+    links.handle_input(at(millis), connected(LINK, 2, None));
+    links.handle_input(at(millis), hello(LINK, 1));
+    drain(&mut links);
+    links
+}
+
+/// Runs the machine's own timers up to `until`; returns what came out.
+fn sleep_until(links: &mut Links, until: Instant) -> Vec<Output> {
+    let mut outputs = drain(links);
+    while let Some(wakeup) = links.poll_timeout().filter(|wakeup| wakeup.at <= until) {
+        links.handle_timeout(wakeup.at);
+        outputs.extend(drain(links));
+    }
+    outputs
+}
+
+fn downs(outputs: &[Output]) -> Vec<LinkDown> {
+    let down = |output: &Output| match output {
+        Output::Down { reason, .. } => Some(reason.clone()),
+        _ => None,
+    };
+    outputs.iter().filter_map(down).collect()
+}
+
+fn closes(outputs: &[Output]) -> Vec<(LinkIndex, LinkDown)> {
+    let close = |output: &Output| match output {
+        Output::Close { link, reason } => Some((*link, reason.clone())),
+        _ => None,
+    };
+    outputs.iter().filter_map(close).collect()
+}
+
+#[test]
+fn the_contract_holds() {
+    let peers = [node(1), node(2), node(3)];
+
+    check_contract(
+        0..200,
+        |seed| Links::new(&settings(1, seed.to_le_bytes()[0])),
+        |rng| {
+            let link = LinkIndex(rng.next_u32() % 4);
+            let peer = peers[rng.next_u32() as usize % 3];
+            match rng.next_u32() % 10 {
+                0 => Input::Add(Neighbour {
+                    addresses: (0..rng.next_u32() % 3).map(|i| remote(i as u16)).collect(),
+                    node: None,
+                }),
+                1 | 2 => Input::Connected {
+                    link,
+                    peer,
+                    remote: remote(1),
+                    dial: (rng.next_u32() % 2 == 0).then_some(DialId(0)),
+                },
+                3 | 4 => hello(link, u64::from(rng.next_u32() % 2)),
+                5 => ping(link),
+                6 => Input::DialFailed { dial: DialId(0), reason: "no".into() },
+                7 => Input::Disconnected { link, reason: ConnectionLost::ClosedHere },
+                8 => Input::Active { link, active: rng.next_u32() % 2 == 0 },
+                _ => Input::Message { link, message: some_route_message() },
+            }
+        },
+    );
+}
+
+#[test]
+fn a_link_is_up_once_the_peer_has_said_hello_and_pings_at_once() {
+    let mut links = links();
+
+    links.handle_input(at(0), connected(LINK, 2, None));
+    let greeting = drain(&mut links);
+    links.handle_input(at(5), hello(LINK, 1));
+    let after = drain(&mut links);
+
+    assert!(matches!(greeting[..], [Output::Send { message: LinkMessage::Hello(_), .. }]));
+    assert!(matches!(&after[0], Output::Up(peer) if peer.remote_index == LinkIndex(99)));
+    assert!(matches!(after[1], Output::Datagram { message: LinkDatagram::Ping(_), .. }));
+}
+
+#[test]
+fn what_overtakes_the_hello_waits_for_it() {
+    let mut links = links();
+    links.handle_input(at(0), connected(LINK, 2, None));
+    links.handle_input(at(1), Input::Message { link: LINK, message: some_route_message() });
+    let before: Vec<_> = drain(&mut links);
+
+    links.handle_input(at(2), hello(LINK, 1));
+    let after = drain(&mut links);
+
+    let passes = |outputs: &[Output]| {
+        outputs.iter().filter(|output| matches!(output, Output::Pass { .. })).count()
+    };
+    assert_eq!((passes(&before), passes(&after)), (0, 1));
+}
+
+#[test]
+fn too_much_before_the_hello_closes_the_link() {
+    let mut links = links();
+    links.handle_input(at(0), connected(LINK, 2, None));
+
+    for _ in 0..=HELD_MESSAGES_MAX {
+        links.handle_input(at(1), Input::Message { link: LINK, message: some_route_message() });
+    }
+
+    let closed = closes(&drain(&mut links));
+    assert_eq!(closed, [(LINK, LinkDown::Protocol("too much before the hello"))]);
+}
+
+#[test]
+fn a_peer_that_never_greets_is_closed() {
+    let mut links = links();
+    links.handle_input(at(0), connected(LINK, 2, None));
+
+    let outputs = sleep_until(&mut links, at(0) + GREETING_MAX);
+
+    assert_eq!(closes(&outputs), [(LINK, LinkDown::Protocol("no hello in time"))]);
+    assert_eq!(downs(&outputs), [], "it was never up");
+}
+
+#[test]
+fn a_silent_peer_is_dead_after_its_threshold_and_not_before() {
+    for (active, dead_after) in [(false, DEAD_IDLE), (true, DEAD_ACTIVE)] {
+        let mut links = up_at(0);
+        links.handle_input(at(0), Input::Active { link: LINK, active });
+
+        let before = sleep_until(&mut links, at(0) + dead_after - Duration::from_millis(1));
+        let after = sleep_until(&mut links, at(0) + dead_after);
+
+        assert_eq!(downs(&before), []);
+        assert_eq!(downs(&after), [LinkDown::Silent]);
+    }
+}
+
+#[test]
+fn a_peer_that_speaks_is_never_dead() {
+    let mut links = up_at(0);
+    links.handle_input(at(0), Input::Active { link: LINK, active: true });
+
+    for step in 1..200 {
+        let outputs = sleep_until(&mut links, at(step * 100));
+        assert_eq!(downs(&outputs), []);
+        links.handle_input(at(step * 100), ping(LINK));
+    }
+}
+
+#[test]
+fn time_in_which_this_node_did_not_run_counts_against_nobody() {
+    let mut links = up_at(0);
+    links.handle_input(at(0), Input::Active { link: LINK, active: true });
+    drain(&mut links);
+
+    // Stopped for five seconds; what the peer said meanwhile is read right after.
+    links.handle_timeout(at(5_000));
+    let woken = drain(&mut links);
+    links.handle_input(at(5_001), ping(LINK));
+
+    assert_eq!(downs(&woken), []);
+    let outputs = sleep_until(&mut links, at(5_001) + DEAD_ACTIVE);
+    assert_eq!(downs(&outputs), [LinkDown::Silent], "silence after that does count");
+}
+
+#[test]
+fn a_used_link_is_pinged_ten_times_as_often() {
+    let count = |active| {
+        let mut links = up_at(0);
+        links.handle_input(at(0), Input::Active { link: LINK, active });
+        let mut pings = 0;
+        for step in 1..=40 {
+            let outputs = sleep_until(&mut links, at(step * 100));
+            let is_ping = |output: &&Output| {
+                matches!(output, Output::Datagram { message: LinkDatagram::Ping(_), .. })
+            };
+            pings += outputs.iter().filter(is_ping).count();
+            links.handle_input(at(step * 100), ping(LINK));
+        }
+        pings
+    };
+
+    assert!(count(true) >= 40 && count(true) <= 60, "{} in 4 s of {PING_ACTIVE:?}", count(true));
+    assert!(count(false) >= 4 && count(false) <= 7, "{}", count(false));
+}
+
+#[test]
+fn round_trip_and_loss_come_from_pings_and_pongs() {
+    let mut links = up_at(0);
+    let pong = |millis: u64, sent, received| Input::Datagram {
+        link: LINK,
+        message: LinkDatagram::Pong(Pong { time: at(millis - 20).as_micros(), sent, received }),
+        received: 0,
+    };
+
+    links.handle_input(at(1_000), pong(1_000, 100, 100));
+    links.handle_input(at(3_500), pong(3_500, 1_100, 1_000));
+
+    let row = &links.view()[0];
+    assert_eq!(row.rtt, Some(Duration::from_millis(20)));
+    assert_eq!(row.loss_out_permille, 100);
+}
+
+#[test]
+fn of_two_links_to_one_node_both_ends_keep_the_one_the_smaller_id_opened() {
+    // The same two connections, seen from both ends: each end opened LINK and was opened OTHER.
+    let (small, large) = if node(1) < node(2) { (1, 2) } else { (2, 1) };
+    let survivor = |me: u8, peer: u8| {
+        let mut links = Links::new(&settings(me, 1));
+        links.handle_input(at(0), Input::Add(Neighbour { addresses: vec![remote(1)], node: None }));
+        drain(&mut links);
+        links.handle_input(at(1), connected(LINK, peer, Some(DialId(0))));
+        links.handle_input(at(1), connected(OTHER, peer, None));
+        links.handle_input(at(2), hello(LINK, 5));
+        links.handle_input(at(3), hello(OTHER, 5));
+        let closed = closes(&drain(&mut links));
+        assert_eq!(closed.len(), 1);
+        assert_eq!(closed[0].1, LinkDown::Duplicate);
+        closed[0].0
+    };
+
+    // The one with the smaller id closes the link that the other opened, and the other way round.
+    assert_eq!(survivor(small, large), OTHER);
+    assert_eq!(survivor(large, small), LINK);
+}
+
+#[test]
+fn a_restarted_peer_takes_the_place_of_its_former_self() {
+    let mut links = up_at(0);
+
+    links.handle_input(at(50), connected(OTHER, 2, None));
+    links.handle_input(at(50), hello(OTHER, 2));
+
+    let outputs = drain(&mut links);
+    assert_eq!(closes(&outputs), [(LINK, LinkDown::Superseded)]);
+    assert!(outputs.iter().any(|output| matches!(output, Output::Up(up) if up.link == OTHER)));
+}
+
+#[test]
+fn a_node_never_links_to_itself_and_never_across_networks() {
+    let mut links = links();
+    links.handle_input(at(0), connected(LINK, 1, None));
+    let to_self = closes(&drain(&mut links));
+
+    links.handle_input(at(0), connected(OTHER, 2, None));
+    let foreign = Hello {
+        network: NetworkId([1; 16]),
+        boot: 1,
+        index: LINK,
+        name: String::new(),
+        relay: true,
+    };
+    let message = Message::Link(LinkMessage::Hello(foreign));
+    links.handle_input(at(1), Input::Message { link: OTHER, message });
+
+    assert_eq!(to_self, [(LINK, LinkDown::Self_)]);
+    assert_eq!(closes(&drain(&mut links)), [(OTHER, LinkDown::WrongNetwork)]);
+}
+
+#[test]
+fn a_client_takes_no_link_that_others_open() {
+    let mut links = Links::new(&Settings { accept: false, ..settings(1, 1) });
+
+    links.handle_input(at(0), connected(LINK, 2, None));
+
+    assert_eq!(closes(&drain(&mut links)), [(LINK, LinkDown::Unwanted)]);
+}
+
+#[test]
+fn one_link_too_many_is_closed_as_full() {
+    let mut links = links();
+    for index in 0..=LINKS_MAX {
+        let link = LinkIndex(u32::try_from(index).unwrap());
+        let peer = Identity::from_secret(&{
+            let mut secret = [7; 32];
+            secret[..8].copy_from_slice(&(index as u64).to_le_bytes());
+            secret
+        });
+        let input = Input::Connected { link, peer: peer.id(), remote: remote(1), dial: None };
+        links.handle_input(at(0), input);
+    }
+
+    let last = LinkIndex(u32::try_from(LINKS_MAX).unwrap());
+    assert_eq!(closes(&drain(&mut links)), [(last, LinkDown::Full)]);
+}
+
+#[test]
+fn addresses_are_dialled_apart_and_a_failure_frees_the_next() {
+    let mut links = links();
+    let addresses = vec![remote(1), remote(2), remote(3)];
+    links.handle_input(at(0), Input::Add(Neighbour { addresses, node: None }));
+    let dials = |outputs: &[Output]| -> Vec<u16> {
+        let dial = |output: &Output| match output {
+            Output::Dial { remote, .. } => Some(remote.port()),
+            _ => None,
+        };
+        outputs.iter().filter_map(dial).collect()
+    };
+
+    assert_eq!(dials(&drain(&mut links)), [1]);
+    assert_eq!(dials(&sleep_until(&mut links, at(0) + DIAL_STAGGER)), [2]);
+    let failed = Input::DialFailed { dial: DialId(0), reason: "refused".into() };
+    links.handle_input(at(260), failed);
+    assert_eq!(dials(&drain(&mut links)), [3]);
+}
+
+#[test]
+fn a_neighbour_is_tried_for_ever_with_growing_pauses() {
+    let mut links = links();
+    links.handle_input(at(0), Input::Add(Neighbour { addresses: vec![remote(1)], node: None }));
+    let mut now = at(0);
+    let mut pauses = Vec::new();
+
+    for dial in 0..12 {
+        assert!(matches!(drain(&mut links)[0], Output::Dial { .. }), "attempt {dial}");
+        let failed = Input::DialFailed { dial: DialId(dial), reason: "refused".into() };
+        links.handle_input(now, failed);
+        drain(&mut links);
+        let wakeup = links.poll_timeout().unwrap();
+        pauses.push(wakeup.at.since(now));
+        now = wakeup.at;
+        links.handle_timeout(now);
+    }
+
+    assert!(pauses[0] <= REDIAL_MIN && pauses[0] > Duration::ZERO);
+    assert!(pauses.iter().all(|pause| *pause <= REDIAL_MAX));
+    assert!(*pauses.last().unwrap() > REDIAL_MAX / 2);
+}
+
+#[test]
+fn a_leaving_node_says_so_and_dials_no_more() {
+    let mut links = up_at(0);
+    links.handle_input(at(1), Input::Add(Neighbour { addresses: vec![remote(1)], node: None }));
+    drain(&mut links);
+
+    links.handle_input(at(2), Input::Leave);
+
+    let outputs = drain(&mut links);
+    assert!(matches!(outputs[0], Output::CancelDial { .. }));
+    assert!(matches!(outputs[1], Output::Send { message: LinkMessage::Leave(_), .. }));
+    assert_eq!(closes(&outputs), [(LINK, LinkDown::Leaving)]);
+    assert_eq!(links.poll_timeout(), None);
+}
