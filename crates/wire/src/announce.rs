@@ -202,6 +202,7 @@ macro_rules! signed {
                 if !check(&content) {
                     return Err(refuse("a statement beyond its limits"));
                 }
+                // spec: WIRE 6.1 an announce or withdraw that its origin did not sign MUST be ignored
                 if !identity::verify(&content.origin, $purpose, &body, &signature) {
                     return Err(refuse("not signed by its origin"));
                 }

@@ -104,6 +104,7 @@ impl FrameHeader {
         let [track, flags, l0, l1, l2, l3, s0, s1, s2, s3, rest @ ..] = *bytes;
         let [d0, d1, d2, d3, d4, d5, d6, d7, p0, p1, p2, p3] = rest;
         let length = u32::from_be_bytes([l0, l1, l2, l3]);
+        // spec: WIRE 5.1 a length above 8 MiB MUST NOT decode
         if usize::try_from(length).ok()? > FRAME_BYTES_MAX {
             return None;
         }
@@ -186,6 +187,7 @@ impl Description {
     ///
     /// Names the first thing that is wrong.
     pub fn check(&self) -> Result<(), DescriptionError> {
+        // spec: WIRE 5.2 a description that breaks a rule MUST NOT be used
         if self.tracks.is_empty() || self.tracks.len() > TRACKS_MAX {
             return Err(DescriptionError::TrackCount {
                 tracks: self.tracks.len(),
@@ -341,6 +343,7 @@ mod tests {
         }
     }
 
+    // spec: WIRE 5.1
     #[test]
     fn a_length_beyond_the_limit_does_not_decode() {
         let mut header = FrameHeader {
@@ -359,6 +362,7 @@ mod tests {
         assert_eq!(FrameHeader::decode(&header.encode()[..21]), None);
     }
 
+    // spec: WIRE 5.2
     #[test]
     fn a_description_names_what_is_wrong_with_it() {
         let check = |tracks| Description { tracks }.check();

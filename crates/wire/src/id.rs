@@ -183,6 +183,7 @@ impl FromStr for StreamName {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
+        // spec: WIRE 2.3 a name of other length, characters or parts MUST be refused
         if text.is_empty() || text.len() > Self::BYTES_MAX {
             return Err(IdError::NameLength { bytes: text.len() });
         }
@@ -302,6 +303,7 @@ mod tests {
         assert!("é".repeat(32).parse::<NodeId>().is_err());
     }
 
+    // spec: WIRE 2.3
     #[test]
     fn a_bad_stream_name_is_refused_with_its_reason() {
         for (text, reason) in [

@@ -137,6 +137,7 @@ pub fn verify(signer: &NodeId, purpose: Purpose, message: &[u8], signature: &[u8
     let Ok(signature) = Signature::from_slice(signature) else {
         return false;
     };
+    // spec: WIRE 3.5 verification MUST be strict, so that all nodes agree
     key.verify_strict(&purpose.frame(message), &signature)
         .is_ok()
 }
@@ -163,6 +164,7 @@ impl SealedSecret {
         rng: &mut impl CryptoRng,
     ) -> Option<Self> {
         let key = VerifyingKey::from_bytes(&to.0).ok()?;
+        // spec: WIRE 3.4 a secret MUST NOT be sealed to a key of small order
         if key.is_weak() {
             return None;
         }
@@ -196,6 +198,7 @@ impl<C> Encode<C> for SealedSecret {
 impl<'b, C> Decode<'b, C> for SealedSecret {
     fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
         let bytes = d.bytes()?;
+        // spec: WIRE 3.4 a sealed secret of more than 80 bytes MUST NOT decode
         if bytes.len() > SEALED_BYTES_MAX {
             return Err(minicbor::decode::Error::message(
                 "a sealed secret is at most 80 bytes",
@@ -251,6 +254,32 @@ mod tests {
         }
     }
 
+    // spec: WIRE 3.4
+    #[test]
+    fn a_sealed_secret_is_at_most_80_bytes() {
+        let bytes = |count: usize| minicbor::to_vec(SealedSecret(vec![0; count])).unwrap();
+
+        assert!(minicbor::decode::<SealedSecret>(&bytes(SEALED_BYTES_MAX)).is_ok());
+        assert!(minicbor::decode::<SealedSecret>(&bytes(SEALED_BYTES_MAX + 1)).is_err());
+    }
+
+    // spec: WIRE 3.5
+    #[test]
+    fn a_key_of_small_order_signs_nothing() {
+        // With the neutral point as key and as R, and S = 0, the equation of a lax verifier holds for any message.
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        let signature = [neutral, [0; 32]].concat();
+
+        assert!(!verify(
+            &NodeId(neutral),
+            Purpose::Claim,
+            b"any",
+            &signature
+        ));
+    }
+
+    // spec: WIRE 3.4
     #[test]
     fn nothing_is_sealed_to_a_node_id_that_is_no_key() {
         let (mut small_order, mut off_the_curve) = ([0; 32], [0; 32]);
@@ -261,6 +290,7 @@ mod tests {
         assert!(seal(&NodeId(off_the_curve), b"", &[9; 32]).is_none());
     }
 
+    // spec: WIRE 3.5
     #[test]
     fn a_signature_holds_for_its_signer_message_and_purpose_only() {
         let alice = Identity::from_secret(&[1; 32]);

@@ -69,6 +69,7 @@ impl Kind {
     /// Classifies one datagram.
     #[must_use]
     pub const fn of(datagram: &[u8]) -> Self {
+        // spec: WIRE 1.2 a datagram whose first byte is none of ours and not QUIC's MUST be dropped
         let Some(&first) = datagram.first() else {
             return Self::Unknown;
         };
@@ -144,6 +145,7 @@ impl Header {
     #[must_use]
     #[inline]
     pub fn peek(packet: &[u8]) -> Option<Self> {
+        // spec: WIRE 4.1 a packet of less than 56 or more than 1,440 bytes MUST be dropped
         if packet.len() < OVERHEAD_BYTES || packet.len() > PACKET_BYTES_MAX {
             return None;
         }
@@ -191,6 +193,7 @@ impl Header {
 
     /// The number of the first packet of this packet's burst; `None` if index and number disagree.
     #[must_use]
+    // spec: WIRE 4.1 a packet whose index or offset is larger than its number MUST be dropped
     pub const fn burst(&self) -> Option<Number> {
         self.number.minus(self.index as u64)
     }
@@ -252,6 +255,7 @@ mod tests {
         }
     }
 
+    // spec: WIRE 4.1
     #[test]
     fn a_packet_too_short_for_its_tags_or_too_long_is_no_packet() {
         let header = Header::peek(&packet(&zero(), OVERHEAD_BYTES)).unwrap();
@@ -260,6 +264,7 @@ mod tests {
         assert_eq!(Header::peek(&packet(&header, PACKET_BYTES_MAX + 1)), None);
     }
 
+    // spec: WIRE 1.2
     #[test]
     fn each_kind_is_known_by_its_first_byte() {
         for kind in [Kind::Media, Kind::Parity, Kind::Link, Kind::Site] {
@@ -271,6 +276,7 @@ mod tests {
         assert_eq!(Kind::of(&[]), Kind::Unknown);
     }
 
+    // spec: WIRE 4.1
     #[test]
     fn a_header_that_contradicts_itself_names_no_burst_and_no_group() {
         let header = Header {

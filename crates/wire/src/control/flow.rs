@@ -381,6 +381,7 @@ mod bounded {
     ) -> Result<Vec<SignedAnnounce>, minicbor::decode::Error> {
         let mut statements = Vec::new();
         for statement in d.array_iter_with(ctx)? {
+            // spec: WIRE 7.3 a collection of more than 12 announces MUST NOT decode
             if statements.len() == COLLECTION_MAX {
                 return Err(minicbor::decode::Error::message(
                     "a collection has at most 12 announces",

@@ -131,6 +131,7 @@ impl<'b, C> Decode<'b, C> for Hops {
     fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, decode::Error> {
         let mut hops = Vec::new();
         for hop in d.array_iter_with(ctx)? {
+            // spec: WIRE 7.2 a list of more than 32 hops MUST NOT decode
             if hops.len() == HOPS_MAX {
                 return Err(decode::Error::message("a route passes at most 32 nodes"));
             }
@@ -154,6 +155,7 @@ mod tests {
         assert!(!Sequence(7).is_newer_than(Sequence(7)));
     }
 
+    // spec: WIRE 7.2
     #[test]
     fn a_hop_list_beyond_the_limit_is_neither_made_nor_decoded() {
         let mut hops = Hops::default();

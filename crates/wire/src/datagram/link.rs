@@ -238,6 +238,7 @@ impl Numbers {
 
     fn decode(rest: &mut &[u8]) -> Option<Self> {
         let (flow, first) = (FlowId(take_u64(rest)?), take_number(rest)?);
+        // spec: WIRE 8.2 a bitmap of more than 32 bytes MUST NOT decode
         (rest.len() <= BITMAP_BYTES_MAX).then(|| Self {
             flow,
             first,
@@ -289,6 +290,7 @@ impl LinkHeader {
     /// Reads the header; `None` if `datagram` is of another kind or of a length none has.
     #[must_use]
     pub fn peek(datagram: &[u8]) -> Option<Self> {
+        // spec: WIRE 8.1 a link datagram has 37 to 512 bytes and no reserved bit set; others are dropped
         let length = LINK_HEADER_BYTES + 1 + SEAL_BYTES..=LINK_DATAGRAM_BYTES_MAX;
         if !length.contains(&datagram.len()) || datagram[..4] != [0x06, 0, 0, 0] {
             return None;
@@ -372,6 +374,7 @@ impl LinkSeal {
     /// Opens a datagram; `None` if its seal is false or it says nothing this version knows.
     #[must_use]
     pub fn open(&self, datagram: &[u8]) -> Option<LinkDatagram> {
+        // spec: WIRE 8.1 a link datagram that was changed MUST NOT open
         let header = LinkHeader::peek(datagram)?;
         let (clear, sealed) = datagram.split_at(LINK_HEADER_BYTES);
         let mut buffer = [0; LINK_DATAGRAM_BYTES_MAX];
@@ -476,6 +479,52 @@ mod tests {
                 prop_assert_eq!(LinkDatagram::decode(&again), Some(message));
             }
         }
+    }
+
+    // spec: WIRE 8.1
+    #[test]
+    fn a_datagram_of_another_length_or_with_a_reserved_bit_has_no_header() {
+        let ping = LinkDatagram::Ping(Ping { time: 1, sent: 2 });
+        let mut datagram = sealed(&ping, 0, 1);
+
+        assert_eq!(
+            LinkHeader::peek(&datagram[..LINK_HEADER_BYTES + SEAL_BYTES]),
+            None
+        );
+        assert!(LinkHeader::peek(&datagram).is_some());
+        datagram[3] = 1;
+        assert_eq!(LinkHeader::peek(&datagram), None);
+        datagram[3] = 0;
+        datagram.resize(LINK_DATAGRAM_BYTES_MAX + 1, 0);
+        assert_eq!(LinkHeader::peek(&datagram), None);
+    }
+
+    // spec: WIRE 8.2
+    #[test]
+    fn a_bitmap_or_a_number_beyond_its_limit_does_not_decode() {
+        let nack = |first: u64, bitmap: usize| {
+            let mut body = Vec::new();
+            put(&mut body, 3, &[[0; 8], first.to_be_bytes()]);
+            body.resize(body.len() + bitmap, 0xFF);
+            LinkDatagram::decode(&body)
+        };
+
+        assert!(nack(Number::MAX.value(), BITMAP_BYTES_MAX).is_some());
+        assert_eq!(nack(Number::MAX.value(), BITMAP_BYTES_MAX + 1), None);
+        assert_eq!(nack(Number::MAX.value() + 1, 0), None);
+    }
+
+    // spec: WIRE 11 unknown types and bytes from the future are ignored
+    #[test]
+    fn a_longer_message_reads_as_what_is_known_of_it_and_a_new_type_as_nothing() {
+        let ping = LinkDatagram::Ping(Ping { time: 1, sent: 2 });
+        let mut body = Vec::new();
+        ping.encode(&mut body);
+        body.push(0xAB);
+
+        assert_eq!(LinkDatagram::decode(&body), Some(ping));
+        body[0] = 200;
+        assert_eq!(LinkDatagram::decode(&body), None);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub fn check(key: &CarryKey, packet: &[u8]) -> bool {
     let Some((rest, claimed)) = packet.split_last_chunk::<CARRY_BYTES>() else {
         return false;
     };
+    // spec: WIRE 4.3 a changed header, length, seal or tag MUST fail the check
     // One 64-bit comparison: no early exit that would tell how many bytes were right.
     tag(key, rest) == u64::from_le_bytes(*claimed)
 }

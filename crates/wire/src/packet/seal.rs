@@ -161,6 +161,7 @@ impl Opener {
                 out.truncate(end);
                 Some(())
             }
+            // spec: WIRE 4.2 what does not open MUST leave no trace
             Err(ring::error::Unspecified) => {
                 out.truncate(start);
                 None
