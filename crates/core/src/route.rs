@@ -394,14 +394,10 @@ impl Routes {
         let Some(origin) = self.origins.get_mut(&id) else {
             return;
         };
-        let before = origin.route();
         origin.select(self.now);
-        let after = origin.route();
-        if before != after {
-            self.outputs.push_back(Output::Changed {
-                origin: id,
-                route: after,
-            });
+        if let Some(route) = origin.unreported() {
+            self.outputs
+                .push_back(Output::Changed { origin: id, route });
         }
         let links: Vec<LinkIndex> = self.neighbours.keys().copied().collect();
         for link in links {

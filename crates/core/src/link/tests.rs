@@ -52,7 +52,12 @@ fn drain(links: &mut Links) -> Vec<Output> {
 }
 
 fn connected(link: LinkIndex, peer: u8, dial: Option<DialId>) -> Input {
-    Input::Connected { link, peer: node(peer), remote: remote(1), dial }
+    Input::Connected {
+        link,
+        peer: node(peer),
+        remote: remote(1),
+        dial,
+    }
 }
 
 fn hello(link: LinkIndex, boot: u64) -> Input {
@@ -63,12 +68,19 @@ fn hello(link: LinkIndex, boot: u64) -> Input {
         name: "peer".into(),
         relay: true,
     };
-    Input::Message { link, message: Message::Link(LinkMessage::Hello(hello)) }
+    Input::Message {
+        link,
+        message: Message::Link(LinkMessage::Hello(hello)),
+    }
 }
 
 fn ping(link: LinkIndex) -> Input {
     let message = LinkDatagram::Ping(Ping { time: 5, sent: 10 });
-    Input::Datagram { link, message, received: 9 }
+    Input::Datagram {
+        link,
+        message,
+        received: 9,
+    }
 }
 
 fn some_route_message() -> Message {
@@ -137,10 +149,22 @@ fn the_contract_holds() {
                 },
                 3 | 4 => hello(link, u64::from(rng.next_u32() % 2)),
                 5 => ping(link),
-                6 => Input::DialFailed { dial: DialId(0), reason: "no".into() },
-                7 => Input::Disconnected { link, reason: ConnectionLost::ClosedHere },
-                8 => Input::Active { link, active: rng.next_u32() % 2 == 0 },
-                _ => Input::Message { link, message: some_route_message() },
+                6 => Input::DialFailed {
+                    dial: DialId(0),
+                    reason: "no".into(),
+                },
+                7 => Input::Disconnected {
+                    link,
+                    reason: ConnectionLost::ClosedHere,
+                },
+                8 => Input::Active {
+                    link,
+                    active: rng.next_u32() % 2 == 0,
+                },
+                _ => Input::Message {
+                    link,
+                    message: some_route_message(),
+                },
             }
         },
     );
@@ -155,23 +179,44 @@ fn a_link_is_up_once_the_peer_has_said_hello_and_pings_at_once() {
     links.handle_input(at(5), hello(LINK, 1));
     let after = drain(&mut links);
 
-    assert!(matches!(greeting[..], [Output::Send { message: LinkMessage::Hello(_), .. }]));
+    assert!(matches!(
+        greeting[..],
+        [Output::Send {
+            message: LinkMessage::Hello(_),
+            ..
+        }]
+    ));
     assert!(matches!(&after[0], Output::Up(peer) if peer.remote_index == LinkIndex(99)));
-    assert!(matches!(after[1], Output::Datagram { message: LinkDatagram::Ping(_), .. }));
+    assert!(matches!(
+        after[1],
+        Output::Datagram {
+            message: LinkDatagram::Ping(_),
+            ..
+        }
+    ));
 }
 
 #[test]
 fn what_overtakes_the_hello_waits_for_it() {
     let mut links = links();
     links.handle_input(at(0), connected(LINK, 2, None));
-    links.handle_input(at(1), Input::Message { link: LINK, message: some_route_message() });
+    links.handle_input(
+        at(1),
+        Input::Message {
+            link: LINK,
+            message: some_route_message(),
+        },
+    );
     let before: Vec<_> = drain(&mut links);
 
     links.handle_input(at(2), hello(LINK, 1));
     let after = drain(&mut links);
 
     let passes = |outputs: &[Output]| {
-        outputs.iter().filter(|output| matches!(output, Output::Pass { .. })).count()
+        outputs
+            .iter()
+            .filter(|output| matches!(output, Output::Pass { .. }))
+            .count()
     };
     assert_eq!((passes(&before), passes(&after)), (0, 1));
 }
@@ -182,11 +227,20 @@ fn too_much_before_the_hello_closes_the_link() {
     links.handle_input(at(0), connected(LINK, 2, None));
 
     for _ in 0..=HELD_MESSAGES_MAX {
-        links.handle_input(at(1), Input::Message { link: LINK, message: some_route_message() });
+        links.handle_input(
+            at(1),
+            Input::Message {
+                link: LINK,
+                message: some_route_message(),
+            },
+        );
     }
 
     let closed = closes(&drain(&mut links));
-    assert_eq!(closed, [(LINK, LinkDown::Protocol("too much before the hello"))]);
+    assert_eq!(
+        closed,
+        [(LINK, LinkDown::Protocol("too much before the hello"))]
+    );
 }
 
 #[test]
@@ -196,7 +250,10 @@ fn a_peer_that_never_greets_is_closed() {
 
     let outputs = sleep_until(&mut links, at(0) + GREETING_MAX);
 
-    assert_eq!(closes(&outputs), [(LINK, LinkDown::Protocol("no hello in time"))]);
+    assert_eq!(
+        closes(&outputs),
+        [(LINK, LinkDown::Protocol("no hello in time"))]
+    );
     assert_eq!(downs(&outputs), [], "it was never up");
 }
 
@@ -217,7 +274,13 @@ fn a_silent_peer_is_dead_after_its_threshold_and_not_before() {
 #[test]
 fn a_peer_that_speaks_is_never_dead() {
     let mut links = up_at(0);
-    links.handle_input(at(0), Input::Active { link: LINK, active: true });
+    links.handle_input(
+        at(0),
+        Input::Active {
+            link: LINK,
+            active: true,
+        },
+    );
 
     for step in 1..200 {
         let outputs = sleep_until(&mut links, at(step * 100));
@@ -229,7 +292,13 @@ fn a_peer_that_speaks_is_never_dead() {
 #[test]
 fn time_in_which_this_node_did_not_run_counts_against_nobody() {
     let mut links = up_at(0);
-    links.handle_input(at(0), Input::Active { link: LINK, active: true });
+    links.handle_input(
+        at(0),
+        Input::Active {
+            link: LINK,
+            active: true,
+        },
+    );
     drain(&mut links);
 
     // Stopped for five seconds; what the peer said meanwhile is read right after.
@@ -239,7 +308,11 @@ fn time_in_which_this_node_did_not_run_counts_against_nobody() {
 
     assert_eq!(downs(&woken), []);
     let outputs = sleep_until(&mut links, at(5_001) + DEAD_ACTIVE);
-    assert_eq!(downs(&outputs), [LinkDown::Silent], "silence after that does count");
+    assert_eq!(
+        downs(&outputs),
+        [LinkDown::Silent],
+        "silence after that does count"
+    );
 }
 
 #[test]
@@ -251,7 +324,13 @@ fn a_used_link_is_pinged_ten_times_as_often() {
         for step in 1..=40 {
             let outputs = sleep_until(&mut links, at(step * 100));
             let is_ping = |output: &&Output| {
-                matches!(output, Output::Datagram { message: LinkDatagram::Ping(_), .. })
+                matches!(
+                    output,
+                    Output::Datagram {
+                        message: LinkDatagram::Ping(_),
+                        ..
+                    }
+                )
             };
             pings += outputs.iter().filter(is_ping).count();
             links.handle_input(at(step * 100), ping(LINK));
@@ -259,7 +338,11 @@ fn a_used_link_is_pinged_ten_times_as_often() {
         pings
     };
 
-    assert!(count(true) >= 40 && count(true) <= 60, "{} in 4 s of {PING_ACTIVE:?}", count(true));
+    assert!(
+        count(true) >= 40 && count(true) <= 60,
+        "{} in 4 s of {PING_ACTIVE:?}",
+        count(true)
+    );
     assert!(count(false) >= 4 && count(false) <= 7, "{}", count(false));
 }
 
@@ -268,7 +351,11 @@ fn round_trip_and_loss_come_from_pings_and_pongs() {
     let mut links = up_at(0);
     let pong = |millis: u64, sent, received| Input::Datagram {
         link: LINK,
-        message: LinkDatagram::Pong(Pong { time: at(millis - 20).as_micros(), sent, received }),
+        message: LinkDatagram::Pong(Pong {
+            time: at(millis - 20).as_micros(),
+            sent,
+            received,
+        }),
         received: 0,
     };
 
@@ -286,7 +373,13 @@ fn of_two_links_to_one_node_both_ends_keep_the_one_the_smaller_id_opened() {
     let (small, large) = if node(1) < node(2) { (1, 2) } else { (2, 1) };
     let survivor = |me: u8, peer: u8| {
         let mut links = Links::new(&settings(me, 1));
-        links.handle_input(at(0), Input::Add(Neighbour { addresses: vec![remote(1)], node: None }));
+        links.handle_input(
+            at(0),
+            Input::Add(Neighbour {
+                addresses: vec![remote(1)],
+                node: None,
+            }),
+        );
         drain(&mut links);
         links.handle_input(at(1), connected(LINK, peer, Some(DialId(0))));
         links.handle_input(at(1), connected(OTHER, peer, None));
@@ -312,7 +405,11 @@ fn a_restarted_peer_takes_the_place_of_its_former_self() {
 
     let outputs = drain(&mut links);
     assert_eq!(closes(&outputs), [(LINK, LinkDown::Superseded)]);
-    assert!(outputs.iter().any(|output| matches!(output, Output::Up(up) if up.link == OTHER)));
+    assert!(
+        outputs
+            .iter()
+            .any(|output| matches!(output, Output::Up(up) if up.link == OTHER))
+    );
 }
 
 #[test]
@@ -330,15 +427,27 @@ fn a_node_never_links_to_itself_and_never_across_networks() {
         relay: true,
     };
     let message = Message::Link(LinkMessage::Hello(foreign));
-    links.handle_input(at(1), Input::Message { link: OTHER, message });
+    links.handle_input(
+        at(1),
+        Input::Message {
+            link: OTHER,
+            message,
+        },
+    );
 
     assert_eq!(to_self, [(LINK, LinkDown::Self_)]);
-    assert_eq!(closes(&drain(&mut links)), [(OTHER, LinkDown::WrongNetwork)]);
+    assert_eq!(
+        closes(&drain(&mut links)),
+        [(OTHER, LinkDown::WrongNetwork)]
+    );
 }
 
 #[test]
 fn a_client_takes_no_link_that_others_open() {
-    let mut links = Links::new(&Settings { accept: false, ..settings(1, 1) });
+    let mut links = Links::new(&Settings {
+        accept: false,
+        ..settings(1, 1)
+    });
 
     links.handle_input(at(0), connected(LINK, 2, None));
 
@@ -355,7 +464,12 @@ fn one_link_too_many_is_closed_as_full() {
             secret[..8].copy_from_slice(&(index as u64).to_le_bytes());
             secret
         });
-        let input = Input::Connected { link, peer: peer.id(), remote: remote(1), dial: None };
+        let input = Input::Connected {
+            link,
+            peer: peer.id(),
+            remote: remote(1),
+            dial: None,
+        };
         links.handle_input(at(0), input);
     }
 
@@ -367,7 +481,13 @@ fn one_link_too_many_is_closed_as_full() {
 fn addresses_are_dialled_apart_and_a_failure_frees_the_next() {
     let mut links = links();
     let addresses = vec![remote(1), remote(2), remote(3)];
-    links.handle_input(at(0), Input::Add(Neighbour { addresses, node: None }));
+    links.handle_input(
+        at(0),
+        Input::Add(Neighbour {
+            addresses,
+            node: None,
+        }),
+    );
     let dials = |outputs: &[Output]| -> Vec<u16> {
         let dial = |output: &Output| match output {
             Output::Dial { remote, .. } => Some(remote.port()),
@@ -378,7 +498,10 @@ fn addresses_are_dialled_apart_and_a_failure_frees_the_next() {
 
     assert_eq!(dials(&drain(&mut links)), [1]);
     assert_eq!(dials(&sleep_until(&mut links, at(0) + DIAL_STAGGER)), [2]);
-    let failed = Input::DialFailed { dial: DialId(0), reason: "refused".into() };
+    let failed = Input::DialFailed {
+        dial: DialId(0),
+        reason: "refused".into(),
+    };
     links.handle_input(at(260), failed);
     assert_eq!(dials(&drain(&mut links)), [3]);
 }
@@ -386,13 +509,25 @@ fn addresses_are_dialled_apart_and_a_failure_frees_the_next() {
 #[test]
 fn a_neighbour_is_tried_for_ever_with_growing_pauses() {
     let mut links = links();
-    links.handle_input(at(0), Input::Add(Neighbour { addresses: vec![remote(1)], node: None }));
+    links.handle_input(
+        at(0),
+        Input::Add(Neighbour {
+            addresses: vec![remote(1)],
+            node: None,
+        }),
+    );
     let mut now = at(0);
     let mut pauses = Vec::new();
 
     for dial in 0..12 {
-        assert!(matches!(drain(&mut links)[0], Output::Dial { .. }), "attempt {dial}");
-        let failed = Input::DialFailed { dial: DialId(dial), reason: "refused".into() };
+        assert!(
+            matches!(drain(&mut links)[0], Output::Dial { .. }),
+            "attempt {dial}"
+        );
+        let failed = Input::DialFailed {
+            dial: DialId(dial),
+            reason: "refused".into(),
+        };
         links.handle_input(now, failed);
         drain(&mut links);
         let wakeup = links.poll_timeout().unwrap();
@@ -409,14 +544,26 @@ fn a_neighbour_is_tried_for_ever_with_growing_pauses() {
 #[test]
 fn a_leaving_node_says_so_and_dials_no_more() {
     let mut links = up_at(0);
-    links.handle_input(at(1), Input::Add(Neighbour { addresses: vec![remote(1)], node: None }));
+    links.handle_input(
+        at(1),
+        Input::Add(Neighbour {
+            addresses: vec![remote(1)],
+            node: None,
+        }),
+    );
     drain(&mut links);
 
     links.handle_input(at(2), Input::Leave);
 
     let outputs = drain(&mut links);
     assert!(matches!(outputs[0], Output::CancelDial { .. }));
-    assert!(matches!(outputs[1], Output::Send { message: LinkMessage::Leave(_), .. }));
+    assert!(matches!(
+        outputs[1],
+        Output::Send {
+            message: LinkMessage::Leave(_),
+            ..
+        }
+    ));
     assert_eq!(closes(&outputs), [(LINK, LinkDown::Leaving)]);
     assert_eq!(links.poll_timeout(), None);
 }

@@ -36,6 +36,8 @@ pub(super) struct News {
 pub(super) struct Origin {
     heard: BTreeMap<LinkIndex, Heard>,
     selected: Option<LinkIndex>,
+    /// The route as it was reported last.
+    reported: Option<Route>,
     feasibility: Option<(Sequence, Distance)>,
     told: BTreeMap<LinkIndex, News>,
     starving: Option<Starving>,
@@ -81,6 +83,16 @@ impl Origin {
             distance: heard.distance,
             hops: heard.hops.clone(),
         })
+    }
+
+    /// The selected route, if it is not what was reported last; notes it as reported.
+    pub(super) fn unreported(&mut self) -> Option<Option<Route>> {
+        let route = self.route();
+        if route == self.reported {
+            return None;
+        }
+        self.reported.clone_from(&route);
+        Some(route)
     }
 
     /// The sequence of the selected route; of what was told last when there is none.

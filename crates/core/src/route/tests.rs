@@ -1,1 +1,441 @@
-//! Tests of this part.
+//! Routes in a small net: machines joined by links that deliver in order, after a while.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use levada_wire::machine::harness::check_contract;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::*;
+use crate::limits::ORIGIN_KEPT;
+
+fn id(node: usize) -> NodeId {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&(node as u64 + 1).to_be_bytes());
+    NodeId(bytes)
+}
+
+/// Nodes and what is under way between them. A link between `a` and `b` is index `b` at `a` and `a` at `b`.
+struct Net {
+    now: Instant,
+    nodes: Vec<Routes>,
+    linked: BTreeMap<(usize, usize), VecDeque<RouteMessage>>,
+    /// What each node's routes said last, per origin.
+    selected: Vec<BTreeMap<NodeId, Route>>,
+    messages: usize,
+}
+
+impl Net {
+    fn new(nodes: usize, links: &[(usize, usize)]) -> Self {
+        let mut net = Self {
+            now: Instant::ZERO,
+            nodes: (0..nodes).map(|node| Routes::new(id(node))).collect(),
+            linked: BTreeMap::new(),
+            selected: vec![BTreeMap::new(); nodes],
+            messages: 0,
+        };
+        for (a, b) in links {
+            net.link(*a, *b);
+        }
+        net
+    }
+
+    fn input(&mut self, node: usize, input: Input) {
+        self.nodes[node].handle_input(self.now, input);
+        self.collect(node);
+    }
+
+    fn collect(&mut self, node: usize) {
+        while let Some(output) = self.nodes[node].poll_output() {
+            match output {
+                Output::Send { link, message } => {
+                    self.messages += 1;
+                    // Nobody hears what is sent before the end of a link is noticed.
+                    if let Some(under_way) = self.linked.get_mut(&(node, link.0 as usize)) {
+                        under_way.push_back(message);
+                    }
+                }
+                Output::Changed { origin, route } => {
+                    match route {
+                        Some(route) => self.selected[node].insert(origin, route),
+                        None => self.selected[node].remove(&origin),
+                    };
+                }
+            }
+        }
+    }
+
+    fn link(&mut self, a: usize, b: usize) {
+        if self.linked.contains_key(&(a, b)) {
+            return;
+        }
+        for (at, to) in [(a, b), (b, a)] {
+            self.linked.insert((at, to), VecDeque::new());
+            let link = LinkIndex(u32::try_from(to).unwrap());
+            self.input(at, Input::LinkUp { link, peer: id(to) });
+        }
+    }
+
+    fn unlink(&mut self, a: usize, b: usize) {
+        if self.linked.remove(&(a, b)).is_none() {
+            return;
+        }
+        self.linked.remove(&(b, a));
+        for (at, to) in [(a, b), (b, a)] {
+            self.input(
+                at,
+                Input::LinkDown {
+                    link: LinkIndex(u32::try_from(to).unwrap()),
+                },
+            );
+        }
+    }
+
+    /// Delivers the oldest message of one link.
+    fn deliver(&mut self, from: usize, to: usize) {
+        let Some(message) = self
+            .linked
+            .get_mut(&(from, to))
+            .and_then(VecDeque::pop_front)
+        else {
+            return;
+        };
+        let link = LinkIndex(u32::try_from(from).unwrap());
+        self.input(to, Input::Message { link, message });
+    }
+
+    /// Delivers everything, each link in turn, checking for loops after each message.
+    fn deliver_all(&mut self) {
+        for _ in 0..100_000 {
+            let busy = self
+                .linked
+                .iter()
+                .find(|(_, under_way)| !under_way.is_empty());
+            let Some((&(from, to), _)) = busy else { return };
+            self.deliver(from, to);
+            self.check_no_loop();
+        }
+        panic!("the net does not come to rest");
+    }
+
+    /// Lets time pass with every timer fired and everything delivered.
+    fn pass(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        loop {
+            self.deliver_all();
+            let due = self
+                .nodes
+                .iter()
+                .filter_map(Routes::poll_timeout)
+                .map(|w| w.at)
+                .min();
+            let Some(at) = due.filter(|at| *at <= until) else {
+                break;
+            };
+            self.now = at;
+            for node in 0..self.nodes.len() {
+                self.nodes[node].handle_timeout(self.now);
+                self.collect(node);
+            }
+        }
+        self.now = until;
+    }
+
+    fn next(&self, node: usize, origin: usize) -> Option<usize> {
+        Some(self.nodes[node].route(&id(origin))?.link.0 as usize)
+    }
+
+    /// Follows every selected route: it must end at its origin or nowhere, and never come back.
+    fn check_no_loop(&self) {
+        for origin in 0..self.nodes.len() {
+            for start in 0..self.nodes.len() {
+                let mut at = start;
+                for _ in 0..=self.nodes.len() {
+                    match self.next(at, origin) {
+                        Some(next) => at = next,
+                        None => break,
+                    }
+                }
+                assert!(
+                    self.next(at, origin).is_none(),
+                    "a loop toward {origin} from {start}"
+                );
+            }
+        }
+    }
+
+    /// Whether `node` and `origin` are joined by links that are up.
+    fn joined(&self, node: usize, origin: usize) -> bool {
+        let mut reached = vec![node];
+        let mut at = 0;
+        while at < reached.len() {
+            for (a, b) in self.linked.keys() {
+                if *a == reached[at] && !reached.contains(b) {
+                    reached.push(*b);
+                }
+            }
+            at += 1;
+        }
+        reached.contains(&origin)
+    }
+}
+
+#[test]
+fn the_contract_holds() {
+    check_contract(
+        0..300,
+        |_| Routes::new(id(0)),
+        |rng| {
+            let link = LinkIndex(rng.next_u32() % 3);
+            let peer = id(link.0 as usize + 1);
+            let origin = id(rng.next_u32() as usize % 5);
+            match rng.next_u32() % 6 {
+                0 => Input::LinkUp { link, peer },
+                1 => Input::LinkDown { link },
+                2 => Input::Originate(rng.next_u32() % 2 == 0),
+                3 => Input::Message {
+                    link,
+                    message: RouteMessage::SequenceRequest(SequenceRequest {
+                        origin,
+                        sequence: Sequence(rng.next_u32() as u16 % 4),
+                        hops_left: rng.next_u32() as u8 % 3,
+                    }),
+                },
+                _ => Input::Message {
+                    link,
+                    message: any_update(rng, origin, peer),
+                },
+            }
+        },
+    );
+}
+
+fn any_update(rng: &mut ChaCha8Rng, origin: NodeId, teller: NodeId) -> RouteMessage {
+    let distance = match rng.next_u32() % 4 {
+        0 => Distance::INFINITE,
+        _ => Distance::from_tenth_millis(rng.next_u32() % 200),
+    };
+    RouteMessage::Update(Update {
+        origin,
+        sequence: Sequence(rng.next_u32() as u16 % 4),
+        distance,
+        hops: Hops::origin(origin.prefix())
+            .through(teller.prefix())
+            .unwrap(),
+    })
+}
+
+#[test]
+fn the_nearest_way_is_selected_and_the_next_nearest_is_ready() {
+    // 0 - 1 - 2, and the long way 0 - 3 - 4 - 2.
+    let mut net = Net::new(5, &[(0, 1), (1, 2), (0, 3), (3, 4), (4, 2)]);
+    net.input(0, Input::Originate(true));
+
+    net.pass(Duration::from_secs(1));
+
+    assert_eq!(net.next(2, 0), Some(1));
+    assert_eq!(
+        net.nodes[2].route(&id(0)).unwrap().distance,
+        Distance::from_tenth_millis(60)
+    );
+    assert_eq!(
+        net.selected[2].get(&id(0)),
+        net.nodes[2].route(&id(0)).as_ref()
+    );
+    let row = net.nodes[2]
+        .view()
+        .into_iter()
+        .find(|row| row.origin == id(0))
+        .unwrap();
+    assert_eq!(
+        row.feasible_backups, 0,
+        "the long way is told 60, which 2 told itself"
+    );
+}
+
+#[test]
+fn when_the_parent_dies_the_other_way_is_taken_within_round_trips() {
+    let mut net = Net::new(5, &[(0, 1), (1, 2), (0, 3), (3, 4), (4, 2)]);
+    net.input(0, Input::Originate(true));
+    net.pass(Duration::from_secs(1));
+
+    net.unlink(1, 2);
+    net.deliver_all();
+
+    assert_eq!(net.next(2, 0), Some(4), "without waiting for a timer");
+}
+
+#[test]
+fn a_restarted_origin_is_found_again_at_once() {
+    let mut net = Net::new(3, &[(0, 1), (1, 2)]);
+    net.input(0, Input::Originate(true));
+    net.pass(Duration::from_secs(35));
+
+    // Its sequence begins anew, behind what the others remember.
+    net.unlink(0, 1);
+    net.deliver_all();
+    net.nodes[0] = Routes::new(id(0));
+    net.link(0, 1);
+    net.input(0, Input::Originate(true));
+    net.deliver_all();
+
+    assert_eq!((net.next(1, 0), net.next(2, 0)), (Some(0), Some(1)));
+}
+
+#[test]
+fn an_origin_that_stops_is_retracted_everywhere() {
+    let mut net = Net::new(4, &[(0, 1), (1, 2), (2, 3), (3, 1)]);
+    net.input(0, Input::Originate(true));
+    net.pass(Duration::from_secs(1));
+
+    net.input(0, Input::Originate(false));
+    net.pass(Duration::from_secs(5));
+
+    for node in 1..4 {
+        assert_eq!(net.next(node, 0), None);
+        assert!(net.selected[node].is_empty());
+    }
+}
+
+#[test]
+fn an_origin_nobody_tells_of_is_forgotten_and_not_too_early() {
+    let mut net = Net::new(2, &[(0, 1)]);
+    net.input(0, Input::Originate(true));
+    net.pass(Duration::from_secs(1));
+
+    net.unlink(0, 1);
+    net.pass(ORIGIN_KEPT - Duration::from_secs(1));
+    let before = net.nodes[1].view().len();
+    net.pass(Duration::from_secs(2));
+
+    assert_eq!((before, net.nodes[1].view().len()), (1, 0));
+}
+
+#[test]
+fn one_origin_too_many_is_ignored() {
+    let mut routes = Routes::new(id(0));
+    routes.handle_input(
+        Instant::ZERO,
+        Input::LinkUp {
+            link: LinkIndex(1),
+            peer: id(1),
+        },
+    );
+    for origin in 0..=ORIGINS_MAX {
+        let origin = id(origin + 10);
+        let update = Update {
+            origin,
+            sequence: Sequence(1),
+            distance: Distance::from_tenth_millis(30),
+            hops: Hops::origin(origin.prefix())
+                .through(id(1).prefix())
+                .unwrap(),
+        };
+        let message = RouteMessage::Update(update);
+        routes.handle_input(
+            Instant::ZERO,
+            Input::Message {
+                link: LinkIndex(1),
+                message,
+            },
+        );
+    }
+
+    assert_eq!(routes.view().len(), ORIGINS_MAX);
+}
+
+#[test]
+fn a_route_that_passes_here_or_was_not_made_by_its_teller_is_no_route() {
+    let mut routes = Routes::new(id(0));
+    routes.handle_input(
+        Instant::ZERO,
+        Input::LinkUp {
+            link: LinkIndex(1),
+            peer: id(1),
+        },
+    );
+    let origin = Hops::origin(id(5).prefix());
+    let through_me = origin
+        .through(id(0).prefix())
+        .and_then(|h| h.through(id(1).prefix()));
+    let by_another = origin.through(id(2).prefix());
+
+    for hops in [through_me.unwrap(), by_another.unwrap()] {
+        let update = Update {
+            origin: id(5),
+            sequence: Sequence(1),
+            distance: Distance::from_tenth_millis(60),
+            hops,
+        };
+        let message = RouteMessage::Update(update);
+        routes.handle_input(
+            Instant::ZERO,
+            Input::Message {
+                link: LinkIndex(1),
+                message,
+            },
+        );
+    }
+
+    assert_eq!(routes.route(&id(5)), None);
+}
+
+/// Storms: links come and go and messages cross in any order between links, for many seeds. At no moment is there
+/// a loop; once it is quiet, whoever is joined to an origin has a way to it.
+#[test]
+fn no_storm_makes_a_loop_and_every_storm_heals() {
+    for seed in 0..300 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let nodes = 3 + rng.next_u32() as usize % 6;
+        let mut net = Net::new(nodes, &[]);
+        let origins = [0, 1];
+        for origin in origins {
+            net.input(origin, Input::Originate(true));
+        }
+        for _ in 0..400 {
+            let (a, b) = (
+                rng.next_u32() as usize % nodes,
+                rng.next_u32() as usize % nodes,
+            );
+            match rng.next_u32() % 20 {
+                _ if a == b => {}
+                0..3 => net.link(a, b),
+                3 => net.unlink(a, b),
+                4 => {
+                    net.now += Duration::from_millis(u64::from(rng.next_u32() % 400));
+                    net.nodes[a].handle_timeout(net.now);
+                    net.collect(a);
+                }
+                _ => net.deliver(a, b),
+            }
+            net.check_no_loop();
+        }
+
+        net.pass(2 * SEQUENCE_INTERVAL);
+
+        for node in 0..nodes {
+            for origin in origins.into_iter().filter(|origin| *origin != node) {
+                let has_way = net.next(node, origin).is_some();
+                assert_eq!(
+                    has_way,
+                    net.joined(node, origin),
+                    "seed {seed}: {node} to {origin}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_quiet_net_says_little() {
+    let mut net = Net::new(4, &[(0, 1), (1, 2), (2, 3), (3, 0)]);
+    net.input(0, Input::Originate(true));
+    net.pass(Duration::from_secs(5));
+    net.messages = 0;
+
+    net.pass(10 * SEQUENCE_INTERVAL);
+
+    // One raise of the sequence crosses each link at most twice each way.
+    assert!(net.messages <= 10 * 4 * 4, "{} messages", net.messages);
+}
