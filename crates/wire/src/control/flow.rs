@@ -256,7 +256,7 @@ pub struct KeyGrant {
     /// The secret, sealed for [`content_context`].
     #[n(3)]
     pub sealed: SealedSecret,
-    /// The origin's signature over [`KeyGrant::signed_bytes`]: a node on the way cannot pass off a secret of its own.
+    /// The origin's signature over all the rest: a node on the way cannot pass off a secret of its own.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub signature: Vec<u8>,
 }
@@ -295,6 +295,7 @@ impl KeyGrant {
 
     /// Whether the origin signed it.
     #[must_use]
+    // spec: WIRE 7.3 a grant that the origin did not sign MUST NOT be used
     pub fn is_signed_by_origin(&self) -> bool {
         identity::verify(
             &self.of.origin,

@@ -360,6 +360,61 @@ fn a_known_type_whose_body_is_no_map_breaks_the_stream() {
     ));
 }
 
+// spec: WIRE 7.3 a grant that the origin did not sign MUST NOT be used
+#[test]
+fn a_key_grant_changed_anywhere_is_not_the_origins() {
+    let of = |name: &str, instance| InstanceRef {
+        origin: origin().id(),
+        name: name.parse().unwrap(),
+        instance: InstanceId([instance; 16]),
+    };
+    let sealed = |secret: &[u8]| {
+        let rng = &mut ChaCha20Rng::seed_from_u64(1);
+        SealedSecret::seal(&origin().id(), b"", secret, rng).unwrap()
+    };
+    let (consumer, other) = (NodeId([5; 32]), Identity::from_secret(&[2; 32]));
+    let grant = KeyGrant::sign(of("cam", 1), consumer, 1, sealed(&[7; 32]), &origin());
+
+    assert!(grant.is_signed_by_origin());
+    let of_other = InstanceRef {
+        origin: other.id(),
+        ..of("cam", 1)
+    };
+    let signature = vec![0; grant.signature.len()];
+    for changed in [
+        KeyGrant {
+            of: of("cam2", 1),
+            ..grant.clone()
+        },
+        KeyGrant {
+            of: of("cam", 2),
+            ..grant.clone()
+        },
+        KeyGrant {
+            of: of_other,
+            ..grant.clone()
+        },
+        KeyGrant {
+            consumer: other.id(),
+            ..grant.clone()
+        },
+        KeyGrant {
+            epoch: 2,
+            ..grant.clone()
+        },
+        KeyGrant {
+            sealed: sealed(&[8; 32]),
+            ..grant.clone()
+        },
+        KeyGrant {
+            signature,
+            ..grant.clone()
+        },
+    ] {
+        assert!(!changed.is_signed_by_origin(), "{changed:?}");
+    }
+}
+
 // spec: WIRE 7.3 a collection of more than 12 announces MUST NOT decode
 #[test]
 fn a_collection_beyond_its_limit_does_not_decode() {

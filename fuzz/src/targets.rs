@@ -1,0 +1,261 @@
+//! What each target does with its bytes: decode them, and hold what decodes to what it promises.
+//!
+//! A decoder behind a seal, a MAC or a signature would never see a fuzzer's bytes, so such a target also proves its input
+//! itself, under the keys of the golden vectors (`crates/wire/tests/golden`), and decodes that.
+//! Not the list of targets: `lib.rs`. Invariant: as there.
+
+use std::collections::BTreeSet;
+
+use levada_media::ts::{Demuxer, Event};
+use levada_wire::announce::{SignedAnnounce, SignedWithdraw};
+use levada_wire::control::{Decoder, Message};
+use levada_wire::datagram::link::{LINK_HEADER_BYTES, LinkHeader, LinkSeal};
+use levada_wire::datagram::site::{MAC_BYTES, SiteHeader, SiteSeal};
+use levada_wire::frame::{ControlFrame, FRAME_HEADER_BYTES, FrameHeader};
+use levada_wire::identity::Purpose;
+use levada_wire::key::{CarryKey, ContentSecret, LinkKey, NetworkSecret, SiteKey, Suite};
+use levada_wire::packet::seal::Opener;
+use levada_wire::packet::{HEADER_BYTES, Kind, OVERHEAD_BYTES, carry};
+use levada_wire::ticket::{Chain, Invite, Trust};
+use levada_wire::{Description, Header, Identity, InstanceId, NetworkId, WallTime};
+use minicbor::{Decode, Encode};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::hmac;
+
+/// The link key of the golden vectors.
+const LINK_KEY: [u8; 32] = [0x11; 32];
+/// A second within the tickets of the golden vectors.
+const NOW: WallTime = WallTime(1_800_000_001_000_000);
+
+/// A media packet: the header, the carry tag, the seal.
+pub fn packet(input: &[u8]) {
+    let tagged = carry::check(&CarryKey::from_bytes([1; 16]), input);
+    assert!(!tagged, "a tag of 64 bits was found by chance");
+    let Some(header) = Header::peek(input) else {
+        return;
+    };
+    assert_eq!(Kind::of(input), Kind::Media);
+    assert!(input.len() >= OVERHEAD_BYTES);
+    assert_eq!(header.encode()[4..], input[4..HEADER_BYTES]);
+    let _ = (header.burst(), header.group_start());
+    let secret = ContentSecret::from_bytes([1; 32]);
+    let mut opener = Opener::new(secret, header.flow, InstanceId([1; 16]), Suite::Aes128Gcm);
+    let mut body = Vec::new();
+    assert!(opener.open(input, &mut body).is_none() && body.is_empty());
+}
+
+/// A link datagram as it comes, and the input as the body of one.
+pub fn link(input: &[u8]) {
+    let seal = LinkSeal::new(&LinkKey::from_bytes(LINK_KEY));
+    let opened = LinkHeader::peek(input).and_then(|_| seal.open(input));
+    assert!(opened.is_none() || Kind::of(input) == Kind::Link);
+    let mut sealed = vec![0; LINK_HEADER_BYTES];
+    sealed[0] = 0x06;
+    sealed.extend_from_slice(input);
+    let (clear, body) = sealed.split_at_mut(LINK_HEADER_BYTES);
+    let tag = link_key().seal_in_place_separate_tag(zero_nonce(), Aad::from(&*clear), body);
+    sealed.extend_from_slice(tag.expect("an input is short").as_ref());
+    let Some(message) = seal.open(&sealed) else {
+        return;
+    };
+    let header = LinkHeader::peek(&sealed).expect("it was opened");
+    let mut again = Vec::new();
+    seal.seal(header, &message, &mut again);
+    assert_eq!(seal.open(&again), Some(message));
+}
+
+/// The body of a link datagram that was sealed with the key of the golden vectors.
+#[must_use]
+pub fn link_body(datagram: &[u8]) -> Option<Vec<u8>> {
+    let (clear, sealed) = datagram.split_at_checked(LINK_HEADER_BYTES)?;
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&clear[12..]);
+    let (nonce, mut body) = (Nonce::assume_unique_for_key(nonce), sealed.to_vec());
+    let opened = link_key().open_in_place(nonce, Aad::from(clear), &mut body);
+    opened.ok().map(|body| body.to_vec())
+}
+
+fn link_key() -> LessSafeKey {
+    let key = UnboundKey::new(&CHACHA20_POLY1305, &LINK_KEY);
+    LessSafeKey::new(key.expect("the key has the algorithm's length"))
+}
+
+fn zero_nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; 12])
+}
+
+/// A site datagram as it comes, and again with a MAC that is true.
+pub fn site(input: &[u8]) {
+    let key = site_key();
+    let seal = SiteSeal::new(&key);
+    let _ = SiteHeader::peek(input).and_then(|_| seal.open(input));
+    let unmarked = &input[..input.len().saturating_sub(MAC_BYTES)];
+    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.bytes()), unmarked);
+    let marked = [unmarked, &mac.as_ref()[..MAC_BYTES]].concat();
+    let Some((header, message)) = seal.open(&marked) else {
+        return;
+    };
+    assert_eq!(Kind::of(&marked), Kind::Site);
+    assert!(
+        message
+            .node()
+            .is_none_or(|node| node.prefix() == header.sender)
+    );
+    let own = identity();
+    if header.sender == own.id().prefix() && message.node().is_none_or(|node| node == own.id()) {
+        let mut again = Vec::new();
+        seal.seal(&own, header.place, header.counter, &message, &mut again);
+        assert_eq!(seal.open(&again), Some((header, message)));
+    }
+}
+
+/// The site key of the golden vectors.
+fn site_key() -> SiteKey {
+    let network = NetworkId::of_root(&root().id());
+    NetworkSecret::from_bytes([0x4E; 32]).site_key(&network)
+}
+
+/// A control stream, all at once and in chunks of the size that the first byte says.
+pub fn control(input: &[u8]) {
+    let Some((&chunk, stream)) = input.split_first() else {
+        return;
+    };
+    let (mut whole, mut parts) = (Vec::new(), Vec::new());
+    let at_once = Decoder::default().push(stream, &mut whole);
+    let mut decoder = Decoder::default();
+    let mut chunks = stream.chunks(usize::from(chunk).max(1));
+    let in_parts = chunks.try_for_each(|chunk| decoder.push(chunk, &mut parts));
+    assert_eq!(at_once.is_err(), in_parts.is_err());
+    assert_eq!(whole, parts);
+    for message in whole {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        let mut again: Vec<Message> = Vec::new();
+        let decoded = Decoder::default().push(&bytes, &mut again);
+        assert!(
+            decoded.is_ok(),
+            "what was decoded and encoded decodes again"
+        );
+        assert_eq!(again, [message]);
+    }
+}
+
+/// The body of a burst: frame headers, the description, the control frame.
+pub fn frame(input: &[u8]) {
+    if let Some(header) = FrameHeader::decode(input) {
+        let bytes = header.encode();
+        assert_eq!(FrameHeader::decode(&bytes), Some(header));
+        assert_eq!(bytes[2..], input[2..FRAME_HEADER_BYTES]);
+    }
+    if let Some(description) = survives::<Description>(input) {
+        let _ = description.check();
+        let _ = description.leading();
+    }
+    survives::<ControlFrame>(input);
+}
+
+/// Announces and withdraws as they come, and the input as the body of one.
+pub fn announce(input: &[u8]) {
+    survives::<SignedAnnounce>(input);
+    survives::<SignedWithdraw>(input);
+    if let Some(signed) = survives::<SignedAnnounce>(&signed(Purpose::Announce, input)) {
+        let content = signed.content();
+        for layer in &content.layers {
+            let _ = (content.flow(layer.layer), content.layer(layer.layer));
+        }
+        assert!(!content.replaces(content));
+    }
+    survives::<SignedWithdraw>(&signed(Purpose::Withdraw, input));
+}
+
+/// Chains of tickets, the input as the body of a ticket, and invites.
+pub fn ticket(input: &[u8]) {
+    let own = signed(Purpose::Ticket, input);
+    let chain = [&[0x81], own.as_slice()].concat();
+    for chain in [input, &chain] {
+        let Some(chain) = survives::<Chain>(chain) else {
+            continue;
+        };
+        let trust = Trust {
+            root: &identity().id(),
+            holder: &chain.own().subject.clone(),
+            now: NOW,
+            revoked: &BTreeSet::new(),
+        };
+        if let Ok(rights) = chain.verify(&trust) {
+            assert!(chain.own().grants.is_empty() || chain.own().issuer == identity().id());
+            let _ = rights.standing();
+        }
+    }
+    let invite = std::str::from_utf8(input).map(str::parse::<Invite>);
+    if let Ok(Ok(invite)) = invite {
+        assert_eq!(invite.to_text().parse(), Ok(invite));
+    }
+}
+
+/// A transport stream, all at once and in chunks of the size that the first byte says.
+pub fn ts(input: &[u8]) {
+    let Some((&chunk, stream)) = input.split_first() else {
+        return;
+    };
+    let at_once = demuxed(stream, stream.len().max(1));
+    let in_parts = demuxed(stream, usize::from(chunk).max(1));
+    assert_eq!(at_once, in_parts);
+    let descriptions = at_once.iter().filter_map(|event| match event {
+        Event::Description(description) => Some(description.check()),
+        _ => None,
+    });
+    descriptions.for_each(|checked| assert_eq!(checked, Ok(())));
+}
+
+fn demuxed(stream: &[u8], chunk: usize) -> Vec<Event> {
+    let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
+    for chunk in stream.chunks(chunk) {
+        demuxer.push(chunk, &mut events);
+    }
+    demuxer.finish(&mut events);
+    events
+}
+
+/// The origin and issuer of the golden vectors.
+fn identity() -> Identity {
+    Identity::from_secret(&[1; 32])
+}
+
+/// The root of the golden vectors.
+fn root() -> Identity {
+    Identity::from_secret(&[3; 32])
+}
+
+/// A statement of [`identity`]: its body, then its signature.
+fn signed(purpose: Purpose, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let signature = identity().sign(purpose, body);
+    let mut encoder = minicbor::Encoder::new(&mut out);
+    let written = encoder
+        .map(2)
+        .and_then(|e| e.u8(0)?.bytes(body)?.u8(1)?.bytes(&signature));
+    written.expect("writing to memory does not fail");
+    out
+}
+
+/// The bytes that were signed in a statement.
+#[must_use]
+pub fn signed_body(statement: &[u8]) -> Option<Vec<u8>> {
+    let mut decoder = minicbor::Decoder::new(statement);
+    decoder.map().ok()?;
+    decoder.u8().ok()?;
+    decoder.bytes().ok().map(<[u8]>::to_vec)
+}
+
+/// Decodes `bytes`; what it gives must decode to the same again once encoded.
+fn survives<T>(bytes: &[u8]) -> Option<T>
+where
+    T: for<'b> Decode<'b, ()> + Encode<()> + PartialEq + std::fmt::Debug,
+{
+    let value: T = minicbor::decode(bytes).ok()?;
+    let again = minicbor::to_vec(&value).expect("writing to memory does not fail");
+    let decoded: T = minicbor::decode(&again).expect("what was decoded and encoded decodes again");
+    assert_eq!(decoded, value);
+    Some(value)
+}
