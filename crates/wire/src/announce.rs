@@ -98,7 +98,14 @@ impl Announce {
             > (other.group_base, other.instance, other.version)
     }
 
-    fn is_within_limits(&self) -> bool {
+    /// Whether other nodes will take it. An origin asks before it signs.
+    #[must_use]
+    pub fn is_within_limits(&self) -> bool {
+        let body = minicbor::to_vec(self).expect("writing to memory does not fail");
+        self.parts_are_within_limits() && body.len() <= SIGNED_BYTES_MAX
+    }
+
+    fn parts_are_within_limits(&self) -> bool {
         (1..=LAYERS_MAX).contains(&self.layers.len())
             && self.layers.iter().all(|offer| {
                 offer.tracks.len() <= TRACKS_MAX
@@ -223,7 +230,7 @@ signed!(
     SignedAnnounce,
     Announce,
     Purpose::Announce,
-    Announce::is_within_limits
+    Announce::parts_are_within_limits
 );
 signed!(SignedWithdraw, Withdraw, Purpose::Withdraw, |_| true);
 
@@ -312,5 +319,44 @@ mod tests {
         assert!(restarted.replaces(&old) && !old.replaces(&restarted));
         assert!(revised.replaces(&old) && !old.replaces(&revised));
         assert!(!old.replaces(&old.clone()));
+    }
+
+    // spec: WIRE 6.1 an announce beyond a limit MUST be ignored, even if its origin signed it
+    #[test]
+    fn an_announce_beyond_a_limit_does_not_decode_even_if_it_is_signed() {
+        let identity = Identity::from_secret(&[1; 32]);
+        let base = announce(&identity);
+        let survives = |content: &Announce| {
+            let signed = SignedAnnounce::sign(content.clone(), &identity);
+            let bytes = minicbor::to_vec(signed).unwrap();
+            let taken = minicbor::decode::<SignedAnnounce>(&bytes).is_ok();
+            assert_eq!(taken, content.is_within_limits());
+            taken
+        };
+        let layers = |count: usize| Announce {
+            layers: vec![base.layers[0].clone(); count],
+            ..base.clone()
+        };
+        let tracks = |count: usize, codec: usize| {
+            let mut changed = base.clone();
+            let track = &mut changed.layers[0].tracks[0];
+            track.codec = "x".repeat(codec);
+            changed.layers[0].tracks = vec![track.clone(); count];
+            changed
+        };
+
+        assert!(survives(&layers(LAYERS_MAX)) && survives(&tracks(TRACKS_MAX, 32)));
+        for beyond in [
+            layers(0),
+            layers(LAYERS_MAX + 1),
+            tracks(TRACKS_MAX + 1, 1),
+            tracks(1, 33),
+        ] {
+            assert!(!survives(&beyond));
+        }
+        let mut large = tracks(TRACKS_MAX, 32);
+        large.layers = vec![large.layers[0].clone(); LAYERS_MAX];
+        assert!(minicbor::to_vec(&large).unwrap().len() > SIGNED_BYTES_MAX);
+        assert!(!survives(&large));
     }
 }

@@ -406,10 +406,7 @@ fn a_key_grant_changed_anywhere_is_not_the_origins() {
             sealed: sealed(&[8; 32]),
             ..grant.clone()
         },
-        KeyGrant {
-            signature,
-            ..grant.clone()
-        },
+        KeyGrant { signature, ..grant },
     ] {
         assert!(!changed.is_signed_by_origin(), "{changed:?}");
     }

@@ -339,6 +339,19 @@ mod tests {
     }
 
     #[test]
+    fn an_address_or_an_invite_that_is_too_long_is_refused() {
+        let host = |bytes: usize| format!("{}:7800", "h".repeat(bytes - 5)).parse::<Address>();
+        let long = format!("{PREFIX}{}", "a".repeat(INVITE_CHARS_MAX));
+        let longest = host(ADDRESS_BYTES_MAX).unwrap();
+        let full = vec![longest; ADDRESSES_MAX];
+        let full = Invite::new(NodeId([7; 32]), full, JoinSecret::from_bytes([0; 16])).unwrap();
+
+        assert!(host(ADDRESS_BYTES_MAX + 1).is_err());
+        assert_eq!(full.to_text().parse(), Ok(full));
+        assert_eq!(long.parse::<Invite>(), Err(InviteError::Damaged));
+    }
+
+    #[test]
     fn an_invite_has_one_to_eight_addresses() {
         let address: Address = "host:1".parse().unwrap();
         let invite = |count| {
