@@ -149,12 +149,7 @@ impl Machine for Flows {
                     self.on_message(link, message);
                 }
             }
-            Input::Route { origin, route } => {
-                match route {
-                    Some(route) => self.routes.insert(origin, route),
-                    None => self.routes.remove(&origin),
-                };
-            }
+            Input::Route { origin, route } => self.on_route(origin, route),
             Input::Delivering { flow, link } => self.on_delivering(flow, link),
             Input::Command(command) => self.on_command(command),
         }
@@ -247,6 +242,15 @@ impl Flows {
         for carried in self.carried.values_mut() {
             carried.on_link_down(self.now, link);
         }
+    }
+
+    fn on_route(&mut self, origin: NodeId, route: Option<Route>) {
+        self.catalogue
+            .note_reachable(self.now, &origin, route.is_some());
+        match route {
+            Some(route) => self.routes.insert(origin, route),
+            None => self.routes.remove(&origin),
+        };
     }
 
     fn on_message(&mut self, link: LinkIndex, message: FlowMessage) {

@@ -21,7 +21,8 @@ type Key = (StreamName, NodeId);
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
     entries: BTreeMap<Key, Entry>,
-    withdrawn: BTreeMap<Key, InstanceId>,
+    per_origin: BTreeMap<NodeId, usize>,
+    withdrawn: BTreeMap<Key, SignedWithdraw>,
     /// The flows of all layers of all entries.
     flows: BTreeMap<FlowId, (InstanceRef, Layer, Suite)>,
 }
@@ -48,7 +49,7 @@ impl Catalogue {
     pub(super) fn take(&mut self, statement: &SignedAnnounce) -> Verdict {
         let announce = statement.content();
         let key = (announce.name.clone(), announce.origin);
-        if self.withdrawn.get(&key) == Some(&announce.instance) {
+        if self.withdrawn(&key) == Some(announce.instance) {
             return Verdict::Withdrawn;
         }
         match self.entries.get(&key) {
@@ -58,6 +59,7 @@ impl Catalogue {
             None => {}
         }
         self.remove(&key);
+        *self.per_origin.entry(announce.origin).or_insert(0) += 1;
         let of = instance_of(announce);
         for offer in &announce.layers {
             let flow = announce.flow(offer.layer);
@@ -77,13 +79,13 @@ impl Catalogue {
     pub(super) fn withdraw(&mut self, statement: &SignedWithdraw) -> Verdict {
         let withdraw = statement.content();
         let key = (withdraw.name.clone(), withdraw.origin);
-        if self.withdrawn.get(&key) == Some(&withdraw.instance) {
+        if self.withdrawn(&key) == Some(withdraw.instance) {
             return Verdict::Old;
         }
         if self.withdrawn.len() >= WITHDRAWN_MAX {
             self.withdrawn.pop_first();
         }
-        self.withdrawn.insert(key.clone(), withdraw.instance);
+        self.withdrawn.insert(key.clone(), statement.clone());
         let known = self
             .entries
             .get(&key)
@@ -94,10 +96,29 @@ impl Catalogue {
         Verdict::News
     }
 
+    fn withdrawn(&self, key: &Key) -> Option<InstanceId> {
+        self.withdrawn
+            .get(key)
+            .map(|statement| statement.content().instance)
+    }
+
+    /// The withdraw of that stream, for a neighbour that still announces it.
+    pub(super) fn withdraw_of(&self, announce: &Announce) -> Option<SignedWithdraw> {
+        self.withdrawn
+            .get(&(announce.name.clone(), announce.origin))
+            .cloned()
+    }
+
     fn remove(&mut self, key: &Key) {
         let Some(entry) = self.entries.remove(key) else {
             return;
         };
+        if let Some(count) = self.per_origin.get_mut(&key.1) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_origin.remove(&key.1);
+            }
+        }
         let announce = entry.statement.content();
         for offer in &announce.layers {
             self.flows.remove(&announce.flow(offer.layer));
@@ -110,11 +131,7 @@ impl Catalogue {
     }
 
     fn is_full_for(&self, origin: &NodeId) -> bool {
-        let of_origin = self
-            .entries
-            .keys()
-            .filter(|(_, node)| node == origin)
-            .count();
+        let of_origin = self.per_origin.get(origin).copied().unwrap_or(0);
         self.entries.len() >= STREAMS_MAX || of_origin >= STREAMS_PER_ORIGIN_MAX
     }
 
@@ -146,10 +163,14 @@ impl Catalogue {
             .map(|(_, e)| e.statement.content())
     }
 
-    /// Starts or stops the wait for origins that cannot be reached.
-    pub(super) fn note_reachable(&mut self, now: Instant, is_reachable: impl Fn(&NodeId) -> bool) {
-        for ((_, origin), entry) in &mut self.entries {
-            entry.forget_at = match (is_reachable(origin), entry.forget_at) {
+    /// Starts or stops the wait for an origin that cannot, or can, be reached.
+    pub(super) fn note_reachable(&mut self, now: Instant, origin: &NodeId, reachable: bool) {
+        let entries = self
+            .entries
+            .iter_mut()
+            .filter(|((_, node), _)| node == origin);
+        for (_, entry) in entries {
+            entry.forget_at = match (reachable, entry.forget_at) {
                 (true, _) => None,
                 (false, None) => Some(now + UNREACHABLE_KEPT),
                 (false, at) => at,

@@ -147,12 +147,25 @@ impl Flows {
             return;
         }
         let name = announce.name.clone();
-        if self.catalogue.take(&statement) == Verdict::News {
-            self.spread(
-                from,
-                &FlowMessage::Announce(message::Announce { statement }),
-            );
-            self.event(Event::StreamsChanged { name });
+        match self.catalogue.take(&statement) {
+            Verdict::News => {
+                let origin = statement.content().origin;
+                let reachable = self.distance_to(&origin).is_finite();
+                self.catalogue.note_reachable(self.now, &origin, reachable);
+                self.spread(
+                    from,
+                    &FlowMessage::Announce(message::Announce { statement }),
+                );
+                self.event(Event::StreamsChanged { name });
+            }
+            Verdict::Withdrawn => {
+                // The neighbour was away when it was withdrawn.
+                let withdraw = self.catalogue.withdraw_of(statement.content());
+                if let (Some(link), Some(statement)) = (from, withdraw) {
+                    self.send(link, FlowMessage::Withdraw(message::Withdraw { statement }));
+                }
+            }
+            Verdict::Old => {}
         }
     }
 

@@ -29,7 +29,6 @@ use crate::view::FlowState;
 impl Flows {
     /// Makes what is follow what is wanted.
     pub(super) fn settle(&mut self) {
-        self.note_reachable();
         for id in self.wishes.ids() {
             self.resolve(id);
         }
@@ -70,18 +69,6 @@ impl Flows {
             Some(carried) if carried.granted().next().is_some() => FlowState::Streaming,
             _ => FlowState::Hold,
         }
-    }
-
-    fn note_reachable(&mut self) {
-        let Self {
-            catalogue,
-            routes,
-            me,
-            ..
-        } = self;
-        catalogue.note_reachable(self.now, |origin| {
-            origin == me || routes.contains_key(origin)
-        });
     }
 
     /// Points a wish at the flow that should serve it.

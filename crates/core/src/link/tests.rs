@@ -10,7 +10,10 @@ use levada_wire::datagram::link::Ping;
 use levada_wire::machine::harness::check_contract;
 
 use super::*;
-use crate::limits::{DEAD_ACTIVE, DEAD_IDLE, DIAL_STAGGER, PING_ACTIVE, REDIAL_MAX, REDIAL_MIN};
+use crate::limits::{
+    ADDRESSES_MAX, DEAD_ACTIVE, DEAD_IDLE, DIAL_STAGGER, NEIGHBOURS_MAX, PING_ACTIVE, REDIAL_MAX,
+    REDIAL_MIN,
+};
 
 const LINK: LinkIndex = LinkIndex(7);
 const OTHER: LinkIndex = LinkIndex(8);
@@ -145,7 +148,7 @@ fn the_contract_holds() {
                     link,
                     peer,
                     remote: remote(1),
-                    dial: (rng.next_u32() % 2 == 0).then_some(DialId(0)),
+                    dial: (rng.next_u32().is_multiple_of(2)).then_some(DialId(0)),
                 },
                 3 | 4 => hello(link, u64::from(rng.next_u32() % 2)),
                 5 => ping(link),
@@ -159,7 +162,7 @@ fn the_contract_holds() {
                 },
                 8 => Input::Active {
                     link,
-                    active: rng.next_u32() % 2 == 0,
+                    active: rng.next_u32().is_multiple_of(2),
                 },
                 _ => Input::Message {
                     link,
@@ -566,4 +569,36 @@ fn a_leaving_node_says_so_and_dials_no_more() {
     ));
     assert_eq!(closes(&outputs), [(LINK, LinkDown::Leaving)]);
     assert_eq!(links.poll_timeout(), None);
+}
+
+#[test]
+fn neighbours_and_addresses_beyond_their_limits_are_not_dialled() {
+    let mut links = links();
+    let many = |count: usize| (0..count).map(|port| remote(u16::try_from(port).unwrap() + 1));
+    let addresses = many(ADDRESSES_MAX + 1).collect();
+    links.handle_input(
+        at(0),
+        Input::Add(Neighbour {
+            addresses,
+            node: None,
+        }),
+    );
+    for address in many(NEIGHBOURS_MAX) {
+        let addresses = vec![address, remote(9_999)];
+        links.handle_input(
+            at(0),
+            Input::Add(Neighbour {
+                addresses,
+                node: None,
+            }),
+        );
+    }
+
+    let outputs = sleep_until(&mut links, at(0) + DIAL_STAGGER * 20);
+
+    let dials = outputs
+        .iter()
+        .filter(|output| matches!(output, Output::Dial { .. }))
+        .count();
+    assert_eq!(dials, ADDRESSES_MAX + (NEIGHBOURS_MAX - 1) * 2);
 }
