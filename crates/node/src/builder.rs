@@ -13,7 +13,7 @@ use crate::state::StateError;
 use crate::tap::Tap;
 
 /// The port of everything unicast.
-pub const PORT_DEFAULT: u16 = 7800;
+pub(crate) const PORT_DEFAULT: u16 = 7800;
 
 /// Whether a node forwards flows for others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use levada_core::SubscriptionId;
 use levada_core::view as core_view;
 use levada_datapath::api::Command;
-use levada_datapath::clock::Clock;
+use levada_datapath::Clock;
 use levada_wire::announce::LayerOffer;
 use levada_wire::{Description, FlowId, NodeId, StreamName, WallTime};
 use tokio::sync::mpsc::error::TrySendError;
@@ -246,7 +246,7 @@ impl Handle {
 
     pub(crate) async fn view(&self) -> Result<View, Stopped> {
         let seen = self.ask(|reply| Request::View { reply }).await?;
-        let lane = self.shared.datapath.counters().await?;
+        let counted = self.shared.datapath.counters().await?;
         let about = self.about();
         let node = view::NodeRow {
             id: about.id.to_string(),
@@ -257,7 +257,7 @@ impl Handle {
             client: about.client,
             uptime_secs: self.shared.clock.now().as_nanos() / 1_000_000_000,
         };
-        let mut view = View::new(node, seen.core, &lane);
+        let mut view = View::new(node, seen.core, &counted);
         view.links.extend(seen.unresolved);
         view.counters.node = seen.counters;
         Ok(view)

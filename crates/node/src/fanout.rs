@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use levada_core::SubscriptionId;
 use levada_datapath::api as datapath;
-use levada_wire::{Announce, Description, FlowId, Frame, Group, WallTime};
+use levada_wire::{Description, FlowId, Frame, Group, WallTime};
 
-use crate::subscriber::{Gap, GapReason, State};
+use crate::subscriber::{Gap, GapReason, Instance, State};
 
 mod queue;
 pub(crate) use queue::Queue;
@@ -123,7 +123,7 @@ impl Fanout {
     }
 
     /// Hangs a subscription on a flow: its frames come from there from now on.
-    pub(crate) fn attach(&self, id: SubscriptionId, flow: FlowId, announce: Arc<Announce>) {
+    pub(crate) fn attach(&self, id: SubscriptionId, flow: FlowId, instance: Instance) {
         let mut table = self.table();
         let Some(subscription) = table.subscriptions.get(&id) else {
             return;
@@ -132,10 +132,10 @@ impl Fanout {
         if !(subscription.hangs && before == Some(flow)) {
             let is_other = before.is_some_and(|before| before != flow);
             table.detach(id);
-            table.hang(id, flow, is_other.then(|| Arc::clone(&announce)));
+            table.hang(id, flow, is_other.then_some(instance));
         }
         if let Some(subscription) = table.subscriptions.get(&id) {
-            subscription.queue.push_state(State::Active { announce });
+            subscription.queue.push_state(State::Active { instance });
         }
     }
 
@@ -213,7 +213,7 @@ impl Table {
     }
 
     /// Hangs a subscription that hangs nowhere on a flow, and gives it what is kept of the newest group.
-    fn hang(&mut self, id: SubscriptionId, flow_id: FlowId, instance: Option<Arc<Announce>>) {
+    fn hang(&mut self, id: SubscriptionId, flow_id: FlowId, instance: Option<Instance>) {
         let Some(subscription) = self.subscriptions.get_mut(&id) else {
             return;
         };

@@ -59,7 +59,7 @@ pub use node::{Node, Stopped};
 pub use publisher::{PublishError, PublishOptions, Publisher, SendError};
 pub use resolve::{Address, AddressError};
 pub use subscriber::{
-    Delivery, Gap, GapReason, State, SubscribeError, SubscribeOptions, Subscriber,
+    Delivery, Gap, GapReason, Instance, State, SubscribeError, SubscribeOptions, Subscriber,
 };
 #[doc(hidden)]
 pub use tap::{Tap, Tapped};
@@ -67,6 +67,6 @@ pub use view::View;
 
 /// The words of the wire that a program needs to publish and to subscribe.
 pub use levada_wire::{
-    Announce, Bitrate, Description, Frame, Group, InstanceId, Layer, MediaTime, NodeId,
+    Bitrate, Description, Frame, Group, InstanceId, Layer, MediaTime, NodeId,
     PacketSize, StreamName, Track, TrackId, TrackKind, WallTime, control::flow::RefuseReason,
 };

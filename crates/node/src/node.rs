@@ -34,6 +34,10 @@ impl Node {
         })
     }
 
+    pub(crate) const fn from_handle(driver: Handle) -> Self {
+        Self { driver }
+    }
+
     /// The node id.
     #[must_use]
     pub fn id(&self) -> NodeId {

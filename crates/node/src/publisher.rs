@@ -10,7 +10,8 @@ use std::time::Duration;
 use levada_core::api::PEAK_DEFAULT;
 use levada_datapath::api::Command;
 use levada_wire::announce::{LayerOffer, TrackOffer};
-use levada_wire::frame::{DescriptionError, FRAME_BYTES_MAX};
+use levada_datapath::{FrameRefusal, check_frame};
+use levada_wire::frame::DescriptionError;
 use levada_wire::{Bitrate, Description, FlowId, Frame, Layer, PacketSize, StreamName};
 
 use crate::driver::{Request, Slot};
@@ -152,21 +153,10 @@ impl Publisher {
     }
 
     fn check(&self, frame: &Frame) -> Result<(), SendError> {
-        let track = frame.track.0;
-        if self.description.track(frame.track).is_none() {
-            return Err(SendError::UnknownTrack { track });
-        }
-        if frame.data.len() > FRAME_BYTES_MAX {
-            return Err(SendError::TooLong {
-                track,
-                bytes: frame.data.len(),
-            });
-        }
-        let offset = frame.pts.checked_sub(frame.dts);
-        if offset.is_none_or(|offset| i32::try_from(offset).is_err()) {
-            return Err(SendError::TimesApart { track });
-        }
-        Ok(())
+        check_frame(&self.description, frame).map_err(|source| SendError::Frame {
+            track: frame.track.0,
+            source,
+        })
     }
 }
 
@@ -222,25 +212,13 @@ pub enum PublishError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The frame's track is not in the description.
-    #[error("there is no track {track} in this stream: describe it before its first frame")]
-    UnknownTrack {
+    /// The frame is of no track, or beyond a limit.
+    #[error("a frame of track {track} was not taken: {source}")]
+    Frame {
         /// The track's number.
         track: u8,
-    },
-    /// The frame is too long.
-    #[error("a frame of track {track} has {bytes} bytes; the limit is {FRAME_BYTES_MAX}")]
-    TooLong {
-        /// The track's number.
-        track: u8,
-        /// Its length.
-        bytes: usize,
-    },
-    /// Decoding and presentation time are too far apart.
-    #[error("dts and pts of a frame of track {track} are more than 2^31 ticks apart")]
-    TimesApart {
-        /// The track's number.
-        track: u8,
+        /// What is wrong.
+        source: FrameRefusal,
     },
     /// The new description is not sound.
     #[error("the new description is not sound: {0}")]

@@ -10,7 +10,9 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use levada_wire::control::flow::RefuseReason;
-use levada_wire::{Announce, Description, Frame, Group, Layer, NodeId, StreamName, WallTime};
+use levada_wire::{
+    Announce, Description, Frame, Group, InstanceId, Layer, NodeId, StreamName, WallTime,
+};
 
 use crate::driver::Slot;
 use crate::fanout::Queue;
@@ -64,7 +66,7 @@ pub enum Delivery {
     State(State),
     /// What follows is of a later start of the stream, or of another origin: its description comes first, and its
     /// timestamps start at zero again, so that whoever needs unbroken ones re-bases them here.
-    NewInstance(Arc<Announce>),
+    NewInstance(Instance),
     /// The tracks: before the first frame, and at the start of a group where they change.
     Description(Arc<Description>),
     /// One frame. The first one of all, and the first one after a gap made here, starts a group.
@@ -102,8 +104,8 @@ pub enum State {
     },
     /// Frames come.
     Active {
-        /// What the origin says of the stream.
-        announce: Arc<Announce>,
+        /// From which start of the stream.
+        instance: Instance,
     },
 }
 
@@ -118,8 +120,37 @@ impl fmt::Display for State {
             ),
             Self::Requested => f.write_str("requested"),
             Self::Refused { reason } => write!(f, "refused: {reason}; trying again"),
-            Self::Active { announce } => write!(f, "comes from node {}", announce.origin.short()),
+            Self::Active { instance } => write!(f, "comes from node {}", instance.origin.short()),
         }
+    }
+}
+
+/// One start of a stream at one origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Instance {
+    /// The origin.
+    pub origin: NodeId,
+    /// The start.
+    pub id: InstanceId,
+    /// Unix time of the start in units of 50 ms. With a group's number added, it names that group for ever, and
+    /// equally at every node.
+    pub group_base: u64,
+}
+
+impl Instance {
+    pub(crate) const fn new(origin: NodeId, id: InstanceId, group_base: u64) -> Self {
+        Self {
+            origin,
+            id,
+            group_base,
+        }
+    }
+}
+
+impl From<&Announce> for Instance {
+    fn from(announce: &Announce) -> Self {
+        Self::new(announce.origin, announce.instance, announce.group_base)
     }
 }
 

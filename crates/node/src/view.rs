@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use levada_core::view as core;
 use levada_datapath::api::LaneCounters;
+use levada_datapath::ledger::DropReason;
+use levada_datapath::worker::WorkerCounters;
 
 /// A node at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +72,10 @@ pub struct LinkRow {
     pub loss_out_permille: u16,
     /// Whether the peer forwards for others.
     pub relay: bool,
+    /// Datagrams that came over it, QUIC not counted.
+    pub datagrams_in: u64,
+    /// Datagrams sent over it, QUIC not counted.
+    pub datagrams_out: u64,
 }
 
 /// The selected route to an origin.
@@ -140,6 +146,10 @@ pub struct FlowRow {
     pub bytes_out: u64,
     /// Packets in the cache.
     pub cached_packets: u64,
+    /// Groups that did not fit in the cache: whoever joined during one waited for the next.
+    pub cache_overflows: u64,
+    /// Whether a newcomer is sent the newest group at once.
+    pub is_joinable: bool,
 }
 
 /// What was counted since the node started.
@@ -182,25 +192,66 @@ impl Counters {
 }
 
 impl View {
-    /// Takes over the core's rows, and writes the datapath's counters beside the flows they belong to.
-    pub(crate) fn new(node: NodeRow, view: core::View, lane: &LaneCounters) -> Self {
+    /// Takes over the core's rows, and writes the datapath's counters beside what they belong to.
+    pub(crate) fn new(node: NodeRow, view: core::View, counted: &WorkerCounters) -> Self {
+        let lane = &counted.lane;
+        let links = view.links.into_iter().map(|row| LinkRow::new(row, lane));
+        let flows = view.flows.into_iter().map(|row| FlowRow::new(row, lane));
         Self {
             node,
-            links: view.links.into_iter().map(LinkRow::from).collect(),
+            links: links.collect(),
             routes: view.routes.into_iter().map(RouteRow::from).collect(),
             streams: view.streams.into_iter().map(StreamRow::from).collect(),
-            flows: view
-                .flows
-                .into_iter()
-                .map(|row| FlowRow::new(row, lane))
-                .collect(),
-            counters: Counters::default(),
+            flows: flows.collect(),
+            counters: Counters {
+                datapath: datapath_counters(counted),
+                node: Vec::new(),
+            },
         }
     }
 }
 
-impl From<core::LinkRow> for LinkRow {
-    fn from(row: core::LinkRow) -> Self {
+/// The datapath's counters by name: packets, drops by reason, sends.
+fn datapath_counters(counted: &WorkerCounters) -> Vec<Counter> {
+    let (ledger, send) = (&counted.lane.ledger, &counted.send);
+    let mut counters: Vec<Counter> = [
+        ("arrived", ledger.arrived),
+        ("made", ledger.made),
+        ("forwarded", ledger.forwarded),
+        ("consumed", ledger.consumed),
+        ("kept", ledger.kept),
+        ("held", ledger.held),
+        ("control", ledger.control),
+        ("foreign", ledger.foreign),
+        ("unopened", ledger.unopened),
+        ("due", ledger.due),
+        ("sent", ledger.sent),
+        ("cached_bytes", counted.lane.cached_bytes),
+        ("commands_refused", counted.lane.commands_refused),
+        ("socket_sent", send.sent),
+        ("socket_sent_bytes", send.sent_bytes),
+        ("socket_too_large", send.too_large),
+        ("socket_refused", send.refused),
+        ("socket_dropped", send.dropped),
+        ("socket_blocked", send.blocked),
+        ("receive_errors", counted.receive_errors),
+    ]
+    .map(|(name, value)| Counter::new(name, value))
+    .into();
+    for reason in DropReason::ALL {
+        let name = reason.as_str();
+        counters.push(Counter::new(format!("dropped_{name}"), ledger.dropped(reason)));
+        counters.push(Counter::new(format!("unsent_{name}"), ledger.unsent(reason)));
+    }
+    for (refusal, times) in &counted.lane.frames_refused {
+        counters.push(Counter::new(format!("frames_refused: {refusal}"), *times));
+    }
+    counters
+}
+
+impl LinkRow {
+    fn new(row: core::LinkRow, lane: &LaneCounters) -> Self {
+        let counted = lane.links.iter().find(|link| Some(link.link) == row.link);
         Self {
             link: row.link.map(|link| link.0),
             peer: row.peer.map(|peer| peer.to_string()),
@@ -214,6 +265,8 @@ impl From<core::LinkRow> for LinkRow {
             loss_in_permille: row.loss_in_permille,
             loss_out_permille: row.loss_out_permille,
             relay: row.relay,
+            datagrams_in: counted.map_or(0, |link| link.received),
+            datagrams_out: counted.map_or(0, |link| link.sent),
         }
     }
 }
@@ -268,6 +321,8 @@ impl FlowRow {
             packets_out: counted.packets_out,
             bytes_out: counted.bytes_out,
             cached_packets: counted.cached_packets,
+            cache_overflows: counted.cache_overflows,
+            is_joinable: counted.is_joinable,
         }
     }
 }

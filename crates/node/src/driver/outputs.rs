@@ -7,12 +7,11 @@ use levada_core::{self as core, ConnectionLost, Input, LinkDown, Output, Subscri
 use levada_datapath::api::Command;
 use levada_wire::LinkIndex;
 use levada_wire::control::Message;
-use std::sync::Arc;
 
 use super::task::Driver;
 use crate::events::Event;
 use crate::quic::close;
-use crate::subscriber::State;
+use crate::subscriber::{Instance, State};
 
 /// The most attempts at once; one more fails at once.
 const DIALS_MAX: usize = 256;
@@ -141,7 +140,7 @@ impl Driver {
             }
             SubscriptionState::Active { flow, announce } => {
                 tracing::info!(stream = %announce.name, origin = announce.origin.short(), "stream flows");
-                self.fanout.attach(id, flow, Arc::from(announce));
+                self.fanout.attach(id, flow, Instance::from(&*announce));
             }
             SubscriptionState::Ended => self.fanout.end(id),
         }

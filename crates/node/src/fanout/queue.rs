@@ -17,10 +17,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use levada_wire::{Announce, Description, Group};
+use levada_wire::{Description, Group};
 
 use super::Delivered;
-use crate::subscriber::{Delivery, Gap, GapReason, State, SubscribeOptions};
+use crate::subscriber::{Delivery, Gap, GapReason, Instance, State, SubscribeOptions};
 
 /// The most things other than frames that may wait. Beyond it all that waits is skipped.
 const NOTICES_MAX: usize = 64;
@@ -89,18 +89,18 @@ impl Queue {
 
     /// A flow begins, or comes back: the next frame must start a group that was not told before. `instance` is told
     /// if it is another flow than before.
-    pub(super) fn start(&self, instance: Option<Arc<Announce>>) {
+    pub(super) fn start(&self, instance: Option<Instance>) {
         let mut inner = self.inner();
         inner.interrupted |= std::mem::take(&mut inner.flowing);
         inner.description = None;
         inner.not_before = inner.group.map(|group| Group(group.0.saturating_add(1)));
-        if let Some(announce) = instance {
+        if let Some(instance) = instance {
             // A restart is a break anyway: what was skipped before it is part of that break.
             inner.skipped = 0;
             inner.interrupted = false;
             inner.group = None;
             inner.not_before = None;
-            inner.notice(Delivery::NewInstance(announce));
+            inner.notice(Delivery::NewInstance(instance));
         }
     }
 

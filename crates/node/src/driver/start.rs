@@ -1,0 +1,204 @@
+//! The start of a node: takes all that it needs, or nothing.
+//!
+//! The order is that of what can fail: words, directory, port, threads; then nothing can. Not the life that
+//! follows (`task`). Called by `node`. Invariant: whatever a failed start had taken is given back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use levada_core::{Control, Settings};
+use levada_wire::control::link::NODE_NAME_BYTES_MAX;
+use levada_wire::{LinkIndex, NetworkId};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use super::pump::Pump;
+use super::rarely::Rarely;
+use super::task::{Driver, Inbox, Resolving};
+use super::{About, EVENTS_MAX, HAPPENINGS_MAX, Handle, REQUESTS_MAX, SLOTS_MAX, Shared, wires};
+use crate::builder::{Builder, StartError, StateChoice};
+use crate::fanout::Fanout;
+use crate::quic::connection::Surroundings;
+use crate::quic::endpoint::Endpoint;
+use crate::quic::tls::Credentials;
+use crate::resolve::{self, Address};
+use crate::state::{self, StateDir};
+
+/// The most results of look-ups that may wait.
+const RESOLVED_MAX: usize = 64;
+
+/// Starts a node.
+pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
+    let neighbours = builder.neighbours()?;
+    let name = node_name(builder.name.clone())?;
+    let state = match &builder.state {
+        StateChoice::Default => StateDir::open(&state::default_dir())?,
+        StateChoice::At(dir) => StateDir::open(dir)?,
+        StateChoice::Temporary => StateDir::temporary()?,
+    };
+    let fanout = Arc::new(Fanout::default());
+    let wires = wires::start(builder.listen_or_default(), Arc::clone(&fanout))?;
+    let credentials = Credentials::new(state.identity());
+    let quic = Endpoint::new(wires.socket, credentials, !builder.client);
+    let quic = quic.map_err(|source| system("the local address", source))?;
+    let about = About {
+        id: state.identity().id(),
+        name,
+        local_addr: wires.local_addr,
+        state_dir: state.path().to_owned(),
+        relay: builder.relay.is_willing(),
+        client: builder.client,
+    };
+    let pump = Pump::new(control(&about, &state)?, wires.datapath.clock());
+    let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
+    let (requests, requested) = mpsc::channel(REQUESTS_MAX);
+    let (endings, ended) = mpsc::channel(SLOTS_MAX);
+    let (results, resolved) = mpsc::channel(RESOLVED_MAX);
+    let (events, _) = broadcast::channel(EVENTS_MAX);
+    let (stopped, is_stopped) = watch::channel(());
+    let shared = Shared {
+        about,
+        clock: wires.datapath.clock(),
+        datapath: wires.datapath.clone(),
+        requests,
+        endings,
+        events: events.downgrade(),
+        next_slot: AtomicU64::new(0),
+        stopped: is_stopped,
+    };
+    let handle = Handle {
+        shared: Arc::new(shared),
+    };
+    let mut driver = Driver {
+        pump,
+        datapath: wires.datapath,
+        fanout,
+        quic,
+        around: Surroundings {
+            happenings,
+            tap: builder.tap.clone(),
+        },
+        events,
+        inbox: Inbox {
+            happenings: happened,
+            datapath: wires.events,
+            requests: requested,
+            endings: ended,
+            resolved,
+            is_asked: true,
+        },
+        links: BTreeMap::new(),
+        next_link: LinkIndex(u32::from_be_bytes(random()?)),
+        dials: BTreeMap::new(),
+        publications: BTreeMap::new(),
+        resolving: Resolving {
+            merges: builder.client,
+            merged: BTreeMap::new(),
+            unresolved: BTreeMap::new(),
+        },
+        again: VecDeque::new(),
+        dial_failures: Rarely::default(),
+        leaving: None,
+        state,
+        stopped,
+        helpers: Vec::new(),
+    };
+    start_admin(&builder, &handle, &mut driver)?;
+    start_helpers(&builder, &mut driver, neighbours, results);
+    let about = handle.about();
+    tracing::info!(id = about.id.short(), name = about.name, port = about.local_addr.port(), "the node runs");
+    tokio::spawn(driver.run());
+    Ok(handle)
+}
+
+fn control(about: &About, state: &StateDir) -> Result<Control, StartError> {
+    Ok(Control::new(Settings {
+        identity: state.identity().clone(),
+        network: NetworkId::OPEN,
+        name: about.name.clone(),
+        relay: about.relay,
+        accept: !about.client,
+        seed: random()?,
+    }))
+}
+
+/// Makes the local socket and the task behind it.
+#[cfg(unix)]
+fn start_admin(builder: &Builder, handle: &Handle, driver: &mut Driver) -> Result<(), StartError> {
+    if !builder.admin {
+        return Ok(());
+    }
+    let path = state::socket_path(driver.state.path());
+    let listener = crate::admin::Listener::bind(&path);
+    let listener = listener.map_err(|source| StartError::Admin { path, source })?;
+    let task = tokio::spawn(crate::admin::serve(listener, handle.downgrade()));
+    driver.helpers.push(task.abort_handle());
+    Ok(())
+}
+
+/// There is no local socket on this platform: a node is used through the library only.
+#[cfg(not(unix))]
+fn start_admin(_: &Builder, _: &Handle, _: &mut Driver) -> Result<(), StartError> {
+    Ok(())
+}
+
+/// Makes the tasks that accept connections and look neighbours up.
+fn start_helpers(
+    builder: &Builder,
+    driver: &mut Driver,
+    neighbours: Vec<Address>,
+    results: mpsc::Sender<resolve::Resolved>,
+) {
+    if !builder.client {
+        let accept = driver.quic.clone().accept(driver.around.happenings.clone());
+        driver.helpers.push(tokio::spawn(accept).abort_handle());
+    }
+    let mut names = Vec::new();
+    for address in neighbours {
+        match address.literal() {
+            Some(neighbour) => driver.add_neighbour(neighbour),
+            None => names.push(address),
+        }
+    }
+    let look_ups = tokio::spawn(resolve::run(names, results));
+    driver.helpers.push(look_ups.abort_handle());
+}
+
+/// The given name, or the host's.
+fn node_name(given: Option<String>) -> Result<String, StartError> {
+    let Some(name) = given else {
+        return Ok(host_name());
+    };
+    if name.len() > NODE_NAME_BYTES_MAX {
+        return Err(StartError::Name {
+            bytes: name.len(),
+            max: NODE_NAME_BYTES_MAX,
+        });
+    }
+    Ok(name)
+}
+
+/// The host's name where it is easily had, cut to what a node's name may be.
+fn host_name() -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let variable = || std::env::var("COMPUTERNAME").or_else(|_| std::env::var("HOSTNAME"));
+    let name = kernel.or_else(|| variable().ok()).unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() || name.len() > NODE_NAME_BYTES_MAX {
+        return "levada".to_owned();
+    }
+    name.to_owned()
+}
+
+/// Random bytes of the system's.
+fn random<const N: usize>() -> Result<[u8; N], StartError> {
+    let mut bytes = [0; N];
+    let filled = getrandom::fill(&mut bytes);
+    filled.map_err(|error| system("random bytes", io::Error::other(error.to_string())))?;
+    Ok(bytes)
+}
+
+fn system(what: &'static str, source: io::Error) -> StartError {
+    StartError::System { what, source }
+}

@@ -1,0 +1,182 @@
+//! The queues between the worker's thread and the tasks, and the worker's end of life.
+//!
+//! | from the worker | goes to | when that is full |
+//! |---|---|---|
+//! | frames | [`Fanout`], at once | a slow subscriber is skipped to the next group |
+//! | QUIC | [`Foreign`] | dropped and counted; QUIC repairs it |
+//! | link datagrams | the driver | dropped and counted: to a link it is loss |
+//! | first packets of an upstream | the driver | room is kept for them |
+//!
+//! Not the words (`join`). Made by `start`. Invariant: the worker's thread never waits for a task.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use levada_datapath::api::{Command, Event};
+use levada_datapath::Clock;
+use levada_datapath::sys::{Socket, SocketSettings};
+use levada_datapath::worker::{self, WorkerCounters, WorkerHandle};
+use levada_datapath::{Lane, LaneSettings};
+use tokio::sync::mpsc;
+
+use crate::builder::StartError;
+use crate::fanout::Fanout;
+use crate::node::Stopped;
+use crate::quic::shim::{Foreign, Shim};
+
+/// The most events that may wait for the driver.
+const EVENTS_MAX: usize = 4_096;
+/// Of these, how many are kept for what must not be lost.
+const EVENTS_KEPT: usize = 1_024;
+/// The number of the only lane there is.
+const LANE: u8 = 0;
+/// How long a sender waits when the worker's queue is full: 64 MiB or 65,536 commands are many milliseconds' work.
+const FULL_WAIT: Duration = Duration::from_millis(2);
+
+/// The datapath, as the tasks see it. Clones are the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Datapath {
+    clock: Clock,
+    /// None after the stop.
+    worker: Arc<RwLock<Option<WorkerHandle>>>,
+    foreign: Arc<Foreign>,
+    unheard: Arc<AtomicU64>,
+}
+
+/// What a node gets of its datapath at its start.
+#[derive(Debug)]
+pub(super) struct Wires {
+    pub(super) datapath: Datapath,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) socket: Arc<dyn quinn::AsyncUdpSocket>,
+    pub(super) local_addr: SocketAddr,
+}
+
+/// Binds the port and starts the worker.
+pub(super) fn start(listen: SocketAddr, fanout: Arc<Fanout>) -> Result<Wires, StartError> {
+    let socket = bind(listen)?;
+    let clock = Clock::start();
+    let foreign = Arc::new(Foreign::default());
+    let unheard = Arc::new(AtomicU64::new(0));
+    let (heard, events) = mpsc::channel(EVENTS_MAX);
+    let on_foreign = {
+        let foreign = Arc::clone(&foreign);
+        move |train| foreign.push(train)
+    };
+    let config = worker::Config {
+        lane: Lane::new(LANE, LaneSettings::default()),
+        socket,
+        clock,
+        on_event: Box::new(sink(heard, fanout, Arc::clone(&unheard))),
+        on_foreign: Box::new(on_foreign),
+    };
+    let worker = worker::spawn(config).map_err(|source| StartError::System {
+        what: "a thread for the datapath",
+        source,
+    })?;
+    let local_addr = worker.local_addr();
+    let shim = Shim::new(&worker.socket(), Arc::clone(&foreign));
+    Ok(Wires {
+        datapath: Datapath {
+            clock,
+            worker: Arc::new(RwLock::new(Some(worker))),
+            foreign,
+            unheard,
+        },
+        events,
+        socket: Arc::new(shim),
+        local_addr,
+    })
+}
+
+fn bind(listen: SocketAddr) -> Result<Socket, StartError> {
+    Socket::bind(listen, &SocketSettings::default()).map_err(|error| {
+        if error.is_in_use() {
+            StartError::PortInUse { address: listen }
+        } else {
+            StartError::Listen {
+                address: listen,
+                source: error.source,
+            }
+        }
+    })
+}
+
+/// What the worker calls for each event.
+fn sink(
+    heard: mpsc::Sender<Event>,
+    fanout: Arc<Fanout>,
+    unheard: Arc<AtomicU64>,
+) -> impl FnMut(Event) + Send {
+    move |event| {
+        let may_be_lost = match event {
+            Event::Delivery { flow, delivery } => return fanout.deliver(flow, delivery),
+            Event::Datagram { .. } => true,
+            Event::Delivering { .. } => false,
+        };
+        let has_room = !may_be_lost || heard.capacity() > EVENTS_KEPT;
+        if !has_room || heard.try_send(event).is_err() {
+            unheard.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Datapath {
+    /// The node's clock.
+    pub(crate) const fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Gives a command, in the order of calls of one task; waits while too many wait.
+    pub(crate) async fn send(&self, command: Command) -> Result<(), Stopped> {
+        let mut command = command;
+        loop {
+            match self.with(|worker| worker.send(command)).ok_or(Stopped)? {
+                Ok(()) => return Ok(()),
+                Err(worker::Full(back)) => command = *back,
+            }
+            tokio::time::sleep(FULL_WAIT).await;
+        }
+    }
+
+    /// The counters after all commands sent so far.
+    pub(crate) async fn counters(&self) -> Result<WorkerCounters, Stopped> {
+        let datapath = self.clone();
+        let counters = tokio::task::spawn_blocking(move || {
+            datapath.with(WorkerHandle::fresh_counters)
+        });
+        counters.await.ok().flatten().ok_or(Stopped)
+    }
+
+    /// What was dropped between the datapath and the control plane, by name.
+    pub(crate) fn losses(&self) -> [(&'static str, u64); 3] {
+        [
+            ("quic_datagrams_dropped", self.foreign.dropped()),
+            ("quic_sends_refused", self.foreign.unsent()),
+            ("link_datagrams_unheard", self.unheard.load(Ordering::Relaxed)),
+        ]
+    }
+
+    /// Stops the worker after what was sent to it, and frees the port.
+    pub(crate) async fn stop(&self) {
+        let taken = self
+            .worker
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(worker) = taken else {
+            return;
+        };
+        let stopped = tokio::task::spawn_blocking(|| worker.stop());
+        if stopped.await.is_err() {
+            tracing::error!("the datapath did not stop as it should");
+        }
+    }
+
+    fn with<T>(&self, call: impl FnOnce(&WorkerHandle) -> T) -> Option<T> {
+        let worker = self.worker.read().unwrap_or_else(PoisonError::into_inner);
+        worker.as_ref().map(call)
+    }
+}
