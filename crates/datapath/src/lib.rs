@@ -16,6 +16,7 @@
 //! more than one count.
 
 pub mod api;
+mod clock;
 mod flow;
 mod forward;
 #[cfg(test)]
@@ -26,11 +27,16 @@ mod link;
 mod origin;
 mod outbox;
 mod reassembly;
+pub mod sys;
+pub mod worker;
 
 pub use api::{
     Command, Delivery, Event, FlowCounters, Gap, GapReason, Input, LaneCounters, LinkCounters,
     Originate, Output, Train, Transmit,
 };
+pub use clock::Clock;
 pub use lane::{EARLY_PACKETS_MAX, Lane, LaneSettings};
 pub use origin::{FLUSH_INTERVAL_MAX, FrameRefusal, GROUP_MIN, GROUP_MIN_ALL_SYNC, check_frame};
 pub use reassembly::{BURST_BYTES_MAX, FRAMES_PER_BURST_MAX, WAITING_PACKETS_MAX};
+pub use sys::{BindError, Feature, Socket, SocketSettings};
+pub use worker::{Full, WorkerCounters, WorkerHandle};

@@ -382,7 +382,7 @@ impl Chaos {
     }
 
     fn command(rng: &mut impl Rng) -> Command {
-        let flow = if rng.next_u32() % 8 == 0 {
+        let flow = if rng.next_u32().is_multiple_of(8) {
             FlowId(rng.next_u64() % 3)
         } else {
             FLOW
@@ -399,7 +399,7 @@ impl Chaos {
                 send: key.clone(),
                 receive: key,
             },
-            1 if rng.next_u32() % 4 == 0 => Command::RemoveLink { link },
+            1 if rng.next_u32().is_multiple_of(4) => Command::RemoveLink { link },
             2 => Command::SendDatagram {
                 link,
                 message: LinkDatagram::Ping(Ping { time: 0, sent: 0 }),
@@ -421,8 +421,8 @@ impl Chaos {
                 flow,
                 description: kit::description(),
             },
-            17 if rng.next_u32() % 4 == 0 => Command::Finish { flow },
-            18 if rng.next_u32() % 4 == 0 => Command::CloseFlow { flow },
+            17 if rng.next_u32().is_multiple_of(4) => Command::Finish { flow },
+            18 if rng.next_u32().is_multiple_of(4) => Command::CloseFlow { flow },
             _ => kit::push(frame(
                 1 + (dts % 3).unsigned_abs() as u8,
                 dts % 2 == 0,

@@ -1,0 +1,207 @@
+//! Tests of sockets on loopback: the same bytes with every feature on or off, for IPv4 and IPv6.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use bytes::Bytes;
+use mio::{Events, Interest, Poll, Token};
+
+use super::*;
+
+const V4: &str = "127.0.0.1:0";
+const V6: &str = "[::1]:0";
+
+fn bind(address: &str, gso: bool, gro: bool) -> Socket {
+    let settings = SocketSettings {
+        gso,
+        gro,
+        ..SocketSettings::default()
+    };
+    Socket::bind(address.parse().unwrap(), &settings).unwrap()
+}
+
+/// Receives until that many bytes are there; waits for the socket, never for a time.
+fn receive(socket: &Socket, bytes: usize) -> Vec<Train> {
+    let mut poll = Poll::new().unwrap();
+    let mut readiness = mio::net::UdpSocket::from_std(socket.try_clone_io().unwrap());
+    let registry = poll.registry();
+    registry
+        .register(&mut readiness, Token(0), Interest::READABLE)
+        .unwrap();
+    let mut events = Events::with_capacity(1);
+    let mut buffer = ReceiveBuffer::new();
+    let mut trains: Vec<Train> = Vec::new();
+    while trains.iter().map(|train| train.bytes.len()).sum::<usize>() < bytes {
+        match socket.receive(&mut buffer) {
+            Ok(train) => trains.push(train),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                poll.poll(&mut events, None).unwrap();
+            }
+        }
+    }
+    trains
+}
+
+fn datagrams(trains: &[Train]) -> Vec<Bytes> {
+    let cut = |train: &Train| {
+        let bytes = train.bytes.clone();
+        let step = train.segment_bytes;
+        let starts = (0..bytes.len()).step_by(step);
+        starts
+            .map(|at| bytes.slice(at..bytes.len().min(at + step)))
+            .collect::<Vec<_>>()
+    };
+    trains.iter().flat_map(cut).collect()
+}
+
+/// Forty datagrams of one size and a shorter one.
+fn run(to: SocketAddr) -> Transmit {
+    let bytes: Vec<u8> = (0..40 * 1_000 + 300_u32)
+        .map(|i| u8::try_from(i / 1_000).unwrap())
+        .collect();
+    Transmit {
+        to,
+        bytes: bytes.into(),
+        segment_bytes: 1_000,
+    }
+}
+
+#[test]
+fn the_same_bytes_arrive_with_every_feature_on_or_off() {
+    for address in [V4, V6] {
+        for (gso, gro) in [(true, true), (true, false), (false, true), (false, false)] {
+            let (sender, receiver) = (bind(address, gso, true), bind(address, true, gro));
+            let run = run(receiver.local_addr());
+
+            sender.try_send(&run).unwrap();
+
+            let trains = receive(&receiver, run.bytes.len());
+            let expected: Vec<Bytes> = run
+                .bytes
+                .chunks(1_000)
+                .map(Bytes::copy_from_slice)
+                .collect();
+            assert_eq!(
+                datagrams(&trains),
+                expected,
+                "{address} GSO {gso} GRO {gro}"
+            );
+            assert!(trains.iter().all(|train| train.from == sender.local_addr()));
+            if !gro {
+                assert_eq!(trains.len(), 41, "a train is one datagram without GRO");
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_is_one_train_where_the_kernel_has_both_features() {
+    let (sender, receiver) = (bind(V4, true, true), bind(V4, true, true));
+    assert!(sender.gso().is_on() && receiver.gro().is_on());
+    let run = run(receiver.local_addr());
+
+    sender.try_send(&run).unwrap();
+
+    let trains = receive(&receiver, run.bytes.len());
+    assert_eq!((trains.len(), trains[0].segment_bytes), (1, 1_000));
+}
+
+#[test]
+fn a_switched_off_feature_says_why() {
+    let socket = bind(V4, false, false);
+
+    assert_eq!(socket.gso(), Feature::Off(super::super::NOT_WANTED));
+    assert_eq!(socket.gro(), Feature::Off(super::super::NOT_WANTED));
+}
+
+#[test]
+fn a_busy_port_is_an_error_that_says_so() {
+    let first = bind(V4, true, true);
+
+    let error = Socket::bind(first.local_addr(), &SocketSettings::default()).unwrap_err();
+
+    assert!(error.is_in_use());
+    assert!(error.to_string().contains(&first.local_addr().to_string()));
+}
+
+#[test]
+fn a_dual_stack_socket_speaks_with_both_and_names_ipv4_as_such() {
+    let both = bind("[::]:0", true, true);
+    let port = both.local_addr().port();
+    for address in [V4, V6] {
+        let single = bind(address, true, true);
+        let there = SocketAddr::new(single.local_addr().ip(), port);
+
+        single.try_send(&run(there)).unwrap();
+        let trains = receive(&both, run(there).bytes.len());
+        assert_eq!(trains[0].from, single.local_addr());
+
+        both.try_send(&run(trains[0].from)).unwrap();
+        let back = receive(&single, run(there).bytes.len());
+        assert_eq!(back[0].from, there);
+    }
+}
+
+#[test]
+fn a_destination_that_cannot_be_does_not_switch_gso_off() {
+    let socket = bind(V4, true, true);
+    let before = socket.gso();
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+
+    let result = socket.try_send(&run(nowhere));
+
+    assert!(result.is_err());
+    assert_eq!(socket.gso(), before);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_datagram_larger_than_the_interface_takes_is_too_large_and_gso_stays_on() {
+    let (sender, receiver) = (bind(V4, true, true), bind(V4, true, true));
+    let mut transmit = Transmit {
+        to: receiver.local_addr(),
+        bytes: vec![0; 65_600].into(), // above any IPv4 datagram, as loopback has the largest MTU there is
+        segment_bytes: 65_600,
+    };
+
+    let error = sender.send_part(&mut transmit).unwrap_err();
+
+    assert!(is_too_large(&error), "{error}");
+    assert!(transmit.bytes.is_empty());
+    assert!(sender.gso().is_on());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_kernel_that_refuses_a_run_gets_its_datagrams_one_by_one() {
+    let (sender, receiver) = (bind(V4, true, true), bind(V4, true, true));
+    // More datagrams than any kernel takes in one send: as good as a card that takes none.
+    let run = Transmit {
+        to: receiver.local_addr(),
+        bytes: vec![7; 200 * 60].into(),
+        segment_bytes: 60,
+    };
+
+    sender.try_send(&run).unwrap();
+
+    let trains = receive(&receiver, run.bytes.len());
+    assert_eq!(datagrams(&trains).len(), 200);
+    assert!(matches!(sender.gso(), Feature::Off(why) if why.contains("failed")));
+}
+
+#[test]
+fn the_kernel_says_which_buffers_it_really_gave() {
+    let settings = SocketSettings {
+        buffers: BufferBytes {
+            send: 1,
+            receive: 1,
+        },
+        ..SocketSettings::default()
+    };
+
+    let socket = Socket::bind(V4.parse().unwrap(), &settings).unwrap();
+
+    assert!(socket.buffers().send > 1);
+    assert!(socket.buffers().receive > 1);
+}
