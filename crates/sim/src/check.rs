@@ -1,0 +1,288 @@
+//! The checkers: what must be true of every run, looked at all the time.
+//!
+//! | checker | says |
+//! |---|---|
+//! | `loop` | no cycle of selected upstreams lasts ([`loops`]) |
+//! | `consumer` | frames come in order, once, whole, each to the last bit as it was sent ([`consumer`]) |
+//! | `ledger` | both ledgers of every lane sum to zero ([`ledger`]) |
+//! | `secret` | no secret crosses a network in clear, no content secret reaches a node where nobody subscribes ([`secret`]) |
+//! | `quiet` | nobody watching: no media packet moves ([`quiet`]) |
+//! | `liveness` | who subscribes to what is alive and can be reached gets frames ([`liveness`]) |
+//! | `answer` | each request is answered or refused ([`answer`]) |
+//! | `unwanted` | a flow that nobody wants ends ([`unwanted`]) |
+//! | `order` | control bytes come out of a connection in the order they went in ([`order`]) |
+//! | `machine` | no machine spins ([`Checks::spins`]) |
+//!
+//! A checker sees all nodes at once, which no node does, and never changes anything. This is the one place of the
+//! simulator that may look inside control messages. Called by `world`. Invariant: the first violation ends the run.
+
+use std::collections::BTreeMap;
+
+use levada_core::view::FlowRow;
+use levada_core::{FlowChange, SubscriptionId};
+use levada_datapath::api::Delivery;
+use levada_datapath::ledger::Difference;
+use levada_wire::{FlowId, Instant, LinkIndex, StreamName};
+
+use crate::connection::{ConnectionId, End};
+use crate::scenario::{Bounds, Scenario};
+
+mod answer;
+mod consumer;
+mod facts;
+mod ledger;
+mod liveness;
+mod loops;
+mod order;
+mod quiet;
+mod secret;
+mod unwanted;
+
+pub(crate) use facts::Facts;
+
+/// Something that must not be, and who saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) checker: &'static str,
+    pub(crate) saw: String,
+}
+
+/// All nodes at one moment.
+#[derive(Debug)]
+pub(crate) struct Overview {
+    pub(crate) now: Instant,
+    /// By node; `None` where no process runs.
+    pub(crate) nodes: Vec<Option<Snapshot>>,
+    /// By node: the neighbours it could have a link with, both running and the way open in both directions.
+    pub(crate) reachable: Vec<Vec<usize>>,
+}
+
+/// One node at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) is_paused: bool,
+    pub(crate) relay: bool,
+    pub(crate) flows: Vec<FlowRow>,
+    /// Who is at the other end of each link.
+    pub(crate) peers: BTreeMap<LinkIndex, Peer>,
+    pub(crate) difference: Difference,
+}
+
+/// The other end of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) node: usize,
+    pub(crate) connection: ConnectionId,
+}
+
+/// What the checkers counted beside looking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) frames: u64,
+    pub(crate) gaps: u64,
+}
+
+/// All checkers of a run.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    facts: Facts,
+    answer: answer::Answers,
+    consumer: consumer::Consumers,
+    liveness: liveness::Liveness,
+    loops: loops::Loops,
+    order: order::Order,
+    quiet: quiet::Quiet,
+    secret: secret::Secrets,
+    unwanted: unwanted::Unwanted,
+    violation: Option<Violation>,
+}
+
+impl Checks {
+    /// Checkers for a run. A broken one sees loops that are not there, for a negative control.
+    pub(crate) fn new(scenario: &Scenario, is_broken: bool) -> Self {
+        let bounds: &Bounds = &scenario.bounds;
+        Self {
+            facts: Facts::new(scenario),
+            answer: answer::Answers::new(bounds.answers),
+            consumer: consumer::Consumers::default(),
+            liveness: liveness::Liveness::new(bounds.frames),
+            loops: loops::Loops::new(bounds.loops, is_broken),
+            order: order::Order::default(),
+            quiet: quiet::Quiet::new(bounds.quiet),
+            secret: secret::Secrets::default(),
+            unwanted: unwanted::Unwanted::new(bounds.unwanted),
+            violation: None,
+        }
+    }
+
+    /// What was violated, if anything.
+    pub(crate) const fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// What was counted.
+    pub(crate) const fn counts(&self) -> Counts {
+        self.consumer.counts
+    }
+
+    /// A fault begins.
+    pub(crate) const fn fault_begins(&mut self) {
+        self.facts.fault_begins();
+    }
+
+    /// A fault is over.
+    pub(crate) const fn fault_ends(&mut self, now: Instant) {
+        self.facts.fault_ends(now);
+    }
+
+    /// A publisher was started at a node; `start` counts the starts of a run.
+    pub(crate) fn published(&mut self, node: usize, stream: usize, start: u32) {
+        self.facts.published(node, stream, start);
+    }
+
+    /// A publisher ended on purpose.
+    pub(crate) fn unpublished(&mut self, node: usize, stream: usize) {
+        self.facts.unpublished(node, stream);
+    }
+
+    /// Somebody at a node wants a stream from now on.
+    pub(crate) fn subscribed(
+        &mut self,
+        now: Instant,
+        node: usize,
+        id: SubscriptionId,
+        name: StreamName,
+    ) {
+        self.facts.subscribed(node, id, name.clone());
+        self.quiet.watched(now, &name);
+    }
+
+    /// Not any more.
+    pub(crate) fn unsubscribed(&mut self, now: Instant, node: usize, id: SubscriptionId) {
+        if let Some(name) = self.facts.unsubscribed(node, id) {
+            self.quiet.watched(now, &name);
+        }
+    }
+
+    /// A node's process is gone, and with it all it knew.
+    pub(crate) fn ended(&mut self, now: Instant, node: usize) {
+        for name in self.facts.ended(node) {
+            self.quiet.watched(now, &name);
+        }
+        self.consumer.ended(node);
+    }
+
+    /// The core of a node changes what its datapath does.
+    pub(crate) fn changed(&mut self, node: usize, change: &FlowChange) {
+        self.secret.learn(change);
+        let mut found = None;
+        match change {
+            FlowChange::Originate { flow, name, .. } => self.facts.originates(node, *flow, name),
+            FlowChange::Consume { flow, .. } => {
+                self.consumer.begins(node, *flow);
+                found = secret::misplaced(&self.facts, node, *flow);
+            }
+            FlowChange::StopConsuming { flow } | FlowChange::Close { flow } => {
+                self.consumer.ends(node, *flow)
+            }
+            _ => {}
+        }
+        self.found("secret", found);
+    }
+
+    /// Keys of a link were made.
+    pub(crate) fn learn_link_key(&mut self, key: &[u8]) {
+        self.secret.learn_bytes("a link key", key);
+    }
+
+    /// A node sends a datagram.
+    pub(crate) fn datagram(&mut self, now: Instant, node: usize, bytes: &[u8]) {
+        let found = self
+            .secret
+            .find_in(bytes)
+            .map(|what| format!("{what} in a datagram of {}", self.facts.name(node)));
+        self.found("secret", found);
+        let found = self.quiet.datagram(now, &self.facts, node, bytes);
+        self.found("quiet", found);
+    }
+
+    /// A node sends control bytes over a connection, from this end of it.
+    pub(crate) fn chunk_sent(
+        &mut self,
+        now: Instant,
+        node: usize,
+        end: End,
+        concern: u8,
+        bytes: &[u8],
+    ) {
+        let found = self
+            .secret
+            .find_in(bytes)
+            .map(|what| format!("{what} in control bytes of {}", self.facts.name(node)));
+        self.found("secret", found);
+        self.order.sent(end, concern, bytes);
+        self.answer.sent(now, end, node, bytes);
+    }
+
+    /// Control bytes came out of a connection at this end.
+    pub(crate) fn chunk_came_out(&mut self, node: usize, end: End, concern: u8, bytes: &[u8]) {
+        let found = self.order.came_out(end, concern, bytes);
+        let found = found.map(|saw| format!("{}: {saw}", self.facts.name(node)));
+        self.found("order", found);
+        self.answer.came_out(end, bytes);
+    }
+
+    /// An end of a connection is gone.
+    pub(crate) fn connection_lost(&mut self, end: End) {
+        self.order.lost(end);
+        self.answer.lost(end.connection);
+    }
+
+    /// A lane hands something to the subscribers of its node.
+    pub(crate) fn delivered(
+        &mut self,
+        now: Instant,
+        node: usize,
+        flow: FlowId,
+        delivery: &Delivery,
+    ) {
+        let found = self.consumer.delivered(&self.facts, node, flow, delivery);
+        let found = found
+            .err()
+            .map(|saw| format!("{}, flow {flow}: {saw}", self.facts.name(node)));
+        self.found("consumer", found);
+        if matches!(delivery, Delivery::Frame { .. }) {
+            self.liveness.frame(now, node, self.facts.stream_of(flow));
+        }
+    }
+
+    /// A machine wants to be called again and again at one moment, or says more than any sane one does.
+    pub(crate) fn spins(&mut self, node: usize, what: String) {
+        let saw = format!("{}: {what}", self.facts.name(node));
+        self.found("machine", Some(saw));
+    }
+
+    /// Looks at all nodes.
+    pub(crate) fn tick(&mut self, overview: &Overview) {
+        let facts = &self.facts;
+        let found = [
+            ("ledger", ledger::check(facts, overview)),
+            ("loop", self.loops.check(facts, overview)),
+            ("liveness", self.liveness.check(facts, overview)),
+            ("answer", self.answer.check(facts, overview.now)),
+            ("unwanted", self.unwanted.check(facts, overview)),
+        ];
+        for (checker, saw) in found {
+            self.found(checker, saw);
+        }
+    }
+
+    fn found(&mut self, checker: &'static str, saw: Option<String>) {
+        if let (Some(saw), None) = (saw, &self.violation) {
+            self.violation = Some(Violation { checker, saw });
+        }
+    }
+}
+
+#[cfg(test)]
+mod fixture;

@@ -1,0 +1,430 @@
+//! From a scenario as written to a checked one: defaults filled in, names replaced by places.
+//!
+//! Not the form of the file, which is `raw`. Called by `scenario` only. Invariant: every complaint names the item, what
+//! is wrong with it, and what there is instead.
+
+use std::time::Duration;
+
+use levada_wire::PacketSize;
+
+use super::value::{Share, Span, Time};
+use super::{
+    Bounds, FaultKind, FaultPlan, ITEMS_MAX, Network, NodePlan, Scenario, StreamPlan,
+    SubscriptionPlan, TrackPlan, WanLink, raw,
+};
+use crate::chance::Probability;
+use crate::media;
+use crate::net::{LanSettings, Loss, Toward, WanSettings};
+
+type Checked<T> = Result<T, String>;
+
+pub(super) fn build(path: &str, file: raw::File) -> Checked<Scenario> {
+    let networks: Vec<Network> = file.network.into_iter().map(network).collect();
+    unique(
+        "network",
+        networks.iter().map(|network| network.name.as_str()),
+    )?;
+    let places = Places {
+        networks: networks
+            .iter()
+            .map(|network| network.name.clone())
+            .collect(),
+        nodes: file.node.iter().map(|node| node.name.clone()).collect(),
+    };
+    unique("node", places.nodes.iter().map(String::as_str))?;
+    let wans = file
+        .wan
+        .into_iter()
+        .map(|wan| wan_link(&places, wan))
+        .collect::<Checked<Vec<_>>>()?;
+    let nodes = file
+        .node
+        .into_iter()
+        .map(|raw| node(&places, raw))
+        .collect::<Checked<_>>()?;
+    let streams = file
+        .stream
+        .into_iter()
+        .map(|raw| stream(&places, raw))
+        .collect::<Checked<Vec<_>>>()?;
+    let mut subscriptions = Vec::new();
+    for raw in file.subscription {
+        subscriptions.extend(subscription(&places, &streams, raw)?);
+    }
+    let faults = file
+        .fault
+        .into_iter()
+        .map(|raw| fault(&places, &wans, raw))
+        .collect::<Checked<Vec<_>>>()?;
+    let scenario = Scenario {
+        path: path.to_owned(),
+        about: file.about,
+        duration: file.duration.0,
+        bounds: bounds(&file.bounds),
+        networks,
+        wans,
+        nodes,
+        streams,
+        subscriptions,
+        faults,
+    };
+    within_limits(&scenario)?;
+    Ok(scenario)
+}
+
+/// The names of what others refer to.
+struct Places {
+    networks: Vec<String>,
+    nodes: Vec<String>,
+}
+
+impl Places {
+    fn network(&self, of: &str, name: &str) -> Checked<usize> {
+        place("network", &self.networks, of, name)
+    }
+
+    fn node(&self, of: &str, name: &str) -> Checked<usize> {
+        place("node", &self.nodes, of, name)
+    }
+}
+
+fn place(kind: &str, names: &[String], of: &str, name: &str) -> Checked<usize> {
+    names.iter().position(|known| known == name).ok_or_else(|| {
+        format!(
+            "{of}: there is no {kind} `{name}`, only {}",
+            names.join(", ")
+        )
+    })
+}
+
+fn unique<'a>(kind: &str, names: impl Iterator<Item = &'a str>) -> Checked<()> {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(format!("two {kind}s are named `{}`", pair[0])),
+        None => Ok(()),
+    }
+}
+
+fn within_limits(scenario: &Scenario) -> Checked<()> {
+    let counts = [
+        ("networks", scenario.networks.len()),
+        ("wan links", scenario.wans.len()),
+        ("nodes", scenario.nodes.len()),
+        ("streams", scenario.streams.len()),
+        ("subscriptions", scenario.subscriptions.len()),
+        ("faults", scenario.faults.len()),
+    ];
+    if let Some((what, count)) = counts.iter().find(|(_, count)| *count > ITEMS_MAX) {
+        return Err(format!("{count} {what}; the limit is {ITEMS_MAX}"));
+    }
+    Ok(())
+}
+
+fn bounds(raw: &raw::Bounds) -> Bounds {
+    let or = |time: Option<Time>, seconds| time.map_or(Duration::from_secs(seconds), |time| time.0);
+    Bounds {
+        loops: or(raw.loops, 2),
+        frames: or(raw.frames, 6),
+        answers: or(raw.answers, 3),
+        quiet: or(raw.quiet, 6),
+        unwanted: or(raw.unwanted, 8),
+    }
+}
+
+fn network(raw: raw::Network) -> Network {
+    let wired = LanSettings::wired();
+    let settings = LanSettings {
+        delay: raw.delay.map_or(wired.delay, |time| time.0),
+        loss: raw.loss.map_or(wired.loss, |share| Loss::Even(share.0)),
+        querier: raw.querier.unwrap_or(wired.querier),
+        floods_unknown: raw.floods_unknown.unwrap_or(wired.floods_unknown),
+    };
+    Network {
+        name: raw.name,
+        settings,
+    }
+}
+
+fn loss(of: &str, even: Option<Share>, bursts: Option<&raw::Bursts>) -> Checked<Option<Loss>> {
+    match (even, bursts) {
+        (Some(_), Some(_)) => Err(format!("{of}: give `loss` or `bursts`, not both")),
+        (Some(share), None) => Ok(Some(Loss::Even(share.0))),
+        (None, Some(raw)) => Ok(Some(Loss::Bursts {
+            begin: raw.begin.0,
+            end: raw.end.0,
+            inside: raw.inside.0,
+        })),
+        (None, None) => Ok(None),
+    }
+}
+
+fn wan_link(places: &Places, raw: raw::Wan) -> Checked<WanLink> {
+    let of = format!("wan between {} and {}", raw.between[0], raw.between[1]);
+    let ends = [
+        places.network(&of, &raw.between[0])?,
+        places.network(&of, &raw.between[1])?,
+    ];
+    if ends[0] == ends[1] {
+        return Err(format!("{of}: a link joins two networks"));
+    }
+    let plain = WanSettings::with_delay(raw.delay.0);
+    let share = |share: Option<Share>| share.map_or(Probability::NEVER, |share| share.0);
+    let settings = WanSettings {
+        jitter: raw.jitter.map_or(plain.jitter, |time| time.0),
+        reorder: share(raw.reorder),
+        reorder_by: raw.reorder_by.map_or(plain.reorder_by, |time| time.0),
+        loss: loss(&of, raw.loss, raw.bursts.as_ref())?.unwrap_or(plain.loss),
+        duplicate: share(raw.duplicate),
+        corrupt: share(raw.corrupt),
+        rate: raw.rate.map(|rate| rate.0),
+        queue: raw.queue.map_or(plain.queue, |time| time.0),
+        ..plain
+    };
+    Ok(WanLink { ends, settings })
+}
+
+fn node(places: &Places, raw: raw::Node) -> Checked<NodePlan> {
+    let of = format!("node `{}`", raw.name);
+    let neighbours = raw
+        .neighbours
+        .iter()
+        .map(|name| places.node(&of, name))
+        .collect::<Checked<Vec<_>>>()?;
+    if raw.neighbours.contains(&raw.name) {
+        return Err(format!("{of}: it cannot be its own neighbour"));
+    }
+    let soon = Span {
+        least: Duration::ZERO,
+        most: Duration::from_millis(200),
+    };
+    Ok(NodePlan {
+        network: places.network(&of, &raw.network)?,
+        relay: raw.relay,
+        neighbours,
+        start: raw.start.unwrap_or(soon),
+        name: raw.name,
+    })
+}
+
+fn stream(places: &Places, raw: raw::Stream) -> Checked<StreamPlan> {
+    let of = format!("stream `{}`", raw.name);
+    let mut tracks = vec![TrackPlan {
+        frames_per_second: raw.video.frames_per_second,
+        bytes: raw.video.bytes,
+        sync_every: raw.video.sync_every,
+        sync_bytes: raw.video.sync_bytes,
+    }];
+    tracks.extend(raw.audio.map(|audio| TrackPlan {
+        frames_per_second: audio.frames_per_second,
+        bytes: audio.bytes,
+        sync_every: 1,
+        sync_bytes: audio.bytes,
+    }));
+    for track in &tracks {
+        let sizes = media::FRAME_BYTES;
+        if !(1..=1_000).contains(&track.frames_per_second) || track.sync_every == 0 {
+            return Err(format!(
+                "{of}: 1 to 1000 frames_per_second, and sync_every of 1 or more"
+            ));
+        }
+        if !sizes.contains(&track.bytes) || !sizes.contains(&track.sync_bytes) {
+            return Err(format!(
+                "{of}: frames have {} to {} bytes",
+                sizes.start(),
+                sizes.end()
+            ));
+        }
+    }
+    let size = raw
+        .packet_bytes
+        .map_or(Some(PacketSize::DEFAULT), PacketSize::new);
+    Ok(StreamPlan {
+        name: raw.name.parse().map_err(|error| format!("{of}: {error}"))?,
+        origin: places.node(&of, &raw.origin)?,
+        from: raw.from.unwrap_or_default(),
+        until: raw.until,
+        packet_size: size.ok_or_else(|| format!("{of}: packet_bytes is 576 to 1440"))?,
+        flush: raw.flush.map_or(Duration::from_millis(10), |time| time.0),
+        tracks,
+    })
+}
+
+fn subscription(
+    places: &Places,
+    streams: &[StreamPlan],
+    raw: raw::Subscription,
+) -> Checked<Vec<SubscriptionPlan>> {
+    let of = format!("subscription to `{}`", raw.stream);
+    let Some(stream) = streams
+        .iter()
+        .find(|stream| stream.name.as_str() == raw.stream)
+    else {
+        let known: Vec<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
+        return Err(format!(
+            "{of}: there is no such stream, only {}",
+            known.join(", ")
+        ));
+    };
+    let plan = |name: &String| {
+        Ok(SubscriptionPlan {
+            stream: stream.name.clone(),
+            node: places.node(&of, name)?,
+            from: raw.from.unwrap_or_default(),
+            until: raw.until,
+        })
+    };
+    raw.nodes.iter().map(plan).collect()
+}
+
+fn fault(places: &Places, wans: &[WanLink], raw: raw::Fault) -> Checked<FaultPlan> {
+    use raw::Fault as F;
+    let node = |name: &str| places.node("fault", name);
+    let (kind, at, lasts, chance) = match raw {
+        F::Crash {
+            node: name,
+            at,
+            r#for,
+            chance,
+        } => (FaultKind::Crash { node: node(&name)? }, at, r#for, chance),
+        F::Leave {
+            node: name,
+            at,
+            r#for,
+            chance,
+        } => (FaultKind::Leave { node: node(&name)? }, at, r#for, chance),
+        F::Pause {
+            node: name,
+            at,
+            r#for,
+            chance,
+        } => (
+            FaultKind::Pause { node: node(&name)? },
+            at,
+            Some(r#for),
+            chance,
+        ),
+        F::Unplug {
+            node: name,
+            at,
+            r#for,
+            chance,
+        } => (
+            FaultKind::Unplug { node: node(&name)? },
+            at,
+            Some(r#for),
+            chance,
+        ),
+        F::ClockJump {
+            node: name,
+            at,
+            by,
+            chance,
+        } => (
+            FaultKind::ClockJump {
+                node: node(&name)?,
+                leap: by.0,
+            },
+            at,
+            None,
+            chance,
+        ),
+        F::Partition {
+            network,
+            direction,
+            at,
+            r#for,
+            chance,
+        } => {
+            let network = places.network("fault", &network)?;
+            let touches = |link: &&(usize, &WanLink)| link.1.ends.contains(&network);
+            let ways = wans.iter().enumerate().filter(|link| touches(&link));
+            let ways = ways
+                .flat_map(|(index, link)| ways_of(index, link, network, direction))
+                .collect();
+            (FaultKind::Down { ways }, at, Some(r#for), chance)
+        }
+        F::LinkDown {
+            between,
+            direction,
+            at,
+            r#for,
+            chance,
+        } => {
+            let (index, first) = link_between(places, wans, &between)?;
+            let ways = ways_of(index, &wans[index], first, direction);
+            (FaultKind::Down { ways }, at, Some(r#for), chance)
+        }
+        F::Loss {
+            between,
+            loss: even,
+            bursts,
+            at,
+            r#for,
+            chance,
+        } => {
+            let (wan, _) = link_between(places, wans, &between)?;
+            let loss = loss("fault", even, bursts.as_ref())?;
+            let loss = loss.ok_or("fault: a loss needs `loss` or `bursts`")?;
+            (FaultKind::Loss { wan, loss }, at, Some(r#for), chance)
+        }
+        F::Stranger {
+            node: name,
+            every,
+            at,
+            r#for,
+            chance,
+        } => {
+            let kind = FaultKind::Stranger {
+                node: node(&name)?,
+                every: every.0.max(Duration::from_micros(1)),
+            };
+            (kind, at, Some(r#for), chance)
+        }
+    };
+    let chance = chance.map_or(Probability::ALWAYS, |share| share.0);
+    Ok(FaultPlan {
+        kind,
+        at,
+        lasts,
+        chance,
+    })
+}
+
+/// The link between two networks, and the place of the first of them.
+fn link_between(
+    places: &Places,
+    wans: &[WanLink],
+    between: &[String; 2],
+) -> Checked<(usize, usize)> {
+    let [a, b] = [
+        places.network("fault", &between[0])?,
+        places.network("fault", &between[1])?,
+    ];
+    let index = wans
+        .iter()
+        .position(|link| link.ends == [a, b] || link.ends == [b, a]);
+    let index = index
+        .ok_or_else(|| format!("fault: no wan link joins {} and {}", between[0], between[1]))?;
+    Ok((index, a))
+}
+
+/// The directions of a link that lead out of a network, into it, or both.
+fn ways_of(
+    index: usize,
+    link: &WanLink,
+    network: usize,
+    direction: Option<raw::Direction>,
+) -> Vec<(usize, Toward)> {
+    let (out, into) = if link.ends[0] == network {
+        (Toward::Second, Toward::First)
+    } else {
+        (Toward::First, Toward::Second)
+    };
+    let ways = match direction.unwrap_or_default() {
+        raw::Direction::Both => vec![out, into],
+        raw::Direction::Out => vec![out],
+        raw::Direction::In => vec![into],
+    };
+    ways.into_iter().map(|toward| (index, toward)).collect()
+}
