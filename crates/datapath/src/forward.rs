@@ -240,3 +240,6 @@ fn segments(train: &Train) -> impl Iterator<Item = Range<usize>> {
         .step_by(step)
         .map(move |start| start..bytes.min(start.saturating_add(step)))
 }
+
+#[cfg(test)]
+mod tests;

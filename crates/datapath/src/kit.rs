@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
+use levada_wire::packet::{CARRY_BYTES, Class, HEADER_BYTES};
 use levada_wire::{
-    Description, FlowId, Frame, InstanceId, Instant, LinkIndex, Machine, PacketSize, Track,
-    TrackId, TrackKind, WallTime,
+    Description, FlowId, Frame, Group, Header, InstanceId, Instant, LinkIndex, Machine, Number,
+    OriginTime, PacketSize, Track, TrackId, TrackKind, WallTime,
 };
 
 use crate::api::{Command, Delivery, Event, Input, Originate, Output, Train, Transmit};
@@ -23,7 +24,7 @@ use crate::lane::{Lane, LaneSettings};
 
 pub(crate) const FLOW: FlowId = FlowId(0x1122_3344_5566_7788);
 const INSTANCE: InstanceId = InstanceId([3; 16]);
-const WALL: WallTime = WallTime(1_700_000_000_000_000);
+pub(crate) const WALL: WallTime = WallTime(1_700_000_000_000_000);
 
 pub(crate) fn carry() -> CarryKey {
     CarryKey::from_bytes([4; 16])
@@ -77,6 +78,54 @@ pub(crate) fn consume() -> Command {
 
 pub(crate) fn opener() -> levada_wire::packet::seal::Opener {
     levada_wire::packet::seal::Opener::new(secret(), FLOW, INSTANCE, Suite::Aes128Gcm)
+}
+
+pub(crate) fn sealer() -> levada_wire::packet::seal::Sealer {
+    levada_wire::packet::seal::Sealer::new(secret(), carry(), FLOW, INSTANCE, Suite::Aes128Gcm)
+}
+
+/// The header of a packet that is a burst and the start of a group by itself.
+pub(crate) fn header(number: u64) -> Header {
+    Header {
+        last: true,
+        discardable: false,
+        class: Class::KEEP,
+        key: 1,
+        description: 0,
+        flow: FLOW,
+        number: Number::new(number).unwrap(),
+        index: 0,
+        group: Group(0),
+        offset: 0,
+        sent: OriginTime(0),
+    }
+}
+
+/// A packet as an origin would make it, sensible or not.
+pub(crate) fn seal(header: &Header, body: &[u8]) -> Bytes {
+    let mut packet = Vec::new();
+    sealer().seal(header, body, &mut packet);
+    packet.into()
+}
+
+/// What somebody who may only carry the flow can make of a packet: it passes its tag and does not open.
+pub(crate) fn falsify(packet: &Bytes) -> Bytes {
+    let mut forged = packet.to_vec();
+    let tag = forged.len() - CARRY_BYTES;
+    forged[HEADER_BYTES] ^= 1;
+    forged.truncate(tag);
+    let tag = levada_wire::packet::carry::tag_of(&carry(), &forged);
+    forged.extend_from_slice(&tag);
+    forged.into()
+}
+
+/// The datagrams of a send, one by one.
+pub(crate) fn datagrams(transmit: &Transmit) -> Vec<Bytes> {
+    let (bytes, step) = (&transmit.bytes, transmit.segment_bytes);
+    let starts = (0..bytes.len()).step_by(step);
+    starts
+        .map(|at| bytes.slice(at..bytes.len().min(at + step)))
+        .collect()
 }
 
 pub(crate) fn set_carry_key() -> Command {
@@ -227,6 +276,7 @@ impl Net {
 
     /// Delivers one send.
     pub(crate) fn arrive(&mut self, from: usize, transmit: &Transmit) {
+        // `from` may be a stranger: a number that no lane has.
         let to = (0..self.lanes.len()).find(|&lane| address(lane) == transmit.to);
         let train = Train {
             from: address(from),
@@ -234,6 +284,22 @@ impl Net {
             segment_bytes: transmit.segment_bytes,
         };
         self.input(to.unwrap(), Input::Train(train));
+    }
+
+    /// Delivers one datagram by itself.
+    pub(crate) fn arrive_alone(&mut self, from: usize, to: usize, datagram: Bytes) {
+        let transmit = Transmit {
+            to: address(to),
+            segment_bytes: datagram.len(),
+            bytes: datagram,
+        };
+        self.arrive(from, &transmit);
+    }
+
+    /// Takes all datagrams off the wires, one by one.
+    pub(crate) fn intercept(&mut self) -> Vec<Bytes> {
+        let sends: Vec<_> = self.wires.drain(..).collect();
+        sends.iter().flat_map(|(_, run)| datagrams(run)).collect()
     }
 
     fn collect(&mut self, lane: usize) {
