@@ -3,6 +3,7 @@
 //! Not the decisions. Used by `node` and `sim`, which translate it to sockets or to virtual links, and by the
 //! parts of this crate. Invariant: everything here is plain data; handing it over has no effect by itself.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use levada_wire::announce::LayerOffer;
@@ -423,6 +424,35 @@ pub enum ConnectionLost {
     ClosedHere,
     /// The transport gave up, with its words.
     Failed(String),
+}
+
+impl fmt::Display for LinkDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PeerLeft(words) => write!(f, "the peer left: {words}"),
+            Self::Leaving => f.write_str("this node leaves"),
+            Self::Silent => f.write_str("the peer fell silent"),
+            Self::Lost(lost) => lost.fmt(f),
+            Self::Duplicate => f.write_str("another link to the same node is kept"),
+            Self::Superseded => f.write_str("the peer restarted"),
+            Self::WrongNode => f.write_str("another node answers at this address"),
+            Self::Self_ => f.write_str("this address is this node's own"),
+            Self::WrongNetwork => f.write_str("the peer belongs to another network"),
+            Self::Protocol(what) => write!(f, "the peer broke the protocol: {what}"),
+            Self::Full => f.write_str("this node has all the links it can have"),
+            Self::Unwanted => f.write_str("this node takes no links"),
+        }
+    }
+}
+
+impl fmt::Display for ConnectionLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClosedByPeer(words) => write!(f, "closed by the peer: {words}"),
+            Self::ClosedHere => f.write_str("closed by this node"),
+            Self::Failed(words) => write!(f, "the connection failed: {words}"),
+        }
+    }
 }
 
 /// Reserved rates are declared, never guessed: what a stream declares if its publisher does not know better.

@@ -28,159 +28,20 @@ use levada_wire::{Instant, LinkIndex, NetworkId, NodeId};
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
 
-use crate::api::{ConnectionLost, DialId, LinkDown, Neighbour, Settings};
+use crate::api::{DialId, LinkDown, Settings};
 use crate::chance;
 use crate::limits::{GREETING_MAX, HELD_MESSAGES_MAX, LINKS_MAX, OWN_LATENESS};
 use crate::view::LinkRow;
 
 mod dialer;
+mod io;
 mod liveness;
 #[cfg(test)]
 mod tests;
 
 use dialer::Dialer;
+pub use io::{Input, Output, Peer};
 use liveness::{Liveness, Verdict};
-
-/// What may happen to the links.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// Keep a link to this neighbour.
-    Add(Neighbour),
-    /// Do not.
-    Remove(Neighbour),
-    /// A connection is up.
-    Connected {
-        /// This node's number for it.
-        link: LinkIndex,
-        /// The proven peer.
-        peer: NodeId,
-        /// Where it is.
-        remote: SocketAddr,
-        /// Which attempt made it.
-        dial: Option<DialId>,
-    },
-    /// An attempt failed.
-    DialFailed {
-        /// Which.
-        dial: DialId,
-        /// Why.
-        reason: String,
-    },
-    /// A connection is gone.
-    Disconnected {
-        /// Which.
-        link: LinkIndex,
-        /// How.
-        reason: ConnectionLost,
-    },
-    /// A control message of any concern.
-    Message {
-        /// On which connection.
-        link: LinkIndex,
-        /// What.
-        message: Message,
-    },
-    /// A link datagram.
-    Datagram {
-        /// On which link.
-        link: LinkIndex,
-        /// What.
-        message: LinkDatagram,
-        /// Datagrams that had arrived before it.
-        received: u64,
-    },
-    /// Whether a flow uses the link: it is watched more closely then.
-    Active {
-        /// Which.
-        link: LinkIndex,
-        /// Whether.
-        active: bool,
-    },
-    /// This node leaves.
-    Leave,
-}
-
-/// What the links want done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Try to connect.
-    Dial {
-        /// The attempt.
-        dial: DialId,
-        /// Where.
-        remote: SocketAddr,
-        /// Who must answer.
-        peer: Option<NodeId>,
-    },
-    /// Give up an attempt.
-    CancelDial {
-        /// Which.
-        dial: DialId,
-    },
-    /// Close a connection.
-    Close {
-        /// Which.
-        link: LinkIndex,
-        /// Why.
-        reason: LinkDown,
-    },
-    /// Send a message about the link.
-    Send {
-        /// On which connection.
-        link: LinkIndex,
-        /// What.
-        message: LinkMessage,
-    },
-    /// Send a link datagram.
-    Datagram {
-        /// On which link.
-        link: LinkIndex,
-        /// What.
-        message: LinkDatagram,
-    },
-    /// A link is up.
-    Up(Peer),
-    /// A link that was up is no more.
-    Down {
-        /// Which.
-        link: LinkIndex,
-        /// To whom.
-        peer: NodeId,
-        /// Why.
-        reason: LinkDown,
-    },
-    /// A message for another part, from a link that is up.
-    Pass {
-        /// Which link.
-        link: LinkIndex,
-        /// What.
-        message: Message,
-    },
-    /// An address could not be reached.
-    DialFailed {
-        /// Where.
-        remote: SocketAddr,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// A peer as its hello and its connection say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// This node's number for the link.
-    pub link: LinkIndex,
-    /// The peer's number for it.
-    pub remote_index: LinkIndex,
-    /// The proven node.
-    pub node: NodeId,
-    /// What it calls itself.
-    pub name: String,
-    /// Whether it forwards for others.
-    pub relay: bool,
-    /// Where it is.
-    pub remote: SocketAddr,
-}
 
 /// All links of this node.
 #[derive(Debug)]
@@ -377,7 +238,7 @@ impl Links {
                 if reason == LinkDown::Duplicate {
                     self.dialer.on_linked(dial, peer);
                 } else {
-                    self.on_dial_failed(dial, describe(&reason));
+                    self.on_dial_failed(dial, reason.to_string());
                 }
             }
             self.outputs.push_back(Output::Close { link, reason });
@@ -579,7 +440,7 @@ impl Links {
         };
         let peer = dropped.peer;
         if !self.links.values().any(|other| other.peer == peer) {
-            self.dialer.on_lost(self.now, peer, &describe(&reason));
+            self.dialer.on_lost(self.now, peer, &reason.to_string());
         }
         if dropped.up().is_some() {
             self.outputs.push_back(Output::Down { link, peer, reason });
@@ -639,29 +500,6 @@ impl Links {
         if !self.leaving {
             self.dialer.dial_due(self.now, &mut self.outputs);
         }
-    }
-}
-
-/// Why a link is no more, for people.
-#[must_use]
-pub fn describe(reason: &LinkDown) -> String {
-    match reason {
-        LinkDown::PeerLeft(words) => format!("the peer left: {words}"),
-        LinkDown::Leaving => "this node leaves".into(),
-        LinkDown::Silent => "the peer fell silent".into(),
-        LinkDown::Lost(ConnectionLost::ClosedByPeer(words)) => {
-            format!("closed by the peer: {words}")
-        }
-        LinkDown::Lost(ConnectionLost::ClosedHere) => "closed by this node".into(),
-        LinkDown::Lost(ConnectionLost::Failed(words)) => format!("the connection failed: {words}"),
-        LinkDown::Duplicate => "another link to the same node is kept".into(),
-        LinkDown::Superseded => "the peer restarted".into(),
-        LinkDown::WrongNode => "another node answers at this address".into(),
-        LinkDown::Self_ => "this address is this node's own".into(),
-        LinkDown::WrongNetwork => "the peer belongs to another network".into(),
-        LinkDown::Protocol(what) => format!("the peer broke the protocol: {what}"),
-        LinkDown::Full => format!("this node has {LINKS_MAX} links already"),
-        LinkDown::Unwanted => "not wanted".into(),
     }
 }
 

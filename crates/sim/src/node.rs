@@ -303,7 +303,7 @@ impl Process {
             Output::CancelDial { dial } => self.effects.push(Effect::CancelDial { dial }),
             Output::Close { link, reason } => {
                 if let Some(link) = self.links.get(&link) {
-                    let reason = levada_core::link::describe(&reason);
+                    let reason = reason.to_string();
                     self.effects.push(Effect::Close {
                         end: link.end,
                         reason,
