@@ -1,7 +1,7 @@
 //! The life of a node: its start, the one task that owns the control core, and how the rest asks it.
 //!
 //! ```text
-//!  Node, Publisher, Subscriber ──Request, Ending──▶┐
+//!  Node, Publisher, Subscriber ──Request──────────▶┐
 //!  quic tasks ─────────────────────Happening──────▶│  Driver (one task)   ──▶ quic: dial, send, close
 //!  datapath worker ──Datagram, Delivering─────────▶│  owns Pump<Control>  ──▶ datapath: commands
 //!  look-ups, timers ──────────────────────────────▶┘                      ──▶ fanout, events
@@ -32,8 +32,7 @@ use levada_datapath::api::Command;
 use levada_datapath::Clock;
 use levada_wire::announce::LayerOffer;
 use levada_wire::{Description, FlowId, NodeId, StreamName, WallTime};
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::events::Event;
 use crate::fanout::Queue;
@@ -83,11 +82,22 @@ pub(crate) struct Shared {
     about: About,
     clock: Clock,
     datapath: wires::Datapath,
-    requests: mpsc::Sender<Request>,
-    endings: mpsc::Sender<Ending>,
+    asked: mpsc::Sender<Asked>,
+    /// Places for requests and for slots. Together they are as many as `asked` holds, so it is never full.
+    request_places: Arc<Semaphore>,
+    slot_places: Arc<Semaphore>,
     events: broadcast::WeakSender<Event>,
     next_slot: AtomicU64,
     stopped: watch::Receiver<()>,
+}
+
+/// A request, with its place in the queue. One queue for all of them, so that a publisher's end and the next one's
+/// beginning are seen in the order in which they happened.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    request: Request,
+    /// Free again when the driver is done with it.
+    _place: OwnedSemaphorePermit,
 }
 
 /// What the node's user asks of the driver.
@@ -143,6 +153,11 @@ pub(crate) enum Request {
         /// Told when it has begun.
         reply: oneshot::Sender<()>,
     },
+    /// A publisher or a subscriber is gone.
+    End {
+        /// Its number.
+        slot: SlotId,
+    },
 }
 
 /// What the driver can say of the node.
@@ -164,24 +179,25 @@ impl SlotId {
     }
 }
 
-/// A publisher or a subscriber is gone.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ending(pub(crate) SlotId);
-
-/// The place of one publisher or subscriber. Dropping it tells the driver, which cannot fail: the place for that
-/// message was kept free from the start.
+/// The place of one publisher or subscriber. Dropping it tells the driver, which cannot fail: there is room for that
+/// message.
 #[derive(Debug)]
 pub(crate) struct Slot {
     id: SlotId,
-    ending: Option<mpsc::OwnedPermit<Ending>>,
+    place: Option<OwnedSemaphorePermit>,
     /// The node lives for as long as somebody uses it.
     node: Handle,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(permit) = self.ending.take() {
-            permit.send(Ending(self.id));
+        if let Some(place) = self.place.take() {
+            let ending = Asked {
+                request: Request::End { slot: self.id },
+                _place: place,
+            };
+            // Fails only if the node is gone.
+            let _ = self.node.shared.asked.try_send(ending);
         }
     }
 }
@@ -207,10 +223,7 @@ impl Handle {
         description: Arc<Description>,
         options: PublishOptions,
     ) -> Result<Publisher, PublishError> {
-        let slot = self.slot().map_err(|refused| match refused {
-            Refused::Full => PublishError::Full { max: SLOTS_MAX },
-            Refused::Stopped => Stopped.into(),
-        })?;
+        let slot = self.slot().ok_or(PublishError::Full { max: SLOTS_MAX })?;
         let flow = self
             .ask(|reply| Request::Publish {
                 slot: slot.id,
@@ -228,10 +241,7 @@ impl Handle {
         name: StreamName,
         options: SubscribeOptions,
     ) -> Result<Subscriber, SubscribeError> {
-        let slot = self.slot().map_err(|refused| match refused {
-            Refused::Full => SubscribeError::Full { max: SLOTS_MAX },
-            Refused::Stopped => Stopped.into(),
-        })?;
+        let slot = self.slot().ok_or(SubscribeError::Full { max: SLOTS_MAX })?;
         let queue = Arc::new(Queue::new(&options));
         self.ask(|reply| Request::Subscribe {
             slot: slot.id,
@@ -280,8 +290,13 @@ impl Handle {
 
     /// Sends a request that has no answer.
     pub(crate) async fn request(&self, request: Request) -> Result<(), Stopped> {
-        let sent = self.shared.requests.send(request).await;
-        sent.map_err(|_| Stopped)
+        let places = Arc::clone(&self.shared.request_places);
+        let place = places.acquire_owned().await.map_err(|_| Stopped)?;
+        let asked = Asked {
+            request,
+            _place: place,
+        };
+        self.shared.asked.try_send(asked).map_err(|_| Stopped)
     }
 
     /// Waits until the node is gone.
@@ -296,15 +311,12 @@ impl Handle {
         WeakHandle(Arc::downgrade(&self.shared))
     }
 
-    fn slot(&self) -> Result<Slot, Refused> {
-        let permit = self.shared.endings.clone().try_reserve_owned();
-        let permit = permit.map_err(|error| match error {
-            TrySendError::Full(_) => Refused::Full,
-            TrySendError::Closed(_) => Refused::Stopped,
-        })?;
-        Ok(Slot {
+    /// A place for a publisher or a subscriber; `None` if all are taken.
+    fn slot(&self) -> Option<Slot> {
+        let place = Arc::clone(&self.shared.slot_places).try_acquire_owned();
+        Some(Slot {
             id: SlotId(self.shared.next_slot.fetch_add(1, Ordering::Relaxed)),
-            ending: Some(permit),
+            place: Some(place.ok()?),
             node: self.clone(),
         })
     }
@@ -318,11 +330,6 @@ impl Slot {
     pub(crate) const fn node(&self) -> &Handle {
         &self.node
     }
-}
-
-enum Refused {
-    Full,
-    Stopped,
 }
 
 /// See [`Handle::downgrade`].

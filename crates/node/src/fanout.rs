@@ -65,7 +65,7 @@ struct Flow {
     description: Option<Arc<Description>>,
     group: Option<Group>,
     /// A gap came since the last frame.
-    broken: bool,
+    is_broken: bool,
     /// The newest group from its start; empty when it has a hole or went beyond a limit.
     replay: Vec<Delivered>,
     replay_bytes: usize,
@@ -128,14 +128,12 @@ impl Fanout {
         let Some(subscription) = table.subscriptions.get(&id) else {
             return;
         };
+        subscription.queue.push_state(State::Active { instance });
         let before = subscription.flow;
         if !(subscription.hangs && before == Some(flow)) {
             let is_other = before.is_some_and(|before| before != flow);
             table.detach(id);
             table.hang(id, flow, is_other.then_some(instance));
-        }
-        if let Some(subscription) = table.subscriptions.get(&id) {
-            subscription.queue.push_state(State::Active { instance });
         }
     }
 
@@ -180,7 +178,8 @@ impl Fanout {
                 }
             }
             datapath::Delivery::Gap(gap) => {
-                flow.break_off();
+                flow.is_broken = true;
+                flow.forget();
                 for queue in flow.queues(subscriptions) {
                     queue.push_gap(gap_of(gap));
                 }
@@ -248,7 +247,7 @@ impl Flow {
     fn keep(&mut self, delivered: &Delivered) -> bool {
         let starts_group = self.group != Some(delivered.group) && self.may_start(&delivered.frame);
         self.group = Some(delivered.group);
-        self.broken = false;
+        self.is_broken = false;
         if starts_group {
             self.replay.clear();
             self.replay_bytes = 0;
@@ -259,7 +258,7 @@ impl Flow {
         }
         self.replay_bytes += delivered.frame.data.len();
         if self.replay_bytes > REPLAY_BYTES_MAX || self.replay.len() == REPLAY_FRAMES_MAX {
-            self.break_off();
+            self.forget();
             return starts_group;
         }
         self.replay.push(delivered.clone());
@@ -270,12 +269,11 @@ impl Flow {
     /// and even then if the leading track can start decoding there, because that is where groups start.
     fn may_start(&self, frame: &Frame) -> bool {
         let leading = self.description.as_ref().and_then(|all| all.leading());
-        !self.broken || (frame.sync && leading.is_some_and(|track| track.id == frame.track))
+        !self.is_broken || (frame.sync && leading.is_some_and(|track| track.id == frame.track))
     }
 
-    /// The newest group has a hole: nobody can start in it.
-    fn break_off(&mut self) {
-        self.broken = true;
+    /// Nobody can start in the newest group any more.
+    fn forget(&mut self) {
         self.is_whole = false;
         self.replay = Vec::new();
         self.replay_bytes = 0;

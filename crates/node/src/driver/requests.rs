@@ -1,9 +1,7 @@
 //! Does what the node's user says.
 //!
-//! Not the user's end of it (`Handle`). Invariant: what a request began is undone by its slot's [`Ending`], even
-//! if nobody waits for the answer any more.
-//!
-//! [`Ending`]: super::Ending
+//! Not the user's end of it (`Handle`). Invariant: what a request began is undone by [`Request::End`] of its slot,
+//! even if nobody waits for the answer any more.
 
 use std::sync::Arc;
 
@@ -19,7 +17,7 @@ use crate::publisher::{PublishError, PublishOptions, layers};
 use crate::view::{Counter, LinkRow};
 
 impl Driver {
-    /// A reply that nobody waits for any more is no error: the slot's ending follows.
+    /// A reply that nobody waits for any more is no error: the slot's end follows.
     pub(super) async fn on_request(&mut self, request: Request) {
         if self.leaving.is_some() {
             // Dropping the request tells its sender that the node has stopped.
@@ -42,7 +40,7 @@ impl Driver {
                 }
             }
             Request::Finish { slot, reply } => {
-                self.on_ending(slot).await;
+                self.end(slot).await;
                 self.settle().await;
                 let _ = reply.send(());
             }
@@ -65,6 +63,7 @@ impl Driver {
             Request::View { reply } => {
                 let _ = reply.send(self.seen());
             }
+            Request::End { slot } => self.end(slot).await,
             Request::Leave { reply } => {
                 self.begin_to_leave();
                 let _ = reply.send(());
@@ -119,7 +118,7 @@ impl Driver {
     }
 
     /// A publisher or a subscriber is gone; or a slot that never became one, or is gone already.
-    pub(super) async fn on_ending(&mut self, slot: SlotId) {
+    async fn end(&mut self, slot: SlotId) {
         let published = self
             .publications
             .iter()

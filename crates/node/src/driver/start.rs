@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use levada_core::{Control, Settings};
 use levada_wire::control::link::NODE_NAME_BYTES_MAX;
 use levada_wire::{LinkIndex, NetworkId};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use super::pump::Pump;
 use super::rarely::Rarely;
@@ -52,8 +52,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
     };
     let pump = Pump::new(control(&about, &state)?, wires.datapath.clock());
     let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
-    let (requests, requested) = mpsc::channel(REQUESTS_MAX);
-    let (endings, ended) = mpsc::channel(SLOTS_MAX);
+    let (ask, asked) = mpsc::channel(REQUESTS_MAX + SLOTS_MAX);
     let (results, resolved) = mpsc::channel(RESOLVED_MAX);
     let (events, _) = broadcast::channel(EVENTS_MAX);
     let (stopped, is_stopped) = watch::channel(());
@@ -61,8 +60,9 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         about,
         clock: wires.datapath.clock(),
         datapath: wires.datapath.clone(),
-        requests,
-        endings,
+        asked: ask,
+        request_places: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        slot_places: Arc::new(Semaphore::new(SLOTS_MAX)),
         events: events.downgrade(),
         next_slot: AtomicU64::new(0),
         stopped: is_stopped,
@@ -83,8 +83,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         inbox: Inbox {
             happenings: happened,
             datapath: wires.events,
-            requests: requested,
-            endings: ended,
+            asked,
             resolved,
             is_asked: true,
         },

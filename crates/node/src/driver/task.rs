@@ -16,7 +16,7 @@ use tokio::time::Instant as Deadline;
 
 use super::pump::Pump;
 use super::rarely::Rarely;
-use super::{Ending, Request, SlotId, wires};
+use super::{Asked, SlotId, wires};
 use crate::events::Event;
 use crate::fanout::Fanout;
 use crate::join::{self, Offered};
@@ -63,8 +63,7 @@ pub(super) struct Driver {
 pub(super) struct Inbox {
     pub(super) happenings: mpsc::Receiver<Happening>,
     pub(super) datapath: mpsc::Receiver<datapath::Event>,
-    pub(super) requests: mpsc::Receiver<Request>,
-    pub(super) endings: mpsc::Receiver<Ending>,
+    pub(super) asked: mpsc::Receiver<Asked>,
     pub(super) resolved: mpsc::Receiver<Resolved>,
     /// Whether anybody can still ask.
     pub(super) is_asked: bool,
@@ -103,8 +102,7 @@ pub(super) struct Resolving {
 enum Step {
     Happening(Happening),
     Datapath(datapath::Event),
-    Request(Option<Request>),
-    Ending(Ending),
+    Asked(Option<Asked>),
     Resolved(Resolved),
     Due,
     LeaveDeadline,
@@ -112,6 +110,8 @@ enum Step {
 
 impl Driver {
     pub(super) async fn run(mut self) {
+        // What the start gave the core has outputs already.
+        self.settle().await;
         while !self.is_done() {
             match self.step().await {
                 Step::Happening(happening) => self.on_happening(happening).await,
@@ -120,12 +120,11 @@ impl Driver {
                         self.pump.handle(input);
                     }
                 }
-                Step::Request(Some(request)) => self.on_request(request).await,
-                Step::Request(None) => {
+                Step::Asked(Some(asked)) => self.on_request(asked.request).await,
+                Step::Asked(None) => {
                     self.inbox.is_asked = false;
                     self.begin_to_leave();
                 }
-                Step::Ending(Ending(slot)) => self.on_ending(slot).await,
                 Step::Resolved(resolved) => self.on_resolved(resolved),
                 Step::Due => self.pump.fire(),
                 Step::LeaveDeadline => self.links.clear(),
@@ -135,25 +134,15 @@ impl Driver {
         self.shut_down().await;
     }
 
-    /// Waits for the next thing. A publisher's or subscriber's end is looked at only when no request waits, because
-    /// it may be the end of one that is asked for in a request.
+    /// Waits for the next thing.
     async fn step(&mut self) -> Step {
         let Inbox {
             happenings,
             datapath,
-            requests,
-            endings,
+            asked,
             resolved,
             is_asked,
         } = &mut self.inbox;
-        let user = async {
-            tokio::select! {
-                biased;
-                request = requests.recv(), if *is_asked => Step::Request(request),
-                Some(ending) = endings.recv() => Step::Ending(ending),
-                else => std::future::pending().await,
-            }
-        };
         let leave = async {
             match self.leaving {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -163,7 +152,7 @@ impl Driver {
         tokio::select! {
             Some(happening) = happenings.recv() => Step::Happening(happening),
             Some(event) = datapath.recv() => Step::Datapath(event),
-            step = user => step,
+            asked = asked.recv(), if *is_asked => Step::Asked(asked),
             Some(resolved) = resolved.recv() => Step::Resolved(resolved),
             () = self.pump.due() => Step::Due,
             () = leave => Step::LeaveDeadline,
