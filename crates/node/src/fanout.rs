@@ -54,8 +54,19 @@ struct Subscription {
     flow: Option<FlowId>,
     /// Whether it hangs on that flow now.
     hangs: bool,
+    /// The stream was taken back; its end is told when the flow says so itself, or closes.
+    ends: bool,
     /// Whether the end of that flow was told.
     ended: bool,
+}
+
+impl Subscription {
+    /// Tells the end, once.
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.queue.push_end();
+        }
+    }
 }
 
 /// A flow that is opened here.
@@ -87,6 +98,7 @@ impl Fanout {
             queue,
             flow: None,
             hangs: false,
+            ends: false,
             ended: false,
         };
         self.table().subscriptions.insert(id, subscription);
@@ -111,6 +123,9 @@ impl Fanout {
         for id in closed.into_iter().flat_map(|flow| flow.subscribers) {
             if let Some(subscription) = table.subscriptions.get_mut(&id) {
                 subscription.hangs = false;
+                if subscription.ends {
+                    subscription.end();
+                }
             }
         }
     }
@@ -137,12 +152,14 @@ impl Fanout {
         }
     }
 
-    /// The core says that the stream was taken back: tells the subscriber, unless the flow itself said so.
+    /// The core says that the stream was taken back. Its last frames may still be on their way: the subscriber is told
+    /// after them.
     pub(crate) fn end(&self, id: SubscriptionId) {
-        if let Some(subscription) = self.table().subscriptions.get_mut(&id)
-            && !std::mem::replace(&mut subscription.ended, true)
-        {
-            subscription.queue.push_end();
+        if let Some(subscription) = self.table().subscriptions.get_mut(&id) {
+            subscription.ends = true;
+            if !subscription.hangs {
+                subscription.end();
+            }
         }
     }
 
@@ -187,10 +204,8 @@ impl Fanout {
             datapath::Delivery::End => {
                 flow.ended = true;
                 for id in &flow.subscribers {
-                    if let Some(subscription) = subscriptions.get_mut(id)
-                        && !std::mem::replace(&mut subscription.ended, true)
-                    {
-                        subscription.queue.push_end();
+                    if let Some(subscription) = subscriptions.get_mut(id) {
+                        subscription.end();
                     }
                 }
             }
@@ -220,7 +235,8 @@ impl Table {
         flow.subscribers.push(id);
         subscription.flow = Some(flow_id);
         subscription.hangs = true;
-        subscription.ended = flow.ended;
+        subscription.ends = false;
+        subscription.ended = false;
         subscription.queue.start(instance);
         if let Some(description) = &flow.description {
             subscription.queue.push_description(description);
@@ -229,7 +245,7 @@ impl Table {
             subscription.queue.push_frame(delivered, at == 0);
         }
         if flow.ended {
-            subscription.queue.push_end();
+            subscription.end();
         }
     }
 }

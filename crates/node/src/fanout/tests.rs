@@ -270,6 +270,34 @@ fn an_end_is_told_once_however_often_it_is_heard() {
 }
 
 #[test]
+fn an_end_heard_from_the_core_comes_after_the_last_frames() {
+    let bench = Bench::new();
+    let queue = bench.attached(1);
+    bench.group(FLOW, 0, 1);
+
+    bench.fanout.end(SubscriptionId(1));
+    bench.frame(FLOW, 0, false, 1);
+    bench.fanout.close(FLOW);
+
+    assert_eq!(taken(&queue), ["frame 0", "frame 0", "end"]);
+}
+
+#[test]
+fn a_restart_that_follows_at_once_is_no_end() {
+    let bench = Bench::new();
+    let queue = bench.attached(1);
+    bench.group(FLOW, 0, 1);
+
+    bench.fanout.end(SubscriptionId(1));
+    bench.fanout.open(OTHER);
+    bench.attach(1, OTHER);
+    bench.fanout.close(FLOW);
+    bench.group(OTHER, 0, 1);
+
+    assert_eq!(taken(&queue), ["frame 0", "instance 2", "frame 0"]);
+}
+
+#[test]
 fn a_changed_description_comes_before_the_frames_it_is_for() {
     let bench = Bench::new();
     let queue = bench.attached(1);
