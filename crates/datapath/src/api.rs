@@ -79,14 +79,14 @@ pub enum Command {
         /// The key.
         key: CarryKey,
     },
-    /// Packets may come over this link: report the first one.
+    /// Packets may come over this link, and over no link that was never added: report the first one.
     AddUpstream {
         /// Which flow.
         flow: FlowId,
         /// Over which link.
         link: LinkIndex,
     },
-    /// None are expected over this link any more. Late ones are still taken: they are proven.
+    /// None are expected over this link any more. Late ones are still taken.
     RemoveUpstream {
         /// Which flow.
         flow: FlowId,

@@ -85,11 +85,10 @@ fn admit(state: &mut State, packet: &[u8], from: SocketAddr) -> Result<Header, S
     if header.burst().is_none() || header.group_start().is_none() {
         return Err(Stop::Drop(DropReason::Contradiction));
     }
-    if flow.window.is_untouched() && !flow.upstreams.expects(from, &state.links) {
-        // Else a stranger's old packets would make a newcomer start in the past.
+    if !note_arrival(flow, &header, from, &mut state.links, &mut state.outbox) {
+        // The tag covers the seal, not the body: from anyone who hears the flow it would be no proof.
         return Err(Stop::Drop(DropReason::NotUpstream));
     }
-    note_arrival(flow, &header, from, &mut state.links, &mut state.outbox);
     match flow.window.take(header.number) {
         Verdict::New => Ok(header),
         Verdict::Duplicate => Err(Stop::Drop(DropReason::Duplicate)),
@@ -174,16 +173,16 @@ fn hold(state: &mut State, packet: Bytes, from: SocketAddr) {
     }
 }
 
-/// Counts a proven packet on the link it came over, and reports an upstream's first.
+/// Counts a proven packet on the link it came over, and reports an upstream's first; `false` if it came over none.
 fn note_arrival(
     flow: &mut Flow,
     header: &Header,
     from: SocketAddr,
     links: &mut link::Table,
     outbox: &mut Outbox,
-) {
+) -> bool {
     let Some(arrival) = flow.upstreams.arrived(header.number, from, links) else {
-        return;
+        return false;
     };
     if arrival.first {
         outbox.event(Event::Delivering {
@@ -194,6 +193,7 @@ fn note_arrival(
     if let Some(link) = links.get_mut(arrival.link).filter(|_| arrival.counts) {
         link.received += 1;
     }
+    true
 }
 
 /// Takes a segment that is no media packet.

@@ -32,7 +32,7 @@ pub enum DropReason {
     BadTag,
     /// Its index or offset is larger than its number.
     Contradiction,
-    /// The first packet of all may come from an upstream only, and this one did not.
+    /// It did not come over a link that is, or was, an upstream of its flow.
     NotUpstream,
     /// It was here before.
     Duplicate,

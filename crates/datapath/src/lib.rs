@@ -36,6 +36,7 @@ pub use api::{
 };
 pub use clock::Clock;
 pub use lane::{EARLY_PACKETS_MAX, Lane, LaneSettings};
+pub use link::canonical;
 pub use origin::{FLUSH_INTERVAL_MAX, FrameRefusal, GROUP_MIN, GROUP_MIN_ALL_SYNC, check_frame};
 pub use reassembly::{BURST_BYTES_MAX, FRAMES_PER_BURST_MAX, WAITING_PACKETS_MAX};
 pub use sys::{BindError, Feature, Socket, SocketSettings};

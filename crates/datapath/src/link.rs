@@ -46,7 +46,7 @@ impl Link {
         receive: &LinkKey,
     ) -> Self {
         Self {
-            remote,
+            remote: canonical(remote),
             sent: 0,
             received: 0,
             remote_index,
@@ -124,6 +124,21 @@ impl Replay {
     }
 }
 
+/// One address for one peer, however a socket writes it: IPv4 as IPv4, and without IPv6 flow labels.
+#[must_use]
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(mut v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::from((v4, v6.port())),
+            None => {
+                v6.set_flowinfo(0);
+                SocketAddr::V6(v6)
+            }
+        },
+        v4 => v4,
+    }
+}
+
 /// All links of a lane.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -152,6 +167,7 @@ impl Table {
 
     /// Follows a peer to another address. Its seals and counts go on, since no counter may be used twice.
     pub(crate) fn move_to(&mut self, index: LinkIndex, remote: SocketAddr) {
+        let remote = canonical(remote);
         if let Some(link) = self.links.get_mut(&index) {
             self.addresses.remove(&(link.remote, index));
             link.remote = remote;
@@ -260,6 +276,18 @@ mod tests {
         assert!(open(&mut b, &far).is_ok());
         assert!(open(&mut b, &other).is_ok());
         assert_eq!(open(&mut b, &beyond), Err(DropReason::Replayed));
+    }
+
+    #[test]
+    fn one_peer_has_one_address() {
+        let mapped: SocketAddr = "[::ffff:10.0.0.1]:5".parse().unwrap();
+        let labelled = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 77, 3);
+
+        assert_eq!(canonical(mapped), "10.0.0.1:5".parse().unwrap());
+        let SocketAddr::V6(plain) = canonical(labelled.into()) else {
+            panic!("an IPv6 address stays one");
+        };
+        assert_eq!((plain.flowinfo(), plain.scope_id()), (0, 3));
     }
 
     #[test]

@@ -162,6 +162,8 @@ impl WorkerHandle {
     }
 
     /// Stops the worker after the commands sent so far, sends what is queued, and gives the last counters.
+    ///
+    /// A burst that still waits for its flush interval is lost: finish the flows first.
     #[must_use]
     pub fn stop(mut self) -> WorkerCounters {
         self.join();

@@ -47,11 +47,6 @@ impl Window {
         }
     }
 
-    /// Whether no number was ever taken.
-    pub(crate) const fn is_untouched(&self) -> bool {
-        self.next == 0
-    }
-
     /// Judges a number and remembers it.
     pub(crate) fn take(&mut self, number: Number) -> Verdict {
         let number = number.value();

@@ -1,18 +1,17 @@
-//! Tests of a lane: streams through chains of lanes, commands that make no sense, and the machine contract.
+//! Tests of a lane: streams through chains of lanes, limits, commands that make no sense. The contract: `chaos.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use levada_wire::datagram::link::{LinkDatagram, Ping};
-use levada_wire::machine::harness::check_contract;
+use levada_wire::machine::OUTPUTS_PER_CALL_MAX;
 use levada_wire::{Frame, LinkIndex};
-use rand_core::Rng;
 
 use super::*;
-use crate::api::{Command, Delivery, Input, Train, Transmit};
-use crate::kit::{self, FLOW, Net, address, frame, link_to};
+use crate::api::{Command, Delivery, Input};
+use crate::flow::egress::EGRESSES_MAX;
+use crate::kit::{self, FLOW, Net, frame, link_to};
 use crate::ledger::DropReason;
 
 /// A second of pictures: a large one that can start decoding, and small ones after it.
@@ -92,28 +91,30 @@ fn a_burst_goes_on_as_one_send_per_egress() {
     let mut net = Net::chain(1);
     net.push(frame(1, true, 0, 20_000));
 
-    for _ in 0..1 {
-        let link = LinkIndex(7);
-        let remote = address(9);
-        let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
-        let (send, receive) = (key.clone(), key);
-        let remote_index = link;
-        net.command(
-            0,
-            Command::AddLink {
-                link,
-                remote_index,
-                remote,
-                send,
-                receive,
-            },
-        );
-        net.command(0, Command::AddEgress { flow: FLOW, link });
-    }
+    net.command(0, stray_link(7));
+    net.command(
+        0,
+        Command::AddEgress {
+            flow: FLOW,
+            link: LinkIndex(7),
+        },
+    );
 
     let (_, transmit) = net.wires.pop_front().unwrap();
     assert!(transmit.bytes.len() > 20_000);
     assert!(net.wires.is_empty());
+}
+
+/// A link to nobody.
+fn stray_link(index: u16) -> Command {
+    let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
+    Command::AddLink {
+        link: LinkIndex(u32::from(index)),
+        remote_index: LinkIndex(0),
+        remote: std::net::SocketAddr::from(([10, 9, 9, 9], index)),
+        send: key.clone(),
+        receive: key,
+    }
 }
 
 #[test]
@@ -283,6 +284,88 @@ fn a_removed_link_takes_its_egresses_along() {
 }
 
 #[test]
+fn more_copies_than_one_call_may_leave_go_on_in_the_next() {
+    let mut net = Net::new(2);
+    let flow = FLOW;
+    net.command(0, Command::Originate(Box::new(kit::originate())));
+    net.command(
+        0,
+        Command::AddEgress {
+            flow,
+            link: link_to(1),
+        },
+    );
+    net.command(1, Command::OpenFlow { flow });
+    net.command(
+        1,
+        Command::AddUpstream {
+            flow,
+            link: link_to(0),
+        },
+    );
+    for index in 0..u16::try_from(EGRESSES_MAX).unwrap() {
+        net.command(1, stray_link(1_000 + index));
+        let link = LinkIndex(1_000 + u32::from(index));
+        net.command(1, Command::AddEgress { flow, link });
+    }
+    let refused = net.lanes[1].counters().commands_refused;
+    net.command(
+        1,
+        Command::AddEgress {
+            flow,
+            link: link_to(0),
+        },
+    );
+    assert_eq!(
+        net.lanes[1].counters().commands_refused,
+        refused + 1,
+        "one egress too many"
+    );
+    for dts in 0..200 {
+        net.push(frame(1, dts == 0, dts, 10));
+    }
+    net.deliver();
+
+    let now = net.now;
+    net.lanes[1].handle_input(now, Input::Command(kit::set_carry_key()));
+
+    let take = |lane: &mut Lane| std::iter::from_fn(|| lane.poll_output()).count();
+    let first = take(&mut net.lanes[1]);
+    assert!(first > 50_000 && first <= OUTPUTS_PER_CALL_MAX, "{first}");
+    let mut all = first;
+    while let Some(wakeup) = net.lanes[1].poll_timeout() {
+        net.lanes[1].handle_timeout(wakeup.at);
+        let more = take(&mut net.lanes[1]);
+        assert!(more > 0 && more <= OUTPUTS_PER_CALL_MAX);
+        all += more;
+    }
+    assert_eq!(all, 200 * EGRESSES_MAX + 1); // and the report of the first packet
+    assert!(net.lanes[1].ledger().check().is_zero());
+}
+
+#[test]
+fn more_frames_than_one_call_may_leave_come_in_the_next() {
+    let mut net = Net::new(1);
+    let originate = crate::Originate {
+        flush_interval: Duration::from_millis(10),
+        ..kit::originate()
+    };
+    net.command(0, Command::Originate(Box::new(originate)));
+    let count = OUTPUTS_PER_CALL_MAX + 1_000;
+    for dts in 0..i64::try_from(count).unwrap() {
+        net.push(frame(1, dts == 0, dts, 0));
+    }
+    net.sleep(Duration::from_millis(10));
+
+    net.command(0, kit::consume());
+
+    let first = net.frames(0).len();
+    assert!(first < OUTPUTS_PER_CALL_MAX);
+    net.sleep(Duration::from_micros(10));
+    assert_eq!(first + net.frames(0).len(), count);
+}
+
+#[test]
 fn commands_beyond_a_limit_or_without_sense_change_one_count() {
     let settings = LaneSettings {
         flows_max: 1,
@@ -328,144 +411,4 @@ fn a_flow_starts_once_under_one_instance() {
     assert_eq!(net.lanes[0].counters().flows[0].cached_packets, 2);
 }
 
-/// Everything that a hostile or confused world may do to a lane, drawn from a pool of real datagrams.
-struct Chaos {
-    pool: Vec<Transmit>,
-}
-
-impl Chaos {
-    fn new() -> Self {
-        let mut net = Net::chain(2);
-        let ping = LinkDatagram::Ping(Ping { time: 1, sent: 0 });
-        for frame in (0..4).flat_map(second) {
-            net.push(frame);
-            net.command(
-                0,
-                Command::SendDatagram {
-                    link: link_to(1),
-                    message: ping.clone(),
-                },
-            );
-        }
-        net.command(0, Command::Finish { flow: FLOW });
-        let pool = net.wires.into_iter().map(|(_, transmit)| transmit);
-        Self {
-            pool: pool.collect(),
-        }
-    }
-
-    fn draw(&self, rng: &mut impl Rng) -> Input {
-        match rng.next_u32() % 4 {
-            0 => Input::Command(Self::command(rng)),
-            1 => Input::Train(self.train(rng, true)),
-            _ => Input::Train(self.train(rng, false)),
-        }
-    }
-
-    fn train(&self, rng: &mut impl Rng, junk: bool) -> Train {
-        let any = &self.pool[rng.next_u32() as usize % self.pool.len()];
-        let mut bytes = any.bytes.to_vec();
-        let mut segment_bytes = any.segment_bytes;
-        if junk {
-            for _ in 0..rng.next_u32() % 4 {
-                let at = rng.next_u32() as usize % bytes.len();
-                bytes[at] ^= 1 << (rng.next_u32() % 8);
-            }
-            bytes.truncate(rng.next_u32() as usize % 1_200);
-            segment_bytes = rng.next_u32() as usize % 1_200;
-        }
-        Train {
-            from: address(rng.next_u32() as usize % 3),
-            bytes: Bytes::from(bytes),
-            segment_bytes,
-        }
-    }
-
-    fn command(rng: &mut impl Rng) -> Command {
-        let flow = if rng.next_u32().is_multiple_of(8) {
-            FlowId(rng.next_u64() % 3)
-        } else {
-            FLOW
-        };
-        let link = link_to(rng.next_u32() as usize % 3);
-        let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
-        let dts = i64::from(rng.next_u32()) * 1_000;
-        let bytes = rng.next_u32() as usize % 30_000;
-        match rng.next_u32() % 19 {
-            0 => Command::AddLink {
-                link,
-                remote_index: link,
-                remote: address(rng.next_u32() as usize % 3),
-                send: key.clone(),
-                receive: key,
-            },
-            1 if rng.next_u32().is_multiple_of(4) => Command::RemoveLink { link },
-            2 => Command::SendDatagram {
-                link,
-                message: LinkDatagram::Ping(Ping { time: 0, sent: 0 }),
-            },
-            3 | 4 => Command::OpenFlow { flow },
-            5 | 6 => kit::set_carry_key(),
-            7 => Command::AddUpstream { flow, link },
-            8 => Command::RemoveUpstream { flow, link },
-            9 | 10 => Command::AddEgress { flow, link },
-            11 => Command::RemoveEgress { flow, link },
-            12 | 13 => kit::consume(),
-            14 => Command::StopConsuming { flow },
-            15 => Command::Originate(Box::new(crate::Originate {
-                flow,
-                flush_interval: Duration::from_millis(u64::from(rng.next_u32() % 20)),
-                ..kit::originate()
-            })),
-            16 => Command::Describe {
-                flow,
-                description: kit::description(),
-            },
-            17 if rng.next_u32().is_multiple_of(4) => Command::Finish { flow },
-            18 if rng.next_u32().is_multiple_of(4) => Command::CloseFlow { flow },
-            _ => kit::push(frame(
-                1 + (dts % 3).unsigned_abs() as u8,
-                dts % 2 == 0,
-                dts,
-                bytes,
-            )),
-        }
-    }
-}
-
-/// A lane that checks its ledgers after every call.
-struct Checked(Lane);
-
-impl Machine for Checked {
-    type Input = Input;
-    type Output = Output;
-
-    fn handle_input(&mut self, now: Instant, input: Input) {
-        self.0.handle_input(now, input);
-        assert!(self.0.ledger().check().is_zero());
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        self.0.handle_timeout(now);
-        assert!(self.0.ledger().check().is_zero());
-    }
-
-    fn poll_output(&mut self) -> Option<Output> {
-        self.0.poll_output()
-    }
-
-    fn poll_timeout(&self) -> Option<Wakeup> {
-        self.0.poll_timeout()
-    }
-}
-
-#[test]
-fn a_lane_keeps_the_machine_contract_whatever_comes_in() {
-    let chaos = Chaos::new();
-
-    check_contract(
-        0..150,
-        |_| Checked(Lane::new(0, LaneSettings::default())),
-        |rng| chaos.draw(rng),
-    );
-}
+mod chaos;

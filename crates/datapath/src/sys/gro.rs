@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::{Feature, NOT_WANTED};
 use crate::api::Train;
+use crate::link::canonical;
 
 /// The most that one receive returns: the largest UDP payload, which also bounds what GRO joins.
 pub(super) const RECEIVE_BYTES_MAX: usize = 65_535;
@@ -48,20 +49,6 @@ pub(super) fn receive(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<Train> {
         bytes: Bytes::copy_from_slice(&buffer[..received.bytes]),
         segment_bytes: received.segment_bytes.max(1), // an empty datagram is a train of none
     })
-}
-
-/// One address for one peer, however the socket writes it: IPv4 as IPv4, and without IPv6 flow labels.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V6(mut v6) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => SocketAddr::from((v4, v6.port())),
-            None => {
-                v6.set_flowinfo(0);
-                SocketAddr::V6(v6)
-            }
-        },
-        v4 => v4,
-    }
 }
 
 #[cfg(target_os = "linux")]
@@ -143,22 +130,4 @@ fn receive_joined(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
         bytes,
         segment_bytes: bytes,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use super::*;
-
-    #[test]
-    fn one_peer_has_one_address() {
-        let mapped: SocketAddr = "[::ffff:10.0.0.1]:5".parse().unwrap();
-        let labelled = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 77, 3);
-
-        assert_eq!(canonical(mapped), "10.0.0.1:5".parse().unwrap());
-        let SocketAddr::V6(plain) = canonical(labelled.into()) else {
-            panic!("an IPv6 address stays one");
-        };
-        assert_eq!((plain.flowinfo(), plain.scope_id()), (0, 3));
-    }
 }

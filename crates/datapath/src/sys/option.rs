@@ -3,9 +3,6 @@
 //! Not a decision which to set: `socket.rs`, `gso.rs` and `gro.rs` do. Invariant: an option is an `int`, which is
 //! what all callers here set.
 
-#[cfg(unix)]
-use std::os::fd::AsRawFd;
-
 /// Sets an option whose value is an `int`.
 #[cfg(target_os = "linux")]
 pub(super) fn set(
@@ -14,6 +11,8 @@ pub(super) fn set(
     name: libc::c_int,
     value: libc::c_int,
 ) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+
     let length = libc::socklen_t::try_from(size_of_val(&value)).expect("an int is small");
     // SAFETY: the descriptor is open for the life of `io`, and the pointer and length describe `value`, which
     // lives across the call; the kernel reads it only.

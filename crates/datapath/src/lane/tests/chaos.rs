@@ -1,0 +1,192 @@
+//! A lane under random trains and commands: it never panics, keeps the machine contract, and its ledgers balance.
+
+use bytes::Bytes;
+use levada_wire::machine::harness::check_contract;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::*;
+use crate::api::{Train, Transmit};
+use crate::kit::address;
+
+/// Everything that a hostile or confused world may do to a lane, drawn from a pool of real datagrams.
+struct Chaos {
+    pool: Vec<Transmit>,
+}
+
+impl Chaos {
+    fn new() -> Self {
+        let mut net = Net::chain(2);
+        let ping = LinkDatagram::Ping(Ping { time: 1, sent: 0 });
+        for frame in (0..4).flat_map(second) {
+            net.push(frame);
+            net.command(
+                0,
+                Command::SendDatagram {
+                    link: link_to(1),
+                    message: ping.clone(),
+                },
+            );
+        }
+        net.command(0, Command::Finish { flow: FLOW });
+        let pool = net.wires.into_iter().map(|(_, transmit)| transmit);
+        Self {
+            pool: pool.collect(),
+        }
+    }
+
+    fn draw(&self, rng: &mut impl Rng) -> Input {
+        match rng.next_u32() % 4 {
+            0 => Input::Command(Self::command(rng)),
+            1 => Input::Train(self.train(rng, true)),
+            _ => Input::Train(self.train(rng, false)),
+        }
+    }
+
+    fn train(&self, rng: &mut impl Rng, junk: bool) -> Train {
+        let any = &self.pool[rng.next_u32() as usize % self.pool.len()];
+        let mut bytes = any.bytes.to_vec();
+        let mut segment_bytes = any.segment_bytes;
+        if junk {
+            for _ in 0..rng.next_u32() % 4 {
+                let at = rng.next_u32() as usize % bytes.len();
+                bytes[at] ^= 1 << (rng.next_u32() % 8);
+            }
+            bytes.truncate(rng.next_u32() as usize % 1_200);
+            segment_bytes = rng.next_u32() as usize % 1_200;
+        }
+        Train {
+            from: address(rng.next_u32() as usize % 3),
+            bytes: Bytes::from(bytes),
+            segment_bytes,
+        }
+    }
+
+    fn command(rng: &mut impl Rng) -> Command {
+        let flow = if rng.next_u32().is_multiple_of(8) {
+            FlowId(rng.next_u64() % 3)
+        } else {
+            FLOW
+        };
+        let link = link_to(rng.next_u32() as usize % 3);
+        let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
+        let dts = i64::from(rng.next_u32()) * 1_000;
+        let bytes = rng.next_u32() as usize % 30_000;
+        match rng.next_u32() % 19 {
+            0 => Command::AddLink {
+                link,
+                remote_index: link,
+                remote: address(rng.next_u32() as usize % 3),
+                send: key.clone(),
+                receive: key,
+            },
+            1 if rng.next_u32().is_multiple_of(4) => Command::RemoveLink { link },
+            2 => Command::SendDatagram {
+                link,
+                message: LinkDatagram::Ping(Ping { time: 0, sent: 0 }),
+            },
+            3 | 4 => Command::OpenFlow { flow },
+            5 | 6 => kit::set_carry_key(),
+            7 => Command::AddUpstream { flow, link },
+            8 => Command::RemoveUpstream { flow, link },
+            9 | 10 => Command::AddEgress { flow, link },
+            11 => Command::RemoveEgress { flow, link },
+            12 | 13 => kit::consume(),
+            14 => Command::StopConsuming { flow },
+            15 => Command::Originate(Box::new(crate::Originate {
+                flow,
+                flush_interval: Duration::from_millis(u64::from(rng.next_u32() % 20)),
+                ..kit::originate()
+            })),
+            16 => Command::Describe {
+                flow,
+                description: kit::description(),
+            },
+            17 if rng.next_u32().is_multiple_of(4) => Command::Finish { flow },
+            18 if rng.next_u32().is_multiple_of(4) => Command::CloseFlow { flow },
+            _ => kit::push(frame(
+                1 + (dts % 3).unsigned_abs() as u8,
+                dts % 2 == 0,
+                dts,
+                bytes,
+            )),
+        }
+    }
+}
+
+/// A lane that checks its ledgers after every call.
+struct Checked(Lane);
+
+impl Machine for Checked {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle_input(&mut self, now: Instant, input: Input) {
+        self.0.handle_input(now, input);
+        assert!(self.0.ledger().check().is_zero());
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.0.handle_timeout(now);
+        assert!(self.0.ledger().check().is_zero());
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.0.poll_output()
+    }
+
+    fn poll_timeout(&self) -> Option<Wakeup> {
+        self.0.poll_timeout()
+    }
+}
+
+#[test]
+fn a_lane_keeps_the_machine_contract_whatever_comes_in() {
+    let chaos = Chaos::new();
+
+    check_contract(
+        0..150,
+        |_| Checked(Lane::new(0, LaneSettings::default())),
+        |rng| chaos.draw(rng),
+    );
+}
+
+#[test]
+fn chaos_reaches_every_fate_of_a_packet() {
+    let chaos = Chaos::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut ledger = Ledger::default();
+    let mut frames = 0;
+    for _ in 0..20 {
+        let mut lane = Lane::new(0, LaneSettings::default());
+        for step in 0..1_000 {
+            lane.handle_input(Instant::from_nanos(step * 1_000_000), chaos.draw(&mut rng));
+            frames += std::iter::from_fn(|| lane.poll_output())
+                .filter(|output| matches!(output, Output::Event(Event::Delivery { .. })))
+                .count();
+        }
+        ledger += lane.ledger();
+    }
+
+    assert!(frames > 0 && ledger.unopened > 0);
+    for count in [
+        ledger.made,
+        ledger.forwarded,
+        ledger.consumed,
+        ledger.kept,
+        ledger.control,
+    ] {
+        assert!(count > 0, "{ledger:?}");
+    }
+    for reason in [
+        DropReason::UnknownFlow,
+        DropReason::NoKey,
+        DropReason::BadTag,
+        DropReason::NotUpstream,
+        DropReason::Duplicate,
+        DropReason::UnknownLink,
+    ] {
+        assert!(ledger.dropped(reason) > 0, "{reason:?}");
+    }
+    assert!(ledger.unsent(DropReason::BackToSender) > 0);
+}
