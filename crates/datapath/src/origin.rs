@@ -310,6 +310,7 @@ impl Origin {
             dts: frame.dts,
             pts_offset: pts_offset(frame).expect("checked by check_frame"),
         };
+        pending.body.reserve(bytes);
         pending.body.extend_from_slice(&header.encode());
         pending.body.extend_from_slice(&frame.data);
         let is_full = pending.body.len() >= self.burst_bytes;
