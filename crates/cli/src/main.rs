@@ -1,3 +1,56 @@
-//! To be written.
+//! The `levada` command.
+//!
+//! | file | what |
+//! |---|---|
+//! | `commands/` | one file for each command |
+//! | `access`, `home` | the node a command works with; where state directories are |
+//! | `source/`, `broadcast` | where frames come from, and how they are published |
+//! | `sink/` | where frames go: transport streams, files, players |
+//! | `say`, `table`, `units` | what is said, how quantities are printed and read |
+//! | `logging`, `shutdown` | logs to standard error; Ctrl-C |
+//!
+//! Nothing here decides how a stream travels; that is the library's part. Invariant: standard output carries what
+//! was asked for and nothing else; everything said to people meanwhile goes to standard error. The exit code is 0 if the
+//! command did what it was told, 1 if it failed, 2 if it was not understood.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod access;
+mod broadcast;
+mod clock;
+mod commands;
+mod home;
+mod logging;
+mod say;
+mod shutdown;
+mod sink;
+mod source;
+mod table;
+mod units;
+
+/// Live streams from whoever has them to everyone who wants them.
+#[derive(Debug, clap::Parser)]
+#[command(name = "levada", version, max_term_width = 100)]
+struct Cli {
+    /// Log every decision to standard error; LEVADA_LOG=FILTER does it finer
+    #[arg(long, global = true)]
+    debug: bool,
+    #[command(subcommand)]
+    command: commands::Command,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.execute(cli.debug) {
+        Ok(code) => code,
+        Err(error) if say::is_unread(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            say::note(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

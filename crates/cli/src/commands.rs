@@ -1,0 +1,82 @@
+//! The commands of `levada`, one file each.
+//!
+//! Not what they share: nodes (`access.rs`), sources, sinks, tables. Called by `main`. Invariant: a command that
+//! fails returns an error that says what failed, why, and what to do.
+
+use std::process::ExitCode;
+
+pub(crate) mod demo;
+pub(crate) mod leave;
+pub(crate) mod play;
+pub(crate) mod publish;
+pub(crate) mod run;
+pub(crate) mod sim;
+pub(crate) mod views;
+
+use crate::shutdown::Shutdown;
+
+/// What `levada` can do.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Show a whole network on this machine: an origin, a relay, a player, and the test card flowing
+    Demo(demo::Args),
+    /// Run a node
+    Run(run::Args),
+    /// Publish a stream
+    Publish(publish::Args),
+    /// Play a stream: in a player, into a file, or to standard output
+    Play(play::Args),
+    /// Show the streams that a running node knows
+    Streams(views::Args),
+    /// Show the nodes that a running node knows
+    Nodes(views::Args),
+    /// Show the links of a running node
+    Links(views::Args),
+    /// Show what flows through a running node
+    Flows(views::Args),
+    /// Make a running node leave: streams are taken back, neighbours told
+    Leave(leave::Args),
+    /// Run simulated networks
+    #[command(subcommand)]
+    Sim(sim::Command),
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) fn execute(self, debug: bool) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Sim(command) => sim::execute(command, debug),
+            command => on_runtime(command, debug),
+        }
+    }
+}
+
+fn on_runtime(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            anyhow::anyhow!("the system does not give the threads that are needed: {error}")
+        })?;
+    let result = runtime.block_on(async {
+        let shutdown = Shutdown::listen()
+            .map_err(|error| anyhow::anyhow!("cannot listen to signals: {error}"))?;
+        match command {
+            Command::Demo(args) => demo::execute(args, shutdown, debug).await,
+            Command::Run(args) => run::execute(args, shutdown, debug).await,
+            Command::Publish(args) => publish::execute(args, shutdown, debug).await,
+            Command::Play(args) => play::execute(args, shutdown, debug).await,
+            Command::Streams(args) => {
+                views::execute(views::Kind::Streams, args, shutdown, debug).await
+            }
+            Command::Nodes(args) => views::execute(views::Kind::Nodes, args, shutdown, debug).await,
+            Command::Links(args) => views::execute(views::Kind::Links, args, shutdown, debug).await,
+            Command::Flows(args) => views::execute(views::Kind::Flows, args, shutdown, debug).await,
+            Command::Leave(args) => leave::execute(args, debug).await,
+            Command::Sim(command) => sim::execute(command, debug),
+        }
+    });
+    // A thread may still wait in a read of a terminal or a file; it ends with the process.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,228 @@
+//! `levada demo`: a whole network on this machine, to look at.
+//!
+//! ```text
+//!   origin ──── UDP on loopback ────▶ relay ──── UDP on loopback ────▶ player
+//!   (test card)                                                       (Meter)
+//! ```
+//!
+//! Three nodes as everywhere else: three keys, three ports, three state directories. They live in one process so that
+//! one Ctrl-C ends all, but nothing connects two of them except their sockets. Invariant: what is shown was measured at
+//! the player's subscriber or counted by the nodes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use levada::{Node, PublishOptions, Relay, StreamName, SubscribeOptions, Subscriber, View};
+use levada_wire::Instant;
+use tokio::time::MissedTickBehavior;
+
+use crate::access::Access;
+use crate::broadcast::{self, Broadcasts, Wish};
+use crate::clock::{self, Clock};
+use crate::logging::{self, Level};
+use crate::shutdown::Shutdown;
+use crate::source::{Options, Source};
+
+mod meter;
+mod screen;
+use meter::Meter;
+use screen::Screen;
+
+/// The stream's name.
+const STREAM: &str = "demo/testcard";
+/// How often the summary is drawn.
+const DRAW_EVERY: Duration = Duration::from_secs(1);
+/// Without a frame for this long something is wrong with this machine, and it is said what.
+const FIRST_FRAME_MAX: Duration = Duration::from_secs(10);
+
+/// What it can be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// End by itself after this many seconds [default: at Ctrl-C]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: Option<u64>,
+    /// Print one JSON object each second, and one at the end
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn execute(
+    args: Args,
+    shutdown: Shutdown,
+    debug: bool,
+) -> anyhow::Result<ExitCode> {
+    logging::start(Level::Warn, debug)?;
+    let network = Network::start().await?;
+    let result = show(&args, &network, shutdown).await;
+    network.leave().await;
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+async fn show(args: &Args, network: &Network, mut shutdown: Shutdown) -> anyhow::Result<()> {
+    let stream: StreamName = STREAM.parse()?;
+    let mut screen = Screen::new(args.json);
+    screen.introduce(network)?;
+
+    let mut broadcasts = Broadcasts::default();
+    network.publish(&stream, &mut broadcasts, &shutdown).await?;
+    let subscriber = network
+        .player
+        .subscribe(stream, SubscribeOptions::default())
+        .await?;
+    let meter = Arc::new(Mutex::new(Meter::new()));
+    tokio::spawn(measure(subscriber, Arc::clone(&meter)));
+
+    let clock = Clock::start();
+    let end = args
+        .seconds
+        .map(|seconds| Instant::ZERO + Duration::from_secs(seconds));
+    let mut ticks = tokio::time::interval(DRAW_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                let second = lock(&meter).second();
+                let views = network.views().await?;
+                if second.frames_total == 0 && clock.now().since(Instant::ZERO) >= FIRST_FRAME_MAX {
+                    bail!(nothing_came(&views));
+                }
+                screen.draw(&second, &views)?;
+            }
+            () = clock.wait_if(end) => break,
+            () = shutdown.wait() => break,
+            // The test card never ends, so this is an error.
+            Some((_, ended)) = broadcasts.ended() => ended?,
+        }
+    }
+    let total = lock(&meter).total();
+    screen.conclude(&total)?;
+    anyhow::ensure!(
+        total.frames_total > 0 || end.is_none(),
+        "no frame arrived: {}",
+        nothing_came(&network.views().await?)
+    );
+    Ok(())
+}
+
+/// Feeds the meter with what the player's subscriber gets.
+async fn measure(mut subscriber: Subscriber, meter: Arc<Mutex<Meter>>) {
+    while let Some(delivery) = subscriber.next().await {
+        let now = clock::wall();
+        lock(&meter).note(&delivery, now);
+    }
+}
+
+fn lock(meter: &Mutex<Meter>) -> std::sync::MutexGuard<'_, Meter> {
+    meter.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the player waits for, and which links are not up.
+fn nothing_came(views: &Views) -> String {
+    let mut causes = Vec::new();
+    for (name, view) in views.all() {
+        for flow in view.flows.iter().filter(|flow| !flow.cause.is_empty()) {
+            causes.push(format!("{name}: {}", flow.cause));
+        }
+        for link in view.links.iter().filter(|link| link.state != "up") {
+            causes.push(format!(
+                "{name}: link to {} is {} {}",
+                link.remote, link.state, link.cause
+            ));
+        }
+    }
+    let causes = if causes.is_empty() {
+        "the nodes see nothing wrong".to_owned()
+    } else {
+        causes.join("; ")
+    };
+    format!(
+        "nothing arrived at the player ({causes}); does a firewall filter UDP on 127.0.0.1? --debug shows more"
+    )
+}
+
+/// The three nodes.
+#[derive(Debug)]
+struct Network {
+    origin: Node,
+    relay: Node,
+    player: Node,
+}
+
+/// What each of them sees.
+#[derive(Debug)]
+struct Views {
+    origin: View,
+    relay: View,
+    player: View,
+}
+
+impl Network {
+    async fn start() -> anyhow::Result<Self> {
+        let builder = |name: &str| {
+            let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let builder = Node::builder().temporary_state().listen(any_port);
+            builder.name(name).admin(true)
+        };
+        let relay = builder("relay").relay(Relay::Always).start().await;
+        let relay = relay.context("cannot start the relay")?;
+        let address = relay.local_addr().to_string();
+        let leaf = async |name| {
+            let builder = builder(name).relay(Relay::Never).join(&address);
+            let node = builder.start().await;
+            node.with_context(|| format!("cannot start the {name}"))
+        };
+        Ok(Self {
+            origin: leaf("origin").await?,
+            player: leaf("player").await?,
+            relay,
+        })
+    }
+
+    async fn publish(
+        &self,
+        stream: &StreamName,
+        broadcasts: &mut Broadcasts,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<()> {
+        let wish = Wish {
+            name: stream.clone(),
+            source: Source::TestCard,
+            options: Options::default(),
+        };
+        let access = Access::Own(self.origin.clone());
+        for ready in broadcast::open(&[wish]).await? {
+            let options = PublishOptions::default();
+            broadcasts.start(&access, ready, options, shutdown).await?;
+        }
+        Ok(())
+    }
+
+    async fn views(&self) -> anyhow::Result<Views> {
+        Ok(Views {
+            origin: self.origin.view().await?,
+            relay: self.relay.view().await?,
+            player: self.player.view().await?,
+        })
+    }
+
+    async fn leave(self) {
+        self.player.leave().await;
+        self.origin.leave().await;
+        self.relay.leave().await;
+    }
+}
+
+impl Views {
+    /// In the order in which the stream flows.
+    const fn all(&self) -> [(&'static str, &View); 3] {
+        [
+            ("origin", &self.origin),
+            ("relay", &self.relay),
+            ("player", &self.player),
+        ]
+    }
+}

@@ -1,0 +1,203 @@
+//! What `demo` shows: a summary that is drawn over itself on a terminal, lines elsewhere, or JSON.
+//!
+//! Not what it means (`meter.rs`). Invariant: on a terminal it takes the same lines again and again.
+
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use levada::view::{FlowRow, LinkRow};
+use levada::{Bitrate, View};
+use serde_json::json;
+
+use super::meter::{Latency, Second};
+use super::{Network, STREAM, Views};
+use crate::say;
+use crate::table::{Align, Table, micros, or_dash};
+
+/// Hops from the origin to the player.
+const HOPS: u32 = 2;
+
+/// Where the summary goes.
+#[derive(Debug)]
+pub(super) struct Screen {
+    json: bool,
+    is_terminal: bool,
+    /// Lines of the summary that stands there.
+    lines: usize,
+}
+
+impl Screen {
+    pub(super) fn new(json: bool) -> Self {
+        Self {
+            json,
+            is_terminal: io::stdout().is_terminal(),
+            lines: 0,
+        }
+    }
+
+    /// Says what there is to see, and how to look at it from outside.
+    pub(super) fn introduce(&self, network: &Network) -> io::Result<()> {
+        let relay = network.relay.local_addr();
+        let levada = program();
+        if self.json {
+            return say::result(json!({
+                "stream": STREAM,
+                "join": relay.to_string(),
+                "state": network.relay.state_dir().display().to_string(),
+            }));
+        }
+        say::result(format_args!(
+            "Three nodes on this machine, joined by nothing but UDP on 127.0.0.1: the test card `{STREAM}` flows\n\
+             from an origin through a relay to a player. In another terminal:\n\n    \
+             watch it:     {levada} play {STREAM} --join {relay}\n    \
+             look inside:  {levada} flows --watch --node {state}\n",
+            state = network.relay.state_dir().display(),
+        ))
+    }
+
+    /// Shows one second.
+    pub(super) fn draw(&mut self, second: &Second, views: &Views) -> io::Result<()> {
+        if self.json {
+            return say::result(json_of(second, Some(views)));
+        }
+        if !self.is_terminal {
+            return say::result(format_args!("{:>4} s  {}", second.at, line(second)));
+        }
+        let text = summary(second, views);
+        let up = match self.lines {
+            0 => String::new(),
+            // Up, then erase to the end of the screen (ECMA-48 8.3.22, 8.3.39).
+            lines => format!("\x1b[{lines}A\x1b[J"),
+        };
+        self.lines = text.lines().count();
+        say::print(format_args!("{up}{text}"))
+    }
+
+    /// Shows what it was, all in all.
+    pub(super) fn conclude(&self, total: &Second) -> io::Result<()> {
+        if self.json {
+            let mut value = json_of(total, None);
+            value["final"] = true.into();
+            return say::result(value);
+        }
+        let latency = total.latency.map_or_else(String::new, |latency| {
+            format!(
+                ", hop latency {} (99%: {})",
+                hop(latency.p50),
+                hop(latency.p99)
+            )
+        });
+        say::result(format_args!(
+            "{} frames arrived in {} s, {} lost{latency}.",
+            total.frames_total, total.at, total.lost_total
+        ))
+    }
+}
+
+/// How this program was called, so that what it says can be copied.
+fn program() -> String {
+    let called = std::env::args().next();
+    called.unwrap_or_else(|| "levada".to_owned())
+}
+
+fn hop(latency: Duration) -> String {
+    micros(whole_micros(latency / HOPS))
+}
+
+fn whole_micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// One second in one line.
+fn line(second: &Second) -> String {
+    let latency = second
+        .latency
+        .map_or_else(String::new, |Latency { p50, p99 }| {
+            let (p50_text, p99_text) = (micros(whole_micros(p50)), micros(whole_micros(p99)));
+            format!(
+                ", latency {p50_text} (99%: {p99_text}), a hop {} (99%: {})",
+                hop(p50),
+                hop(p99)
+            )
+        });
+    format!(
+        "{} pictures/s, {} frames/s, {}, {} lost{latency}",
+        second.pictures,
+        second.frames,
+        Bitrate(second.bytes * 8),
+        second.lost_total
+    )
+}
+
+/// One second with the nodes and links behind it.
+fn summary(second: &Second, views: &Views) -> String {
+    let mut nodes = Table::new(&[
+        ("NODE", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("FLOW", Align::Left),
+        ("PACKETS IN", Align::Right),
+        ("PACKETS OUT", Align::Right),
+        ("LINKS", Align::Left),
+    ]);
+    for (name, view) in views.all() {
+        let flow = flow(view);
+        nodes.row([
+            name.to_owned(),
+            view.node.listen.clone(),
+            or_dash(flow.map(|flow| &flow.state)),
+            or_dash(flow.map(|flow| flow.packets_in)),
+            or_dash(flow.map(|flow| flow.packets_out)),
+            view.links.iter().map(link).collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    format!(
+        "{nodes}\n{} s: {}\nCtrl-C ends it.\n",
+        second.at,
+        line(second)
+    )
+}
+
+fn flow(view: &View) -> Option<&FlowRow> {
+    view.flows.iter().find(|flow| flow.name == STREAM)
+}
+
+fn link(row: &LinkRow) -> String {
+    let name = if row.name.is_empty() {
+        &row.remote
+    } else {
+        &row.name
+    };
+    match row.rtt_us {
+        Some(rtt) => format!("{name} {} (RTT {})", row.state, micros(rtt)),
+        None => format!("{name} {}", row.state),
+    }
+}
+
+fn json_of(second: &Second, views: Option<&Views>) -> serde_json::Value {
+    let latency = |divisor: u32| {
+        second.latency.map(|latency| {
+            json!({
+                "p50": whole_micros(latency.p50 / divisor),
+                "p99": whole_micros(latency.p99 / divisor),
+            })
+        })
+    };
+    let nodes = views.map(|views| {
+        let node = |(name, view): (&str, &View)| {
+            json!({ "name": name, "node": view.node, "links": view.links, "flow": flow(view) })
+        };
+        views.all().map(node)
+    });
+    json!({
+        "second": second.at,
+        "frames": second.frames,
+        "pictures": second.pictures,
+        "bits": second.bytes * 8,
+        "frames_total": second.frames_total,
+        "lost_frames": second.lost_total,
+        "gaps": second.gaps_total,
+        "latency_us": latency(1),
+        "hop_latency_us": latency(HOPS),
+        "nodes": nodes,
+    })
+}

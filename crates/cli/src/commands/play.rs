@@ -1,0 +1,195 @@
+//! `levada play NAME`: one stream into a player, a file, or standard output.
+//!
+//! ```text
+//! Inlet ─▶ Playout ─▶ Writer ─▶ Target
+//! ```
+//!
+//! Not how the stream gets here. Invariant: while nothing comes, standard error says why; whatever ends it, what was
+//! written is a whole transport stream.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use levada::{Delivery, StreamName};
+use levada_wire::Instant;
+
+use crate::access::{Access, Inlet, NodeArgs};
+use crate::clock::Clock;
+use crate::logging::{self, Level};
+use crate::say;
+use crate::shutdown::Shutdown;
+use crate::sink::{Place, Player, Playout, Target, Writer};
+use crate::units;
+
+mod waiting;
+use waiting::Waiting;
+
+/// After the end of a stream, how long another origin's, or a new start, is waited for.
+const END_GRACE: Duration = Duration::from_secs(2);
+/// The longest latency that can be asked for.
+const LATENCY_MAX: Duration = Duration::from_secs(60);
+
+/// What it can be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The stream's name
+    name: StreamName,
+    /// The player to show it in [default: one that is installed]
+    #[arg(long, conflicts_with = "out")]
+    player: Option<Player>,
+    /// Write it as MPEG-TS to this file; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Play evenly, this much later than the quickest frame came, for example `500ms` [default: at once]
+    #[arg(long, value_name = "TIME", value_parser = latency)]
+    latency: Option<Duration>,
+    /// End this many seconds after the first frame
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// Wait for the stream as long as it takes: before its start, and after its end
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+fn latency(text: &str) -> Result<Duration, String> {
+    let latency = units::duration(text)?;
+    if latency > LATENCY_MAX {
+        return Err(format!("at most {} s", LATENCY_MAX.as_secs()));
+    }
+    Ok(latency)
+}
+
+pub(crate) async fn execute(
+    args: Args,
+    shutdown: Shutdown,
+    debug: bool,
+) -> anyhow::Result<ExitCode> {
+    logging::start(Level::Warn, debug)?;
+    let target = Target::open(args.place()?, &args.name).await?;
+    let access = args.node.access("play", &args.name).await?;
+    if matches!(access, Access::Own(_)) && args.node.is_alone() && !args.wait {
+        access.leave().await;
+        target.finish().await?;
+        anyhow::bail!(
+            "no node runs here that could have `{}`, and no neighbour is named: \
+             start a node with `levada run`, or name one with --join HOST[:PORT]",
+            args.name
+        );
+    }
+    let result = play(&args, &access, target, shutdown).await;
+    access.leave().await;
+    match result {
+        Err(error) if say::is_unread(&error) => Ok(ExitCode::SUCCESS),
+        result => result.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+async fn play(
+    args: &Args,
+    access: &Access,
+    target: Target,
+    mut shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let mut session = Session {
+        inlet: access.subscribe(&args.name).await?,
+        playout: Playout::new(args.latency.unwrap_or_default()),
+        writer: Writer::new(),
+        target,
+        waiting: Waiting::new(&args.name, args.wait),
+        clock: Clock::start(),
+        seconds: args.seconds.map(Duration::from_secs),
+        wait: args.wait,
+        stops: None,
+        ended: None,
+        buffer: Vec::new(),
+    };
+    let result = tokio::select! {
+        result = session.run(access) => result,
+        () = shutdown.wait() => Ok(()),
+    };
+    let finished = session.target.finish().await;
+    result.and(finished)
+}
+
+impl Args {
+    fn place(&self) -> anyhow::Result<Place> {
+        Ok(match (&self.out, self.player) {
+            (Some(path), _) if path.as_os_str() == "-" => Place::Stdout,
+            (Some(path), _) => Place::File(path.clone()),
+            (None, Some(player)) => Place::Player(player),
+            (None, None) => Place::Player(Player::installed()?),
+        })
+    }
+}
+
+/// One stream being played.
+#[derive(Debug)]
+struct Session {
+    inlet: Inlet,
+    playout: Playout,
+    writer: Writer,
+    target: Target,
+    waiting: Waiting,
+    clock: Clock,
+    /// How long to play from the first frame on.
+    seconds: Option<Duration>,
+    /// Whether an end is no end.
+    wait: bool,
+    /// When that is over.
+    stops: Option<Instant>,
+    /// The stream has ended; when nothing comes until then, so have we.
+    ended: Option<Instant>,
+    buffer: Vec<u8>,
+}
+
+impl Session {
+    /// Plays until there is a reason to stop. Dropped when the user wants to.
+    async fn run(&mut self, access: &Access) -> anyhow::Result<()> {
+        loop {
+            let (due, clock) = (self.playout.due(), self.clock);
+            let end = self.stops.into_iter().chain(self.ended).min();
+            tokio::select! {
+                delivery = self.inlet.next() => match delivery? {
+                    Some(delivery) => {
+                        self.waiting.note(&delivery);
+                        self.playout.push(delivery, self.clock.now());
+                    }
+                    // Somebody told the node to leave.
+                    None => return Ok(()),
+                },
+                () = clock.wait_if(due) => {}
+                () = clock.wait_if(end) => return Ok(()),
+                () = self.waiting.lapse() => self.waiting.speak(access).await?,
+                () = self.target.closed() => return Ok(()),
+            }
+            while let Some(delivery) = self.playout.pop(self.clock.now()) {
+                self.deliver(delivery).await?;
+            }
+        }
+    }
+
+    async fn deliver(&mut self, delivery: Delivery) -> anyhow::Result<()> {
+        match delivery {
+            Delivery::NewInstance(_) => self.writer.new_instance(),
+            Delivery::Description(description) => self.writer.describe(&description),
+            Delivery::Frame { frame, .. } => {
+                self.buffer.clear();
+                if let Err(error) = self.writer.write(frame, &mut self.buffer) {
+                    tracing::warn!(%error, "a frame is left out");
+                }
+                self.target.write(&self.buffer).await?;
+                self.ended = None;
+                if let Some(seconds) = self.seconds.take() {
+                    self.stops = Some(self.clock.now() + seconds);
+                }
+            }
+            Delivery::End if !self.wait => self.ended = Some(self.clock.now() + END_GRACE),
+            // States and gaps were told when they came.
+            _ => {}
+        }
+        Ok(())
+    }
+}

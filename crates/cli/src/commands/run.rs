@@ -1,0 +1,176 @@
+//! `levada run`: a node that runs until it is told to stop.
+//!
+//! Flags, environment and file are merged by the library's `config`. Invariant: what cannot be published stops the
+//! start, before anything is announced; what fails later stops nothing else.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use levada::config::{Config, RawConfig, RawPublish};
+use levada::{Node, PublishOptions};
+
+use crate::access::Access;
+use crate::broadcast::{self, Broadcasts, Wish};
+use crate::home;
+use crate::logging::{self, Level};
+use crate::say;
+use crate::shutdown::Shutdown;
+use crate::source::{Options, Source};
+
+/// What it can be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A neighbour to keep a link to: HOST[:PORT], or NODEID@HOST[:PORT] if nobody else may answer there
+    #[arg(value_name = "NEIGHBOUR")]
+    neighbours: Vec<String>,
+    /// The same as NEIGHBOUR
+    #[arg(long, value_name = "HOST[:PORT]")]
+    join: Vec<String>,
+    /// What the node calls itself [default: the host's name]
+    #[arg(long)]
+    name: Option<String>,
+    /// The UDP address to listen on [default: port 7800 on all addresses]
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<String>,
+    /// Whether to forward streams for others [default: auto]
+    #[arg(long, value_name = "always|auto|never")]
+    relay: Option<String>,
+    /// Dial the neighbours until one answers, keep that one, accept nobody
+    #[arg(long)]
+    client: bool,
+    /// Publish a stream from the start; may be given several times. SOURCE is as for `levada publish`
+    #[arg(long, value_name = "NAME=SOURCE")]
+    source: Vec<String>,
+    /// The state directory: the node's key, its lock, its local socket
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// A configuration file (TOML); flags and LEVADA_* go before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print what the node is as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn execute(
+    args: Args,
+    mut shutdown: Shutdown,
+    debug: bool,
+) -> anyhow::Result<ExitCode> {
+    let json = args.json;
+    let config = args.config()?;
+    logging::start_with(&config.log, debug)?;
+    let streams = broadcast::open(&wishes(&config)).await?;
+    let node = config.builder().start().await?;
+    introduce(&node, json)?;
+
+    let access = Access::Own(node.clone());
+    let mut broadcasts = Broadcasts::default();
+    for ready in streams {
+        let name = ready.name.clone();
+        let started = broadcasts
+            .start(&access, ready, PublishOptions::default(), &shutdown)
+            .await;
+        if let Err(error) = started {
+            tracing::warn!(stream = %name, "is not published: {error:#}");
+        }
+    }
+    loop {
+        tokio::select! {
+            Some((name, ended)) = broadcasts.ended() => report(&name, ended),
+            () = shutdown.wait() => break,
+            () = node.stopped() => return Ok(ExitCode::SUCCESS),
+        }
+    }
+    while let Some((name, ended)) = broadcasts.ended().await {
+        report(&name, ended);
+    }
+    access.leave().await;
+    node.leave().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(name: &levada::StreamName, ended: anyhow::Result<()>) {
+    match ended {
+        Ok(()) => tracing::info!(stream = %name, "the source has ended"),
+        Err(error) => tracing::warn!(stream = %name, "the stream has ended: {error:#}"),
+    }
+}
+
+/// Says what runs: for people on standard output too, because it is what they asked for.
+fn introduce(node: &Node, json: bool) -> std::io::Result<()> {
+    if json {
+        let about = serde_json::json!({
+            "id": node.id().to_string(),
+            "name": node.name(),
+            "listen": node.local_addr().to_string(),
+            "state": node.state_dir().display().to_string(),
+        });
+        say::result(about)
+    } else {
+        say::result(format_args!(
+            "node {} ({}) listens on {}; state in {}",
+            node.name(),
+            node.id().short(),
+            node.local_addr(),
+            node.state_dir().display()
+        ))
+    }
+}
+
+fn wishes(config: &Config) -> Vec<Wish> {
+    let wish = |publish: &levada::config::Publish| Wish {
+        name: publish.name.clone(),
+        source: Source::parse(&publish.source),
+        options: Options {
+            repeats: publish.repeats,
+        },
+    };
+    config.publish.iter().map(wish).collect()
+}
+
+impl Args {
+    /// Flags before the environment, that before the file, that before the defaults.
+    fn config(self) -> anyhow::Result<Config> {
+        let file = self
+            .config
+            .as_deref()
+            .map(RawConfig::from_file)
+            .transpose()?;
+        let variables = std::env::vars().filter(|(name, _)| name != home::VARIABLE);
+        let environment = RawConfig::from_env(variables)?;
+        let mut default = RawConfig::default();
+        default.state = Some(home::node_dir());
+        default.log = Some(logging::filter(Level::Info));
+        let raw = self.raw()?;
+        let raw = raw.or(environment).or(file.unwrap_or_default()).or(default);
+        Ok(Config::resolve(raw)?)
+    }
+
+    fn raw(self) -> anyhow::Result<RawConfig> {
+        let mut raw = RawConfig::default();
+        let join: Vec<_> = self.neighbours.into_iter().chain(self.join).collect();
+        raw.join = (!join.is_empty()).then_some(join);
+        raw.name = self.name;
+        raw.listen = self.listen;
+        raw.relay = self.relay;
+        raw.client = self.client.then_some(true);
+        raw.state = self.state;
+        let publish = self.source.iter().map(|text| publish(text));
+        let publish = publish.collect::<anyhow::Result<Vec<_>>>()?;
+        raw.publish = (!publish.is_empty()).then_some(publish);
+        Ok(raw)
+    }
+}
+
+/// Reads `NAME=SOURCE`.
+fn publish(text: &str) -> anyhow::Result<RawPublish> {
+    let (name, source) = text.split_once('=').with_context(|| {
+        format!("`--source {text}`: write NAME=SOURCE, for example `--source cam=test`")
+    })?;
+    let mut publish = RawPublish::default();
+    publish.name = Some(name.to_owned());
+    publish.source = Some(source.to_owned());
+    Ok(publish)
+}

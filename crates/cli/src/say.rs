@@ -1,0 +1,31 @@
+//! What commands say: results on standard output, everything else on standard error.
+//!
+//! Not logs (`logging.rs`). Called by every command. Invariant: nobody reading is no reason to panic: a closed
+//! standard output ends a command in order, a closed standard error is ignored.
+
+use std::fmt;
+use std::io::{self, Write as _};
+
+/// Prints a line of what was asked for.
+pub(crate) fn result(text: impl fmt::Display) -> io::Result<()> {
+    print(format_args!("{text}\n"))
+}
+
+/// Prints what was asked for, as it is.
+pub(crate) fn print(text: impl fmt::Display) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    write!(output, "{text}")?;
+    output.flush()
+}
+
+/// Tells the user something on the way.
+pub(crate) fn note(text: impl fmt::Display) {
+    // Whoever closed standard error does not want to know.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Whether a command failed only because nobody reads its output any more, as behind `| head`.
+pub(crate) fn is_unread(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}

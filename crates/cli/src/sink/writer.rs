@@ -1,0 +1,80 @@
+//! What is played, as one transport stream without a seam.
+//!
+//! An origin that starts again starts its times again; here they go on ([`levada_media::Rebase`]), from the start of
+//! a group. The test card's clock stays behind: it is for Levada's own measurements, and other programs only complain
+//! about a track they do not know. Not the place it goes to (`target.rs`). Called by `play`. Invariant: the times of a track never fall, and
+//! continuity counters never break.
+
+use levada::{Description, Frame, TrackId};
+use levada_media::Rebase;
+use levada_media::testcard::CLOCK_CODEC;
+use levada_media::ts::{MuxError, Muxer};
+
+use crate::say;
+
+/// Turns frames into a transport stream.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    muxer: Option<Muxer>,
+    rebase: Rebase,
+    /// The next description is of another instance.
+    is_new_instance: bool,
+    /// Tracks that the user was told about.
+    told: Vec<TrackId>,
+}
+
+impl Writer {
+    pub(crate) const fn new() -> Self {
+        Self {
+            muxer: None,
+            rebase: Rebase::from_zero(),
+            is_new_instance: true,
+            told: Vec::new(),
+        }
+    }
+
+    /// What follows is of another instance.
+    pub(crate) const fn new_instance(&mut self) {
+        self.is_new_instance = true;
+    }
+
+    /// The tracks are these.
+    pub(crate) fn describe(&mut self, description: &Description) {
+        let mut description = description.clone();
+        description
+            .tracks
+            .retain(|track| track.codec != CLOCK_CODEC);
+        let description = &description;
+        if std::mem::replace(&mut self.is_new_instance, false) {
+            self.rebase.start_instance(description);
+        } else {
+            self.rebase.set_description(description);
+        }
+        match &mut self.muxer {
+            Some(muxer) => muxer.set_description(description),
+            none => *none = Some(Muxer::new(description)),
+        }
+        self.tell_omitted(description);
+    }
+
+    /// Appends a frame to `out`.
+    pub(crate) fn write(&mut self, frame: Frame, out: &mut Vec<u8>) -> Result<(), MuxError> {
+        let (Some(muxer), Some(frame)) = (&mut self.muxer, self.rebase.shift(frame)) else {
+            return Ok(());
+        };
+        muxer.push(&frame, out)
+    }
+
+    fn tell_omitted(&mut self, description: &Description) {
+        let omitted = self.muxer.as_ref().map_or(&[][..], Muxer::omitted);
+        for (id, why) in omitted {
+            if !self.told.contains(id) {
+                self.told.push(*id);
+                let codec = description
+                    .track(*id)
+                    .map_or("unknown", |track| &track.codec);
+                say::note(format_args!("track {} ({codec}) is left out: {why}", id.0));
+            }
+        }
+    }
+}

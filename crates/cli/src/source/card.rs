@@ -1,0 +1,38 @@
+//! The built-in test card as a source: `test`.
+//!
+//! Not its picture, which `levada-media` has. Called by `source.rs`. Invariant: each frame leaves when it is due, with
+//! the wall clock of that moment.
+
+use levada_media::{Pacer, TestCard};
+
+use super::Item;
+use crate::clock::{self, Clock};
+
+/// The test card, for ever.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    card: TestCard,
+    pacer: Pacer,
+    clock: Clock,
+    is_described: bool,
+}
+
+impl Feed {
+    pub(super) fn new() -> Self {
+        Self {
+            card: TestCard::new(),
+            pacer: Pacer::new(),
+            clock: Clock::start(),
+            is_described: false,
+        }
+    }
+
+    pub(super) async fn next(&mut self) -> Item {
+        if !std::mem::replace(&mut self.is_described, true) {
+            return Item::Description(self.card.description().clone());
+        }
+        let due = self.pacer.due(self.card.next_due(), self.clock.now());
+        self.clock.wait(due).await;
+        Item::Frame(self.card.next_frame(clock::wall()))
+    }
+}

@@ -1,0 +1,271 @@
+//! MPEG-TS on standard input as a source: `-`.
+//!
+//! A pipe may be live (a camera behind ffmpeg) or fast (a file behind cat), and it does not say which. So frames
+//! leave as they come until they run ahead of the clock: see [`Governor`]. Called by `source.rs`. Invariant: a live
+//! pipe is never held up, and a fast one does not flood the network.
+
+use std::collections::VecDeque;
+use std::io::Read as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use levada::Frame;
+use levada_media::ts;
+use levada_wire::Instant;
+use tokio::sync::mpsc;
+
+use super::Item;
+use super::demux::{Part, Reader};
+use super::file::CHUNK_BYTES;
+use super::timeline::Timeline;
+use crate::clock::Clock;
+
+/// Chunks between the thread that reads and the feed. When they are full the pipe's writer waits.
+const CHUNKS_MAX: usize = 16;
+/// Bytes in which a stream's tracks must have been named: tables come ten times a second.
+const PROBE_BYTES_MAX: usize = 8 << 20;
+/// Bytes that are enough to see that something is no transport stream.
+const LOOK_BYTES: usize = 16 << 10;
+
+/// Standard input that is being played.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    chunks: mpsc::Receiver<std::io::Result<Bytes>>,
+    reader: Reader,
+    timeline: Timeline,
+    items: VecDeque<Item>,
+    /// The chunk that the items came from had to be waited for.
+    waited: bool,
+    governor: Governor,
+    clock: Clock,
+    is_at_end: bool,
+}
+
+impl Feed {
+    /// Reads until the stream's tracks are known.
+    pub(super) async fn open() -> anyhow::Result<Self> {
+        Self::with(read_in_background()?).await
+    }
+
+    async fn with(chunks: mpsc::Receiver<std::io::Result<Bytes>>) -> anyhow::Result<Self> {
+        let mut feed = Self {
+            chunks,
+            reader: Reader::new(),
+            timeline: Timeline::new(),
+            items: VecDeque::new(),
+            waited: false,
+            governor: Governor::default(),
+            clock: Clock::start(),
+            is_at_end: false,
+        };
+        let mut beginning = Vec::new();
+        let mut bytes = 0;
+        while feed.items.is_empty() {
+            let Some(chunk) = feed.read().await? else {
+                break;
+            };
+            bytes += chunk.len();
+            if beginning.len() < LOOK_BYTES {
+                beginning.extend_from_slice(&chunk);
+                let is_enough = beginning.len() >= LOOK_BYTES;
+                ensure!(!is_enough || ts::looks_like(&beginning), NOT_MEDIA);
+            }
+            feed.take(&chunk);
+            ensure!(bytes < PROBE_BYTES_MAX || !feed.items.is_empty(), NOT_MEDIA);
+        }
+        if feed.items.is_empty() {
+            ensure!(
+                bytes > 0,
+                "standard input ended before anything came: pipe an MPEG transport stream into it"
+            );
+            bail!(NOT_MEDIA);
+        }
+        Ok(feed)
+    }
+
+    /// Waits for the next item; `None` when the pipe is closed.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Item>> {
+        loop {
+            match self.items.pop_front() {
+                Some(Item::Frame(frame)) => {
+                    let due = self
+                        .governor
+                        .due(micros(&frame), self.waited, self.clock.now());
+                    self.clock.wait(due).await;
+                    return Ok(Some(Item::Frame(frame)));
+                }
+                Some(description) => return Ok(Some(description)),
+                None => match self.read().await? {
+                    Some(chunk) => self.take(&chunk),
+                    None if self.is_at_end => return Ok(None),
+                    None => self.end(),
+                },
+            }
+        }
+    }
+
+    async fn read(&mut self) -> anyhow::Result<Option<Bytes>> {
+        let ready = self.chunks.try_recv().ok();
+        self.waited = ready.is_none();
+        let chunk = match ready {
+            Some(chunk) => Some(chunk),
+            None => self.chunks.recv().await,
+        };
+        chunk.transpose().context("cannot read standard input")
+    }
+
+    fn take(&mut self, chunk: &[u8]) {
+        let Self {
+            reader,
+            timeline,
+            items,
+            ..
+        } = self;
+        reader.push(chunk, self.clock.now(), |part| put(part, timeline, items));
+    }
+
+    fn end(&mut self) {
+        let Self {
+            reader,
+            timeline,
+            items,
+            ..
+        } = self;
+        reader.finish(self.clock.now(), |part| put(part, timeline, items));
+        self.is_at_end = true;
+    }
+}
+
+const NOT_MEDIA: &str = "what comes on standard input is not an MPEG transport stream: \
+    convert it, for example with `ffmpeg -i INPUT -c copy -f mpegts - | levada publish NAME -`";
+
+fn put(part: Part, timeline: &mut Timeline, items: &mut VecDeque<Item>) {
+    match part {
+        Part::Description(description) => {
+            timeline.describe(&description);
+            items.push_back(Item::Description(description));
+        }
+        Part::Frame(frame) => items.extend(timeline.place(frame).map(Item::Frame)),
+    }
+}
+
+/// A frame's decoding time: from a transport stream, 90 ticks a millisecond.
+const fn micros(frame: &Frame) -> i64 {
+    frame.dts.saturating_mul(100) / 9
+}
+
+/// Reads standard input on a thread of its own: a read that waits cannot be called off, and must not hold up the end
+/// of the process.
+fn read_in_background() -> anyhow::Result<mpsc::Receiver<std::io::Result<Bytes>>> {
+    let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
+    let read = move || {
+        let mut input = std::io::stdin().lock();
+        let mut buffer = vec![0; CHUNK_BYTES];
+        loop {
+            let chunk = match input.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(bytes) => Ok(Bytes::copy_from_slice(&buffer[..bytes])),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            let is_end = chunk.is_err();
+            if sender.blocking_send(chunk).is_err() || is_end {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(read)
+        .context("cannot start a thread that reads standard input")?;
+    Ok(receiver)
+}
+
+/// Says when a frame of a pipe may leave.
+///
+/// A frame's *lead* is how much more media than time has passed since the anchor. A live pipe's lead stays about
+/// zero, whatever its jitter; a fast pipe's grows. A frame leaves at once while its lead is within what is allowed:
+///
+/// - a second, if the pipe had to be waited for: whoever lets us wait is live, or only a little faster;
+/// - else a quarter of the time since the anchor, at most that second, so that a fast pipe does not begin with a
+///   flood, and a live one that begins with a backlog gets rid of it.
+///
+/// Clocks drift: while the pipe has to be waited for, its lead fades by a thousandth of the time that passes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Governor {
+    anchor: Option<Anchor>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    /// This moment of media was due at that time.
+    media: i64,
+    at: Instant,
+    newest: i64,
+    /// When the lead faded last.
+    faded: Instant,
+}
+
+/// The most that a pipe may run ahead of the clock.
+const LEAD_MAX: Duration = Duration::from_secs(1);
+/// A pipe that is later than this was stopped, and starts afresh.
+const LATE_MAX: Duration = Duration::from_secs(10);
+/// Of the time since the anchor, the part that a fast pipe may gain: one in this many.
+const GAIN: u32 = 4;
+/// Of the time that passes, the part by which a lead fades: one in this many. Ten times what clocks drift.
+const FADE: u32 = 1_000;
+
+impl Governor {
+    /// When the next frame, at `media` microseconds, may leave. It may lie behind `now`: then at once.
+    fn due(&mut self, media: i64, waited: bool, now: Instant) -> Instant {
+        let anchor = match self.anchor {
+            Some(anchor) if anchor.is_sane(media, now) => anchor,
+            _ => Anchor {
+                media,
+                at: now,
+                newest: media,
+                faded: now,
+            },
+        };
+        let mut anchor = Anchor {
+            newest: anchor.newest.max(media),
+            ..anchor
+        };
+        if waited {
+            anchor.fade(now);
+        }
+        self.anchor = Some(anchor);
+        let on_time = anchor.time_of(anchor.newest);
+        let since = on_time.since(anchor.at);
+        if waited {
+            return on_time - LEAD_MAX;
+        }
+        // `now + lead = on_time` where lead is a quarter of `now - anchor.at`.
+        let ramp = since * GAIN / (GAIN + 1);
+        anchor.at + ramp.max(since.saturating_sub(LEAD_MAX))
+    }
+}
+
+impl Anchor {
+    /// Whether times go on: no step of media beyond ten seconds, and not stopped for that long.
+    fn is_sane(&self, media: i64, now: Instant) -> bool {
+        let step = Duration::from_micros(media.abs_diff(self.newest));
+        step <= LATE_MAX && now.since(self.time_of(media)) <= LATE_MAX
+    }
+
+    fn time_of(&self, media: i64) -> Instant {
+        let since = u64::try_from(media.saturating_sub(self.media)).unwrap_or(0);
+        self.at + Duration::from_micros(since)
+    }
+
+    fn fade(&mut self, now: Instant) {
+        let lead = self.time_of(self.newest).since(now);
+        let fading = now.since(self.faded) / FADE;
+        self.at = self.at - lead.min(fading);
+        self.faded = now;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Tables for people: columns that line up, whatever is in them.
+//!
+//! Not for programs, which get JSON. Called by the views and by `demo`. Invariant: no line ends in a space, and a
+//! cell never holds a line break.
+
+use std::fmt;
+
+/// Between two columns.
+const GAP: &str = "  ";
+
+/// To which side a column's cells are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Align {
+    Left,
+    /// For numbers.
+    Right,
+}
+
+/// Rows under headings.
+#[derive(Debug)]
+pub(crate) struct Table {
+    aligns: Vec<Align>,
+    /// The headings, then the rows.
+    lines: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(columns: &[(&str, Align)]) -> Self {
+        let heads = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
+        Self {
+            aligns: columns.iter().map(|(_, align)| *align).collect(),
+            lines: vec![heads],
+        }
+    }
+
+    /// Adds a row: one cell for each column.
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        debug_assert_eq!(N, self.aligns.len(), "one cell for each column");
+        let clean = |cell: String| cell.replace(char::is_control, " ");
+        self.lines.push(cells.into_iter().map(clean).collect());
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.lines.len() <= 1
+    }
+
+    fn width(&self, column: usize) -> usize {
+        let cells = self.lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let widths: Vec<_> = (0..self.aligns.len()).map(|at| self.width(at)).collect();
+        for line in &self.lines {
+            let mut text = String::new();
+            for (at, cell) in line.iter().enumerate() {
+                let width = widths[at];
+                if at > 0 {
+                    text.push_str(GAP);
+                }
+                match self.aligns[at] {
+                    Align::Left => text.push_str(&format!("{cell:<width$}")),
+                    Align::Right => text.push_str(&format!("{cell:>width$}")),
+                }
+            }
+            writeln!(f, "{}", text.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A cell for what may not be there.
+pub(crate) fn or_dash<T: fmt::Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Tenths of a millisecond, as people read them.
+pub(crate) fn tenths(value: u32) -> String {
+    format!("{}.{} ms", value / 10, value % 10)
+}
+
+/// Microseconds, as people read them.
+pub(crate) fn micros(value: u64) -> String {
+    if value < 1_000 {
+        format!("{value} us")
+    } else {
+        format!("{}.{} ms", value / 1_000, value % 1_000 / 100)
+    }
+}
+
+/// The first digits of an id: enough to tell nodes apart.
+pub(crate) fn short(id: &str) -> String {
+    id.chars().take(8).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_no_line_ends_in_a_space() {
+        let mut table = Table::new(&[
+            ("NAME", Align::Left),
+            ("RATE", Align::Right),
+            ("CAUSE", Align::Left),
+        ]);
+        table.row(["sports/final".into(), "4".into(), String::new()]);
+        table.row(["häuser".into(), "12".into(), "no\nanswer".into()]);
+
+        assert_eq!(
+            table.to_string(),
+            "NAME          RATE  CAUSE\n\
+             sports/final     4\n\
+             häuser          12  no answer\n"
+        );
+        assert!(!table.is_empty());
+    }
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(micros(83), "83 us");
+        assert_eq!(micros(12_345), "12.3 ms");
+        assert_eq!(tenths(31), "3.1 ms");
+        assert_eq!(or_dash(None::<u32>), "-");
+    }
+}

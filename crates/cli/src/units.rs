@@ -1,0 +1,142 @@
+//! Quantities as people type them: `500ms`, `4Mb/s`.
+//!
+//! Not how they are printed, which their types do. Called by clap for flags. Invariant: a number without a unit is
+//! refused, because nobody can know which one was meant.
+
+use std::time::Duration;
+
+use levada::Bitrate;
+
+/// The longest duration that is taken: a year. Beyond it, it is a slip of the finger.
+const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
+/// The highest rate that is taken: a terabit per second.
+const BITRATE_MAX: f64 = 1e12;
+
+/// Reads `500ms`, `2s`, `1.5s`, `3m`, `1h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text, "500ms")?;
+    let scale = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3_600.0,
+        "" => return Err(format!("say the unit: `{text}ms` or `{text}s`")),
+        _ => {
+            return Err(format!(
+                "`{unit}` is no unit of time: use us, ms, s, m or h"
+            ));
+        }
+    };
+    let duration = Duration::try_from_secs_f64(number * scale);
+    let duration = duration.map_err(|_| "that is too long".to_owned())?;
+    if duration > DURATION_MAX {
+        return Err("that is longer than a year".to_owned());
+    }
+    Ok(duration)
+}
+
+/// Reads `4Mb/s`, `800kb/s`, and the short forms `4M` and `4Mb`. Always bits.
+pub(crate) fn bitrate(text: &str) -> Result<Bitrate, String> {
+    let (number, unit) = split(text, "4Mb/s")?;
+    if unit.contains('B') {
+        return Err(format!("`{unit}` means bytes: say bits, as in `4Mb/s`"));
+    }
+    let short = unit.strip_suffix("/s").or_else(|| unit.strip_suffix("ps"));
+    let short = short.unwrap_or(unit);
+    let scale = match short.strip_suffix('b').unwrap_or(short) {
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "" if short == "b" => 1.0,
+        "" => return Err(format!("say the unit: `{text}Mb/s` or `{text}kb/s`")),
+        _ => {
+            return Err(format!(
+                "`{unit}` is no unit of rate: use b/s, kb/s, Mb/s or Gb/s"
+            ));
+        }
+    };
+    let bits = number * scale;
+    if !(1.0..=BITRATE_MAX).contains(&bits) {
+        return Err("a rate is from 1 b/s to 1000 Gb/s".to_owned());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked: from 1 to 10^12"
+    )]
+    Ok(Bitrate(bits.round() as u64))
+}
+
+/// A number and what follows it.
+fn split<'a>(text: &'a str, example: &str) -> Result<(f64, &'a str), String> {
+    let text = text.trim();
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let end = text.find(|c| !is_number(c)).unwrap_or(text.len());
+    let number = text[..end].parse::<f64>();
+    let number = number.map_err(|_| format!("write a number and a unit, as in `{example}`"))?;
+    Ok((number, text[end..].trim_start()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_in_every_unit() {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("2s", 2_000),
+            ("1.5 s", 1_500),
+            ("3m", 180_000),
+            ("1h", 3_600_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_without_a_unit_or_with_a_wrong_one_is_refused_with_the_cure() {
+        for (text, part) in [
+            ("500", "`500ms` or `500s`"),
+            ("5 parsecs", "use us, ms, s, m or h"),
+            ("ms", "as in `500ms`"),
+            ("-1s", "as in `500ms`"),
+            ("400000h", "a year"),
+            ("1.2.3s", "as in `500ms`"),
+        ] {
+            let error = duration(text).expect_err(text);
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn rates_are_bits_in_every_form() {
+        for (text, bits) in [
+            ("4Mb/s", 4_000_000),
+            ("4M", 4_000_000),
+            ("4Mbps", 4_000_000),
+            ("2.5 Mb", 2_500_000),
+            ("800kb/s", 800_000),
+            ("96b/s", 96),
+            ("1Gb/s", 1_000_000_000),
+        ] {
+            assert_eq!(bitrate(text), Ok(Bitrate(bits)), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_and_bare_numbers_are_not_rates() {
+        for (text, part) in [
+            ("4MB/s", "say bits"),
+            ("4000", "`4000Mb/s`"),
+            ("0Mb/s", "from 1 b/s"),
+            ("9999Gb/s", "1000 Gb/s"),
+            ("4mb/s", "use b/s"),
+        ] {
+            let error = bitrate(text).expect_err(text);
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}
