@@ -1,1 +1,44 @@
-//! To be written.
+//! The laboratory: real `levada` processes on network namespaces that a test makes for itself and removes.
+//!
+//! ```text
+//!   host "origin"        lan "studio"       router        lan "venue"      host "player"
+//!  ┌────────────┐ cable ┌────────────┐   ┌──────────┐   ┌────────────┐   ┌────────────┐
+//!  │ levada  eth0├──────┤port1  port2├───┤          ├───┤            ├───┤ levada     │
+//!  └────────────┘       └────────────┘   └──────────┘   └────────────┘   └────────────┘
+//!                         counters, loss and mirrors sit at the ports
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `net` | namespaces, switches, routers, and their end |
+//! | `host` | a machine with a cable |
+//! | `counter` | what the kernel counted on a cable |
+//! | `process` | a program on a host: started, killed, stopped, gone on |
+//! | `node` | `levada` as such a program |
+//! | `recording` | what a player wrote, frame by frame, against its source |
+//! | `wait` | until it is so, or the time is up |
+//!
+//! Not the simulator: here time is real and so is the kernel. Not shipped. Used by `tests/`, one file for each story. It
+//! needs Linux, root, `ip` and `nft`, and says so; elsewhere it is empty. Invariant: nothing outside the
+//! namespaces changes, and they are gone after the test, also after a panic, and at the latest when the next test starts.
+
+#![forbid(unsafe_code)]
+#![cfg(target_os = "linux")]
+
+pub mod counter;
+pub mod host;
+pub mod net;
+pub mod node;
+pub mod process;
+pub mod recording;
+pub mod wait;
+
+mod tool;
+
+pub use counter::{Count, Counter, Traffic};
+pub use host::Host;
+pub use net::{Lan, Net};
+pub use node::Node;
+pub use process::Process;
+pub use recording::{Recording, Run};
+pub use wait::eventually;

@@ -1,0 +1,49 @@
+//! What the laboratory puts on hosts beside `levada`: a plain sender, and a stranger.
+//!
+//! ```text
+//! lab-peer send HOST:PORT BYTE COUNT SIZE   COUNT datagrams of SIZE bytes that begin with BYTE (hex)
+//! lab-peer stranger COUNT                   hears media, then forges and replays COUNT times, a millisecond apart
+//! ```
+//!
+//! Not a node: it knows the first bytes of datagrams and no key. Started by tests on hosts of theirs. Invariant: it
+//! sends to addresses that it was given or heard, and ends by itself.
+
+#![forbid(unsafe_code)]
+
+use std::net::UdpSocket;
+
+use anyhow::{Context as _, bail};
+
+mod datagram;
+mod stranger;
+
+const USAGE: &str = "usage: lab-peer send HOST:PORT BYTE COUNT SIZE | lab-peer stranger COUNT";
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *words {
+        ["send", to, first, count, size] => {
+            let first = u8::from_str_radix(first, 16).context(USAGE)?;
+            send(
+                to,
+                first,
+                count.parse().context(USAGE)?,
+                size.parse().context(USAGE)?,
+            )
+        }
+        ["stranger", count] => stranger::run(count.parse().context(USAGE)?),
+        _ => bail!(USAGE),
+    }
+}
+
+fn send(to: &str, first: u8, count: usize, size: usize) -> anyhow::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let mut datagram = vec![0; size];
+    *datagram.first_mut().context(USAGE)? = first;
+    for _ in 0..count {
+        // Not connected: nobody has to listen there.
+        socket.send_to(&datagram, to)?;
+    }
+    Ok(())
+}

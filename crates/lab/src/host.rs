@@ -1,0 +1,160 @@
+//! A host: a machine of its own as far as programs see, with one cable to a switch.
+//!
+//! Not the programs (`process`). Made by `net`, called by tests. Invariant: what a host is made to count, lose or hear
+//! happens at the switch's end of its cable, where it cannot interfere.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+
+use crate::counter::{Chain, Counter, Traffic};
+use crate::tool;
+
+/// Levada's port for everything unicast. Every host has an address of its own, so it is always free.
+const PORT: u16 = 7800;
+/// The kernel has taken the Ethernet header off before the ingress hook, and put it on before the egress hook.
+const ETHERNET_HEADER: u64 = 14;
+
+/// A host.
+#[derive(Clone, Debug)]
+pub struct Host {
+    name: String,
+    namespace: String,
+    cable: Cable,
+    dir: PathBuf,
+}
+
+/// The switch's end of a cable.
+#[derive(Clone, Debug)]
+pub struct Cable {
+    switch: String,
+    port: String,
+    address: Ipv4Addr,
+}
+
+impl Host {
+    pub(crate) fn new(name: &str, namespace: String, cable: Cable, dir: &Path) -> Self {
+        Self {
+            name: name.to_owned(),
+            namespace,
+            cable,
+            dir: dir.to_owned(),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its address.
+    #[must_use]
+    pub const fn address(&self) -> Ipv4Addr {
+        self.cable.address
+    }
+
+    /// Where a node listens on it.
+    #[must_use]
+    pub const fn node_address(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.cable.address, PORT)
+    }
+
+    /// A path of this host: its files are named after it.
+    #[must_use]
+    pub fn file(&self, extension: &str) -> PathBuf {
+        self.dir.join(format!("{}.{extension}", self.name))
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    pub(crate) const fn cable(&self) -> &Cable {
+        &self.cable
+    }
+
+    /// Counts from now on what it sends.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn count_sent(&self, traffic: Traffic) -> anyhow::Result<Counter> {
+        Counter::add(&self.cable.switch, &self.cable.sent(), traffic.condition())
+    }
+
+    /// Counts from now on what it sends to `to`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn count_sent_to(&self, to: &Self, traffic: Traffic) -> anyhow::Result<Counter> {
+        let condition = format!("ip daddr {} {}", to.address(), traffic.condition());
+        Counter::add(&self.cable.switch, &self.cable.sent(), &condition)
+    }
+
+    /// Counts from now on what reaches it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn count_received(&self, traffic: Traffic) -> anyhow::Result<Counter> {
+        Counter::add(
+            &self.cable.switch,
+            &self.cable.received(),
+            traffic.condition(),
+        )
+    }
+
+    /// Loses this share of what it sends, in thousandths, after it was counted.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn lose(&self, permille: u16) -> anyhow::Result<()> {
+        let port = &self.cable.port;
+        let script = format!(
+            "add chain netdev lab lose_{port} {{ type filter hook ingress device {port} priority 10; }}\n\
+             flush chain netdev lab lose_{port}\n\
+             add rule netdev lab lose_{port} numgen random mod 1000 < {permille} drop"
+        );
+        tool::nft(&self.cable.switch, &script)
+    }
+}
+
+impl Cable {
+    /// A cable whose traffic can be counted, in both directions.
+    pub(crate) fn new(switch: String, port: String, address: Ipv4Addr) -> anyhow::Result<Self> {
+        let cable = Self {
+            switch,
+            port,
+            address,
+        };
+        let (sent, received, port) = (cable.sent().name, cable.received().name, &cable.port);
+        let script = format!(
+            "add chain netdev lab {sent} {{ type filter hook ingress device {port} priority 0; }}\n\
+             add chain netdev lab {received} {{ type filter hook egress device {port} priority 0; }}"
+        );
+        tool::nft(&cable.switch, &script)?;
+        Ok(cable)
+    }
+
+    pub(crate) fn port(&self) -> &str {
+        &self.port
+    }
+
+    /// What the host sends passes here.
+    fn sent(&self) -> Chain {
+        Chain {
+            name: format!("sent_{}", self.port),
+            header_bytes: 0,
+        }
+    }
+
+    /// What reaches the host passes here.
+    fn received(&self) -> Chain {
+        Chain {
+            name: format!("received_{}", self.port),
+            header_bytes: ETHERNET_HEADER,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `levada` on a host: the binary under test, its nodes, and what they say of themselves.
+//!
+//! Not a substitute for the library: everything goes through the command line, as a user's would. Called by tests.
+//! Invariant: a node started again is the same node, with the same state directory and the same arguments.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::host::Host;
+use crate::process::Process;
+
+/// Names the binary under test; `cargo xtask test` sets it.
+const VARIABLE: &str = "LEVADA_BIN";
+
+/// A node in a process of its own.
+#[derive(Debug)]
+pub struct Node {
+    process: Process,
+    host: Host,
+    arguments: Vec<String>,
+}
+
+impl Node {
+    /// `levada run`: a node that forwards for others.
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary, or it cannot be started.
+    pub fn relay(host: &Host) -> anyhow::Result<Self> {
+        Self::start(host, &["run", "--relay", "always", "--name", host.name()])
+    }
+
+    /// `levada publish`: a node that publishes a file, over and over.
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary, or it cannot be started.
+    pub fn origin(host: &Host, name: &str, file: &Path, join: &Host) -> anyhow::Result<Self> {
+        let (file, join) = (text(file)?, join.node_address().to_string());
+        Self::start(host, &["publish", name, file, "--loop", "--join", &join])
+    }
+
+    /// `levada play`: a node that writes a stream to [`Node::recording`].
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary, or it cannot be started.
+    pub fn player(host: &Host, name: &str, join: &Host) -> anyhow::Result<Self> {
+        let (file, join) = (host.file("ts"), join.node_address().to_string());
+        Self::start(
+            host,
+            &["play", name, "--out", text(&file)?, "--join", &join],
+        )
+    }
+
+    fn start(host: &Host, command: &[&str]) -> anyhow::Result<Self> {
+        let mut arguments: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
+        arguments.extend(["--listen".to_owned(), host.node_address().to_string()]);
+        arguments.extend(["--state".to_owned(), text(&state(host))?.to_owned()]);
+        Ok(Self {
+            process: Process::start(host, &binary()?, &arguments)?,
+            host: host.clone(),
+            arguments,
+        })
+    }
+
+    /// Kills it and starts it again.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be killed or started.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.process.kill()?;
+        self.process = Process::start(&self.host, &binary()?, &self.arguments)?;
+        Ok(())
+    }
+
+    /// The process.
+    #[must_use]
+    pub const fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Where a player writes.
+    #[must_use]
+    pub fn recording(&self) -> PathBuf {
+        self.host.file("ts")
+    }
+
+    /// How much a player has written.
+    #[must_use]
+    pub fn recorded_bytes(&self) -> u64 {
+        std::fs::metadata(self.recording()).map_or(0, |metadata| metadata.len())
+    }
+
+    /// What `levada VIEW --json` says of it; an error while it does not answer.
+    ///
+    /// # Errors
+    ///
+    /// When the command fails or prints no JSON.
+    pub fn view(&self, view: &str) -> anyhow::Result<Value> {
+        let state = state(&self.host);
+        let mut command = Command::new(binary()?);
+        command.env_remove(VARIABLE);
+        let output = command
+            .args([view, "--json", "--node", text(&state)?])
+            .output()?;
+        anyhow::ensure!(
+            output.status.success(),
+            "`levada {view}` failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("`levada {view} --json` printed no JSON"))
+    }
+}
+
+fn state(host: &Host) -> PathBuf {
+    host.file("state")
+}
+
+fn text(path: &Path) -> anyhow::Result<&str> {
+    path.to_str()
+        .with_context(|| format!("{} is not text", path.display()))
+}
+
+/// The binary under test: the one that is named, else the one that was built here.
+///
+/// # Errors
+///
+/// When there is none; it says how to build it.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    if let Some(named) = std::env::var_os(VARIABLE) {
+        let named = PathBuf::from(named);
+        anyhow::ensure!(
+            named.is_file(),
+            "{VARIABLE} names {}, which is no file",
+            named.display()
+        );
+        return Ok(named);
+    }
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+    let built = ["release", "debug"].map(|profile| target.join(profile).join("levada"));
+    built.into_iter().find(|binary| binary.is_file()).context(
+        "there is no `levada` to test: build it with `cargo build --release --package levada-cli`",
+    )
+}
