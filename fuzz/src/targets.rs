@@ -13,11 +13,11 @@ use levada_wire::datagram::link::{LINK_HEADER_BYTES, LinkHeader, LinkSeal};
 use levada_wire::datagram::site::{MAC_BYTES, SiteHeader, SiteSeal};
 use levada_wire::frame::{ControlFrame, FRAME_HEADER_BYTES, FrameHeader};
 use levada_wire::identity::Purpose;
-use levada_wire::key::{CarryKey, ContentSecret, LinkKey, NetworkSecret, SiteKey, Suite};
+use levada_wire::key::{CarrySecret, ContentSecret, LinkKey, NetworkSecret, SiteKey, Suite};
 use levada_wire::packet::seal::Opener;
-use levada_wire::packet::{HEADER_BYTES, Kind, OVERHEAD_BYTES, carry};
+use levada_wire::packet::{CARRY_BYTES, HEADER_BYTES, Kind, OVERHEAD_BYTES, carry};
 use levada_wire::ticket::{Chain, Invite, Trust};
-use levada_wire::{Description, Header, Identity, InstanceId, NetworkId, WallTime};
+use levada_wire::{Description, FlowId, Header, Identity, InstanceId, NetworkId, WallTime};
 use minicbor::{Decode, Encode};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::hmac;
@@ -27,21 +27,28 @@ const LINK_KEY: [u8; 32] = [0x11; 32];
 /// A second within the tickets of the golden vectors.
 const NOW: WallTime = WallTime(1_800_000_001_000_000);
 
-/// A media packet: the header, the carry tag, the seal.
+/// A media packet: the header, the carry tag, the seal, under the secrets of the golden vectors.
 pub fn packet(input: &[u8]) {
-    let tagged = carry::check(&CarryKey::from_bytes([1; 16]), input);
-    assert!(!tagged, "a tag of 64 bits was found by chance");
-    let Some(header) = Header::peek(input) else {
+    let header = Header::peek(input);
+    let flow = header.map_or(FlowId(0), |header| header.flow);
+    let key = CarrySecret::from_bytes([0xCA; 32]).carry_key(flow);
+    let is_tagged = carry::check(&key, input);
+    let Some(header) = header else {
         return;
     };
     assert_eq!(Kind::of(input), Kind::Media);
-    assert!(input.len() >= OVERHEAD_BYTES);
     assert_eq!(header.encode()[4..], input[4..HEADER_BYTES]);
+    let (sealed, tag) = input.split_at(input.len() - CARRY_BYTES);
+    assert_eq!(is_tagged, carry::tag_of(&key, sealed) == tag);
     let _ = (header.burst(), header.group_start());
-    let secret = ContentSecret::from_bytes([1; 32]);
-    let mut opener = Opener::new(secret, header.flow, InstanceId([1; 16]), Suite::Aes128Gcm);
-    let mut body = Vec::new();
-    assert!(opener.open(input, &mut body).is_none() && body.is_empty());
+    for suite in [Suite::Aes128Gcm, Suite::ChaCha20Poly1305] {
+        let secret = ContentSecret::from_bytes([0xC0; 32]);
+        let mut opener = Opener::new(secret, header.flow, InstanceId([0x1C; 16]), suite);
+        let mut body = Vec::new();
+        let opened = opener.open(input, &mut body);
+        let bytes = opened.map_or(0, |()| input.len() - OVERHEAD_BYTES);
+        assert_eq!(body.len(), bytes);
+    }
 }
 
 /// A link datagram as it comes, and the input as the body of one.
