@@ -14,9 +14,9 @@
 //! started by `driver` for a node with [`crate::Builder::admin`]. Client: [`Client`], used by `cli`. Invariant:
 //! no message is longer than its kind allows, either way.
 
-mod message;
 #[cfg(unix)]
 mod client;
+mod message;
 #[cfg(unix)]
 mod server;
 

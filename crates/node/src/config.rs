@@ -149,7 +149,9 @@ fn resolve_publish(raw: RawPublish) -> Result<Publish, ConfigError> {
 #[non_exhaustive]
 pub enum ConfigError {
     /// A value that is not `IP:PORT`.
-    #[error("`listen` is `{text}`, which is not an address: write `IP:PORT`, for example `0.0.0.0:7800` or `[::]:7800`")]
+    #[error(
+        "`listen` is `{text}`, which is not an address: write `IP:PORT`, for example `0.0.0.0:7800` or `[::]:7800`"
+    )]
     Listen {
         /// What was written.
         text: String,

@@ -11,7 +11,7 @@
 //!
 //! | part | does |
 //! |---|---|
-//! | [`start`] | takes all that a node needs, or nothing |
+//! | [`start()`] | takes all that a node needs, or nothing |
 //! | `task` | the loop |
 //! | `outputs` | does what the core says |
 //! | `requests` | does what the node's user says |
@@ -29,7 +29,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use levada_core::SubscriptionId;
 use levada_core::view as core_view;
 use levada_datapath::api::Command;
-use levada_datapath::Clock;
 use levada_wire::announce::LayerOffer;
 use levada_wire::{Description, FlowId, NodeId, StreamName, WallTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
@@ -80,7 +79,6 @@ pub(crate) struct Handle {
 #[derive(Debug)]
 pub(crate) struct Shared {
     about: About,
-    clock: Clock,
     datapath: wires::Datapath,
     asked: mpsc::Sender<Asked>,
     /// Places for requests and for slots. Together they are as many as `asked` holds, so it is never full.
@@ -209,7 +207,7 @@ impl Handle {
 
     /// The wall clock, for what people read.
     pub(crate) fn wall(&self) -> WallTime {
-        self.shared.clock.wall()
+        self.shared.datapath.clock().wall()
     }
 
     /// Tells the datapath something; waits while it is behind.
@@ -265,7 +263,7 @@ impl Handle {
             state: about.state_dir.display().to_string(),
             relay: about.relay,
             client: about.client,
-            uptime_secs: self.shared.clock.now().as_nanos() / 1_000_000_000,
+            uptime_secs: self.shared.datapath.clock().now().as_nanos() / 1_000_000_000,
         };
         let mut view = View::new(node, seen.core, &counted);
         view.links.extend(seen.unresolved);

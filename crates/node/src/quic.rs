@@ -61,3 +61,6 @@ pub(crate) struct Established {
     /// Its place among the connections this node may have.
     pub(crate) permit: OwnedSemaphorePermit,
 }
+
+#[cfg(test)]
+mod tests;

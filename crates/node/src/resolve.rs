@@ -178,7 +178,9 @@ async fn look_up(address: &Address) -> Result<Neighbour, String> {
 
 /// Why a text is no neighbour's address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a neighbour's address: {reason}; write `HOST[:PORT]`, `[IPV6]:PORT` or `NODEID@HOST[:PORT]`")]
+#[error(
+    "`{text}` is not a neighbour's address: {reason}; write `HOST[:PORT]`, `[IPV6]:PORT` or `NODEID@HOST[:PORT]`"
+)]
 pub struct AddressError {
     text: String,
     reason: &'static str,

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Not the configuration, which the user writes. Called by `driver` at start and by `admin` clients for paths.
-//! Invariant: whoever holds a [`StateDir`] holds its lock.
+//! Invariant: whoever holds a `StateDir` holds its lock.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -110,12 +110,10 @@ fn make_dir(path: &Path) -> Result<(), StateError> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-        .create(path)
-        .map_err(|source| StateError::Unusable {
-            path: path.to_owned(),
-            source,
-        })
+    builder.create(path).map_err(|source| StateError::Unusable {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Takes the lock, and writes into it whose it is.
@@ -178,8 +176,7 @@ fn make_key(dir: &Path, path: &Path) -> Result<Identity, StateError> {
         source,
     };
     let mut secret = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *secret)
-        .map_err(|error| unusable(io::Error::other(error.to_string())))?;
+    getrandom::fill(&mut *secret).map_err(|error| unusable(io::Error::other(error.to_string())))?;
     let draft = dir.join("node.key.new");
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -289,7 +286,10 @@ mod tests {
 
         let error = StateDir::open(dir.path()).unwrap_err().to_string();
 
-        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("process {}", std::process::id())),
+            "{error}"
+        );
         assert!(error.contains("--state"), "{error}");
         drop(held);
         assert!(StateDir::open(dir.path()).is_ok());
@@ -298,7 +298,13 @@ mod tests {
     #[test]
     fn a_file_that_is_no_key_is_refused_and_kept() {
         let dir = tempfile::tempdir().unwrap();
-        for text in ["", "hello", &"g".repeat(64), &"é".repeat(32), &"a".repeat(300)] {
+        for text in [
+            "",
+            "hello",
+            &"g".repeat(64),
+            &"é".repeat(32),
+            &"a".repeat(300),
+        ] {
             fs::write(dir.path().join(KEY_FILE), text).unwrap();
 
             let error = StateDir::open(dir.path()).unwrap_err();

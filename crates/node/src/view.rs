@@ -240,8 +240,14 @@ fn datapath_counters(counted: &WorkerCounters) -> Vec<Counter> {
     .into();
     for reason in DropReason::ALL {
         let name = reason.as_str();
-        counters.push(Counter::new(format!("dropped_{name}"), ledger.dropped(reason)));
-        counters.push(Counter::new(format!("unsent_{name}"), ledger.unsent(reason)));
+        counters.push(Counter::new(
+            format!("dropped_{name}"),
+            ledger.dropped(reason),
+        ));
+        counters.push(Counter::new(
+            format!("unsent_{name}"),
+            ledger.unsent(reason),
+        ));
     }
     for (refusal, times) in &counted.lane.frames_refused {
         counters.push(Counter::new(format!("frames_refused: {refusal}"), *times));

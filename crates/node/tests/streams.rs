@@ -33,12 +33,18 @@ async fn a_frame_carries_its_group_and_its_description_comes_first() {
     let first = next_media(&mut subscriber).await;
     let second = next_media(&mut subscriber).await;
 
-    assert!(matches!(&first, Delivery::Description(got) if **got == description()), "{first:?}");
+    assert!(
+        matches!(&first, Delivery::Description(got) if **got == description()),
+        "{first:?}"
+    );
     let Delivery::Frame { group, wall, .. } = second else {
         panic!("{second:?}");
     };
     assert_eq!(group.0, 0);
-    assert!(wall.is_some(), "the origin's wall clock came with the group");
+    assert!(
+        wall.is_some(),
+        "the origin's wall clock came with the group"
+    );
 }
 
 #[tokio::test]
@@ -58,9 +64,16 @@ async fn a_second_consumer_costs_the_origin_nothing() {
 
     let at_origin = flow_row(&net.origin).await;
     let at_relay = flow_row(&net.relay).await;
-    assert_eq!(at_origin.packets_out, at_origin.packets_in, "one copy of each packet leaves");
+    assert_eq!(
+        at_origin.packets_out, at_origin.packets_in,
+        "one copy of each packet leaves"
+    );
     assert_eq!(at_relay.packets_in, at_origin.packets_out);
-    assert_eq!(at_relay.packets_out, 2 * at_relay.packets_in, "one copy for each consumer");
+    assert_eq!(
+        at_relay.packets_out,
+        2 * at_relay.packets_in,
+        "one copy for each consumer"
+    );
 }
 
 #[tokio::test]
@@ -215,7 +228,10 @@ async fn a_changed_description_arrives_with_the_group_it_is_for() {
 
     expect(&mut subscriber, 10..25).await;
     let told = next_media(&mut subscriber).await;
-    assert!(matches!(&told, Delivery::Description(got) if **got == changed), "{told:?}");
+    assert!(
+        matches!(&told, Delivery::Description(got) if **got == changed),
+        "{told:?}"
+    );
     expect(&mut subscriber, 25..26).await;
 }
 
@@ -228,7 +244,10 @@ async fn a_stream_nobody_offers_is_waited_for_visibly() {
     let mut publisher = publish(&net.origin, "cam").await;
     push(&mut publisher, 0..1).await;
 
-    state(&mut subscriber, |state| matches!(state, State::Active { .. })).await;
+    state(&mut subscriber, |state| {
+        matches!(state, State::Active { .. })
+    })
+    .await;
     expect(&mut subscriber, 0..1).await;
 }
 
@@ -241,7 +260,10 @@ async fn one_name_is_published_once_at_a_time() {
     let refused = node.publish(stream("cam"), description(), options).await;
     let error = refused.unwrap_err();
 
-    assert!(matches!(error, PublishError::AlreadyPublished { .. }), "{error}");
+    assert!(
+        matches!(error, PublishError::AlreadyPublished { .. }),
+        "{error}"
+    );
     assert!(error.to_string().contains("choose another name"), "{error}");
     drop(first);
     publish(&node, "cam").await;
@@ -252,7 +274,9 @@ async fn a_description_that_is_not_sound_is_refused_with_its_reason() {
     let node = start(node("alone")).await;
     let options = levada::PublishOptions::default();
 
-    let error = node.publish(stream("cam"), levada::Description::default(), options).await;
+    let error = node
+        .publish(stream("cam"), levada::Description::default(), options)
+        .await;
 
     let error = error.unwrap_err().to_string();
     assert!(error.contains("1 to 32 tracks"), "{error}");
@@ -323,7 +347,11 @@ async fn a_node_that_leaves_ends_its_streams_and_frees_all_it_had() {
     assert!(publisher.send(frame(3)).await.is_err());
     assert!(origin.view().await.is_err());
     let again = start(builder().listen(address)).await;
-    assert_eq!(again.local_addr(), address, "port and directory are free at once");
+    assert_eq!(
+        again.local_addr(),
+        address,
+        "port and directory are free at once"
+    );
 }
 
 #[tokio::test]
@@ -368,7 +396,10 @@ async fn flow_row(node: &Node) -> levada::view::FlowRow {
     view.flows.into_iter().next().unwrap()
 }
 
-#[allow(dead_code, reason = "a subscriber is a stream, which the compiler proves")]
+#[allow(
+    dead_code,
+    reason = "a subscriber is a stream, which the compiler proves"
+)]
 fn a_subscriber_is_a_stream(subscriber: Subscriber) -> impl futures_core::Stream<Item = Delivery> {
     subscriber
 }

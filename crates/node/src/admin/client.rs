@@ -125,11 +125,19 @@ impl Client {
     }
 
     async fn ask(&mut self, request: &Request) -> Result<Message, ClientError> {
-        Message::json(Kind::Request, request)
-            .write(&mut self.writer)
-            .await?;
-        self.writer.flush().await?;
-        self.reply().await
+        let request = Message::json(Kind::Request, request);
+        let written = self.write(&request).await;
+        // A node that closed its end has said why, or its end is the answer.
+        let reply = self.reply().await;
+        if written.is_err() && reply.is_ok() {
+            return Err(ClientError::Gone);
+        }
+        reply
+    }
+
+    async fn write(&mut self, message: &Message) -> io::Result<()> {
+        message.write(&mut self.writer).await?;
+        self.writer.flush().await
     }
 
     async fn reply(&mut self) -> Result<Message, ClientError> {
@@ -196,12 +204,7 @@ impl RemotePublisher {
     }
 
     async fn write(&mut self, message: &Message) -> Result<(), ClientError> {
-        let writer = &mut self.client.writer;
-        let written = match message.write(writer).await {
-            Ok(()) => writer.flush().await,
-            Err(error) => Err(error),
-        };
-        if written.is_ok() {
+        if self.client.write(message).await.is_ok() {
             return Ok(());
         }
         // The node closed its end; it may have said why.

@@ -132,7 +132,11 @@ impl Message {
     /// Writes the message.
     pub(super) async fn write(&self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         if self.body.len() > self.kind.bytes_max() {
-            return Err(malformed(format!("a {:?} of {} bytes", self.kind, self.body.len())));
+            return Err(malformed(format!(
+                "a {:?} of {} bytes",
+                self.kind,
+                self.body.len()
+            )));
         }
         let length = u32::try_from(self.body.len()).expect("within the kind's limit");
         to.write_u8(self.kind.code()).await?;
@@ -183,13 +187,25 @@ pub(super) struct PlayRequest {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Notice {
     Unknown,
-    Unreachable { origin: String },
+    Unreachable {
+        origin: String,
+    },
     Requested,
     /// The reason in words: its number is the wire's, not this socket's.
-    Refused { reason: String },
-    Active { instance: InstanceRow },
-    NewInstance { instance: InstanceRow },
-    Gap { reason: String, packets: u64, frames: u64 },
+    Refused {
+        reason: String,
+    },
+    Active {
+        instance: InstanceRow,
+    },
+    NewInstance {
+        instance: InstanceRow,
+    },
+    Gap {
+        reason: String,
+        packets: u64,
+        frames: u64,
+    },
     End,
 }
 

@@ -142,7 +142,9 @@ async fn greet(reader: &mut Reader, writer: &mut Writer) -> io::Result<Request> 
     let mut greeting = [0; GREETING.len()];
     reader.read_exact(&mut greeting).await?;
     if greeting != GREETING {
-        return Err(message::malformed("a greeting of another protocol or version"));
+        return Err(message::malformed(
+            "a greeting of another protocol or version",
+        ));
     }
     let request = Message::read(reader).await?;
     request
@@ -178,7 +180,8 @@ async fn publish(
 
 async fn begin(request: PublishRequest, node: Handle) -> Result<Publisher, String> {
     let name: StreamName = request.name.parse().map_err(in_words)?;
-    let packet_size = PacketSize::new(request.packet_size).ok_or("the packet size is out of range")?;
+    let packet_size =
+        PacketSize::new(request.packet_size).ok_or("the packet size is out of range")?;
     let options = PublishOptions::default()
         .with_peak(Bitrate(request.peak_bps))
         .with_packet_size(packet_size)

@@ -31,7 +31,11 @@ fn the_environment_beats_the_file() {
     let config = Config::resolve(RawConfig::default().or(environment).or(file)).unwrap();
 
     assert_eq!(config.name.unwrap(), "environment");
-    assert_eq!(config.relay, Relay::Never, "what the stronger leaves out is the weaker's");
+    assert_eq!(
+        config.relay,
+        Relay::Never,
+        "what the stronger leaves out is the weaker's"
+    );
 }
 
 #[test]
@@ -79,12 +83,20 @@ fn every_key_of_the_environment_is_taken() {
 #[test]
 fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
     let error = RawConfig::from_toml("relais = 'never'").unwrap_err();
-    assert_eq!(error.to_string(), "unknown key `relais`: did you mean `relay`?");
+    assert_eq!(
+        error.to_string(),
+        "unknown key `relais`: did you mean `relay`?"
+    );
 
     let error = RawConfig::from_toml("[[publish]]\nnmae = 'x'").unwrap_err();
-    assert_eq!(error.to_string(), "unknown key `nmae`: did you mean `name`?");
+    assert_eq!(
+        error.to_string(),
+        "unknown key `nmae`: did you mean `name`?"
+    );
 
-    let error = RawConfig::from_toml("bandwidth = 3").unwrap_err().to_string();
+    let error = RawConfig::from_toml("bandwidth = 3")
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("there are name, listen"), "{error}");
 
     let variables = [("LEVADA_RELAIS".to_owned(), "x".to_owned())];
@@ -94,9 +106,14 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
 
 #[test]
 fn a_value_of_the_wrong_type_is_shown_with_its_line() {
-    let error = RawConfig::from_toml("name = 'x'\nclient = 'maybe'").unwrap_err().to_string();
+    let error = RawConfig::from_toml("name = 'x'\nclient = 'maybe'")
+        .unwrap_err()
+        .to_string();
 
-    assert!(error.contains("line 2") && error.contains("boolean"), "{error}");
+    assert!(
+        error.contains("line 2") && error.contains("boolean"),
+        "{error}"
+    );
 }
 
 #[test]

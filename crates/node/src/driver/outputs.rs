@@ -70,13 +70,15 @@ impl Driver {
         let Some(outlet) = &connected.outlet else {
             return;
         };
+        tracing::trace!(link = link.0, ?message, "says");
         if !outlet.send(message) {
             connected.outlet = None;
             tracing::warn!(
                 peer = connected.peer.short(),
                 "closes a link: the peer does not take its control messages"
             );
-            let reason = ConnectionLost::Failed("the peer did not take its control messages".into());
+            let reason =
+                ConnectionLost::Failed("the peer did not take its control messages".into());
             self.again.push_back(Input::Disconnected { link, reason });
         }
     }
@@ -114,7 +116,11 @@ impl Driver {
             core::Event::DialFailed { remote, reason } => {
                 tracing::debug!(%remote, reason, "dial failed");
                 if let Some(times) = self.dial_failures.times(self.pump.now()) {
-                    tracing::warn!(times, reason, "a neighbour cannot be reached; it is tried again");
+                    tracing::warn!(
+                        times,
+                        reason,
+                        "a neighbour cannot be reached; it is tried again"
+                    );
                 }
                 self.tell(Event::DialFailed { remote, reason });
             }

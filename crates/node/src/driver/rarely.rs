@@ -20,7 +20,10 @@ impl Rarely {
     /// Counts one occurrence; says how many there were since the last line if it is time for the next.
     pub(crate) fn times(&mut self, now: Instant) -> Option<u64> {
         self.times += 1;
-        if self.written.is_some_and(|written| now.since(written) < SILENCE) {
+        if self
+            .written
+            .is_some_and(|written| now.since(written) < SILENCE)
+        {
             return None;
         }
         self.written = Some(now);

@@ -148,7 +148,9 @@ impl Driver {
             ..LinkRow::default()
         });
         let losses = self.datapath.losses();
-        let counters = losses.into_iter().map(|(name, value)| Counter::new(name, value));
+        let counters = losses
+            .into_iter()
+            .map(|(name, value)| Counter::new(name, value));
         Seen {
             core: self.pump.machine().view(),
             unresolved: unresolved.collect(),

@@ -18,11 +18,13 @@ use super::rarely::Rarely;
 use super::task::{Driver, Inbox, Resolving};
 use super::{About, EVENTS_MAX, HAPPENINGS_MAX, Handle, REQUESTS_MAX, SLOTS_MAX, Shared, wires};
 use crate::builder::{Builder, StartError, StateChoice};
+use crate::events::Event;
 use crate::fanout::Fanout;
+use crate::quic::Happening;
 use crate::quic::connection::Surroundings;
-use crate::quic::endpoint::Endpoint;
+use crate::quic::endpoint::{Endpoint, Limits};
 use crate::quic::tls::Credentials;
-use crate::resolve::{self, Address};
+use crate::resolve::{self, Address, Resolved};
 use crate::state::{self, StateDir};
 
 /// The most results of look-ups that may wait.
@@ -40,7 +42,8 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
     let fanout = Arc::new(Fanout::default());
     let wires = wires::start(builder.listen_or_default(), Arc::clone(&fanout))?;
     let credentials = Credentials::new(state.identity());
-    let quic = Endpoint::new(wires.socket, credentials, !builder.client);
+    let accepts = !builder.client;
+    let quic = Endpoint::new(wires.socket, credentials, accepts, Limits::default());
     let quic = quic.map_err(|source| system("the local address", source))?;
     let about = About {
         id: state.identity().id(),
@@ -50,45 +53,23 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         relay: builder.relay.is_willing(),
         client: builder.client,
     };
-    let pump = Pump::new(control(&about, &state)?, wires.datapath.clock());
-    let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
-    let (ask, asked) = mpsc::channel(REQUESTS_MAX + SLOTS_MAX);
-    let (results, resolved) = mpsc::channel(RESOLVED_MAX);
-    let (events, _) = broadcast::channel(EVENTS_MAX);
-    let (stopped, is_stopped) = watch::channel(());
-    let shared = Shared {
-        about,
-        clock: wires.datapath.clock(),
-        datapath: wires.datapath.clone(),
-        asked: ask,
-        request_places: Arc::new(Semaphore::new(REQUESTS_MAX)),
-        slot_places: Arc::new(Semaphore::new(SLOTS_MAX)),
-        events: events.downgrade(),
-        next_slot: AtomicU64::new(0),
-        stopped: is_stopped,
-    };
-    let handle = Handle {
-        shared: Arc::new(shared),
-    };
+    let clock = wires.datapath.clock();
+    let pump = Pump::new(control(&about, &state)?, clock);
+    let next_link = LinkIndex(u32::from_be_bytes(random()?));
+    let (handle, ends) = lines(about, wires.datapath.clone(), wires.events);
     let mut driver = Driver {
         pump,
         datapath: wires.datapath,
         fanout,
         quic,
         around: Surroundings {
-            happenings,
+            happenings: ends.happenings,
             tap: builder.tap.clone(),
         },
-        events,
-        inbox: Inbox {
-            happenings: happened,
-            datapath: wires.events,
-            asked,
-            resolved,
-            is_asked: true,
-        },
+        events: ends.events,
+        inbox: ends.inbox,
         links: BTreeMap::new(),
-        next_link: LinkIndex(u32::from_be_bytes(random()?)),
+        next_link,
         dials: BTreeMap::new(),
         publications: BTreeMap::new(),
         resolving: Resolving {
@@ -100,15 +81,63 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         dial_failures: Rarely::default(),
         leaving: None,
         state,
-        stopped,
+        stopped: ends.stopped,
         helpers: Vec::new(),
     };
     start_admin(&builder, &handle, &mut driver)?;
-    start_helpers(&builder, &mut driver, neighbours, results);
-    let about = handle.about();
-    tracing::info!(id = about.id.short(), name = about.name, port = about.local_addr.port(), "the node runs");
+    start_helpers(&builder, &mut driver, neighbours, ends.results);
+    let (id, port) = (handle.about().id.short(), handle.about().local_addr.port());
+    tracing::info!(id, port, name = handle.about().name, "the node runs");
     tokio::spawn(driver.run());
     Ok(handle)
+}
+
+/// The driver's ends of the queues around it.
+struct Ends {
+    inbox: Inbox,
+    happenings: mpsc::Sender<Happening>,
+    results: mpsc::Sender<Resolved>,
+    events: broadcast::Sender<Event>,
+    stopped: watch::Sender<()>,
+}
+
+/// Makes the queues around the driver.
+fn lines(
+    about: About,
+    datapath: wires::Datapath,
+    heard: mpsc::Receiver<levada_datapath::Event>,
+) -> (Handle, Ends) {
+    let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
+    let (ask, asked) = mpsc::channel(REQUESTS_MAX + SLOTS_MAX);
+    let (results, resolved) = mpsc::channel(RESOLVED_MAX);
+    let (events, _) = broadcast::channel(EVENTS_MAX);
+    let (stopped, is_stopped) = watch::channel(());
+    let shared = Shared {
+        about,
+        datapath,
+        asked: ask,
+        request_places: Arc::new(Semaphore::new(REQUESTS_MAX)),
+        slot_places: Arc::new(Semaphore::new(SLOTS_MAX)),
+        events: events.downgrade(),
+        next_slot: AtomicU64::new(0),
+        stopped: is_stopped,
+    };
+    let inbox = Inbox {
+        happenings: happened,
+        datapath: heard,
+        asked,
+        resolved,
+        is_asked: true,
+    };
+    let ends = Ends {
+        inbox,
+        happenings,
+        results,
+        events,
+        stopped,
+    };
+    let shared = Arc::new(shared);
+    (Handle { shared }, ends)
 }
 
 fn control(about: &About, state: &StateDir) -> Result<Control, StartError> {
@@ -147,7 +176,7 @@ fn start_helpers(
     builder: &Builder,
     driver: &mut Driver,
     neighbours: Vec<Address>,
-    results: mpsc::Sender<resolve::Resolved>,
+    results: mpsc::Sender<Resolved>,
 ) {
     if !builder.client {
         let accept = driver.quic.clone().accept(driver.around.happenings.clone());

@@ -185,6 +185,7 @@ impl Driver {
                 }
             }
             Happening::Message { link, message } => {
+                tracing::trace!(link = link.0, ?message, "heard");
                 self.pump.handle(Input::Message { link, message });
             }
             Happening::Lost { link, reason } => {
@@ -239,7 +240,10 @@ impl Driver {
             }
             Resolved::NotYet { address, cause } => {
                 let address = address.to_string();
-                tracing::warn!(cause, "a neighbour's name is not found; it is looked up again");
+                tracing::warn!(
+                    cause,
+                    "a neighbour's name is not found; it is looked up again"
+                );
                 self.tell(Event::NotResolved {
                     address: address.clone(),
                     reason: cause.clone(),

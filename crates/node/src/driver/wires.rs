@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use levada_datapath::api::{Command, Event};
 use levada_datapath::Clock;
+use levada_datapath::api::{Command, Event};
 use levada_datapath::sys::{Socket, SocketSettings};
 use levada_datapath::worker::{self, WorkerCounters, WorkerHandle};
 use levada_datapath::{Lane, LaneSettings};
@@ -144,9 +144,8 @@ impl Datapath {
     /// The counters after all commands sent so far.
     pub(crate) async fn counters(&self) -> Result<WorkerCounters, Stopped> {
         let datapath = self.clone();
-        let counters = tokio::task::spawn_blocking(move || {
-            datapath.with(WorkerHandle::fresh_counters)
-        });
+        let counters =
+            tokio::task::spawn_blocking(move || datapath.with(WorkerHandle::fresh_counters));
         counters.await.ok().flatten().ok_or(Stopped)
     }
 
@@ -155,7 +154,10 @@ impl Datapath {
         [
             ("quic_datagrams_dropped", self.foreign.dropped()),
             ("quic_sends_refused", self.foreign.unsent()),
-            ("link_datagrams_unheard", self.unheard.load(Ordering::Relaxed)),
+            (
+                "link_datagrams_unheard",
+                self.unheard.load(Ordering::Relaxed),
+            ),
         ]
     }
 

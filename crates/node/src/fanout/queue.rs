@@ -120,7 +120,9 @@ impl Queue {
             return;
         }
         if !inner.flowing {
-            let is_old = inner.not_before.is_some_and(|first| delivered.group < first);
+            let is_old = inner
+                .not_before
+                .is_some_and(|first| delivered.group < first);
             if !starts_group || is_old {
                 // Frames before the first start of all were never this subscriber's, so they are not skipped.
                 if inner.skipped > 0 {

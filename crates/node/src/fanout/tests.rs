@@ -125,7 +125,10 @@ fn a_second_subscriber_starts_where_the_group_starts() {
     let second = bench.attached(2);
     bench.frame(FLOW, 1, false, 1);
 
-    assert_eq!(taken(&second), ["description 1", "frame 1", "frame 1", "frame 1"]);
+    assert_eq!(
+        taken(&second),
+        ["description 1", "frame 1", "frame 1", "frame 1"]
+    );
     assert_eq!(taken(&first).len(), 6);
 }
 
@@ -153,7 +156,7 @@ fn a_group_whose_beginning_is_missing_is_no_place_to_start() {
 
     let late = bench.attached(1);
     bench.frame(FLOW, 1, false, 1);
-    assert_eq!(taken(&late), [String::new(); 0]);
+    assert_eq!(taken(&late), [""; 0]);
     bench.gap(FLOW);
     bench.frame(FLOW, 2, true, 1);
 
@@ -210,7 +213,11 @@ fn too_many_bytes_skip_a_subscriber_as_too_many_frames_do() {
 
     bench.frame(FLOW, 1, true, 50);
 
-    assert_eq!(taken(&slow), ["gap Slow 0+1", "frame 1"], "an empty queue takes any frame");
+    assert_eq!(
+        taken(&slow),
+        ["gap Slow 0+1", "frame 1"],
+        "an empty queue takes any frame"
+    );
 }
 
 #[test]
@@ -238,7 +245,10 @@ fn a_new_instance_is_told_before_its_frames() {
     bench.attach(1, OTHER);
     bench.group(FLOW, 8, 1);
 
-    assert_eq!(taken(&queue), ["frame 7", "instance 2", "description 2", "frame 0"]);
+    assert_eq!(
+        taken(&queue),
+        ["frame 7", "instance 2", "description 2", "frame 0"]
+    );
 }
 
 #[test]
@@ -349,7 +359,10 @@ fn notices_that_nobody_takes_do_not_pile_up() {
 
     // The bound of notices, one frame between each two of them, and the gap for what was skipped.
     assert!(waiting.len() < 140, "{}", waiting.len());
-    assert!(waiting.iter().any(|one| one.starts_with("gap Slow")), "{waiting:?}");
+    assert!(
+        waiting.iter().any(|one| one.starts_with("gap Slow")),
+        "{waiting:?}"
+    );
 }
 
 #[test]
@@ -373,6 +386,6 @@ fn a_subscriber_that_is_gone_gets_nothing_more() {
     assert!(bench.fanout.remove(SubscriptionId(1)));
     bench.group(FLOW, 0, 1);
 
-    assert_eq!(taken(&queue), [String::new(); 0]);
+    assert_eq!(taken(&queue), [""; 0]);
     assert!(!bench.fanout.remove(SubscriptionId(1)));
 }

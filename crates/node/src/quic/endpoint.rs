@@ -1,7 +1,7 @@
 //! Dialling and accepting, within limits.
 //!
-//! Not what happens on a connection once both sides are proven (`connection`). Called by `driver`. Invariant: at
-//! most [`CONNECTIONS_MAX`] connections and [`HANDSHAKES_MAX`] handshakes of others are alive, whoever knocks.
+//! Not what happens on a connection once both sides are proven (`connection`). Called by `driver`. Invariant: no
+//! more connections and handshakes of others are alive than [`Limits`] allow, whoever knocks.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,12 +17,29 @@ use super::close::{self, Code};
 use super::tls::{self, Credentials};
 use super::{Established, Happening};
 
-/// The most connections at once. Beyond it those who knock are refused, and attempts of ours fail.
-pub(crate) const CONNECTIONS_MAX: usize = 1_024;
-/// The most handshakes of others at once; beyond it those who knock are refused.
-const HANDSHAKES_MAX: usize = 64;
-/// From this many handshakes of others on, those who knock must first prove that they are where they say.
-const HANDSHAKES_TRUSTED: usize = 16;
+/// How many may be alive at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Connections. Beyond it those who knock are refused, and attempts of ours fail.
+    pub(crate) connections: usize,
+    /// Handshakes of others; beyond it those who knock are refused.
+    pub(crate) handshakes: usize,
+    /// From this many handshakes of others on, those who knock must first prove that they are where they say.
+    pub(crate) handshakes_trusted: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1_024,
+            handshakes: 64,
+            handshakes_trusted: 16,
+        }
+    }
+}
+
+/// The most first packets that may wait for the task that looks at them; more are dropped.
+const INCOMING_MAX: usize = 256;
 /// How long a handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// Silence after which QUIC gives up. Not the failure detector: `core::link` is, and is much faster.
@@ -43,6 +60,7 @@ pub(crate) struct Endpoint {
     endpoint: quinn::Endpoint,
     credentials: Credentials,
     transport: Arc<TransportConfig>,
+    limits: Limits,
     connections: Arc<Semaphore>,
 }
 
@@ -52,6 +70,7 @@ impl Endpoint {
         socket: Arc<dyn AsyncUdpSocket>,
         credentials: Credentials,
         accepts: bool,
+        limits: Limits,
     ) -> io::Result<Self> {
         let mut config = EndpointConfig::default();
         // Bit 0x40 of the first byte is how the datapath knows QUIC.
@@ -62,7 +81,7 @@ impl Endpoint {
             server
                 .transport_config(Arc::clone(&transport))
                 .migration(false)
-                .max_incoming(HANDSHAKES_MAX);
+                .max_incoming(INCOMING_MAX);
             server
         });
         let runtime = Arc::new(quinn::TokioRuntime);
@@ -70,7 +89,8 @@ impl Endpoint {
             endpoint: quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?,
             credentials,
             transport,
-            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            limits,
+            connections: Arc::new(Semaphore::new(limits.connections)),
         })
     }
 
@@ -97,7 +117,10 @@ impl Endpoint {
         expected: Option<NodeId>,
     ) -> Result<Established, String> {
         let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
-            return Err(format!("this node has {CONNECTIONS_MAX} connections, which is all it may"));
+            let most = self.limits.connections;
+            return Err(format!(
+                "this node has {most} connections, which is all it may"
+            ));
         };
         let (crypto, verifier) = self.credentials.client(expected);
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -124,10 +147,10 @@ impl Endpoint {
 
     /// Accepts until the endpoint closes.
     pub(crate) async fn accept(self, happenings: mpsc::Sender<Happening>) {
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let handshakes = Arc::new(Semaphore::new(self.limits.handshakes));
         while let Some(incoming) = self.endpoint.accept().await {
-            let busy = HANDSHAKES_MAX - handshakes.available_permits();
-            if busy >= HANDSHAKES_TRUSTED && !incoming.remote_address_validated() {
+            let busy = self.limits.handshakes - handshakes.available_permits();
+            if busy >= self.limits.handshakes_trusted && !incoming.remote_address_validated() {
                 // Fails only if the address is validated.
                 let _ = incoming.retry();
                 continue;
@@ -200,7 +223,9 @@ fn why(error: &quinn::ConnectionError) -> String {
     match error {
         quinn::ConnectionError::TimedOut => no_answer(),
         quinn::ConnectionError::ConnectionClosed(_) | quinn::ConnectionError::TransportError(_) => {
-            close::shorten(&format!("what answers there is no Levada node, or refuses: {error}"))
+            close::shorten(&format!(
+                "what answers there is no Levada node, or refuses: {error}"
+            ))
         }
         other => close::shorten(&other.to_string()),
     }
@@ -220,7 +245,7 @@ fn transport() -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .stream_receive_window(STREAM_WINDOW)
         .receive_window(WINDOW)
-        .send_window(u64::from(WINDOW.into_inner()))
+        .send_window(WINDOW.into_inner())
         // QUIC's congestion control would delay media: datagrams are the datapath's.
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(IDLE_TIMEOUT_MS.into()))

@@ -68,8 +68,8 @@ impl Foreign {
     pub(crate) fn push(&self, train: Train) {
         let mut waiting = self.waiting();
         let bytes = train.bytes.len();
-        let is_full = waiting.trains.len() >= WAITING_TRAINS_MAX
-            || waiting.bytes + bytes > WAITING_BYTES_MAX;
+        let is_full =
+            waiting.trains.len() >= WAITING_TRAINS_MAX || waiting.bytes + bytes > WAITING_BYTES_MAX;
         if is_full {
             let datagrams = bytes.div_ceil(train.segment_bytes.max(1));
             let datagrams = u64::try_from(datagrams).unwrap_or(u64::MAX);

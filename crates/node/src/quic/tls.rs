@@ -11,7 +11,8 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer,
+    UnixTime,
 };
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
@@ -72,13 +73,15 @@ impl Credentials {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.max_early_data_size = 0;
-        QuicServerConfig::try_from(config).expect("the provider has the suite of QUIC's first packets")
+        QuicServerConfig::try_from(config)
+            .expect("the provider has the suite of QUIC's first packets")
     }
 
     /// For dialling: the node that answers proves who it is, and must be `expected` if that is known.
     pub(crate) fn client(&self, expected: Option<NodeId>) -> (QuicClientConfig, Arc<Verifier>) {
         let verifier = Verifier::new(&self.provider, expected);
-        let resolver = rustls::client::AlwaysResolvesClientRawPublicKeys::new(Arc::clone(&self.key));
+        let resolver =
+            rustls::client::AlwaysResolvesClientRawPublicKeys::new(Arc::clone(&self.key));
         let checked: Arc<dyn ServerCertVerifier> = Arc::<Verifier>::clone(&verifier);
         let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -130,7 +133,11 @@ impl Verifier {
         })
     }
 
-    fn check(&self, presented: &CertificateDer<'_>, rest: &[CertificateDer<'_>]) -> Result<(), Error> {
+    fn check(
+        &self,
+        presented: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+    ) -> Result<(), Error> {
         let Some(id) = node_id(presented).filter(|_| rest.is_empty()) else {
             return Err(Error::InvalidCertificate(CertificateError::BadEncoding));
         };
@@ -258,7 +265,11 @@ mod tests {
         let presented = credentials.key.cert[0].as_ref();
         assert_eq!(node_id(presented), Some(identity.id()));
         let signer = credentials.key.key.public_key().unwrap();
-        assert_eq!(signer.as_ref(), presented, "the key that signs is the key that is shown");
+        assert_eq!(
+            signer.as_ref(),
+            presented,
+            "the key that signs is the key that is shown"
+        );
     }
 
     #[test]

@@ -37,7 +37,9 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 /// Shows the log of a test that is run with `RUST_LOG`.
 fn show_log() {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_test_writer();
     // Only the first test of a process can be first.
     let _ = log.try_init();
 }
@@ -66,7 +68,11 @@ pub(crate) async fn start_linked(builder: Builder, to: &Node) -> Node {
 /// Waits until `events` tell of a link to `peer`.
 pub(crate) async fn link_up(events: &mut Events, peer: &Node) {
     let id = peer.id();
-    event(events, |event| matches!(event, Event::LinkUp { peer, .. } if *peer == id)).await;
+    event(
+        events,
+        |event| matches!(event, Event::LinkUp { peer, .. } if *peer == id),
+    )
+    .await;
 }
 
 /// Waits for an event of a kind.
@@ -129,7 +135,9 @@ pub(crate) async fn publish(node: &Node, name: &str) -> Publisher {
 
 pub(crate) async fn push(publisher: &mut Publisher, numbers: std::ops::Range<i64>) {
     for number in numbers {
-        within("a frame to be taken", publisher.send(frame(number))).await.unwrap();
+        within("a frame to be taken", publisher.send(frame(number)))
+            .await
+            .unwrap();
     }
 }
 
@@ -180,7 +188,11 @@ pub(crate) async fn expect(subscriber: &mut Subscriber, numbers: std::ops::Range
     for expected in numbers {
         let got = next_frame(subscriber).await;
         assert_eq!(number(&got), expected, "frames come in order");
-        assert_eq!(got, frame(expected), "frame {expected} comes as it was sent");
+        assert_eq!(
+            got,
+            frame(expected),
+            "frame {expected} comes as it was sent"
+        );
     }
 }
 

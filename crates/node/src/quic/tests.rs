@@ -1,0 +1,310 @@
+//! Tests of connections and of their limits, between two endpoints on loopback.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use levada_wire::Identity;
+use levada_wire::control::link::{Hello, Leave};
+use levada_wire::control::{LinkMessage, Message};
+use levada_wire::{LinkIndex, NetworkId};
+use quinn::Runtime as _;
+use tokio::sync::mpsc;
+
+use super::close::Code;
+use super::connection::{LinkKeys, MESSAGES_WAITING_MAX, Outlet, Surroundings, serve};
+use super::endpoint::{Endpoint, Limits};
+use super::tls::Credentials;
+use super::*;
+
+/// Far longer than anything here takes.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// One side: an endpoint on a plain socket, and what happens at it.
+struct Side {
+    endpoint: Endpoint,
+    address: SocketAddr,
+    happened: mpsc::Receiver<Happening>,
+    around: Surroundings,
+    identity: Identity,
+}
+
+impl Side {
+    fn new(seed: u8, limits: Limits) -> Self {
+        let identity = Identity::from_secret(&[seed; 32]);
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let socket = quinn::TokioRuntime.wrap_udp_socket(socket).unwrap();
+        let credentials = Credentials::new(&identity);
+        let endpoint = Endpoint::new(socket, credentials, true, limits).unwrap();
+        let (happenings, happened) = mpsc::channel(4_096);
+        tokio::spawn(endpoint.clone().accept(happenings.clone()));
+        Self {
+            endpoint,
+            address,
+            happened,
+            around: Surroundings {
+                happenings,
+                tap: None,
+            },
+            identity,
+        }
+    }
+
+    async fn next(&mut self) -> Happening {
+        let next = tokio::time::timeout(DEADLINE, self.happened.recv()).await;
+        next.expect("something happens")
+            .expect("the sender is held")
+    }
+
+    async fn established(&mut self) -> Established {
+        match self.next().await {
+            Happening::Established(established) => established,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn dial(&mut self, to: SocketAddr, expected: Option<NodeId>) -> Happening {
+        let happenings = self.around.happenings.clone();
+        self.endpoint
+            .clone()
+            .dial(DialId(1), to, expected, happenings)
+            .await;
+        self.next().await
+    }
+}
+
+/// Two sides and the connection between them, not served yet; the first one dialled.
+async fn pair() -> (Side, Side, Established, Established) {
+    let mut dialler = Side::new(1, Limits::default());
+    let mut listener = Side::new(2, Limits::default());
+    let expected = Some(listener.identity.id());
+    let Happening::Established(dialled) = dialler.dial(listener.address, expected).await else {
+        panic!("the dial ends well");
+    };
+    let accepted = listener.established().await;
+    (dialler, listener, dialled, accepted)
+}
+
+fn hello(name: &str) -> Message {
+    Message::Link(LinkMessage::Hello(Hello {
+        network: NetworkId::OPEN,
+        boot: 1,
+        index: LinkIndex(2),
+        name: name.to_owned(),
+        relay: true,
+    }))
+}
+
+fn leave() -> Message {
+    let reason = "x".repeat(40_000);
+    Message::Link(LinkMessage::Leave(Leave { reason }))
+}
+
+const LINK: LinkIndex = LinkIndex(5);
+
+#[tokio::test]
+async fn both_sides_prove_who_they_are_and_make_the_same_keys() {
+    let (dialler, listener, dialled, accepted) = pair().await;
+
+    assert_eq!(dialled.peer, listener.identity.id());
+    assert_eq!(accepted.peer, dialler.identity.id());
+    let client = LinkKeys::export(&dialled.connection, true).unwrap();
+    let server = LinkKeys::export(&accepted.connection, false).unwrap();
+    assert_eq!(client.send, server.receive);
+    assert_eq!(client.receive, server.send);
+    assert_ne!(client.send, client.receive);
+}
+
+#[tokio::test]
+async fn messages_come_in_order_and_what_was_said_before_a_close_arrives() {
+    let (dialler, mut listener, dialled, accepted) = pair().await;
+    let here = serve(dialled, LINK, &dialler.around);
+    let _there = serve(accepted, LINK, &listener.around);
+
+    for number in 0..200 {
+        assert!(here.send(hello(&number.to_string())));
+    }
+    here.close(Code::Done, "enough".to_owned());
+
+    for number in 0..200 {
+        let Happening::Message { message, link } = listener.next().await else {
+            panic!("a message is missing");
+        };
+        assert_eq!((link, message), (LINK, hello(&number.to_string())));
+    }
+    let Happening::Lost { reason, .. } = listener.next().await else {
+        panic!("the end is missing");
+    };
+    assert_eq!(reason, ConnectionLost::ClosedByPeer("enough".to_owned()));
+}
+
+#[tokio::test]
+async fn a_close_is_told_here_as_well() {
+    let (mut dialler, listener, dialled, accepted) = pair().await;
+    let here = serve(dialled, LINK, &dialler.around);
+    let _there = serve(accepted, LINK, &listener.around);
+
+    here.close(Code::Done, String::new());
+
+    let Happening::Lost { reason, link } = dialler.next().await else {
+        panic!("the end is missing");
+    };
+    assert_eq!((link, reason), (LINK, ConnectionLost::ClosedHere));
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_closed_when_too_much_waits() {
+    let (mut dialler, _listener, dialled, accepted) = pair().await;
+    let here = serve(dialled, LINK, &dialler.around);
+
+    let mut taken = 0;
+    while here.send(leave()) {
+        taken += 1;
+        assert!(taken < 10 * MESSAGES_WAITING_MAX, "the queue is bounded");
+        tokio::task::yield_now().await;
+    }
+
+    assert!(taken >= MESSAGES_WAITING_MAX);
+    let Happening::Lost { .. } = dialler.next().await else {
+        panic!("the end is missing");
+    };
+    let end = accepted.connection.closed().await.to_string();
+    assert!(end.contains("wait than the limit allows"), "{end}");
+}
+
+#[tokio::test]
+async fn a_node_other_than_the_expected_one_is_named() {
+    let mut dialler = Side::new(1, Limits::default());
+    let listener = Side::new(2, Limits::default());
+    let expected = Identity::from_secret(&[3; 32]).id();
+
+    let happening = dialler.dial(listener.address, Some(expected)).await;
+
+    let Happening::DialFailed { reason, .. } = happening else {
+        panic!("{happening:?}");
+    };
+    assert!(reason.contains(&expected.to_string()), "{reason}");
+    assert!(
+        reason.contains(&listener.identity.id().to_string()),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn one_connection_more_than_the_limit_is_refused_on_both_sides() {
+    let few = Limits {
+        connections: 2,
+        ..Limits::default()
+    };
+    let mut dialler = Side::new(1, Limits::default());
+    let mut listener = Side::new(2, few);
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        kept.push(dialler.dial(listener.address, None).await);
+        kept.push(Happening::Established(listener.established().await));
+    }
+
+    let refused = dialler.dial(listener.address, None).await;
+    let own = listener.dial(dialler.address, None).await;
+
+    assert!(
+        matches!(refused, Happening::DialFailed { .. }),
+        "{refused:?}"
+    );
+    let Happening::DialFailed { reason, .. } = own else {
+        panic!("{own:?}");
+    };
+    assert!(reason.contains("2 connections"), "{reason}");
+    kept.clear();
+    let again = dialler.dial(listener.address, None).await;
+    assert!(matches!(again, Happening::Established(_)), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_crowd_must_prove_its_addresses_and_is_let_in_then() {
+    let suspicious = Limits {
+        handshakes_trusted: 0,
+        ..Limits::default()
+    };
+    let mut dialler = Side::new(1, Limits::default());
+    let listener = Side::new(2, suspicious);
+    let (wire, answers) = wiretap(listener.address).await;
+
+    let happening = dialler.dial(wire, None).await;
+
+    assert!(
+        matches!(happening, Happening::Established(_)),
+        "{happening:?}"
+    );
+    // RFC 9000 section 17.2.5: a long header of type 3.
+    let is_retry = |first: &u8| first & 0xF0 == 0xF0;
+    let answers = answers.lock().unwrap();
+    assert!(answers.first().is_some_and(is_retry), "{answers:x?}");
+}
+
+#[tokio::test]
+async fn more_handshakes_than_the_limit_are_refused() {
+    let none = Limits {
+        handshakes: 0,
+        handshakes_trusted: 1,
+        ..Limits::default()
+    };
+    let mut dialler = Side::new(1, Limits::default());
+    let listener = Side::new(2, none);
+
+    let happening = dialler.dial(listener.address, None).await;
+
+    assert!(
+        matches!(happening, Happening::DialFailed { .. }),
+        "{happening:?}"
+    );
+}
+
+#[tokio::test]
+async fn where_nobody_listens_the_dial_says_so() {
+    let mut dialler = Side::new(1, Limits::default());
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+
+    let happening = dialler.dial(nobody.local_addr().unwrap(), None).await;
+
+    let Happening::DialFailed { reason, .. } = happening else {
+        panic!("{happening:?}");
+    };
+    assert!(reason.contains("no answer"), "{reason}");
+}
+
+/// A forwarder in front of `to` that remembers the first byte of each datagram that comes back.
+async fn wiretap(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let front = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let back = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = front.local_addr().unwrap();
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&answers);
+    tokio::spawn(async move {
+        let (mut there, mut here) = ([0; 2_048], [0; 2_048]);
+        let mut caller = address;
+        loop {
+            tokio::select! {
+                got = front.recv_from(&mut there) => {
+                    let (length, from) = got.unwrap();
+                    caller = from;
+                    back.send_to(&there[..length], to).await.unwrap();
+                }
+                got = back.recv_from(&mut here) => {
+                    let (length, _) = got.unwrap();
+                    heard.lock().unwrap().push(here[0]);
+                    front.send_to(&here[..length], caller).await.unwrap();
+                }
+            }
+        }
+    });
+    (address, answers)
+}
+
+#[allow(dead_code, reason = "says that an outlet may move between tasks")]
+fn an_outlet_may_be_sent(outlet: Outlet) -> impl Send {
+    outlet
+}

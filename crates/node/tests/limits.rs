@@ -1,0 +1,57 @@
+//! Limits of a node, reached, and what happens there.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod kit;
+
+use kit::*;
+use levada::{Event, PublishError, SubscribeError, SubscribeOptions};
+
+#[tokio::test]
+async fn one_subscriber_more_than_the_limit_is_refused_and_the_end_of_one_makes_room() {
+    let node = start(node("alone")).await;
+    let mut subscribers = Vec::new();
+    for _ in 0..1_024 {
+        subscribers.push(subscribe(&node, "cam").await);
+    }
+
+    let refused = node
+        .subscribe(stream("cam"), SubscribeOptions::default())
+        .await;
+    let error = refused.unwrap_err();
+    assert!(
+        matches!(error, SubscribeError::Full { max: 1_024 }),
+        "{error}"
+    );
+    let options = levada::PublishOptions::default();
+    let refused = node.publish(stream("cam"), description(), options).await;
+    assert!(matches!(refused, Err(PublishError::Full { .. })));
+
+    subscribers.pop();
+    within("room for one", async {
+        while node
+            .subscribe(stream("cam"), SubscribeOptions::default())
+            .await
+            .is_err()
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_listener_that_is_too_slow_is_told_how_many_events_it_missed() {
+    let node = start(node("alone")).await;
+    let mut events = node.events();
+
+    for _ in 0..200 {
+        publish(&node, "cam").await.finish().await.unwrap();
+    }
+
+    let first = within("an event", events.next()).await.unwrap();
+    let Event::Missed { events: missed } = first else {
+        panic!("{first:?}");
+    };
+    assert_eq!(missed, 400 - 256);
+}
