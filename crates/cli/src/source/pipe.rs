@@ -261,9 +261,14 @@ impl Anchor {
 
     fn fade(&mut self, now: Instant) {
         let lead = self.time_of(self.newest).since(now);
-        let fading = now.since(self.faded) / FADE;
-        self.at = self.at - lead.min(fading);
-        self.faded = now;
+        let fading = (now.since(self.faded) / FADE).min(lead);
+        // Moments closer than a microsecond's worth of fading add up.
+        if let Ok(micros @ 1..) = i64::try_from(fading.as_micros()) {
+            self.media = self.media.saturating_add(micros);
+            self.faded = now;
+        } else if lead.is_zero() {
+            self.faded = now;
+        }
     }
 }
 

@@ -72,7 +72,8 @@ fn a_pipe_that_is_a_little_too_fast_is_held_at_a_second() {
     let left = play(2_500, |n, left| (recorded(n) / 3, recorded(n) / 3 > left));
 
     for (n, left) in (0..).zip(&left) {
-        assert!(*left + 1_000_000 >= recorded(n), "frame {n}");
+        // A thousandth of the time in which it let us wait is forgiven.
+        assert!(*left + 1_001_000 >= recorded(n), "frame {n}");
     }
 }
 
