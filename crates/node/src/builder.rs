@@ -7,6 +7,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use levada_core::limits::{ADDRESSES_MAX, NEIGHBOURS_MAX};
+
 use crate::node::Node;
 use crate::resolve::{Address, AddressError};
 use crate::state::StateError;
@@ -172,8 +174,19 @@ impl Builder {
     }
 
     /// Checks the addresses of all neighbours.
-    pub(crate) fn neighbours(&self) -> Result<Vec<Address>, AddressError> {
-        self.join.iter().map(|text| text.parse()).collect()
+    pub(crate) fn neighbours(&self) -> Result<Vec<Address>, StartError> {
+        // A client's addresses are those of one neighbour.
+        let max = if self.client {
+            ADDRESSES_MAX
+        } else {
+            NEIGHBOURS_MAX
+        };
+        let count = self.join.len();
+        if count > max {
+            return Err(StartError::Neighbours { count, max });
+        }
+        let parsed = self.join.iter().map(|text| text.parse());
+        Ok(parsed.collect::<Result<_, AddressError>>()?)
     }
 }
 
@@ -187,6 +200,16 @@ pub enum StartError {
     /// A neighbour's address makes no sense.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// More neighbours than a node keeps links to.
+    #[error(
+        "{count} neighbours are given and {max} are possible: leave some out, others are reached through the rest"
+    )]
+    Neighbours {
+        /// How many.
+        count: usize,
+        /// The most allowed.
+        max: usize,
+    },
     /// The node's name is too long.
     #[error("the node's name has {bytes} bytes and may have {max}: choose a shorter one")]
     Name {

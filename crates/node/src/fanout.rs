@@ -75,8 +75,6 @@ struct Flow {
     subscribers: Vec<SubscriptionId>,
     description: Option<Arc<Description>>,
     group: Option<Group>,
-    /// A gap came since the last frame.
-    is_broken: bool,
     /// The newest group from its start; empty when it has a hole or went beyond a limit.
     replay: Vec<Delivered>,
     replay_bytes: usize,
@@ -195,7 +193,6 @@ impl Fanout {
                 }
             }
             datapath::Delivery::Gap(gap) => {
-                flow.is_broken = true;
                 flow.forget();
                 for queue in flow.queues(subscriptions) {
                     queue.push_gap(gap_of(gap));
@@ -263,7 +260,6 @@ impl Flow {
     fn keep(&mut self, delivered: &Delivered) -> bool {
         let starts_group = self.group != Some(delivered.group) && self.may_start(&delivered.frame);
         self.group = Some(delivered.group);
-        self.is_broken = false;
         if starts_group {
             self.replay.clear();
             self.replay_bytes = 0;
@@ -281,11 +277,11 @@ impl Flow {
         starts_group
     }
 
-    /// Whether a frame with a new group number is that group's first: it is unless frames are missing before it,
-    /// and even then if the leading track can start decoding there, because that is where groups start.
+    /// Whether a frame may be the first of a group: groups start where the leading track can start decoding. A new
+    /// group number alone says nothing, because the beginning may be missing.
     fn may_start(&self, frame: &Frame) -> bool {
         let leading = self.description.as_ref().and_then(|all| all.leading());
-        !self.is_broken || (frame.sync && leading.is_some_and(|track| track.id == frame.track))
+        frame.sync && leading.is_some_and(|track| track.id == frame.track)
     }
 
     /// Nobody can start in the newest group any more.

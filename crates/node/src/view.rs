@@ -6,9 +6,12 @@
 use serde::{Deserialize, Serialize};
 
 use levada_core::view as core;
+
 use levada_datapath::api::LaneCounters;
 use levada_datapath::ledger::DropReason;
 use levada_datapath::worker::WorkerCounters;
+
+use crate::quic::close;
 
 /// A node at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,10 +264,10 @@ impl LinkRow {
         Self {
             link: row.link.map(|link| link.0),
             peer: row.peer.map(|peer| peer.to_string()),
-            name: row.name,
+            name: close::shorten(&row.name),
             remote: row.remote.to_string(),
             state: row.state.to_owned(),
-            cause: row.cause,
+            cause: close::shorten(&row.cause),
             rtt_us: row
                 .rtt
                 .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),

@@ -55,3 +55,20 @@ async fn a_listener_that_is_too_slow_is_told_how_many_events_it_missed() {
     };
     assert_eq!(missed, 400 - 256);
 }
+
+#[tokio::test]
+async fn one_neighbour_more_than_the_limit_is_refused_at_the_start() {
+    let joins = |count: u16| {
+        (1..=count).fold(node("eager"), |builder, port| {
+            builder.join(format!("127.0.0.1:{port}"))
+        })
+    };
+
+    let error = joins(65).start().await.unwrap_err().to_string();
+
+    assert!(
+        error.contains("65 neighbours") && error.contains("64"),
+        "{error}"
+    );
+    start(joins(64)).await;
+}

@@ -13,9 +13,6 @@ use crate::events::Event;
 use crate::quic::close;
 use crate::subscriber::{Instance, State};
 
-/// The most attempts at once; one more fails at once.
-const DIALS_MAX: usize = 256;
-
 impl Driver {
     pub(super) async fn on_output(&mut self, output: Output) {
         match output {
@@ -37,17 +34,13 @@ impl Driver {
         }
     }
 
+    /// As many at once as the core has neighbours and addresses, both of which it bounds.
     fn dial(
         &mut self,
         dial: core::DialId,
         remote: std::net::SocketAddr,
         peer: Option<levada_wire::NodeId>,
     ) {
-        if self.dials.len() >= DIALS_MAX {
-            let reason = format!("this node makes {DIALS_MAX} attempts already");
-            self.again.push_back(Input::DialFailed { dial, reason });
-            return;
-        }
         tracing::debug!(%remote, "dials");
         let happenings = self.around.happenings.clone();
         let attempt = self.quic.clone().dial(dial, remote, peer, happenings);
@@ -105,6 +98,7 @@ impl Driver {
                 name,
                 remote,
             } => {
+                let name = close::shorten(&name);
                 tracing::info!(link = link.0, peer = peer.short(), name, "link up");
                 self.tell(Event::LinkUp { peer, name, remote });
             }

@@ -161,7 +161,7 @@ fn start_admin(builder: &Builder, handle: &Handle, driver: &mut Driver) -> Resul
     let listener = crate::admin::Listener::bind(&path);
     let listener = listener.map_err(|source| StartError::Admin { path, source })?;
     let task = tokio::spawn(crate::admin::serve(listener, handle.downgrade()));
-    driver.helpers.push(task.abort_handle());
+    driver.helpers.push(task);
     Ok(())
 }
 
@@ -180,7 +180,7 @@ fn start_helpers(
 ) {
     if !builder.client {
         let accept = driver.quic.clone().accept(driver.around.happenings.clone());
-        driver.helpers.push(tokio::spawn(accept).abort_handle());
+        driver.helpers.push(tokio::spawn(accept));
     }
     let mut names = Vec::new();
     for address in neighbours {
@@ -189,8 +189,8 @@ fn start_helpers(
             None => names.push(address),
         }
     }
-    let look_ups = tokio::spawn(resolve::run(names, results));
-    driver.helpers.push(look_ups.abort_handle());
+    let look_ups = resolve::run(names, results);
+    driver.helpers.push(tokio::spawn(look_ups));
 }
 
 /// The given name, or the host's.

@@ -11,7 +11,7 @@ use levada_core::{Command, Control, DialId, FlowChange, Input, Neighbour};
 use levada_datapath::api as datapath;
 use levada_wire::{FlowId, LinkIndex, NodeId, StreamName};
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant as Deadline;
 
 use super::pump::Pump;
@@ -54,8 +54,8 @@ pub(super) struct Driver {
     pub(super) state: StateDir,
     /// Its end is the message that the node is gone.
     pub(super) stopped: watch::Sender<()>,
-    /// Ends with the node.
-    pub(super) helpers: Vec<AbortHandle>,
+    /// End with the node.
+    pub(super) helpers: Vec<JoinHandle<()>>,
 }
 
 /// Where things come from.
@@ -330,8 +330,10 @@ impl Driver {
         self.quic.close(CLOSE_DEADLINE).await;
         self.datapath.stop().await;
         self.fanout.finish();
-        for helper in &self.helpers {
+        for helper in self.helpers {
             helper.abort();
+            // What it held, the local socket's file above all, is gone before another node may make its own.
+            let _ = helper.await;
         }
         tracing::info!("the node has stopped");
         // The lock goes before whoever waits for the end may start anew.

@@ -182,3 +182,45 @@ impl Datapath {
         worker.as_ref().map(call)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use levada_wire::datagram::link::{LinkDatagram, Pong};
+    use levada_wire::{FlowId, LinkIndex};
+
+    use super::*;
+
+    #[test]
+    fn link_datagrams_too_many_are_dropped_and_counted_and_leave_room_for_the_rest() {
+        let unheard = Arc::new(AtomicU64::new(0));
+        let (heard, mut events) = mpsc::channel(EVENTS_MAX);
+        let mut sink = sink(heard, Arc::default(), Arc::clone(&unheard));
+        let link = LinkIndex(1);
+        let message = LinkDatagram::Pong(Pong {
+            time: 0,
+            sent: 0,
+            received: 0,
+        });
+
+        for received in 0..u64::try_from(EVENTS_MAX).unwrap() {
+            sink(Event::Datagram {
+                link,
+                message: message.clone(),
+                received,
+            });
+        }
+        sink(Event::Delivering {
+            flow: FlowId(1),
+            link,
+        });
+
+        let kept = u64::try_from(EVENTS_KEPT).unwrap();
+        assert_eq!(unheard.load(Ordering::Relaxed), kept);
+        let mut last = None;
+        while let Ok(event) = events.try_recv() {
+            last = Some(event);
+        }
+        assert!(matches!(last, Some(Event::Delivering { .. })), "{last:?}");
+    }
+}

@@ -57,7 +57,7 @@ pub(crate) fn of(reason: &LinkDown) -> (Code, String) {
 pub(crate) fn words(reason: &LinkDown) -> String {
     match reason {
         LinkDown::PeerLeft(why) if why.is_empty() => "the peer left".to_owned(),
-        LinkDown::PeerLeft(why) => format!("the peer left: {why}"),
+        LinkDown::PeerLeft(why) => format!("the peer left: {}", shorten(why)),
         LinkDown::Leaving => "this node leaves".to_owned(),
         LinkDown::Silent => "the peer fell silent".to_owned(),
         LinkDown::Lost(lost) => lost_words(lost),
