@@ -21,7 +21,7 @@
 //! 28   4  sent     us, origin's clock at hand-over
 //! 32   n  body     sealed frames end to end; n equal in a burst but the last
 //! +n  16  seal     AEAD tag
-//! +16  8  carry    SipHash-2-4 tag
+//! +16  8  carry    SipHash-1-3 tag over all before it
 //! ```
 
 use crate::id::FlowId;

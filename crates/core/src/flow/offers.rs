@@ -41,6 +41,10 @@ impl Flows {
             packet_size: offer.packet_size,
             layers: offer.layers,
         };
+        if !announce.is_within_limits() {
+            // Every neighbour would refuse the statement. The caller sees that nothing is originated.
+            return;
+        }
         let (mut secret, mut carry) = ([0; 32], [0; 32]);
         self.rng.fill_bytes(&mut secret);
         self.rng.fill_bytes(&mut carry);
@@ -97,8 +101,16 @@ impl Flows {
         if !same(&published.announce.layers, &layers) {
             return;
         }
-        published.announce.layers = layers;
-        published.announce.version += 1;
+        let version = published.announce.version + 1;
+        let revised = Announce {
+            layers,
+            version,
+            ..published.announce.clone()
+        };
+        if !revised.is_within_limits() {
+            return;
+        }
+        published.announce = revised;
         let statement = SignedAnnounce::sign(published.announce.clone(), &self.identity);
         self.on_announce(None, statement);
     }

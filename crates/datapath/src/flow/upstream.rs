@@ -1,8 +1,8 @@
 //! The upstreams of a flow: the links its packets may come over.
 //!
-//! A carry tag proves header, length and seal, not the body. So a packet is taken only over a link that is an
-//! upstream or was one (a late packet is as good as any); a stranger who hears the flow and changes bodies changes
-//! one count. Besides, early packets of an upstream wait for the key, its first packet is reported, and what it
+//! A carry tag proves a packet, not that it is meant for here and now. So a packet is taken only over a link that is
+//! an upstream or was one (a late packet is as good as any): a stranger who plays back what he heard changes one
+//! count. Besides, early packets of an upstream wait for the key, its first packet is reported, and what it
 //! delivers counts as received on its link. Not a choice of parent: that is `core::route`. Called by `forward` and
 //! `lane`. Invariant: one packet counts once per upstream, however often it is replayed.
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use levada_wire::datagram::link::{LinkDatagram, Ping};
+use levada_wire::packet::HEADER_BYTES;
 use levada_wire::{Group, Number};
 
 use super::*;
@@ -117,7 +118,7 @@ fn a_stranger_who_is_faster_than_the_upstream_changes_one_count() {
     let packet = net.intercept().remove(0);
     let before = net.lanes[RELAY].counters();
 
-    // The tag does not cover the body, so this one passes it.
+    // One who may carry the flow elsewhere, so that the tag is right.
     net.arrive_alone(STRANGER, RELAY, kit::falsify(&packet));
 
     let after = net.lanes[RELAY].counters();
@@ -125,6 +126,24 @@ fn a_stranger_who_is_faster_than_the_upstream_changes_one_count() {
     net.arrive_alone(0, RELAY, packet);
     net.deliver();
     assert_eq!(net.frames(2).len(), 21);
+}
+
+#[test]
+fn a_changed_body_under_the_address_of_the_upstream_changes_one_count() {
+    let (mut net, _) = flowing();
+    net.push(frame(1, false, 20, 10));
+    let packet = net.intercept().remove(0);
+    let mut changed = packet.to_vec();
+    changed[HEADER_BYTES] ^= 1;
+    let before = net.lanes[RELAY].counters();
+
+    net.arrive_alone(0, RELAY, changed.into());
+
+    let after = net.lanes[RELAY].counters();
+    assert!(only_dropped(&before, &after, DropReason::BadTag, 1));
+    net.arrive_alone(0, RELAY, packet);
+    net.deliver();
+    assert_eq!(net.frames(2).len(), 21, "the true packet is taken after it");
 }
 
 #[test]
