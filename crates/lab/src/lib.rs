@@ -13,6 +13,7 @@
 //! | `net` | namespaces, switches, routers, and their end |
 //! | `host` | a machine with a cable |
 //! | `counter` | what the kernel counted on a cable |
+//! | `counters` | what a node counted itself |
 //! | `process` | a program on a host: started, killed, stopped, gone on |
 //! | `node` | `levada` as such a program |
 //! | `recording` | what a player wrote, frame by frame, against its source |
@@ -26,6 +27,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod counter;
+pub mod counters;
 pub mod host;
 pub mod net;
 pub mod node;
@@ -36,9 +38,10 @@ pub mod wait;
 mod tool;
 
 pub use counter::{Count, Counter, Traffic};
+pub use counters::Counters;
 pub use host::Host;
 pub use net::{Lan, Net};
 pub use node::Node;
 pub use process::Process;
-pub use recording::{Recording, Run};
+pub use recording::{Comparison, Recording, Run, clip_file};
 pub use wait::eventually;

@@ -5,12 +5,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::counters::Counters;
 use crate::host::Host;
 use crate::process::Process;
+use crate::wait::eventually;
 
 /// Names the binary under test; `cargo xtask test` sets it.
 const VARIABLE: &str = "LEVADA_BIN";
@@ -96,6 +99,54 @@ impl Node {
         std::fs::metadata(self.recording()).map_or(0, |metadata| metadata.len())
     }
 
+    /// What it counted itself.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn counters(&self) -> anyhow::Result<Counters> {
+        Counters::read(&state(&self.host))
+    }
+
+    /// The flow of a stream here, if it is known: a row of `levada flows --json`.
+    #[must_use]
+    pub fn flow(&self, stream: &str) -> Option<Value> {
+        row(&self.view("flows").ok()?, "name", stream).cloned()
+    }
+
+    /// Waits until a stream is known here and its origin can be reached.
+    ///
+    /// # Panics
+    ///
+    /// If it is not `within` this time.
+    #[track_caller]
+    pub fn learns(&self, stream: &str, within: Duration) {
+        let what = format!("`{stream}` is known at {}", self.host.name());
+        eventually(within, &what, || {
+            let streams = self.view("streams").ok()?;
+            let stream = row(&streams, "name", stream)?;
+            stream["distance_tenth_ms"].as_u64()
+        });
+    }
+
+    /// Waits until a player has written this much more, and returns how much it has written.
+    ///
+    /// # Panics
+    ///
+    /// If it does not do so `within` this time.
+    #[track_caller]
+    pub fn records(&self, more: u64, within: Duration) -> u64 {
+        let begin = self.recorded_bytes();
+        let what = format!(
+            "{more} bytes more than {begin} written at {}",
+            self.host.name()
+        );
+        eventually(within, &what, || {
+            let bytes = self.recorded_bytes();
+            (bytes >= begin + more).then_some(bytes)
+        })
+    }
+
     /// What `levada VIEW --json` says of it; an error while it does not answer.
     ///
     /// # Errors
@@ -116,6 +167,12 @@ impl Node {
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("`levada {view} --json` printed no JSON"))
     }
+}
+
+/// The row of `rows` whose `key` is `value`.
+fn row<'a>(rows: &'a Value, key: &str, value: &str) -> Option<&'a Value> {
+    let mut rows = rows.as_array()?.iter();
+    rows.find(|row| row[key].as_str() == Some(value))
 }
 
 fn state(host: &Host) -> PathBuf {

@@ -4,6 +4,11 @@
 
 use super::*;
 
+/// Between two pictures; much longer than [`INTERLEAVE`], so that a hole is beside one picture only.
+const PICTURE: i64 = 30_000;
+const SOUND: i64 = 2 * PICTURE;
+const LENGTH: i64 = 8 * PICTURE;
+
 /// Eight pictures and four sounds; every fourth picture is a key.
 fn clip() -> Recording {
     let unit = |medium: &str, at: i64, ticks: i64| Unit {
@@ -13,17 +18,17 @@ fn clip() -> Recording {
         is_key: at % 4 == 0,
     };
     Recording {
-        video: (0..8).map(|at| unit("picture", at, 100)).collect(),
-        audio: (0..4).map(|at| unit("sound", at, 200)).collect(),
+        video: (0..8).map(|at| unit("picture", at, PICTURE)).collect(),
+        audio: (0..4).map(|at| unit("sound", at, SOUND)).collect(),
     }
 }
 
 /// The clip twice round, from picture `from` to picture `to`, with 7,000 added to all times.
 fn recorded(from: i64, to: i64) -> Recording {
     let twice = |units: Vec<Unit>| -> Vec<Unit> {
-        let again = units.iter().cloned().map(|unit| later(unit, 800));
+        let again = units.iter().cloned().map(|unit| later(unit, LENGTH));
         let all: Vec<_> = units.iter().cloned().chain(again).collect();
-        let within = |unit: &Unit| (from * 100..to * 100).contains(&unit.dts);
+        let within = |unit: &Unit| (from * PICTURE..to * PICTURE).contains(&unit.dts);
         all.into_iter()
             .filter(within)
             .map(|unit| later(unit, 7_000))
@@ -76,6 +81,28 @@ fn a_missing_sound_is_a_hole() {
 }
 
 #[test]
+fn a_sound_that_is_missing_together_with_its_picture_is_no_hole_of_its_own() {
+    let mut recording = recorded(0, 8);
+    recording.video.remove(4);
+    recording.audio.remove(2);
+
+    let comparison = recording.compare(&clip()).unwrap();
+
+    assert_eq!((comparison.runs.len(), comparison.holes), (2, 0));
+}
+
+#[test]
+fn a_sound_that_is_missing_elsewhere_than_a_picture_is_a_hole() {
+    let mut recording = recorded(0, 12);
+    recording.video.remove(1);
+    recording.audio.remove(3);
+
+    let comparison = recording.compare(&clip()).unwrap();
+
+    assert_eq!((comparison.runs.len(), comparison.holes), (2, 1));
+}
+
+#[test]
 fn a_picture_out_of_time_divides_the_recording() {
     let mut recording = recorded(0, 8);
     recording.video[7].dts += 1;
@@ -88,12 +115,18 @@ fn a_picture_out_of_time_divides_the_recording() {
 fn a_restart_is_a_second_run_and_its_sound_moves_with_it() {
     let mut recording = recorded(0, 6);
     let again = recorded(0, 8);
-    recording
-        .video
-        .extend(again.video.into_iter().map(|unit| later(unit, 617)));
-    recording
-        .audio
-        .extend(again.audio.into_iter().map(|unit| later(unit, 617)));
+    recording.video.extend(
+        again
+            .video
+            .into_iter()
+            .map(|unit| later(unit, 6 * PICTURE + 617)),
+    );
+    recording.audio.extend(
+        again
+            .audio
+            .into_iter()
+            .map(|unit| later(unit, 6 * PICTURE + 617)),
+    );
 
     let comparison = recording.compare(&clip()).unwrap();
 

@@ -5,7 +5,6 @@
 
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -52,15 +51,13 @@ impl Ear {
         })
     }
 
-    /// The next datagram, if one comes `within` this time.
-    pub(crate) fn hear(&mut self, within: Duration) -> anyhow::Result<Option<Datagram>> {
-        // Zero would mean for ever.
-        let within = within.max(Duration::from_micros(1));
-        self.socket.set_read_timeout(Some(within))?;
-        match self.socket.read(&mut self.buffer) {
-            Ok(length) => Ok(Datagram::from_ip(&self.buffer[..length])),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error.into()),
+    /// Waits for the next datagram.
+    pub(crate) fn hear(&mut self) -> anyhow::Result<Datagram> {
+        loop {
+            let length = self.socket.read(&mut self.buffer)?;
+            if let Some(datagram) = Datagram::from_ip(&self.buffer[..length]) {
+                return Ok(datagram);
+            }
         }
     }
 }

@@ -1,16 +1,21 @@
 //! A stranger who hears everything, has no key, and does what can be done without one.
 //!
-//! A millisecond apart it sends one forged media packet and one datagram that it heard before. Both carry the addresses
-//! of the genuine sender and receiver. A forged packet is a genuine one with a false carry tag, and each time
-//! with another lie: it comes next, it comes from far ahead, it begins a new group, or its body is another.
+//! A millisecond apart it sends one forged datagram and one that it heard before. Both carry the addresses of the genuine
+//! sender and receiver. A forged media packet is a genuine one with a false carry tag, and each time with another lie: it
+//! comes next, it comes from far ahead, it begins a new group, or its body is another. A forged link datagram is a
+//! genuine one with a false seal and a counter that has not been yet. Media and link datagrams take turns, and so do receivers.
 //!
-//! Not clever with QUIC: that is replayed, not forged. Called by `main`. Invariant: every forged packet differs from
-//! every genuine one.
+//! Not clever with QUIC: that is replayed, not forged. Called by `main`. Invariant: every forged datagram
+//! differs from every genuine one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddrV4;
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, bail};
 
 use crate::datagram::{Datagram, Ear, Mouth};
 
@@ -21,98 +26,155 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Heard and kept to be replayed: the oldest goes first.
 const MEMORY_MAX: usize = 4_096;
 
-/// Offsets in a media packet, docs/wire.md section 4.
+/// Heard and not yet kept: when it is full, the kernel keeps what comes, and then loses it.
+const HEARD_MAX: usize = 256;
+
+/// Whom it forges for and of what kind: all in a small network, and a bound in any.
+const GENUINE_MAX: usize = 32;
+
+/// Kinds, docs/wire.md section 1.2, and offsets in them, sections 4 and 8.
 const MEDIA: u8 = 0x04;
+const LINK: u8 = 0x06;
 const HEADER: usize = 32;
-const NUMBER: std::ops::Range<usize> = 12..18;
-const GROUP: std::ops::Range<usize> = 20..24;
-const CARRY_TAG: usize = 8;
+const NUMBER: Range<usize> = 12..18;
+const COUNTER: Range<usize> = 12..20;
+const GROUP: Range<usize> = 20..24;
+/// The carry tag of a media packet; the seal of a link datagram is longer.
+const TAG: usize = 8;
 
 /// What was heard and may be used.
 #[derive(Debug, Default)]
 struct Memory {
     heard: VecDeque<Datagram>,
-    /// The newest media packet of each direction, in turn.
-    media: Option<Datagram>,
+    /// The newest of each kind and receiver.
+    genuine: BTreeMap<(u8, SocketAddrV4), Datagram>,
+}
+
+/// What it sent.
+#[derive(Debug, Default)]
+struct Done {
+    forged_media: u64,
+    forged_link: u64,
+    replayed: u64,
 }
 
 pub(crate) fn run(count: u64) -> anyhow::Result<()> {
-    let (mut ear, mouth) = (Ear::new()?, Mouth::new()?);
+    let heard = listen()?;
+    let mouth = Mouth::new()?;
     let mut memory = Memory::default();
-    wait_for_media(&mut ear, &mut memory)?;
+    wait_for_media(&heard, &mut memory)?;
     let begin = Instant::now();
-    let (mut beats, mut replayed) = (0_u32, 0_u64);
+    let (mut beats, mut done) = (0, Done::default());
     while u64::from(beats) < count {
         let due = begin + BEAT * beats;
         let wait = due.saturating_duration_since(Instant::now());
-        if let Some(datagram) = ear.hear(wait)? {
-            memory.keep(datagram);
+        match heard.recv_timeout(wait) {
+            Ok(datagram) => memory.keep(datagram?),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => bail!("deaf"),
         }
         if Instant::now() < due {
             continue;
         }
-        if let Some(genuine) = &memory.media {
+        if let Some(genuine) = memory.genuine(beats) {
             mouth.say(&forge(genuine, beats))?;
+            match genuine.payload[0] {
+                MEDIA => done.forged_media += 1,
+                _ => done.forged_link += 1,
+            }
         }
         if let Some(old) = memory.heard.pop_front() {
             mouth.say(&old)?;
-            replayed += 1;
+            done.replayed += 1;
         }
         beats += 1;
     }
-    print(begin.elapsed(), beats, replayed);
+    done.print(begin.elapsed());
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "it is what the test reads")]
-fn print(took: Duration, forged: u32, replayed: u64) {
-    let report = serde_json::json!({
-        "forged": forged,
-        "replayed": replayed,
-        "millis": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-    });
-    println!("{report}");
+/// Hears in a thread of its own: the time limit of a socket counts in ticks of the kernel, which are longer than a beat.
+fn listen() -> anyhow::Result<Receiver<anyhow::Result<Datagram>>> {
+    let mut ear = Ear::new()?;
+    let (sender, receiver) = sync_channel(HEARD_MAX);
+    thread::spawn(move || while sender.send(ear.hear()).is_ok() {});
+    Ok(receiver)
 }
 
-fn wait_for_media(ear: &mut Ear, memory: &mut Memory) -> anyhow::Result<()> {
+impl Done {
+    #[expect(clippy::print_stdout, reason = "it is what the test reads")]
+    fn print(&self, took: Duration) {
+        let report = serde_json::json!({
+            "forged_media": self.forged_media,
+            "forged_link": self.forged_link,
+            "replayed": self.replayed,
+            "millis": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        });
+        println!("{report}");
+    }
+}
+
+fn wait_for_media(
+    heard: &Receiver<anyhow::Result<Datagram>>,
+    memory: &mut Memory,
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    while memory.media.is_none() {
+    while !memory.genuine.keys().any(|(kind, _)| *kind == MEDIA) {
         let left = deadline.saturating_duration_since(Instant::now());
-        ensure!(!left.is_zero(), "no media was heard in {PATIENCE:?}");
-        if let Some(datagram) = ear.hear(left)? {
-            memory.keep(datagram);
-        }
+        let datagram = heard
+            .recv_timeout(left)
+            .with_context(|| format!("no media was heard in {PATIENCE:?}"))?;
+        memory.keep(datagram?);
     }
     Ok(())
 }
 
 impl Memory {
     fn keep(&mut self, datagram: Datagram) {
-        if datagram.payload.first() == Some(&MEDIA) && datagram.payload.len() > HEADER + CARRY_TAG {
-            self.media = Some(datagram.clone());
+        let kind = datagram.payload.first().copied().unwrap_or_default();
+        let key = (kind, datagram.to);
+        let is_whole = match kind {
+            MEDIA => datagram.payload.len() > HEADER + TAG,
+            LINK => datagram.payload.len() > COUNTER.end + TAG,
+            _ => false,
+        };
+        let has_room = self.genuine.len() < GENUINE_MAX || self.genuine.contains_key(&key);
+        if is_whole && has_room {
+            self.genuine.insert(key, datagram.clone());
         }
         if self.heard.len() == MEMORY_MAX {
             self.heard.pop_front();
         }
         self.heard.push_back(datagram);
     }
+
+    /// What is forged at this beat: each kind and receiver has four beats, one for each lie.
+    fn genuine(&self, beat: u32) -> Option<&Datagram> {
+        let turn = usize::try_from(beat / 4).ok()? % self.genuine.len().max(1);
+        self.genuine.values().nth(turn)
+    }
 }
 
-/// A packet that only a key can tell from a genuine one.
+/// A datagram that only a key can tell from a genuine one.
 fn forge(genuine: &Datagram, beat: u32) -> Datagram {
     let mut forged = genuine.clone();
     let packet = &mut forged.payload;
     let length = packet.len();
-    match beat % 4 {
-        0 => add(&mut packet[NUMBER], 1),
-        1 => add(&mut packet[NUMBER], 1 << 20),
-        2 => {
+    match (packet[0], beat % 4) {
+        (MEDIA, 0) => add(&mut packet[NUMBER], 1),
+        (MEDIA, 1) => add(&mut packet[NUMBER], 1 << 20),
+        (MEDIA, 2) => {
             add(&mut packet[NUMBER], 1);
             add(&mut packet[GROUP], 1);
         }
-        _ => packet[HEADER] ^= 0xff,
+        (MEDIA, _) => packet[HEADER] ^= 0xff,
+        (_, 0) => add(&mut packet[COUNTER], 1),
+        (_, 1) => add(&mut packet[COUNTER], 2),
+        (_, 2) => add(&mut packet[COUNTER], 1 << 20),
+        // The counter's high byte is the sender's lane.
+        (_, _) => add(&mut packet[COUNTER], 1 << 56),
     }
-    let tag = &mut packet[length - CARRY_TAG..];
+    let tag = &mut packet[length - TAG..];
     tag.iter_mut().for_each(|byte| *byte = !*byte);
     forged
 }
@@ -133,9 +195,9 @@ mod tests {
 
     use super::*;
 
-    fn genuine() -> Datagram {
+    fn genuine(kind: u8) -> Datagram {
         let mut payload = vec![7; 100];
-        payload[0] = MEDIA;
+        payload[0] = kind;
         Datagram {
             from: "10.1.0.1:7800".parse().unwrap(),
             to: "10.1.0.2:7800".parse().unwrap(),
@@ -144,16 +206,30 @@ mod tests {
     }
 
     #[test]
-    fn every_forged_packet_keeps_kind_flow_and_addresses_and_has_another_tag() {
-        let genuine = genuine();
+    fn what_is_forged_keeps_kind_flow_and_addresses_and_has_another_tag() {
+        for (kind, beat) in [MEDIA, LINK]
+            .into_iter()
+            .flat_map(|kind| (0..8).map(move |beat| (kind, beat)))
+        {
+            let genuine = genuine(kind);
 
-        for beat in 0..8 {
             let forged = forge(&genuine, beat);
 
             assert_eq!(forged.payload[..12], genuine.payload[..12]);
             assert_eq!((forged.from, forged.to), (genuine.from, genuine.to));
             assert_ne!(forged.payload[92..], genuine.payload[92..]);
         }
+    }
+
+    #[test]
+    fn kinds_and_receivers_take_turns() {
+        let mut memory = Memory::default();
+        memory.keep(genuine(MEDIA));
+        memory.keep(genuine(LINK));
+
+        let kinds = [0, 3, 4, 8].map(|beat| memory.genuine(beat).unwrap().payload[0]);
+
+        assert_eq!(kinds, [MEDIA, MEDIA, LINK, MEDIA]);
     }
 
     #[test]

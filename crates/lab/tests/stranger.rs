@@ -1,0 +1,121 @@
+//! A stranger on the LAN hears everything, forges a datagram a millisecond and replays what it heard: counters count
+//! it, and nothing else changes.
+
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and says what it measured"
+)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use levada_lab::{Counters, Net, Node, Process, Recording, clip_file};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(20);
+/// One second of the clip, which has 312,456 bytes in 8 s.
+const ONE_SECOND: u64 = 312_456 / 8;
+/// Forged datagrams, a millisecond apart.
+const FORGED: u64 = 6_000;
+/// What may grow in a network that works, and by replays: packets and copies, each with the fate that it ought to have.
+const USUAL: [&str; 14] = [
+    "arrived",
+    "made",
+    "forwarded",
+    "consumed",
+    "kept",
+    "control",
+    "foreign",
+    "due",
+    "sent",
+    "cached_bytes",
+    "socket_sent",
+    "socket_sent_bytes",
+    "dropped_duplicate",
+    "dropped_replayed",
+];
+
+/// What a stranger changes in the network, in all: what was forged is counted.
+fn is_usual(name: &str) -> bool {
+    USUAL.contains(&name) || ["dropped_bad_tag", "dropped_bad_seal"].contains(&name)
+}
+
+/// Everything about links that a stranger could disturb.
+fn links(node: &Node) -> Vec<(Value, Value, Value)> {
+    let links = node.view("links").unwrap();
+    let row = |link: &Value| {
+        (
+            link["link"].clone(),
+            link["peer"].clone(),
+            link["state"].clone(),
+        )
+    };
+    links.as_array().unwrap().iter().map(row).collect()
+}
+
+#[test]
+fn forged_and_replayed_datagrams_change_nothing_but_counters() {
+    let mut net = Net::new().unwrap();
+    let mut lan = net.lan("lan").unwrap();
+    let [origin, relay, player, stranger] =
+        ["origin", "relay", "player", "stranger"].map(|name| net.host(name, &mut lan).unwrap());
+    lan.mirror_to(&stranger).unwrap();
+    let nodes = [
+        Node::relay(&relay).unwrap(),
+        Node::origin(&origin, "cam", &clip_file(), &relay).unwrap(),
+    ];
+    let mut watcher = Node::player(&player, "cam", &relay).unwrap();
+    watcher.records(2 * ONE_SECOND, SOON);
+    let all = || [&nodes[0], &nodes[1], &watcher];
+    let links_before = all().map(links);
+    let before = all().map(|node| node.counters().unwrap());
+
+    let peer = Path::new(env!("CARGO_BIN_EXE_lab-peer"));
+    let count = FORGED.to_string();
+    let mut process = Process::start(&stranger, peer, ["stranger", &count]).unwrap();
+    assert!(process.ended(SOON).success());
+    watcher.records(ONE_SECOND, SOON);
+
+    let report: Value = serde_json::from_str(&process.output().unwrap()).unwrap();
+    let grown: Vec<_> = all()
+        .into_iter()
+        .zip(&before)
+        .map(|(node, before): (&Node, &Counters)| node.counters().unwrap().grown_since(before))
+        .collect();
+    println!("the stranger: {report}");
+    println!("relay, origin, player: {grown:?}");
+    let sum = |name: &str| -> u64 {
+        let rows = grown.iter().flatten().filter(|(row, _)| row == name);
+        rows.map(|(_, growth)| growth).sum()
+    };
+    for (what, reason) in [
+        ("forged_media", "dropped_bad_tag"),
+        ("forged_link", "dropped_bad_seal"),
+    ] {
+        let (forged, dropped) = (report[what].as_u64().unwrap(), sum(reason));
+        assert!(forged > 1_000, "{report}");
+        assert!(
+            (forged * 95 / 100..=forged).contains(&dropped),
+            "{dropped} of {forged}, {reason}"
+        );
+    }
+    assert!(sum("dropped_duplicate") > 100 && sum("dropped_replayed") > 10);
+    let unusual: Vec<_> = grown
+        .iter()
+        .flatten()
+        .filter(|(name, _)| !is_usual(name))
+        .collect();
+    assert!(unusual.is_empty(), "{unusual:?}");
+    assert_eq!(all().map(links), links_before);
+
+    watcher.process().interrupt().unwrap();
+    assert!(watcher.process().ended(SOON).success());
+    let clip = Recording::read(&clip_file()).unwrap();
+    let comparison = Recording::read(&watcher.recording())
+        .unwrap()
+        .compare(&clip)
+        .unwrap();
+    assert!(comparison.is_whole(), "{comparison:?}");
+}
