@@ -73,6 +73,19 @@ impl Host {
         &self.cable
     }
 
+    /// Joins a multicast group, as a program on it would.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn join(&self, group: Ipv4Addr) -> anyhow::Result<()> {
+        let namespace = &self.namespace;
+        tool::ip(&format!(
+            "-n {namespace} address add {group} dev eth0 autojoin"
+        ))
+        .map(drop)
+    }
+
     /// Counts from now on what it sends.
     ///
     /// # Errors

@@ -139,17 +139,17 @@ impl Net {
 }
 
 impl Lan {
-    /// Whether the switch watches IGMP and sends multicast to members only.
+    /// Makes the switch watch IGMP and send multicast to members only. It is the LAN's querier too, because without one
+    /// a switch forgets who asked, and begins after the response interval, which is short here.
     ///
     /// # Errors
     ///
     /// When the kernel refuses.
-    pub fn snoop(&self, snoops: bool) -> anyhow::Result<()> {
-        let (namespace, snoops) = (&self.namespace, u8::from(snoops));
-        ip(&format!(
-            "-n {namespace} link set bridge0 type bridge mcast_snooping {snoops}"
-        ))
-        .map(drop)
+    pub fn snoop(&self) -> anyhow::Result<()> {
+        let set = format!("-n {} link set bridge0 type bridge", self.namespace);
+        // In hundredths of a second.
+        ip(&format!("{set} mcast_query_response_interval 20"))?;
+        ip(&format!("{set} mcast_snooping 1 mcast_querier 1")).map(drop)
     }
 
     /// Copies all that hosts plugged in so far send to one of them, which so hears everything.

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::net::SocketAddrV4;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -13,7 +14,11 @@ use levada_lab::{Host, Net, Process, Traffic, eventually};
 const HEADERS: u64 = 28;
 
 fn send(host: &Host, to: &Host, first: &str, count: u64, size: u64) {
-    let to = to.node_address().to_string();
+    send_to(host, to.node_address(), first, count, size);
+}
+
+fn send_to(host: &Host, to: SocketAddrV4, first: &str, count: u64, size: u64) {
+    let to = to.to_string();
     let (count, size) = (count.to_string(), size.to_string());
     let program = Path::new(env!("CARGO_BIN_EXE_lab-peer"));
     let mut sender = Process::start(host, program, ["send", &to, first, &count, &size]).unwrap();
@@ -66,6 +71,37 @@ fn a_cable_loses_the_share_it_was_told_to() {
     // 3,200 are expected, and 25 is the standard deviation: eight of them.
     let count = received.read().unwrap().packets;
     assert!((3_000..3_400).contains(&count), "{count}");
+}
+
+#[test]
+fn a_switch_floods_multicast_until_it_snoops_and_then_spares_those_who_did_not_ask() {
+    let mut net = Net::new().unwrap();
+    let mut lan = net.lan("lan").unwrap();
+    let [alice, bob, carol] =
+        ["alice", "bob", "carol"].map(|name| net.host(name, &mut lan).unwrap());
+    let group: SocketAddrV4 = "239.1.2.3:7801".parse().unwrap();
+    let received = [&bob, &carol].map(|host| host.count_received(Traffic::Media).unwrap());
+    let sent = || {
+        let before = received
+            .each_ref()
+            .map(|counter| counter.read().unwrap().packets);
+        send_to(&alice, group, "04", 5, 100);
+        let after = received
+            .each_ref()
+            .map(|counter| counter.read().unwrap().packets);
+        [after[0] - before[0], after[1] - before[1]]
+    };
+
+    let flooded = sent();
+    lan.snoop().unwrap();
+    carol.join(*group.ip()).unwrap();
+
+    assert_eq!(flooded, [5, 5]);
+    eventually(
+        Duration::from_secs(10),
+        "bob is spared and carol is not",
+        || (sent() == [0, 5]).then_some(()),
+    );
 }
 
 #[test]
