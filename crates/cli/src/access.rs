@@ -159,25 +159,28 @@ pub(crate) enum Outlet {
 
 impl Outlet {
     pub(crate) async fn send(&mut self, frame: Frame) -> anyhow::Result<()> {
-        Ok(match self {
+        match self {
             Self::Own(publisher) => publisher.send(frame).await?,
             Self::Running(publisher) => publisher.send(frame).await?,
-        })
+        }
+        Ok(())
     }
 
     pub(crate) async fn describe(&mut self, description: Description) -> anyhow::Result<()> {
-        Ok(match self {
+        match self {
             Self::Own(publisher) => publisher.describe(description).await?,
             Self::Running(publisher) => publisher.describe(&description).await?,
-        })
+        }
+        Ok(())
     }
 
     /// Ends the stream on purpose.
     pub(crate) async fn finish(self) -> anyhow::Result<()> {
-        Ok(match self {
+        match self {
             Self::Own(publisher) => publisher.finish().await?,
             Self::Running(publisher) => publisher.finish().await?,
-        })
+        }
+        Ok(())
     }
 }
 
@@ -189,12 +192,16 @@ pub(crate) enum Inlet {
 }
 
 impl Inlet {
-    /// Waits for what comes next; `None` once the node is gone. May be dropped before it is ready.
+    /// Waits for what comes next; `None` once a node of our own is gone, because somebody told it to leave. May be
+    /// dropped before it is ready.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Delivery>> {
-        Ok(match self {
-            Self::Own(subscriber) => subscriber.next().await,
-            Self::Running(deliveries) => deliveries.recv().await.transpose()?,
-        })
+        match self {
+            Self::Own(subscriber) => Ok(subscriber.next().await),
+            Self::Running(deliveries) => match deliveries.recv().await {
+                Some(delivery) => Ok(Some(delivery?)),
+                None => Err(ClientError::Gone.into()),
+            },
+        }
     }
 }
 

@@ -29,6 +29,11 @@ pub(crate) struct Ready {
 
 /// Opens the sources. Nothing is announced before all are open.
 pub(crate) async fn open(wishes: &[Wish]) -> anyhow::Result<Vec<Ready>> {
+    let pipes = wishes.iter().filter(|wish| wish.source == Source::Pipe);
+    anyhow::ensure!(
+        pipes.count() <= 1,
+        "standard input can be the source of one stream only: publish the others from files, or by `levada publish`"
+    );
     let mut ready = Vec::new();
     for wish in wishes {
         let feeds = wish.source.open(&wish.name, wish.options).await;

@@ -19,6 +19,9 @@ use levada::{Builder, Node, StartError, StreamName};
 
 /// Of one command for one stream, how many may run at once.
 const OWN_MAX: usize = 64;
+/// Of a stream's name, what goes into a directory's. The path of a local socket has at most 107 bytes (unix(7)); two
+/// streams that begin alike take turns like two commands for one stream.
+const STEM_CHARS_MAX: usize = 32;
 
 /// Names the directory above all state directories.
 pub(crate) const VARIABLE: &str = "LEVADA_STATE";
@@ -45,7 +48,9 @@ pub(crate) async fn start_own(
         return builder.state(state).start().await;
     }
     let own = base().join("own");
-    let stem = format!("{command}-{}", stream.as_str().replace('/', "-"));
+    let name = stream.as_str().replace('/', "-");
+    let name: String = name.chars().take(STEM_CHARS_MAX).collect();
+    let stem = format!("{command}-{name}");
     let mut count = 1;
     loop {
         let dir = match count {

@@ -34,7 +34,7 @@ mod units;
 
 /// Live streams from whoever has them to everyone who wants them.
 #[derive(Debug, clap::Parser)]
-#[command(name = "levada", version, max_term_width = 100)]
+#[command(name = "levada", version)]
 struct Cli {
     /// Log every decision to standard error; LEVADA_LOG=FILTER does it finer
     #[arg(long, global = true)]
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if say::is_unread(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            say::note(format_args!("error: {error:#}"));
+            say::note(format_args!("error: {}", say::failure(&error)));
             ExitCode::FAILURE
         }
     }

@@ -24,8 +24,40 @@ pub(crate) fn note(text: impl fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Why a command failed, with all causes. Some of them repeat theirs, which is said once.
+pub(crate) fn failure(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Whether a command failed only because nobody reads its output any more, as behind `| head`.
 pub(crate) fn is_unread(error: &anyhow::Error) -> bool {
     let cause = error.root_cause().downcast_ref::<io::Error>();
     cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = || io::Error::other("no such file");
+        let plain = anyhow::Error::new(cause()).context("cannot read x");
+        let repeated =
+            anyhow::Error::new(cause()).context("cannot read x: no such file; give another");
+
+        assert_eq!(failure(&plain), "cannot read x: no such file");
+        assert_eq!(
+            failure(&repeated),
+            "cannot read x: no such file; give another"
+        );
+    }
 }

@@ -8,7 +8,7 @@ mod common;
 
 use bytes::Bytes;
 use common::media::{CLIP, Recording, demux, mux};
-use common::{Home, ffprobe};
+use common::{Home, ffprobe, until};
 use levada_wire::{Frame, TrackKind};
 
 #[test]
@@ -179,4 +179,23 @@ fn an_end_on_purpose_reaches_everyone_and_all_exit_cleanly() {
 
     assert!(left.status.success(), "{left:?}");
     assert!(relay.process.end().status.success());
+}
+
+#[test]
+fn commands_for_one_stream_have_a_node_each_however_long_its_name_is() {
+    let home = Home::new();
+    let relay = home.node(&[]);
+    let name = format!("hall/{}", "x".repeat(123));
+
+    let mut origins: Vec<_> = (0..3)
+        .map(|_| home.start(&["publish", &name, "test", "--join", &relay.address]))
+        .collect();
+    for origin in &mut origins {
+        origin.says("publishing `hall/");
+    }
+
+    until("three neighbours", || {
+        let nodes = home.view("nodes", &relay);
+        (nodes.as_array().unwrap().len() == 4).then_some(())
+    });
 }

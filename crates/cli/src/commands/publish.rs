@@ -67,30 +67,30 @@ async fn publish(
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
     let mut broadcasts = Broadcasts::default();
+    let count = streams.len();
     for ready in streams {
         let said = introduction(access, &ready);
         broadcasts.start(access, ready, options, shutdown).await?;
         say::note(said);
     }
-    let (mut failed, mut all) = (Vec::new(), 0);
+    let mut failed = Vec::new();
     loop {
         let ended = tokio::select! {
-            ended = broadcasts.ended() => ended,
+            biased;
             // Whoever told our node to leave has ended the streams with it.
             () = access.stopped() => return Ok(()),
+            ended = broadcasts.ended() => ended,
         };
-        all += 1;
         match ended {
             None => break,
             Some((_, Ok(()))) => {}
-            Some((name, Err(error))) => failed.push(format!("`{name}`: {error:#}")),
+            Some((name, Err(error))) => failed.push(format!("`{name}`: {}", say::failure(&error))),
         }
     }
     anyhow::ensure!(
         failed.is_empty(),
-        "{} of {} streams failed: {}",
+        "{} of {count} streams failed: {}",
         failed.len(),
-        all - 1,
         failed.join("; ")
     );
     Ok(())

@@ -21,7 +21,7 @@ use crate::source::{Options, Source};
 /// What it can be told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A neighbour to keep a link to: HOST[:PORT], or NODEID@HOST[:PORT] if nobody else may answer there
+    /// A neighbour to keep a link to: `HOST[:PORT]`, or `NODEID@HOST[:PORT]` if nobody else may answer there
     #[arg(value_name = "NEIGHBOUR")]
     neighbours: Vec<String>,
     /// The same as NEIGHBOUR
@@ -61,7 +61,11 @@ pub(crate) async fn execute(
     let json = args.json;
     let config = args.config()?;
     logging::start_with(&config.log, debug)?;
-    let streams = broadcast::open(&wishes(&config)).await?;
+    let wishes = wishes(&config);
+    let streams = tokio::select! {
+        streams = broadcast::open(&wishes) => streams?,
+        () = shutdown.wait() => return Ok(ExitCode::SUCCESS),
+    };
     let node = config.builder().start().await?;
     introduce(&node, json)?;
 
@@ -73,7 +77,7 @@ pub(crate) async fn execute(
             .start(&access, ready, PublishOptions::default(), &shutdown)
             .await;
         if let Err(error) = started {
-            tracing::warn!(stream = %name, "is not published: {error:#}");
+            tracing::warn!(stream = %name, "is not published: {}", say::failure(&error));
         }
     }
     loop {
@@ -94,7 +98,9 @@ pub(crate) async fn execute(
 fn report(name: &levada::StreamName, ended: anyhow::Result<()>) {
     match ended {
         Ok(()) => tracing::info!(stream = %name, "the source has ended"),
-        Err(error) => tracing::warn!(stream = %name, "the stream has ended: {error:#}"),
+        Err(error) => {
+            tracing::warn!(stream = %name, "the stream has ended: {}", say::failure(&error))
+        }
     }
 }
 

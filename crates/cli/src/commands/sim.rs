@@ -98,9 +98,10 @@ fn run_one(args: &Args, scenario: &Scenario) -> anyhow::Result<Option<Box<Failur
         let made = made.with_context(|| format!("cannot write the trace {}", path.display()))?;
         file = Some(BufWriter::new(made));
     }
-    let mut options = Options::default();
-    options.sabotage = args.sabotage;
-    options.trace = file.as_mut().map(|file| file as &mut dyn std::io::Write);
+    let options = Options {
+        sabotage: args.sabotage,
+        trace: file.as_mut().map(|file| file as &mut dyn std::io::Write),
+    };
     let result = levada_sim::run_with(scenario, seed, options);
     if let Some(mut file) = file {
         file.flush().context("cannot write the trace")?;
@@ -181,8 +182,10 @@ fn each_seed(
                     if at > count {
                         return;
                     }
-                    let mut options = Options::default();
-                    options.sabotage = sabotage;
+                    let options = Options {
+                        sabotage,
+                        trace: None,
+                    };
                     let result = levada_sim::run_with(scenario, first + at, options);
                     if sender.send((first + at, result)).is_err() {
                         return;

@@ -3,10 +3,11 @@
 //! Not the form in which it is written (`writer.rs`). Called by `play`. Invariant: a file that exists is emptied only
 //! when the first frame is there, and one that was made for nothing is removed.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use levada::StreamName;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncWriteExt as _, Stdout};
@@ -49,7 +50,13 @@ impl Target {
     /// Makes sure that the place can be written to.
     pub(crate) async fn open(place: Place, stream: &StreamName) -> anyhow::Result<Self> {
         Ok(match place {
-            Place::Stdout => Self::Stdout(tokio::io::stdout()),
+            Place::Stdout => {
+                ensure!(
+                    !std::io::stdout().is_terminal(),
+                    "standard output is a terminal: pipe it into a program that plays MPEG-TS, or give a file with --out"
+                );
+                Self::Stdout(tokio::io::stdout())
+            }
             Place::File(path) => Self::File(OutFile::open(&path).await?),
             Place::Player(player) => {
                 player.check()?;

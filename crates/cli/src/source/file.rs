@@ -205,3 +205,6 @@ impl Stage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

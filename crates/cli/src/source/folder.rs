@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use levada::StreamName;
 
 use super::{Feed, Options, file};
+use crate::say;
 
 /// What files of transport streams are called.
 const EXTENSIONS: [&str; 4] = ["ts", "mts", "m2ts", "mpegts"];
@@ -49,7 +50,7 @@ pub(super) async fn open(
                 ));
             }
             Ok(feed) => feeds.push(feed),
-            Err(error) => refused.push(format!("{error:#}")),
+            Err(error) => refused.push(say::failure(&error)),
         }
     }
     ensure!(

@@ -5,7 +5,7 @@
 //! pipe is never held up, and a fast one does not flood the network.
 
 use std::collections::VecDeque;
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -45,6 +45,10 @@ pub(crate) struct Feed {
 impl Feed {
     /// Reads until the stream's tracks are known.
     pub(super) async fn open() -> anyhow::Result<Self> {
+        ensure!(
+            !std::io::stdin().is_terminal(),
+            "standard input is a terminal: pipe an MPEG transport stream into it"
+        );
         Self::with(read_in_background()?).await
     }
 

@@ -5,7 +5,7 @@
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-use levada::view::{FlowRow, LinkRow};
+use levada::view::FlowRow;
 use levada::{Bitrate, View};
 use serde_json::json;
 
@@ -108,20 +108,10 @@ fn whole_micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// One second in one line.
-fn line(second: &Second) -> String {
-    let latency = second
-        .latency
-        .map_or_else(String::new, |Latency { p50, p99 }| {
-            let (p50_text, p99_text) = (micros(whole_micros(p50)), micros(whole_micros(p99)));
-            format!(
-                ", latency {p50_text} (99%: {p99_text}), a hop {} (99%: {})",
-                hop(p50),
-                hop(p99)
-            )
-        });
+/// What came in one second.
+fn counts(second: &Second) -> String {
     format!(
-        "{} pictures/s, {} frames/s, {}, {} lost{latency}",
+        "{} pictures/s, {} frames/s, {}, {} lost",
         second.pictures,
         second.frames,
         Bitrate(second.bytes * 8),
@@ -129,7 +119,25 @@ fn line(second: &Second) -> String {
     )
 }
 
-/// One second with the nodes and links behind it.
+/// How long it was under way.
+fn times(latency: Latency) -> String {
+    format!(
+        "latency {} (99%: {}), a hop {} (99%: {})",
+        micros(whole_micros(latency.p50)),
+        micros(whole_micros(latency.p99)),
+        hop(latency.p50),
+        hop(latency.p99)
+    )
+}
+
+/// One second in one line.
+fn line(second: &Second) -> String {
+    let times = second.latency.map(times);
+    let parts = [Some(counts(second)), times];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// One second with the nodes and links behind it. No line is longer than 80 columns, or it could not be drawn over.
 fn summary(second: &Second, views: &Views) -> String {
     let mut nodes = Table::new(&[
         ("NODE", Align::Left),
@@ -137,7 +145,6 @@ fn summary(second: &Second, views: &Views) -> String {
         ("FLOW", Align::Left),
         ("PACKETS IN", Align::Right),
         ("PACKETS OUT", Align::Right),
-        ("LINKS", Align::Left),
     ]);
     for (name, view) in views.all() {
         let flow = flow(view);
@@ -147,30 +154,27 @@ fn summary(second: &Second, views: &Views) -> String {
             or_dash(flow.map(|flow| &flow.state)),
             or_dash(flow.map(|flow| flow.packets_in)),
             or_dash(flow.map(|flow| flow.packets_out)),
-            view.links.iter().map(link).collect::<Vec<_>>().join(", "),
         ]);
     }
-    format!(
-        "{nodes}\n{} s: {}\nCtrl-C ends it.\n",
-        second.at,
-        line(second)
-    )
+    let mut links = Table::new(&[
+        ("LINK", Align::Left),
+        ("STATE", Align::Left),
+        ("RTT", Align::Right),
+    ]);
+    for row in &views.relay.links {
+        links.row([
+            format!("relay - {}", row.name),
+            row.state.clone(),
+            or_dash(row.rtt_us.map(micros)),
+        ]);
+    }
+    let (at, counts) = (second.at, counts(second));
+    let times = second.latency.map_or_else(|| "latency -".to_owned(), times);
+    format!("{nodes}\n{links}\n{at} s: {counts}\n{times}\nCtrl-C ends it.\n")
 }
 
 fn flow(view: &View) -> Option<&FlowRow> {
     view.flows.iter().find(|flow| flow.name == STREAM)
-}
-
-fn link(row: &LinkRow) -> String {
-    let name = if row.name.is_empty() {
-        &row.remote
-    } else {
-        &row.name
-    };
-    match row.rtt_us {
-        Some(rtt) => format!("{name} {} (RTT {})", row.state, micros(rtt)),
-        None => format!("{name} {}", row.state),
-    }
 }
 
 fn json_of(second: &Second, views: Option<&Views>) -> serde_json::Value {
