@@ -24,8 +24,12 @@ use bytes::Bytes;
 use levada_core::{ConnectionLost, DialId};
 use levada_wire::Instant;
 
+mod act;
+mod end;
 mod segment;
 
+pub(crate) use act::{Act, ConnectionId, End, Host, Side};
+use end::{Connection, Doubler, EndState, Phase};
 pub(crate) use segment::{Part, Segment};
 
 /// An end that heard nothing for this long gives up (RFC 9000 section 10.1, and the value our QUIC endpoints use).
@@ -41,142 +45,23 @@ const CLOSE_TRIES: u32 = 3;
 /// The most connections of a run; a node that dials without end reaches it.
 pub(crate) const CONNECTIONS_MAX: usize = 100_000;
 
-/// One connection of a run; never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ConnectionId(pub(crate) u32);
-
-/// A side of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Side {
-    Dialler,
-    Acceptor,
-}
-
-impl Side {
-    pub(crate) const ALL: [Self; 2] = [Self::Dialler, Self::Acceptor];
-
-    pub(crate) const fn other(self) -> Self {
-        match self {
-            Self::Dialler => Self::Acceptor,
-            Self::Acceptor => Self::Dialler,
-        }
-    }
-}
-
-/// One end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct End {
-    pub(crate) connection: ConnectionId,
-    pub(crate) side: Side,
-}
-
-/// One start of a node's process, and where it listens. Connections die with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Host {
-    pub(crate) node: usize,
-    pub(crate) boot: u32,
-    pub(crate) address: SocketAddr,
-}
-
-/// What the world must do for a connection.
-#[derive(Clone, Debug)]
-pub(crate) enum Act {
-    /// Put a segment on its way.
-    Transmit {
-        from: SocketAddr,
-        to: SocketAddr,
-        segment: Segment,
-    },
-    /// Call [`Connections::retry`] with it at that time.
-    Retry { at: Instant, segment: Segment },
-    /// Call [`Connections::watch`] at that time.
-    Watch {
-        at: Instant,
-        connection: ConnectionId,
-    },
-    /// An end is connected to a proven peer.
-    Connected {
-        end: End,
-        host: Host,
-        peer: Host,
-        dial: Option<DialId>,
-    },
-    /// A dial failed.
-    DialFailed {
-        host: Host,
-        dial: DialId,
-        reason: String,
-    },
-    /// Bytes came out, in order.
-    Chunk {
-        end: End,
-        host: Host,
-        concern: u8,
-        bytes: Bytes,
-    },
-    /// An end's connection is gone.
-    Lost {
-        end: End,
-        host: Host,
-        reason: ConnectionLost,
-    },
-}
-
 /// All connections of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     connections: Vec<Connection>,
     dials: BTreeMap<(usize, u32, DialId), ConnectionId>,
     acts: VecDeque<Act>,
-    /// Whether the link is broken on purpose: it lets one chunk overtake another.
-    swaps: Swapper,
-}
-
-#[derive(Debug)]
-struct Connection {
-    dial: DialId,
-    expected: Option<usize>,
-    dialled: SocketAddr,
-    since: Instant,
-    round_trip: Duration,
-    ends: [EndState; 2],
-}
-
-#[derive(Debug)]
-struct EndState {
-    host: Option<Host>,
-    phase: Phase,
-    heard: Instant,
-    /// What this end has sent, by concern: the next sequence.
-    sent: BTreeMap<u8, u64>,
-    /// What this end has received, by concern.
-    received: BTreeMap<u8, Received>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Opening,
-    Open,
-    /// Closed; `told` if this end said so to the other.
-    Closed {
-        at: Instant,
-        told: bool,
-    },
-}
-
-#[derive(Debug, Default)]
-struct Received {
-    next: u64,
-    early: BTreeMap<u64, Bytes>,
+    /// Whether the links are broken on purpose: one chunk comes out twice.
+    doubles: Doubler,
 }
 
 impl Connections {
-    /// Connections over links that let chunks overtake each other, for a negative control.
+    /// Connections over links that bring a chunk twice, for a negative control.
     pub(crate) fn broken() -> Self {
         Self {
-            swaps: Swapper {
+            doubles: Doubler {
                 is_on: true,
-                ..Swapper::default()
+                passed: 0,
             },
             ..Self::default()
         }
@@ -214,20 +99,16 @@ impl Connections {
         let id = ConnectionId(
             u32::try_from(self.connections.len()).expect("CONNECTIONS_MAX is checked by the world"),
         );
-        let end = |host| EndState {
-            host,
-            phase: Phase::Opening,
-            heard: now,
-            sent: BTreeMap::new(),
-            received: BTreeMap::new(),
-        };
         self.connections.push(Connection {
             dial,
             expected,
             dialled: remote,
             since: now,
             round_trip: Duration::ZERO,
-            ends: [end(Some(host)), end(None)],
+            ends: [
+                EndState::opening(now, Some(host)),
+                EndState::opening(now, None),
+            ],
         });
         self.dials.insert((host.node, host.boot, dial), id);
         self.transmit(now, id, Side::Acceptor, Part::Hello);
@@ -261,9 +142,7 @@ impl Connections {
         if state.phase != Phase::Open {
             return;
         }
-        let next = state.sent.entry(concern).or_default();
-        let sequence = *next;
-        *next += 1;
+        let sequence = state.next_sequence(concern);
         self.transmit(
             now,
             end.connection,
@@ -363,7 +242,7 @@ impl Connections {
         let end = self.end_mut(id, side);
         end.heard = now;
         match (end.phase, &segment.part) {
-            (Phase::Opening, Part::Welcome) => self.on_welcome(now, id),
+            (Phase::Opening, Part::Welcome) => self.on_welcome(now, id, segment.sent),
             (Phase::Opening, Part::Refuse) => self.fail_dial(now, id, "nobody listens there"),
             (Phase::Opening, Part::Finished) => self.on_finished(id),
             // It overtook the end of the handshake, whose keys it needs.
@@ -401,8 +280,17 @@ impl Connections {
 
     /// A segment was lost on the way.
     pub(crate) fn lost(&mut self, now: Instant, segment: Segment) {
+        let segment = match segment.part {
+            // The dialler hears nothing, so it asks again.
+            Part::Refuse => Segment {
+                toward: Side::Acceptor,
+                part: Part::Hello,
+                ..segment
+            },
+            _ => segment,
+        };
         let gives_up = match segment.part {
-            Part::Alive | Part::Refuse => true,
+            Part::Alive => true,
             Part::Close { .. } => segment.attempt >= CLOSE_TRIES,
             _ => now.since(segment.first) >= IDLE,
         };
@@ -453,13 +341,13 @@ impl Connections {
         }
     }
 
-    fn on_welcome(&mut self, now: Instant, id: ConnectionId) {
+    fn on_welcome(&mut self, now: Instant, id: ConnectionId, sent: Instant) {
         let peer = self
             .end(id, Side::Acceptor)
             .host
             .expect("a welcome comes from an acceptor");
         let connection = self.connection_mut(id);
-        connection.round_trip = now.since(connection.since);
+        connection.round_trip = now.since(sent) * 2;
         if connection.expected.is_some_and(|node| node != peer.node) {
             self.fail_dial(now, id, "another node answers there");
             return;
@@ -502,29 +390,20 @@ impl Connections {
         };
         let end = self.end_mut(id, side);
         let Some(host) = end.host else { return };
-        let stream = end.received.entry(concern).or_default();
-        if sequence < stream.next {
-            return;
-        }
-        stream.early.insert(sequence, bytes);
-        let mut ready = Vec::new();
-        while let Some(bytes) = stream.early.remove(&stream.next) {
-            stream.next += 1;
-            ready.push(bytes);
-        }
+        let ready = end.take(concern, sequence, bytes);
         let end = End {
             connection: id,
             side,
         };
         for bytes in ready {
-            let come_out = self.swaps.pass((end, concern), bytes);
+            let act = Act::Chunk {
+                end,
+                host,
+                concern,
+                bytes,
+            };
             self.acts
-                .extend(come_out.into_iter().map(|bytes| Act::Chunk {
-                    end,
-                    host,
-                    concern,
-                    bytes,
-                }));
+                .extend(std::iter::repeat_n(act, self.doubles.times()));
         }
     }
 
@@ -589,70 +468,6 @@ impl Connections {
 
     fn end_mut(&mut self, id: ConnectionId, side: Side) -> &mut EndState {
         &mut self.connection_mut(id).ends[side as usize]
-    }
-}
-
-impl EndState {
-    /// Whether everything that the other end had sent has come out here.
-    fn has_all(&self, sent: &BTreeMap<u8, u64>) -> bool {
-        sent.iter().all(|(concern, count)| {
-            self.received.get(concern).map_or(0, |stream| stream.next) >= *count
-        })
-    }
-}
-
-impl Connection {
-    /// How long after a segment was sent it is sent again: 1 s before the round trip is known (RFC 9002 section 6.2.2),
-    /// then one and a half of it; twice as long each time.
-    fn timeout(&self, attempt: u32) -> Duration {
-        let base = if self.round_trip.is_zero() {
-            Duration::from_secs(1)
-        } else {
-            self.round_trip * 3 / 2 + Duration::from_millis(10)
-        };
-        (base * (1 << attempt.min(5))).min(Duration::from_secs(3))
-    }
-}
-
-impl Phase {
-    const fn is_closed(self) -> bool {
-        matches!(self, Self::Closed { .. })
-    }
-
-    /// Who closed on purpose sees to it for a while that what was said before arrives, and the close.
-    fn has_no_more_to_say(self, now: Instant) -> bool {
-        match self {
-            Self::Closed { at, told } => !told || now.since(at) >= CLOSED_MEMORY,
-            Self::Opening | Self::Open => false,
-        }
-    }
-}
-
-/// The broken link of a negative control: holds one chunk back until the next one of its stream has passed.
-#[derive(Debug, Default)]
-struct Swapper {
-    is_on: bool,
-    passed: u32,
-    held: Option<((End, u8), Bytes)>,
-}
-
-impl Swapper {
-    /// Early enough for every run, late enough that links are up.
-    const AFTER: u32 = 20;
-
-    fn pass(&mut self, stream: (End, u8), bytes: Bytes) -> Vec<Bytes> {
-        self.passed += 1;
-        match self.held.take() {
-            Some((of, held)) if of == stream => vec![bytes, held],
-            None if self.is_on && self.passed > Self::AFTER => {
-                self.held = Some((stream, bytes));
-                vec![]
-            }
-            other => {
-                self.held = other;
-                vec![bytes]
-            }
-        }
     }
 }
 

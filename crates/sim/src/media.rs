@@ -77,7 +77,7 @@ impl Stamp {
 pub(crate) fn frame(plan: &StreamPlan, stamp: Stamp) -> Option<Frame> {
     let index = usize::from(stamp.track.0).checked_sub(1)?;
     let track = plan.tracks.get(index)?;
-    let sync = stamp.sequence % track.sync_every == 0;
+    let sync = stamp.sequence.is_multiple_of(track.sync_every);
     let dts =
         i64::try_from(stamp.slot * u64::from(TIMESCALE.get()) / u64::from(track.frames_per_second))
             .ok()?;
@@ -269,10 +269,8 @@ mod tests {
         let sent = frame(&plan(), stamp(20)).unwrap();
         let mut data = sent.data.to_vec();
         data[1_500] ^= 1;
-        let changed = Frame {
-            data: data.into(),
-            ..sent.clone()
-        };
+        let mut changed = sent.clone();
+        changed.data = data.into();
         let moved = Frame {
             dts: sent.dts + 1,
             ..sent.clone()

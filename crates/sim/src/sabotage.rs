@@ -14,7 +14,7 @@ pub enum Sabotage {
     Checker,
     /// A node never stops sending a flow to a link.
     Machine,
-    /// A link lets control bytes overtake each other.
+    /// A link brings control bytes twice.
     Link,
 }
 

@@ -125,3 +125,29 @@ fn a_group_is_heard_on_its_lan_only() {
     );
     assert_eq!(later, []);
 }
+
+#[test]
+fn a_way_of_more_stages_than_the_limit_is_none() {
+    let count = STAGES_MAX + 2;
+    let wan = |from| {
+        (
+            [from, from + 1],
+            WanSettings::with_delay(Duration::from_millis(1)),
+        )
+    };
+    let wans = (0..count - 1).map(wan).collect();
+    let mut net = Net::new(vec![LanSettings::wired(); count], wans, Chance::new(1));
+    for lan in 0..count {
+        let lan_byte = u8::try_from(lan).unwrap();
+        net.attach(lan, address(lan_byte, 1).ip());
+    }
+    let reaches = |lan: usize| {
+        net.depart(address(0, 1), address(u8::try_from(lan).unwrap(), 1), LOAD)
+            .is_some()
+    };
+
+    let farthest = (0..count).rev().find(|lan| reaches(*lan));
+
+    // Two LANs and the links between them.
+    assert_eq!(farthest, Some(STAGES_MAX - 2));
+}

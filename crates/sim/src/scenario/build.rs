@@ -54,7 +54,7 @@ pub(super) fn build(path: &str, file: raw::File) -> Checked<Scenario> {
     let faults = file
         .fault
         .into_iter()
-        .map(|raw| fault(&places, &wans, raw))
+        .map(|raw| fault(&places, &wans, &raw))
         .collect::<Checked<Vec<_>>>()?;
     let scenario = Scenario {
         path: path.to_owned(),
@@ -122,7 +122,9 @@ fn within_limits(scenario: &Scenario) -> Checked<()> {
 }
 
 fn bounds(raw: &raw::Bounds) -> Bounds {
-    let or = |time: Option<Time>, seconds| time.map_or(Duration::from_secs(seconds), |time| time.0);
+    let or = |time: Option<Time>, seconds| {
+        time.map_or_else(|| Duration::from_secs(seconds), |time| time.0)
+    };
     Bounds {
         loops: or(raw.loops, 2),
         frames: or(raw.frames, 6),
@@ -277,117 +279,69 @@ fn subscription(
     raw.nodes.iter().map(plan).collect()
 }
 
-fn fault(places: &Places, wans: &[WanLink], raw: raw::Fault) -> Checked<FaultPlan> {
+fn fault(places: &Places, wans: &[WanLink], raw: &raw::Fault) -> Checked<FaultPlan> {
+    let (at, lasts, chance) = raw.times();
+    let chance = chance.map_or(Probability::ALWAYS, |share| share.0);
+    Ok(FaultPlan {
+        kind: fault_kind(places, wans, raw)?,
+        at,
+        lasts,
+        chance,
+    })
+}
+
+fn fault_kind(places: &Places, wans: &[WanLink], raw: &raw::Fault) -> Checked<FaultKind> {
     use raw::Fault as F;
     let node = |name: &str| places.node("fault", name);
-    let (kind, at, lasts, chance) = match raw {
-        F::Crash {
-            node: name,
-            at,
-            r#for,
-            chance,
-        } => (FaultKind::Crash { node: node(&name)? }, at, r#for, chance),
-        F::Leave {
-            node: name,
-            at,
-            r#for,
-            chance,
-        } => (FaultKind::Leave { node: node(&name)? }, at, r#for, chance),
-        F::Pause {
-            node: name,
-            at,
-            r#for,
-            chance,
-        } => (
-            FaultKind::Pause { node: node(&name)? },
-            at,
-            Some(r#for),
-            chance,
-        ),
-        F::Unplug {
-            node: name,
-            at,
-            r#for,
-            chance,
-        } => (
-            FaultKind::Unplug { node: node(&name)? },
-            at,
-            Some(r#for),
-            chance,
-        ),
-        F::ClockJump {
-            node: name,
-            at,
-            by,
-            chance,
-        } => (
-            FaultKind::ClockJump {
-                node: node(&name)?,
-                leap: by.0,
-            },
-            at,
-            None,
-            chance,
-        ),
+    Ok(match raw {
+        F::Crash { node: name, .. } => FaultKind::Crash { node: node(name)? },
+        F::Leave { node: name, .. } => FaultKind::Leave { node: node(name)? },
+        F::Pause { node: name, .. } => FaultKind::Pause { node: node(name)? },
+        F::Unplug { node: name, .. } => FaultKind::Unplug { node: node(name)? },
+        F::ClockJump { node: name, by, .. } => FaultKind::ClockJump {
+            node: node(name)?,
+            leap: by.0,
+        },
+        F::Stranger {
+            node: name, every, ..
+        } => FaultKind::Stranger {
+            node: node(name)?,
+            every: every.0.max(Duration::from_micros(1)),
+        },
         F::Partition {
-            network,
-            direction,
-            at,
-            r#for,
-            chance,
+            network, direction, ..
         } => {
-            let network = places.network("fault", &network)?;
-            let touches = |link: &&(usize, &WanLink)| link.1.ends.contains(&network);
-            let ways = wans.iter().enumerate().filter(|link| touches(&link));
-            let ways = ways
-                .flat_map(|(index, link)| ways_of(index, link, network, direction))
-                .collect();
-            (FaultKind::Down { ways }, at, Some(r#for), chance)
+            let network = places.network("fault", network)?;
+            let links = wans
+                .iter()
+                .enumerate()
+                .filter(|(_, link)| link.ends.contains(&network));
+            let ways = links.flat_map(|(index, link)| ways_of(index, link, network, *direction));
+            FaultKind::Down {
+                ways: ways.collect(),
+            }
         }
         F::LinkDown {
-            between,
-            direction,
-            at,
-            r#for,
-            chance,
+            between, direction, ..
         } => {
-            let (index, first) = link_between(places, wans, &between)?;
-            let ways = ways_of(index, &wans[index], first, direction);
-            (FaultKind::Down { ways }, at, Some(r#for), chance)
+            let (index, first) = link_between(places, wans, between)?;
+            FaultKind::Down {
+                ways: ways_of(index, &wans[index], first, *direction),
+            }
         }
         F::Loss {
             between,
             loss: even,
             bursts,
-            at,
-            r#for,
-            chance,
+            ..
         } => {
-            let (wan, _) = link_between(places, wans, &between)?;
-            let loss = loss("fault", even, bursts.as_ref())?;
-            let loss = loss.ok_or("fault: a loss needs `loss` or `bursts`")?;
-            (FaultKind::Loss { wan, loss }, at, Some(r#for), chance)
+            let (wan, _) = link_between(places, wans, between)?;
+            let loss = loss("fault", *even, bursts.as_ref())?;
+            FaultKind::Loss {
+                wan,
+                loss: loss.ok_or("fault: a loss needs `loss` or `bursts`")?,
+            }
         }
-        F::Stranger {
-            node: name,
-            every,
-            at,
-            r#for,
-            chance,
-        } => {
-            let kind = FaultKind::Stranger {
-                node: node(&name)?,
-                every: every.0.max(Duration::from_micros(1)),
-            };
-            (kind, at, Some(r#for), chance)
-        }
-    };
-    let chance = chance.map_or(Probability::ALWAYS, |share| share.0);
-    Ok(FaultPlan {
-        kind,
-        at,
-        lasts,
-        chance,
     })
 }
 

@@ -187,6 +187,39 @@ pub(super) enum Fault {
     },
 }
 
+impl Fault {
+    /// When it begins, how long it lasts, and how likely it is.
+    pub(super) const fn times(&self) -> (Span, Option<Span>, Option<Share>) {
+        match self {
+            Self::ClockJump { at, chance, .. } => (*at, None, *chance),
+            Self::Crash {
+                at, r#for, chance, ..
+            }
+            | Self::Leave {
+                at, r#for, chance, ..
+            } => (*at, *r#for, *chance),
+            Self::Pause {
+                at, r#for, chance, ..
+            }
+            | Self::Unplug {
+                at, r#for, chance, ..
+            }
+            | Self::Partition {
+                at, r#for, chance, ..
+            }
+            | Self::LinkDown {
+                at, r#for, chance, ..
+            }
+            | Self::Loss {
+                at, r#for, chance, ..
+            }
+            | Self::Stranger {
+                at, r#for, chance, ..
+            } => (*at, Some(*r#for), *chance),
+        }
+    }
+}
+
 /// Which way is closed: out of the named network (the first of a pair), into it, or both.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]

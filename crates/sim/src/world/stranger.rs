@@ -91,3 +91,32 @@ impl World<'_> {
         Some((forged.into(), from))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn a_stranger_remembers_the_newest_datagrams_only() {
+        let mut stranger = Stranger {
+            listens: true,
+            ..Stranger::default()
+        };
+        let to = "10.0.0.1:7800".parse().unwrap();
+        let count = u32::try_from(HEARD_MAX).unwrap() + 10;
+
+        for number in 0..count {
+            stranger.hears(&Bytes::copy_from_slice(&number.to_be_bytes()), to);
+        }
+
+        assert_eq!(stranger.heard.len(), HEARD_MAX);
+        let oldest = stranger
+            .heard
+            .iter()
+            .map(|(bytes, _)| bytes.clone())
+            .min()
+            .unwrap();
+        assert_eq!(*oldest, 10_u32.to_be_bytes());
+    }
+}

@@ -1,0 +1,113 @@
+//! Whole runs: every scenario passes, one seed makes one run, and players get what they should.
+//!
+//! Only the public API. The thousand seeds of CI are run by `cargo xtask sim-seeds`, in release.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use common::{SCENARIOS, scenario};
+use levada_sim::{Options, Report, run, run_seeds, run_with};
+
+fn passes(name: &str, seed: u64) -> Report {
+    run(&scenario(name), seed).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+#[test]
+fn twenty_seeds_of_the_first_scenario_pass() {
+    let reports =
+        run_seeds(&scenario("first"), 1..=20).unwrap_or_else(|failure| panic!("{failure}"));
+
+    assert_eq!(reports.len(), 20);
+    for report in reports {
+        assert!(report.frames_delivered > report.frames_made, "{report}");
+        assert!(report.forged > 100, "{report}");
+    }
+}
+
+#[test]
+fn three_seeds_of_every_other_scenario_pass() {
+    for name in SCENARIOS.into_iter().filter(|name| *name != "first") {
+        for seed in 1..=3 {
+            let report = passes(name, seed);
+            assert!(
+                report.frames_delivered > report.frames_made,
+                "{name}: {report}"
+            );
+        }
+    }
+}
+
+#[test]
+fn one_seed_makes_one_run_and_another_seed_another() {
+    let first = passes("first", 7);
+
+    assert_eq!(first, passes("first", 7));
+    assert_ne!(first.trace, passes("first", 8).trace);
+}
+
+#[test]
+fn a_trace_for_people_changes_nothing_and_tells_what_happened() {
+    let mut lines = Vec::new();
+    let options = Options {
+        trace: Some(&mut lines),
+        ..Options::default()
+    };
+
+    let traced =
+        run_with(&scenario("first"), 7, options).unwrap_or_else(|failure| panic!("{failure}"));
+
+    assert_eq!(traced, passes("first", 7));
+    let text = String::from_utf8(lines).unwrap();
+    for expected in [
+        "=== origin publishes sports/final",
+        "crash of origin",
+        "Media",
+        "LinkUp",
+    ] {
+        assert!(text.contains(expected), "{expected}");
+    }
+    assert_eq!(
+        text.matches("ContentSecret(").count(),
+        text.matches("ContentSecret(..)").count()
+    );
+}
+
+#[test]
+fn one_copy_of_a_flow_crosses_a_link_however_many_players_are_behind_it() {
+    let text = r#"
+        about = "a relay with four players behind it"
+        duration = "12s"
+        network = [{ name = "origin" }, { name = "site" }]
+        wan = [{ between = ["origin", "site"], delay = "10ms" }]
+        node = [
+            { name = "origin", network = "origin" },
+            { name = "hub", network = "site", relay = true, neighbours = ["origin"] },
+            { name = "p1", network = "site", neighbours = ["hub"] },
+            { name = "p2", network = "site", neighbours = ["hub"] },
+            { name = "p3", network = "site", neighbours = ["hub"] },
+            { name = "p4", network = "site", neighbours = ["hub"] },
+        ]
+        subscription = [{ stream = "cam", nodes = ["p1", "p2", "p3", "p4"], from = "2s" }]
+        [[stream]]
+        name = "cam"
+        origin = "origin"
+        video = { frames_per_second = 25, bytes = 900, sync_every = 25, sync_bytes = 4000 }
+    "#;
+    let with = levada_sim::Scenario::parse("copies.toml", text).unwrap();
+    let one_player = text.replace(r#"["p1", "p2", "p3", "p4"]"#, r#"["p1"]"#);
+    let one = levada_sim::Scenario::parse("copies.toml", &one_player).unwrap();
+    let wan_bytes = |report: &Report| {
+        let wan = report
+            .networks
+            .iter()
+            .find(|network| network.name == "origin > site");
+        wan.unwrap().traffic.media_bytes
+    };
+
+    let (with, one) = (run(&with, 1).unwrap(), run(&one, 1).unwrap());
+
+    assert_eq!(wan_bytes(&with), wan_bytes(&one));
+    assert_eq!(with.frames_delivered, 4 * one.frames_delivered);
+    assert_eq!(with.gaps, 0);
+}
