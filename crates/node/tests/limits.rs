@@ -72,3 +72,37 @@ async fn one_neighbour_more_than_the_limit_is_refused_at_the_start() {
     );
     start(joins(64)).await;
 }
+
+#[tokio::test]
+async fn a_publisher_faster_than_the_datapath_waits_and_loses_nothing() {
+    const FRAMES: i64 = 40;
+    let node = start(node("alone")).await;
+    let mut publisher = publish(&node, "cam").await;
+    let data = bytes::Bytes::from(vec![7; 4 << 20]);
+
+    for number in 0..FRAMES {
+        let large = levada::Frame {
+            data: data.clone(),
+            ..frame(number)
+        };
+        within("a frame to be taken", publisher.send(large))
+            .await
+            .unwrap();
+    }
+
+    let view = within("a view", node.view()).await.unwrap();
+    let bytes = u64::try_from(FRAMES).unwrap() * (4 << 20);
+    assert!(
+        view.flows[0].bytes_in > bytes,
+        "{} of {bytes} bytes",
+        view.flows[0].bytes_in
+    );
+    assert!(
+        view.counters
+            .datapath
+            .iter()
+            .all(|counter| !counter.name.starts_with("frames_refused")),
+        "{:?}",
+        view.counters
+    );
+}

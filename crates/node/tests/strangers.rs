@@ -83,10 +83,10 @@ async fn forged_media_changes_nothing_but_one_counter() {
     let before = bench.relay_view().await;
     let stranger = Stranger::new(&bench.relay).await;
 
-    // What a stranger who hears everything can make: true packets with another number, group or tag.
+    // What a stranger who hears everything can make: true packets with another number, group, body or tag.
     let mut sent = 0;
     for packet in &heard {
-        for at in [12, 17, 20, packet.len() - 24, packet.len() - 1] {
+        for at in [12, 17, 20, 32, packet.len() - 24, packet.len() - 1] {
             let mut forged = packet.clone();
             forged[at] ^= 0x01;
             stranger.send(&forged).await;

@@ -178,9 +178,11 @@ fn an_origin_that_was_killed_and_started_again_goes_on_as_a_new_instance() {
     here.block_on(expect(&mut subscriber, 0..10));
 
     // As kill -9 would: every task of it is gone between two instructions, and nobody is told.
+    let mut events = relay.events();
     drop(there);
     drop(killed);
     here.block_on(async {
+        event(&mut events, |event| matches!(event, Event::LinkDown { .. })).await;
         let origin = start_linked(origin(), &relay).await;
         let mut publisher = publish(&origin, "cam").await;
         push(&mut publisher, 0..10).await;

@@ -53,34 +53,9 @@ pub(crate) fn of(reason: &LinkDown) -> (Code, String) {
     (code, words(reason))
 }
 
-/// The core's reason in words.
+/// The core's reason in words, whatever a peer has put into them.
 pub(crate) fn words(reason: &LinkDown) -> String {
-    match reason {
-        LinkDown::PeerLeft(why) if why.is_empty() => "the peer left".to_owned(),
-        LinkDown::PeerLeft(why) => format!("the peer left: {}", shorten(why)),
-        LinkDown::Leaving => "this node leaves".to_owned(),
-        LinkDown::Silent => "the peer fell silent".to_owned(),
-        LinkDown::Lost(lost) => lost_words(lost),
-        LinkDown::Duplicate => "another link to the same node is kept".to_owned(),
-        LinkDown::Superseded => "the peer restarted and linked anew".to_owned(),
-        LinkDown::WrongNode => "not the node that was expected".to_owned(),
-        LinkDown::Self_ => "the node linked to itself".to_owned(),
-        LinkDown::WrongNetwork => "the nodes are of different networks".to_owned(),
-        LinkDown::Protocol(what) => format!("the protocol was broken: {what}"),
-        LinkDown::Full => "a limit on links is reached".to_owned(),
-        LinkDown::Unwanted => "the link is not wanted any more".to_owned(),
-        other => format!("{other:?}"),
-    }
-}
-
-fn lost_words(lost: &ConnectionLost) -> String {
-    match lost {
-        ConnectionLost::ClosedByPeer(why) if why.is_empty() => "the peer closed it".to_owned(),
-        ConnectionLost::ClosedByPeer(why) => format!("the peer closed it: {why}"),
-        ConnectionLost::ClosedHere => "closed here".to_owned(),
-        ConnectionLost::Failed(why) => format!("the connection failed: {why}"),
-        other => format!("{other:?}"),
-    }
+    shorten(&reason.to_string())
 }
 
 /// How quinn says that a connection ended, in the core's words.
