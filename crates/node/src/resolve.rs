@@ -133,8 +133,6 @@ pub(crate) enum Resolved {
 }
 
 /// Looks `addresses` up until each is found; what comes out goes to `results`. Ends when all are, or nobody listens.
-///
-/// In client mode all addresses together are one neighbour, so that whoever answers first is kept.
 pub(crate) async fn run(addresses: Vec<Address>, results: mpsc::Sender<Resolved>) {
     let mut waiting = addresses;
     let mut delay = RETRY_MIN;
