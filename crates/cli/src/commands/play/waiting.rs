@@ -108,22 +108,51 @@ impl Waiting {
     pub(super) async fn speak(&mut self, access: &Access) -> anyhow::Result<()> {
         let now = Instant::now();
         self.look = now + LOOK_EVERY;
+        let view = access.view().await?;
         let is_hopeless = self
             .unknown_since
             .is_some_and(|since| now - since >= UNKNOWN_MAX)
             && !self.has_played
             && !self.for_ever;
         if is_hopeless {
-            let view = access.view().await?;
             bail!(hopeless(&self.name, &view));
         }
-        let why = format!("waiting for `{}`: {}", self.name, self.state);
+        let why = format!("waiting for `{}`: {}", self.name, self.why(&view));
         if self.said.as_ref() != Some(&why) {
             say::note(&why);
             self.said = Some(why);
         }
         Ok(())
     }
+
+    /// Why nothing comes: what the node waits for, and what is wrong with its links if none is up.
+    fn why(&self, view: &View) -> String {
+        let mut flows = view.flows.iter();
+        let flow = flows.find(|row| row.name == self.name.as_str() && !row.cause.is_empty());
+        let reason = match (&self.state, flow) {
+            (State::Active { .. }, Some(flow)) => flow.cause.clone(),
+            (State::Active { .. }, None) => "nothing comes from its origin".to_owned(),
+            (state, _) => state.to_string(),
+        };
+        match links_down(view) {
+            Some(links) if !links.is_empty() => format!("{reason} ({links})"),
+            _ => reason,
+        }
+    }
+}
+
+/// What is wrong with each link, if none is up.
+fn links_down(view: &View) -> Option<String> {
+    let is_up = |row: &LinkRow| matches!(&*row.state, "up" | "suspect");
+    if view.links.iter().any(is_up) {
+        return None;
+    }
+    let state = |row: &LinkRow| match &*row.cause {
+        "" => format!("{} is {}", row.remote, row.state),
+        cause => format!("{}: {cause}", row.remote),
+    };
+    let links: Vec<_> = view.links.iter().map(state).collect();
+    Some(links.join("; "))
 }
 
 /// Why a stream cannot come, what could, and what to do.
@@ -138,22 +167,12 @@ fn hopeless(name: &StreamName, view: &View) -> String {
         (_, 0) => format!("known: {}", known.join(", ")),
         (_, more) => format!("known: {} and {more} more", known.join(", ")),
     };
-    let is_linked = |row: &&LinkRow| matches!(&*row.state, "up" | "suspect");
-    let advice = if view.links.iter().any(|row| is_linked(&row)) {
-        "is its origin running?".to_owned()
-    } else {
-        let state = |row: &LinkRow| match &*row.cause {
-            "" => format!("{} is {}", row.remote, row.state),
-            cause => format!("{}: {cause}", row.remote),
-        };
-        let links: Vec<_> = view.links.iter().map(state).collect();
-        match links.len() {
-            0 => "this node has no neighbour: name one with --join".to_owned(),
-            _ => format!(
-                "no link is up ({}): is --join right, and does that node run?",
-                links.join("; ")
-            ),
+    let advice = match links_down(view) {
+        None => "is its origin running?".to_owned(),
+        Some(links) if links.is_empty() => {
+            "this node has no neighbour: name one with --join".to_owned()
         }
+        Some(links) => format!("no link is up ({links}): is --join right, and does that node run?"),
     };
     format!("no stream `{name}`; {known}; {advice} (--wait waits for it)")
 }
