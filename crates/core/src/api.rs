@@ -108,7 +108,8 @@ pub enum Input {
 /// What the node's user may want.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Keep a link to this neighbour.
+    /// Keep a link to this neighbour. Ignored beyond [`crate::limits::NEIGHBOURS_MAX`], as are addresses beyond
+    /// [`crate::limits::ADDRESSES_MAX`]: whoever takes them from a user refuses them there.
     AddNeighbour(Neighbour),
     /// Do not keep one any more; an existing link stays until it ends by itself.
     RemoveNeighbour(Neighbour),
@@ -380,7 +381,8 @@ pub enum SubscriptionState {
         /// What its origin says of it.
         announce: Box<Announce>,
     },
-    /// The origin took the stream back on purpose.
+    /// The origin took the stream back on purpose. Its last packets may still be on their way: the flow stays open for
+    /// [`crate::limits::ENDING`].
     Ended,
 }
 

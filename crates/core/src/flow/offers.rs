@@ -139,23 +139,9 @@ impl Flows {
     pub(super) fn on_announce(&mut self, from: Option<LinkIndex>, statement: SignedAnnounce) {
         let announce = statement.content();
         let own = announce.origin == self.me;
-        let current = self
-            .published
-            .get(&announce.name)
-            .map(|published| &published.of);
-        if own && current != Some(&instance_of(announce)) {
-            // A former life of this node speaks through others: it is over.
-            let InstanceRef {
-                origin,
-                name,
-                instance,
-            } = instance_of(announce);
-            let withdraw = Withdraw {
-                origin,
-                name,
-                instance,
-            };
-            self.on_withdraw(None, SignedWithdraw::sign(withdraw, &self.identity));
+        let current = self.published.get(&announce.name);
+        if own && current.map(|published| &published.of) != Some(&instance_of(announce)) {
+            self.on_former_life(&instance_of(announce));
             return;
         }
         let name = announce.name.clone();
@@ -178,6 +164,34 @@ impl Flows {
                 }
             }
             Verdict::Old => {}
+        }
+    }
+
+    /// A former life of this node speaks through others: it is over.
+    fn on_former_life(&mut self, of: &InstanceRef) {
+        let InstanceRef {
+            origin,
+            name,
+            instance,
+        } = of.clone();
+        let current = self
+            .published
+            .get(&name)
+            .map(|published| published.announce.clone());
+        let withdraw = Withdraw {
+            origin,
+            name,
+            instance,
+        };
+        self.on_withdraw(None, SignedWithdraw::sign(withdraw, &self.identity));
+        // Whoever held the former instance for the newer one (equal clocks, or a clock set back) did not take the
+        // present one: it is said again, behind the withdraw.
+        if let Some(announce) = current {
+            let statement = SignedAnnounce::sign(announce, &self.identity);
+            self.spread(
+                None,
+                &FlowMessage::Announce(message::Announce { statement }),
+            );
         }
     }
 

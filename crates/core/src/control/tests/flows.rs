@@ -247,6 +247,45 @@ fn an_origin_that_restarts_is_followed_to_its_new_instance() {
 }
 
 #[test]
+fn an_origin_that_restarts_with_its_clock_set_back_is_followed_too() {
+    for set_back in [0, 60_000_000] {
+        let mut net = star();
+        net.subscribe(2, 1, "cam");
+        net.states(2);
+        let wall = net.wall;
+
+        // Links come up before it publishes, and what the relay remembers is newer by the clock.
+        net.restart(0);
+        net.command(0, Command::Publish(offer("cam", wall - set_back)));
+        net.settle();
+        net.pass(Duration::from_secs(2));
+
+        assert_eq!(active(&net.states(2)).len(), 1, "set back by {set_back} us");
+    }
+}
+
+#[test]
+fn an_origin_that_publishes_before_its_links_are_up_is_followed_too() {
+    for set_back in [0, 60_000_000] {
+        let mut net = star();
+        net.subscribe(2, 1, "cam");
+        net.states(2);
+        let wall = net.wall;
+
+        net.unlink(0, 1);
+        net.nodes[0] = Control::new(Settings {
+            seed: [77; 32],
+            ..settings(0)
+        });
+        net.command(0, Command::Publish(offer("cam", wall - set_back)));
+        net.link(0, 1);
+        net.pass(Duration::from_secs(2));
+
+        assert_eq!(active(&net.states(2)).len(), 1, "set back by {set_back} us");
+    }
+}
+
+#[test]
 fn a_withdrawn_stream_ends_after_its_last_packets_had_time_to_come() {
     let mut net = star();
     net.subscribe(2, 1, "cam");
