@@ -7,6 +7,7 @@
 //! | `ledger` | both ledgers of every lane sum to zero ([`ledger`]) |
 //! | `secret` | no secret crosses a network in clear, no content secret reaches a node where nobody subscribes ([`secret`]) |
 //! | `quiet` | nobody watching: no media packet moves ([`quiet`]) |
+//! | `copy` | a node sends a packet to a neighbour once ([`copies`]) |
 //! | `liveness` | who subscribes to what is alive and can be reached gets frames ([`liveness`]) |
 //! | `answer` | each request is answered or refused ([`answer`]) |
 //! | `unwanted` | a flow that nobody wants ends ([`unwanted`]) |
@@ -17,6 +18,7 @@
 //! simulator that may look inside control messages. Called by `world`. Invariant: the first violation ends the run.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use levada_core::view::FlowRow;
 use levada_core::{FlowChange, SubscriptionId};
@@ -29,6 +31,7 @@ use crate::scenario::{Bounds, Scenario};
 
 mod answer;
 mod consumer;
+mod copies;
 mod facts;
 mod ledger;
 mod liveness;
@@ -88,6 +91,7 @@ pub(crate) struct Checks {
     facts: Facts,
     answer: answer::Answers,
     consumer: consumer::Consumers,
+    copies: copies::Copies,
     liveness: liveness::Liveness,
     loops: loops::Loops,
     order: order::Order,
@@ -105,6 +109,7 @@ impl Checks {
             facts: Facts::new(scenario),
             answer: answer::Answers::new(bounds.answers),
             consumer: consumer::Consumers::default(),
+            copies: copies::Copies::default(),
             liveness: liveness::Liveness::new(bounds.frames),
             loops: loops::Loops::new(bounds.loops, is_broken),
             order: order::Order::default(),
@@ -170,6 +175,7 @@ impl Checks {
             self.quiet.watched(now, &name);
         }
         self.consumer.ended(node);
+        self.copies.ended(node);
     }
 
     /// The core of a node changes what its datapath does.
@@ -177,6 +183,7 @@ impl Checks {
         self.secret.learn(change);
         let mut found = None;
         match change {
+            FlowChange::AddEgress { flow, .. } => self.copies.egress_added(node, *flow),
             FlowChange::Originate { flow, name, .. } => self.facts.originates(node, *flow, name),
             FlowChange::Consume { flow, .. } => {
                 self.consumer.begins(node, *flow);
@@ -196,7 +203,7 @@ impl Checks {
     }
 
     /// A node sends a datagram.
-    pub(crate) fn datagram(&mut self, now: Instant, node: usize, bytes: &[u8]) {
+    pub(crate) fn datagram(&mut self, now: Instant, node: usize, to: SocketAddr, bytes: &[u8]) {
         let found = self
             .secret
             .find_in(bytes)
@@ -204,6 +211,8 @@ impl Checks {
         self.found("secret", found);
         let found = self.quiet.datagram(now, &self.facts, node, bytes);
         self.found("quiet", found);
+        let found = self.copies.datagram(&self.facts, node, to, bytes);
+        self.found("copy", found);
     }
 
     /// A node sends control bytes over a connection, from this end of it.

@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 
 use levada_core::view::{FlowRow, FlowState};
 use levada_datapath::ledger::Difference;
-use levada_wire::{FlowId, Instant, LinkIndex, NodeId, StreamName};
+use levada_wire::packet::Class;
+use levada_wire::{
+    FlowId, Group, Header, Instant, LinkIndex, NodeId, Number, OriginTime, StreamName,
+};
 
 use super::{Facts, Overview, Peer, Snapshot};
 use crate::connection::ConnectionId;
@@ -125,4 +128,22 @@ fn row(overview: &mut Overview, node: usize, flow: FlowId) -> &mut FlowRow {
         });
     }
     rows.iter_mut().find(|row| row.flow == flow).unwrap()
+}
+
+/// A media packet of a flow; its tags are false, which no checker looks at.
+pub(super) fn packet(flow: FlowId, number: Number) -> Vec<u8> {
+    let header = Header {
+        last: true,
+        discardable: false,
+        class: Class::KEEP,
+        key: 0,
+        description: 0,
+        flow,
+        number,
+        index: 0,
+        group: Group(0),
+        offset: 0,
+        sent: OriginTime(0),
+    };
+    [header.encode().as_slice(), &[0; 100]].concat()
 }

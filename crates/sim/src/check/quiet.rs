@@ -56,27 +56,10 @@ impl Quiet {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use levada_core::SubscriptionId;
-    use levada_wire::{FlowId, Group, Number, OriginTime};
+    use levada_wire::{FlowId, Number};
 
     use super::*;
-    use crate::check::fixture::{FLOW, at, cam, facts};
-
-    fn packet(flow: FlowId) -> Vec<u8> {
-        let header = Header {
-            last: true,
-            discardable: false,
-            class: levada_wire::packet::Class::KEEP,
-            key: 0,
-            description: 0,
-            flow,
-            number: Number::ZERO,
-            index: 0,
-            group: Group(0),
-            offset: 0,
-            sent: OriginTime(0),
-        };
-        [header.encode().as_slice(), &[0; 100]].concat()
-    }
+    use crate::check::fixture::{FLOW, at, cam, facts, packet};
 
     #[test]
     fn media_of_a_stream_that_nobody_watches_is_reported_after_a_while() {
@@ -84,15 +67,21 @@ mod tests {
         let mut quiet = Quiet::new(Duration::from_secs(6));
         let id = SubscriptionId(1);
         facts.subscribed(2, id, cam());
-        assert_eq!(quiet.datagram(at(20), &facts, 0, &packet(FLOW)), None);
+        assert_eq!(
+            quiet.datagram(at(20), &facts, 0, &packet(FLOW, Number::ZERO)),
+            None
+        );
 
         facts.unsubscribed(2, id);
         quiet.watched(at(20), &cam());
 
-        assert_eq!(quiet.datagram(at(26), &facts, 0, &packet(FLOW)), None);
+        assert_eq!(
+            quiet.datagram(at(26), &facts, 0, &packet(FLOW, Number::ZERO)),
+            None
+        );
         assert!(
             quiet
-                .datagram(at(27), &facts, 0, &packet(FLOW))
+                .datagram(at(27), &facts, 0, &packet(FLOW, Number::ZERO))
                 .unwrap()
                 .contains("a still sends `cam`")
         );
@@ -104,11 +93,21 @@ mod tests {
         let quiet = Quiet::new(Duration::from_secs(6));
 
         facts.fault_begins();
-        assert_eq!(quiet.datagram(at(20), &facts, 0, &packet(FLOW)), None);
+        assert_eq!(
+            quiet.datagram(at(20), &facts, 0, &packet(FLOW, Number::ZERO)),
+            None
+        );
         facts.fault_ends(at(20));
-        assert_eq!(quiet.datagram(at(26), &facts, 0, &packet(FLOW)), None);
+        assert_eq!(
+            quiet.datagram(at(26), &facts, 0, &packet(FLOW, Number::ZERO)),
+            None
+        );
 
-        assert!(quiet.datagram(at(27), &facts, 0, &packet(FLOW)).is_some());
+        assert!(
+            quiet
+                .datagram(at(27), &facts, 0, &packet(FLOW, Number::ZERO))
+                .is_some()
+        );
     }
 
     #[test]
@@ -117,7 +116,7 @@ mod tests {
 
         assert!(
             quiet
-                .datagram(at(0), &facts(), 1, &packet(FlowId(99)))
+                .datagram(at(0), &facts(), 1, &packet(FlowId(99), Number::ZERO))
                 .unwrap()
                 .contains("no publisher")
         );

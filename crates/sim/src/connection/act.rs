@@ -57,9 +57,9 @@ pub(crate) enum Act {
         to: SocketAddr,
         segment: Segment,
     },
-    /// Call [`Connections::retry`] with it at that time.
+    /// Call [`super::Connections::retry`] with it at that time.
     Retry { at: Instant, segment: Segment },
-    /// Call [`Connections::watch`] at that time.
+    /// Call [`super::Connections::watch`] at that time.
     Watch {
         at: Instant,
         connection: ConnectionId,
