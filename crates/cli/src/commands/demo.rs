@@ -210,8 +210,7 @@ impl Network {
     }
 
     async fn leave(self) {
-        self.player.leave().await;
-        self.origin.leave().await;
+        tokio::join!(self.player.leave(), self.origin.leave());
         self.relay.leave().await;
     }
 }
