@@ -157,6 +157,7 @@ impl Machine for Flows {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.forgive_own_absence(now);
         self.now = self.now.max(now);
         if self
             .poll_timeout()

@@ -51,6 +51,10 @@ pub const LOSS_WINDOW: Duration = Duration::from_secs(2);
 /// Between two addresses of one neighbour.
 pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
 
+/// How long an attempt may take. QUIC repeats a lost first packet after 1, 3 and 7 s: beyond the second it is
+/// quicker to dial anew.
+pub const DIAL_WAIT: Duration = Duration::from_secs(3);
+
 /// Before the first retry.
 pub const REDIAL_MIN: Duration = Duration::from_millis(250);
 

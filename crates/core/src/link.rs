@@ -30,7 +30,7 @@ use rand_core::Rng as _;
 
 use crate::api::{DialId, LinkDown, Settings};
 use crate::chance;
-use crate::limits::{GREETING_MAX, HELD_MESSAGES_MAX, LINKS_MAX, OWN_LATENESS};
+use crate::limits::{DIAL_WAIT, GREETING_MAX, HELD_MESSAGES_MAX, LINKS_MAX, OWN_LATENESS};
 use crate::view::LinkRow;
 
 mod dialer;
@@ -497,6 +497,10 @@ impl Links {
     }
 
     fn dial(&mut self) {
+        for dial in self.dialer.late(self.now) {
+            self.outputs.push_back(Output::CancelDial { dial });
+            self.on_dial_failed(dial, format!("no answer within {} s", DIAL_WAIT.as_secs()));
+        }
         if !self.leaving {
             self.dialer.dial_due(self.now, &mut self.outputs);
         }

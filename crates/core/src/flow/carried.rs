@@ -261,7 +261,9 @@ impl Carried {
                 ChildState::Granted => Some(expiry),
             }
         });
-        let linger = self.linger_until.map(|at| Wakeup { at, why: "linger" });
+        // What ends does not linger besides.
+        let linger = self.linger_until.filter(|_| self.ending_at.is_none());
+        let linger = linger.map(|at| Wakeup { at, why: "linger" });
         let ending = self.ending_at.map(|at| Wakeup { at, why: "ending" });
         children
             .chain([linger, ending])

@@ -102,11 +102,14 @@ impl Catalogue {
             .map(|statement| statement.content().instance)
     }
 
-    /// The withdraw of that stream, for a neighbour that still announces it.
-    pub(super) fn withdraw_of(&self, announce: &Announce) -> Option<SignedWithdraw> {
-        self.withdrawn
-            .get(&(announce.name.clone(), announce.origin))
-            .cloned()
+    /// What became of an announced stream that was withdrawn: the withdraw, and what is announced now.
+    pub(super) fn after(
+        &self,
+        announce: &Announce,
+    ) -> (Option<SignedWithdraw>, Option<SignedAnnounce>) {
+        let key = (announce.name.clone(), announce.origin);
+        let successor = self.entries.get(&key).map(|entry| entry.statement.clone());
+        (self.withdrawn.get(&key).cloned(), successor)
     }
 
     fn remove(&mut self, key: &Key) {

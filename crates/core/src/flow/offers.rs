@@ -157,13 +157,23 @@ impl Flows {
                 self.event(Event::StreamsChanged { name });
             }
             Verdict::Withdrawn => {
-                // The neighbour was away when it was withdrawn.
-                let withdraw = self.catalogue.withdraw_of(statement.content());
-                if let (Some(link), Some(statement)) = (from, withdraw) {
-                    self.send(link, FlowMessage::Withdraw(message::Withdraw { statement }));
+                if let Some(link) = from {
+                    self.correct(link, statement.content());
                 }
             }
             Verdict::Old => {}
+        }
+    }
+
+    /// Tells a neighbour that was away what became of a stream: that it was withdrawn, and what took its place. The
+    /// neighbour may have refused that as older, before it knew of the withdraw.
+    fn correct(&mut self, link: LinkIndex, announce: &Announce) {
+        let (withdraw, successor) = self.catalogue.after(announce);
+        if let Some(statement) = withdraw {
+            self.send(link, FlowMessage::Withdraw(message::Withdraw { statement }));
+        }
+        if let Some(statement) = successor {
+            self.send(link, FlowMessage::Announce(message::Announce { statement }));
         }
     }
 

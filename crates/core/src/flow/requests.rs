@@ -9,15 +9,16 @@ use levada_wire::control::flow::{
 };
 use levada_wire::identity::SealedSecret;
 use levada_wire::key::CarryKey;
-use levada_wire::{FlowId, LinkIndex};
+use levada_wire::machine::Machine as _;
+use levada_wire::{FlowId, Instant, LinkIndex};
 
 use super::Flows;
 use super::carried::{Carried, Challenger, Child, ChildState, Upstream};
 use crate::api::FlowChange;
 use crate::chance::jittered;
 use crate::limits::{
-    ANSWER_DEADLINE, ANSWER_WAIT, CARRIED_MAX, CHILDREN_MAX, REQUEST_AGAIN, REQUEST_EXPIRY,
-    REQUEST_PAUSE,
+    ANSWER_DEADLINE, ANSWER_WAIT, CARRIED_MAX, CHILDREN_MAX, OWN_LATENESS, REQUEST_AGAIN,
+    REQUEST_EXPIRY, REQUEST_PAUSE,
 };
 
 impl Flows {
@@ -303,25 +304,43 @@ impl Flows {
         self.cancel(flow, old);
     }
 
-    /// Answers and forgets what is over.
+    /// While this node did not run, its children may have said their requests again: none runs out for that.
+    pub(super) fn forgive_own_absence(&mut self, now: Instant) {
+        let Some(due) = self.poll_timeout() else {
+            return;
+        };
+        let late = now.since(due.at);
+        if late <= OWN_LATENESS {
+            return;
+        }
+        for child in self
+            .carried
+            .values_mut()
+            .flat_map(|carried| carried.children.values_mut())
+        {
+            child.expires += late;
+        }
+    }
+
+    /// Answers and forgets what is over. Who is forgotten is told: should it still be there, it asks anew at once.
     pub(super) fn expire_children(&mut self) {
         let mut over = Vec::new();
         for (flow, carried) in &self.carried {
             for (link, child) in &carried.children {
                 match child.state {
                     ChildState::Waiting { until, .. } if until <= self.now => {
-                        over.push((*flow, *link, Some(late_reason(carried))));
+                        over.push((*flow, *link, late_reason(carried)));
                     }
-                    _ if child.expires <= self.now => over.push((*flow, *link, None)),
+                    _ if child.expires <= self.now => {
+                        over.push((*flow, *link, RefuseReason::Timeout));
+                    }
                     _ => {}
                 }
             }
         }
-        for (flow, link, answer) in over {
+        for (flow, link, reason) in over {
             self.remove_child(flow, link);
-            if let Some(reason) = answer {
-                self.refuse(flow, link, reason);
-            }
+            self.refuse(flow, link, reason);
         }
     }
 }

@@ -45,6 +45,7 @@ impl Flows {
         }
         for id in self.wishes.ids() {
             self.promote(id);
+            self.report(id);
         }
         self.note_active();
     }
@@ -91,27 +92,56 @@ impl Flows {
             flow: announce.flow(wish.layer),
             announce: (*announce).clone(),
         });
-        let state = match (&target, known.first()) {
-            (Some(target), _) => self.state_of(target.flow),
-            (None, Some(announce)) => SubscriptionState::Unreachable {
-                origin: announce.origin,
-            },
-            (None, None) => SubscriptionState::Unknown,
-        };
         let Some(wish) = self.wishes.get_mut(id) else {
             return;
         };
         let serving = wish.serving.as_ref().map(|target| target.flow);
         wish.next = target.filter(|target| Some(target.flow) != serving);
-        let waits = wish.serving.is_none();
-        let stays_ended = wish.is_ended() && wish.next.is_none();
-        if waits && !stays_ended {
+    }
+
+    /// Tells a wish how far it has come, if that is news.
+    fn report(&mut self, id: SubscriptionId) {
+        let Some(wish) = self.wishes.get(id) else {
+            return;
+        };
+        let comes = |target: &&Target| {
+            let ready = self
+                .carried
+                .get(&target.flow)
+                .is_some_and(Carried::is_ready);
+            ready && self.distance_to(&target.announce.origin).is_finite()
+        };
+        let serving = wish.serving.as_ref();
+        let state = if let Some(target) = serving.filter(comes) {
+            let (flow, announce) = (target.flow, Box::new(target.announce.clone()));
+            Some(SubscriptionState::Active { flow, announce })
+        } else if let Some(target) = wish.next.as_ref().or(serving) {
+            Some(self.state_of(target))
+        } else {
+            let known = self.catalogue.named(&wish.name).next();
+            let stays_ended = wish.is_ended() && known.is_none();
+            (!stays_ended).then_some(match known {
+                Some(announce) => SubscriptionState::Unreachable {
+                    origin: announce.origin,
+                },
+                None => SubscriptionState::Unknown,
+            })
+        };
+        // A flow that moves to another neighbour is asked for in between: no news to who is served.
+        let state = state.filter(|state| {
+            serving.is_none() || !matches!(state, SubscriptionState::Requested { .. })
+        });
+        if let (Some(wish), Some(state)) = (self.wishes.get_mut(id), state) {
             let told = wish.tell(id, state);
             self.outputs.extend(told.map(Output::Event));
         }
     }
 
-    fn state_of(&self, flow: FlowId) -> SubscriptionState {
+    fn state_of(&self, target: &Target) -> SubscriptionState {
+        let (flow, origin) = (target.flow, target.announce.origin);
+        if !self.distance_to(&origin).is_finite() {
+            return SubscriptionState::Unreachable { origin };
+        }
         match self.carried.get(&flow).map(|carried| &carried.upstream) {
             Some(Upstream::Idle {
                 cause: Some(reason),
@@ -356,11 +386,8 @@ impl Flows {
         {
             return;
         }
-        let (flow, announce) = (next.flow, Box::new(next.announce.clone()));
         let before = wish.serving.take().map(|target| target.flow);
         wish.serving = wish.next.take();
-        let told = wish.tell(id, SubscriptionState::Active { flow, announce });
-        self.outputs.extend(told.map(Output::Event));
         if let Some(before) = before
             && self.wishes.count(before) == 0
         {

@@ -21,7 +21,9 @@ use rand_chacha::ChaCha20Rng;
 use super::Output;
 use crate::api::{DialId, Neighbour};
 use crate::chance::jittered;
-use crate::limits::{ADDRESSES_MAX, DIAL_STAGGER, NEIGHBOURS_MAX, REDIAL_MAX, REDIAL_MIN};
+use crate::limits::{
+    ADDRESSES_MAX, DIAL_STAGGER, DIAL_WAIT, NEIGHBOURS_MAX, REDIAL_MAX, REDIAL_MIN,
+};
 use crate::view::LinkRow;
 
 #[derive(Debug)]
@@ -46,13 +48,22 @@ enum State {
         until: Instant,
     },
     Dialling {
-        attempts: Vec<(DialId, SocketAddr)>,
+        attempts: Vec<Attempt>,
         next: usize,
         next_at: Instant,
     },
     Linked {
         peer: NodeId,
     },
+}
+
+/// One address being dialled.
+#[derive(Debug)]
+struct Attempt {
+    dial: DialId,
+    remote: SocketAddr,
+    /// When it is given up.
+    until: Instant,
 }
 
 impl Dialer {
@@ -93,7 +104,7 @@ impl Dialer {
         let mut under_way = Vec::new();
         for configured in std::mem::take(&mut self.configured) {
             if let State::Dialling { attempts, .. } = configured.state {
-                under_way.extend(attempts.into_iter().map(|(dial, _)| dial));
+                under_way.extend(attempts.iter().map(|attempt| attempt.dial));
             }
         }
         under_way
@@ -124,7 +135,12 @@ impl Dialer {
             {
                 let dial = DialId(self.next);
                 self.next += 1;
-                attempts.push((dial, *remote));
+                let until = now + DIAL_WAIT;
+                attempts.push(Attempt {
+                    dial,
+                    remote: *remote,
+                    until,
+                });
                 *next += 1;
                 *next_at = now + DIAL_STAGGER;
                 let peer = configured.neighbour.node;
@@ -135,6 +151,13 @@ impl Dialer {
                 });
             }
         }
+    }
+
+    /// The attempts that have taken too long.
+    pub(super) fn late(&self, now: Instant) -> Vec<DialId> {
+        let attempts = self.configured.iter().flat_map(Configured::attempts);
+        let late = attempts.filter(|attempt| attempt.until <= now);
+        late.map(|attempt| attempt.dial).collect()
     }
 
     /// Whether the connection that this attempt made is wanted.
@@ -176,7 +199,7 @@ impl Dialer {
             next_at,
         } = &mut configured.state
         {
-            attempts.retain(|(known, _)| *known != dial);
+            attempts.retain(|attempt| attempt.dial != dial);
             // A failure frees the next address at once.
             *next_at = now;
             if attempts.is_empty() && *next >= more {
@@ -201,22 +224,7 @@ impl Dialer {
     }
 
     pub(super) fn wakeup(&self) -> Option<Wakeup> {
-        let due = self
-            .configured
-            .iter()
-            .map(|configured| match &configured.state {
-                State::Waiting { until } => Some(Wakeup {
-                    at: *until,
-                    why: "redial",
-                }),
-                State::Dialling { next, next_at, .. } => {
-                    (*next < configured.neighbour.addresses.len()).then_some(Wakeup {
-                        at: *next_at,
-                        why: "next address",
-                    })
-                }
-                State::Linked { .. } => None,
-            });
+        let due = self.configured.iter().map(Configured::wakeup);
         due.fold(None, Wakeup::earlier)
     }
 
@@ -245,13 +253,47 @@ impl Dialer {
 }
 
 impl Configured {
+    fn attempts(&self) -> &[Attempt] {
+        match &self.state {
+            State::Dialling { attempts, .. } => attempts,
+            State::Waiting { .. } | State::Linked { .. } => &[],
+        }
+    }
+
     fn attempt(&self, dial: DialId) -> Option<SocketAddr> {
-        let State::Dialling { attempts, .. } = &self.state else {
-            return None;
-        };
-        attempts
+        let attempt = self
+            .attempts()
             .iter()
-            .find(|(known, _)| *known == dial)
-            .map(|(_, remote)| *remote)
+            .find(|attempt| attempt.dial == dial)?;
+        Some(attempt.remote)
+    }
+
+    fn wakeup(&self) -> Option<Wakeup> {
+        match &self.state {
+            State::Waiting { until } => Some(Wakeup {
+                at: *until,
+                why: "redial",
+            }),
+            State::Dialling {
+                attempts,
+                next,
+                next_at,
+            } => {
+                let more = *next < self.neighbour.addresses.len();
+                let next = more.then_some(Wakeup {
+                    at: *next_at,
+                    why: "next address",
+                });
+                let late = attempts.iter().map(|attempt| attempt.until).min();
+                Wakeup::earlier(
+                    next,
+                    late.map(|at| Wakeup {
+                        at,
+                        why: "no answer",
+                    }),
+                )
+            }
+            State::Linked { .. } => None,
+        }
     }
 }

@@ -180,6 +180,52 @@ fn a_request_that_is_not_said_again_runs_out() {
 }
 
 #[test]
+fn a_node_whose_clock_leaps_keeps_its_children() {
+    let mut net = star();
+    net.subscribe(2, 1, "cam");
+
+    // The relay sleeps for a minute; its neighbours do not count that against it, and neither does it.
+    net.now += Duration::from_secs(60);
+    net.nodes[1].handle_timeout(net.now);
+    net.collect(1);
+
+    assert_eq!(net.egresses(1, "cam"), [2]);
+}
+
+#[test]
+fn a_child_whose_request_ran_out_is_told_and_asks_anew() {
+    let mut net = star();
+    net.subscribe(2, 1, "cam");
+    net.deaf = Some((2, 1));
+    net.pass(REQUEST_EXPIRY);
+    net.deaf = None;
+
+    net.pass(Duration::from_secs(4));
+
+    assert_eq!(net.egresses(1, "cam"), [2]);
+    assert_eq!(net.egresses(0, "cam"), [1]);
+}
+
+#[test]
+fn a_node_that_was_away_learns_of_a_restart_under_a_clock_set_back() {
+    // 2 is away while 0 restarts and publishes an instance that looks older.
+    let mut net = star();
+    net.subscribe(2, 1, "cam");
+    let wall = net.wall;
+    net.unlink(1, 2);
+    net.restart(0);
+    net.command(0, Command::Publish(offer("cam", wall - 60_000_000)));
+    net.settle();
+    net.states(2);
+
+    net.link(1, 2);
+    net.pass(Duration::from_secs(2));
+
+    let present = net.nodes[0].view().streams[0].announce.flow(Layer(0));
+    assert_eq!(active(&net.states(2)).pop(), Some(present));
+}
+
+#[test]
 fn a_request_nobody_can_serve_is_refused_within_the_deadline() {
     let mut net = star();
     // The origin does not hear the relay: the relay's request stays unanswered.
@@ -260,7 +306,9 @@ fn an_origin_that_restarts_with_its_clock_set_back_is_followed_too() {
         net.settle();
         net.pass(Duration::from_secs(2));
 
-        assert_eq!(active(&net.states(2)).len(), 1, "set back by {set_back} us");
+        let present = net.nodes[0].view().streams[0].announce.flow(Layer(0));
+        let last = active(&net.states(2)).pop();
+        assert_eq!(last, Some(present), "set back by {set_back} us");
     }
 }
 
@@ -281,8 +329,46 @@ fn an_origin_that_publishes_before_its_links_are_up_is_followed_too() {
         net.link(0, 1);
         net.pass(Duration::from_secs(2));
 
-        assert_eq!(active(&net.states(2)).len(), 1, "set back by {set_back} us");
+        let present = net.nodes[0].view().streams[0].announce.flow(Layer(0));
+        let last = active(&net.states(2)).pop();
+        assert_eq!(last, Some(present), "set back by {set_back} us");
     }
+}
+
+#[test]
+fn a_stream_withdrawn_while_its_flow_lingers_ends_once() {
+    let mut net = star();
+    net.subscribe(2, 1, "cam");
+    net.pass(Duration::from_secs(1));
+    net.unsubscribe(2, 1);
+
+    net.pass(LINGER / 2);
+    net.command(0, Command::Unpublish { name: name("cam") });
+    net.pass(2 * ENDING);
+
+    assert!(net.flow(2, "cam").is_none());
+}
+
+#[test]
+fn who_is_served_is_told_when_the_flow_is_lost_and_when_it_is_back() {
+    let mut net = star();
+    net.subscribe(2, 1, "cam");
+    net.states(2);
+
+    net.unlink(0, 1);
+    net.pass(Duration::from_secs(5));
+    let lost = net.states(2);
+    net.link(0, 1);
+    net.pass(Duration::from_secs(5));
+    let back = net.states(2);
+
+    let origin = net.nodes[0].id();
+    assert!(
+        lost.contains(&SubscriptionState::Unreachable { origin }),
+        "{lost:?}"
+    );
+    assert_eq!(active(&lost), []);
+    assert_eq!(active(&back).len(), 1, "{back:?}");
 }
 
 #[test]

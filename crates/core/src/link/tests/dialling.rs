@@ -69,8 +69,8 @@ fn a_neighbour_is_tried_for_ever_with_growing_pauses() {
 #[test]
 fn neighbours_and_addresses_beyond_their_limits_are_not_dialled() {
     let mut links = links();
-    let many = |count: usize| (0..count).map(|port| remote(u16::try_from(port).unwrap() + 1));
-    let addresses = many(ADDRESSES_MAX + 1).collect();
+    let ports = |from: u16, count: usize| (from..).take(count).map(remote).collect::<Vec<_>>();
+    let addresses = ports(1_000, ADDRESSES_MAX + 1);
     links.handle_input(
         at(0),
         Input::Add(Neighbour {
@@ -78,8 +78,8 @@ fn neighbours_and_addresses_beyond_their_limits_are_not_dialled() {
             node: None,
         }),
     );
-    for address in many(NEIGHBOURS_MAX) {
-        let addresses = vec![address, remote(9_999)];
+    for address in ports(2_000, NEIGHBOURS_MAX) {
+        let addresses = vec![address];
         links.handle_input(
             at(0),
             Input::Add(Neighbour {
@@ -91,9 +91,40 @@ fn neighbours_and_addresses_beyond_their_limits_are_not_dialled() {
 
     let outputs = sleep_until(&mut links, at(0) + DIAL_STAGGER * 20);
 
-    let dials = outputs
-        .iter()
-        .filter(|output| matches!(output, Output::Dial { .. }))
-        .count();
-    assert_eq!(dials, ADDRESSES_MAX + (NEIGHBOURS_MAX - 1) * 2);
+    let dialled = outputs.iter().filter_map(|output| match output {
+        Output::Dial { remote, .. } => Some(*remote),
+        _ => None,
+    });
+    let dialled: std::collections::BTreeSet<SocketAddr> = dialled.collect();
+    let expected = [
+        ports(1_000, ADDRESSES_MAX),
+        ports(2_000, NEIGHBOURS_MAX - 1),
+    ]
+    .concat();
+    assert_eq!(dialled, expected.into_iter().collect());
+}
+
+#[test]
+fn an_address_that_does_not_answer_is_given_up_and_dialled_anew() {
+    let mut links = links();
+    links.handle_input(
+        at(0),
+        Input::Add(Neighbour {
+            addresses: vec![remote(1)],
+            node: None,
+        }),
+    );
+    drain(&mut links);
+
+    let outputs = sleep_until(&mut links, at(0) + DIAL_WAIT + REDIAL_MIN);
+
+    assert_eq!(outputs[0], Output::CancelDial { dial: DialId(0) });
+    assert!(matches!(outputs[1], Output::DialFailed { .. }));
+    assert!(matches!(
+        outputs[2],
+        Output::Dial {
+            dial: DialId(1),
+            ..
+        }
+    ));
 }
