@@ -125,8 +125,9 @@ impl Net {
         for (index, lan) in lans.iter_mut().enumerate() {
             lan.plug(&namespace, &format!("eth{index}"), Some(ROUTER))?;
         }
-        let exec = format!("netns exec {namespace} sysctl -q -w net.ipv4.ip_forward=1");
-        ip(&exec).map(drop)
+        // A bare Debian has no `sysctl`.
+        let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
+        tool::run("ip", &["netns", "exec", &namespace, "sh", "-c", forward]).map(drop)
     }
 
     fn namespace(&mut self, name: &str) -> anyhow::Result<String> {

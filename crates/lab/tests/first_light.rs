@@ -7,7 +7,7 @@
     reason = "a test may panic, and says what it measured"
 )]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use levada_lab::{Counter, Host, Net, Node, Recording, Traffic, clip_file, eventually};
 
@@ -16,6 +16,10 @@ const SOON: Duration = Duration::from_secs(15);
 const TWO_SECONDS: u64 = 312_456 / 4;
 /// What may be on its way, or in the gap between two readings: packets of one picture and the sound beside it.
 const UNDERWAY: u64 = 20;
+
+/// A node keeps a flow for one second after its last consumer, and one that leaves not even so long. The rest is for a
+/// busy machine.
+const LINGER_AT_MOST: Duration = Duration::from_secs(3);
 
 /// The origin in a studio, the relay in a centre, the players at a venue; a router joins the three LANs.
 struct Places {
@@ -53,6 +57,18 @@ fn link_datagrams_pass(link: &Counter, count: u64) {
     eventually(SOON, "link datagrams leave the origin", || {
         (packets(link) >= begin + count).then_some(())
     });
+}
+
+/// Waits until the media stands still while two link datagrams pass, and says how long after `begin` it last moved.
+fn stops_after(begin: Instant, media: &Counter, link: &Counter) -> Duration {
+    let (mut last, mut moved, mut idle) = (packets(media), Duration::ZERO, packets(link));
+    eventually(SOON, "no media leaves the origin", || {
+        let now = packets(media);
+        if now != last {
+            (last, moved, idle) = (now, begin.elapsed(), packets(link));
+        }
+        (packets(link) >= idle + 2).then_some(moved)
+    })
 }
 
 fn assert_whole(player: &Node) {
@@ -109,15 +125,15 @@ fn a_stream_flows_once_over_each_hop_while_somebody_watches_and_not_otherwise() 
     assert!(packets(&to_player2) > 100);
 
     // Both leave.
+    let leave = Instant::now();
     for player in [&mut player1, &mut player2] {
         player.process().interrupt().unwrap();
-        assert!(player.process().ended(SOON).success());
     }
-    eventually(SOON, "no media leaves the origin", || {
-        let begin = packets(&media);
-        link_datagrams_pass(&link, 2);
-        (packets(&media) == begin).then_some(())
-    });
-    assert_whole(&player1);
-    assert_whole(&player2);
+    let stopped = stops_after(leave, &media, &link);
+    println!("the last media left the origin {stopped:?} after both players were told to end");
+    assert!(stopped < LINGER_AT_MOST);
+    for player in [&mut player1, &mut player2] {
+        assert!(player.process().ended(SOON).success());
+        assert_whole(player);
+    }
 }
