@@ -14,7 +14,9 @@ use std::net::UdpSocket;
 
 use anyhow::{Context as _, bail};
 
+#[cfg(target_os = "linux")]
 mod datagram;
+#[cfg(target_os = "linux")]
 mod stranger;
 
 const USAGE: &str = "usage: lab-peer send HOST:PORT BYTE COUNT SIZE | lab-peer stranger COUNT";
@@ -32,6 +34,7 @@ fn main() -> anyhow::Result<()> {
                 size.parse().context(USAGE)?,
             )
         }
+        #[cfg(target_os = "linux")]
         ["stranger", count] => stranger::run(count.parse().context(USAGE)?),
         _ => bail!(USAGE),
     }
