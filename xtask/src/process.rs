@@ -236,11 +236,16 @@ mod tests {
         });
 
         assert!(matches!(ended.unwrap(), Ended::Killed));
-        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        assert!(
-            stat.is_empty() || stat.contains(") Z "),
-            "{child} lives: {stat}"
-        );
+        // A killed process is seen until the kernel has taken it down: wait for that, not for a time.
+        let deadline = Instant::now() + LONG;
+        let lives = || {
+            let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        while lives() {
+            assert!(Instant::now() < deadline, "{child} lives");
+            std::thread::yield_now();
+        }
     }
 
     #[test]

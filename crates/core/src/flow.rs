@@ -7,7 +7,7 @@
 //! | [`keys`] | content secrets on their way from origins to consumers |
 //! | [`wishes`] | local subscriptions by name |
 //!
-//! **Who decides to request a flow:** [`Flows::settle`]. It looks at what is wanted (children, wishes) and at
+//! **Who decides to request a flow:** `Flows::settle`. It looks at what is wanted (children, wishes) and at
 //! where the route leads, and makes upstream requests follow. Everything else only changes what it looks at.
 //!
 //! ```text
