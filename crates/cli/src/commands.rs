@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Links(views::Args),
     /// Show what flows through a running node
     Flows(views::Args),
+    /// Show what a running node counted: packets, drops by reason, sends
+    Counters(views::Args),
     /// Make a running node leave: streams are taken back, neighbours told
     Leave(leave::Args),
     /// Run simulated networks
@@ -72,6 +74,9 @@ fn on_runtime(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
             Command::Nodes(args) => views::execute(views::Kind::Nodes, args, shutdown, debug).await,
             Command::Links(args) => views::execute(views::Kind::Links, args, shutdown, debug).await,
             Command::Flows(args) => views::execute(views::Kind::Flows, args, shutdown, debug).await,
+            Command::Counters(args) => {
+                views::execute(views::Kind::Counters, args, shutdown, debug).await
+            }
             Command::Leave(args) => leave::execute(args, debug).await,
             Command::Sim(command) => sim::execute(command, debug),
         }

@@ -155,6 +155,23 @@ fn what_is_seen_of_a_network_is_what_is_there() {
 }
 
 #[test]
+fn counters_name_every_reason_to_programs_and_to_people_those_that_happened() {
+    let home = Home::new();
+    let relay = home.node(&[]);
+    let origin = home.start(&["publish", "cam", "test", "--join", &relay.address]);
+    home.wait_for_stream("cam", &relay);
+
+    let counters = home.view("counters", &relay);
+    let table = home.run(&["counters", "--node", &relay.state]);
+
+    assert!(counters["arrived"].as_u64().unwrap() > 0, "{counters}");
+    assert_eq!(counters["dropped_bad_tag"], 0);
+    assert!(table.output.contains("arrived"), "{table:?}");
+    assert!(!table.output.contains("dropped_bad_tag"), "{table:?}");
+    drop(origin);
+}
+
+#[test]
 fn an_end_on_purpose_reaches_everyone_and_all_exit_cleanly() {
     let home = Home::new();
     let out = home.path("x.ts");

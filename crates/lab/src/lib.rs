@@ -13,7 +13,6 @@
 //! | `net` | namespaces, switches, routers, and their end |
 //! | `host` | a machine with a cable |
 //! | `counter` | what the kernel counted on a cable |
-//! | `counters` | what a node counted itself |
 //! | `process` | a program on a host: started, killed, stopped, gone on |
 //! | `node` | `levada` as such a program |
 //! | `recording` | what a player wrote, frame by frame, against its source |
@@ -27,7 +26,6 @@
 #![cfg(target_os = "linux")]
 
 pub mod counter;
-pub mod counters;
 pub mod host;
 pub mod net;
 pub mod node;
@@ -38,7 +36,6 @@ pub mod wait;
 mod tool;
 
 pub use counter::{Count, Counter, Traffic};
-pub use counters::Counters;
 pub use host::Host;
 pub use net::{Lan, Net};
 pub use node::Node;

@@ -3,6 +3,7 @@
 //! Not a substitute for the library: everything goes through the command line, as a user's would. Called by tests.
 //! Invariant: a node started again is the same node, with the same state directory and the same arguments.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +11,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::counters::Counters;
 use crate::host::Host;
 use crate::process::Process;
 use crate::wait::eventually;
@@ -99,13 +99,13 @@ impl Node {
         std::fs::metadata(self.recording()).map_or(0, |metadata| metadata.len())
     }
 
-    /// What it counted itself.
+    /// What it counted itself, by name: `levada counters --json`. What the kernel saw on a cable is [`crate::Counter`].
     ///
     /// # Errors
     ///
-    /// When it does not run.
-    pub fn counters(&self) -> anyhow::Result<Counters> {
-        Counters::read(&state(&self.host))
+    /// When it does not answer.
+    pub fn counters(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        Ok(serde_json::from_value(self.view("counters")?)?)
     }
 
     /// The flow of a stream here, if it is known: a row of `levada flows --json`.

@@ -1,4 +1,4 @@
-//! `levada streams | nodes | links | flows`: what a running node sees, as tables or as JSON.
+//! `levada streams | nodes | links | flows | counters`: what a running node sees, as tables or as JSON.
 //!
 //! Not the rows, which the library makes. Invariant: JSON has everything a row has, in one line each time.
 
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// The node whose state directory this is [default: the one of `levada run`]
     #[arg(long, value_name = "DIR")]
     node: Option<PathBuf>,
-    /// Print JSON: an array in one line
+    /// Print JSON in one line: an array of rows; of counters, an object
     #[arg(long)]
     json: bool,
     /// Print it again each second
@@ -44,6 +44,7 @@ pub(crate) enum Kind {
     Nodes,
     Links,
     Flows,
+    Counters,
 }
 
 pub(crate) async fn execute(
@@ -82,6 +83,7 @@ impl Kind {
             Self::Nodes => serde_json::to_string(&nodes(view)),
             Self::Links => serde_json::to_string(&view.links),
             Self::Flows => serde_json::to_string(&view.flows),
+            Self::Counters => serde_json::to_string(&counters(view)),
         }
     }
 
@@ -94,6 +96,7 @@ impl Kind {
                 "this node has no link and no neighbour to dial",
             ),
             Self::Flows => (flows_table(&view.flows), "no flow is known here"),
+            Self::Counters => (counters_table(&counters(view)), "nothing was counted yet"),
         };
         if table.is_empty() {
             format!("{none}\n")
@@ -191,6 +194,21 @@ fn flows_table(rows: &[FlowRow]) -> Table {
             row.cached_packets.to_string(),
             row.cause.clone(),
         ]);
+    }
+    table
+}
+
+/// What the node and its datapath counted, by name.
+fn counters(view: &View) -> BTreeMap<&str, u64> {
+    let rows = view.counters.datapath.iter().chain(&view.counters.node);
+    rows.map(|row| (row.name.as_str(), row.value)).collect()
+}
+
+/// Without the zeros: most reasons to drop a packet never come up.
+fn counters_table(counters: &BTreeMap<&str, u64>) -> Table {
+    let mut table = Table::new(&[("NAME", Align::Left), ("VALUE", Align::Right)]);
+    for (name, value) in counters.iter().filter(|(_, value)| **value > 0) {
+        table.row([(*name).to_owned(), value.to_string()]);
     }
     table
 }
