@@ -20,8 +20,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
+use levada_wire::control::Message;
 use levada_wire::control::link::{Hello, Leave, LinkMessage, NODE_NAME_BYTES_MAX};
-use levada_wire::control::{Concern, Message};
 use levada_wire::datagram::link::{LinkDatagram, Pong};
 use levada_wire::machine::{Machine, Wakeup};
 use levada_wire::{Instant, LinkIndex, NetworkId, NodeId};
@@ -282,42 +282,46 @@ impl Links {
     }
 
     fn on_message(&mut self, link: LinkIndex, message: Message) {
-        let Some(known) = self.links.get_mut(&link) else {
-            return;
-        };
-        match (message, &mut known.state) {
-            (Message::Link(LinkMessage::Hello(hello)), State::Greeting { .. }) => {
-                self.on_hello(link, hello);
+        match message {
+            Message::Link(LinkMessage::Hello(hello)) => self.on_hello(link, hello),
+            Message::Link(LinkMessage::Leave(leave)) => self.on_peer_leaves(link, leave),
+            message @ (Message::Route(_) | Message::Flow(_)) => self.pass(link, message),
+        }
+    }
+
+    /// Passes on what is about something else; before the hello it waits, for concerns have streams of their own.
+    fn pass(&mut self, link: LinkIndex, message: Message) {
+        match self.links.get_mut(&link).map(|known| &mut known.state) {
+            None => {}
+            Some(State::Up(_)) => self.outputs.push_back(Output::Pass { link, message }),
+            Some(State::Greeting { held, .. }) if held.len() < HELD_MESSAGES_MAX => {
+                held.push(message);
             }
-            (Message::Link(LinkMessage::Hello(_)), State::Up(_)) => {
-                self.close(link, LinkDown::Protocol("a second hello"));
-            }
-            (Message::Link(LinkMessage::Leave(Leave { mut reason })), _) => {
-                truncate(&mut reason, 200);
-                self.close(link, LinkDown::PeerLeft(reason));
-            }
-            (message, State::Up(_)) => {
-                debug_assert_ne!(message.concern(), Concern::Link);
-                self.outputs.push_back(Output::Pass { link, message });
-            }
-            // Concerns have streams of their own: one may overtake the hello.
-            (message, State::Greeting { held, .. }) if held.len() < HELD_MESSAGES_MAX => {
-                held.push(message)
-            }
-            (_, State::Greeting { .. }) => {
+            Some(State::Greeting { .. }) => {
                 self.close(link, LinkDown::Protocol("too much before the hello"));
             }
         }
     }
 
+    fn on_peer_leaves(&mut self, link: LinkIndex, Leave { mut reason }: Leave) {
+        if self.links.contains_key(&link) {
+            truncate(&mut reason, 200);
+            self.close(link, LinkDown::PeerLeft(reason));
+        }
+    }
+
     fn on_hello(&mut self, link: LinkIndex, mut hello: Hello) {
+        let Some(greeted) = self.links.get(&link) else {
+            return;
+        };
+        if greeted.up().is_some() {
+            self.close(link, LinkDown::Protocol("a second hello"));
+            return;
+        }
         if hello.network != self.network {
             self.close(link, LinkDown::WrongNetwork);
             return;
         }
-        let Some(greeted) = self.links.get(&link) else {
-            return;
-        };
         let (peer, dialled) = (greeted.peer, greeted.dialled);
         let rival = self.links.iter().find_map(|(index, other)| {
             let up = other.up()?;

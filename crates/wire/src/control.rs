@@ -5,14 +5,14 @@
 //!
 //! ```text
 //! off len field
-//!  0   4  length   bytes that follow the type, at most MESSAGE_BYTES_MAX
-//!  4   2  type     high byte: the concern
-//!  6   n  body     CBOR map; unknown fields are ignored
+//!  0   4  length   bytes of the body, at most MESSAGE_BYTES_MAX
+//!  4   1  concern  1 link, 2 route, 3 flow
+//!  5   1  type     by concern
+//!  6   n  body     one CBOR map; unknown fields are ignored
 //! ```
 //!
 //! A type nobody knows is skipped: that is how N talks to N-1. Not the meaning of the messages, which is in
-//! `core::link`, `core::route` and `core::flow`. To add a message: give it a struct in its concern's file, a
-//! number in its concern's table there, and a line in docs/wire.md section 7; the compiler names the rest.
+//! `core::link`, `core::route` and `core::flow`. How to add a message: CONTRIBUTING.md, "Add a control message".
 //! Invariant: a decoder holds at most one message's bytes and never panics.
 //!
 //! Wire definition: docs/wire.md section 7

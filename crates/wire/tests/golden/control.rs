@@ -1,7 +1,7 @@
 //! Golden samples of control messages.
 //!
-//! Not the vectors. Used by `main.rs`. Invariant: `control_name` has no wildcard, so a new message does not compile
-//! without a sample.
+//! Not the vectors. Used by `main.rs`. Invariant: `control_name` has no wildcard, so the tests do not compile before
+//! a new message has its name there; its sample stands beside it.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -132,7 +132,7 @@ fn sealed(context: &[u8], secret: &[u8]) -> SealedSecret {
     SealedSecret::seal(&consumer().id(), context, secret, rng).unwrap()
 }
 
-/// The name of a message's vector. Has no wildcard, so that a new message does not compile without one.
+/// The name of a message's vector. Has no wildcard: without a name for a new message the tests do not compile.
 pub(crate) const fn control_name(message: &Message) -> &'static str {
     match message {
         Message::Link(LinkMessage::Hello(_)) => "hello",

@@ -1,8 +1,8 @@
 //! Golden bytes: one fixed vector for each message, packet, datagram and derived key.
 //!
 //! Round trips prove that we read what we write; only these prove that we still write what we wrote. The vectors stand
-//! in `vectors.txt`, one `name hex` a line; the fuzzer takes its first inputs from the same file. A vector that is there
-//! never changes; who adds a message adds a line, which this test prints.
+//! in `vectors.txt`, one `name hex` a line, in the order of `samples`; the fuzzer takes its first inputs from the same
+//! file. A vector that is there never changes; who adds a message inserts its line where this test says they differ.
 //! Not a specification: that is `docs/wire.md`. Invariant: everything here is made from constants.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -69,7 +69,7 @@ fn the_bytes_are_those_that_were_committed() {
     let committed: Vec<&str> = VECTORS.lines().collect();
 
     for (written, committed) in written.iter().zip(&committed) {
-        assert_eq!(written, committed);
+        assert_eq!(written, committed, "made (left) and in vectors.txt (right)");
     }
     let new = written.get(committed.len()..).unwrap_or_default();
     assert!(new.is_empty(), "add to vectors.txt:\n{}", new.join("\n"));
