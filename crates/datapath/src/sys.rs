@@ -5,11 +5,13 @@
 //! system calls. Not when to send: that is [`crate::worker`]. Called by it and, for QUIC, by the node. Invariant:
 //! the bytes that arrive are the same with each feature on or off.
 
+mod bare;
 mod gro;
 mod gso;
 mod option;
 mod socket;
 
+pub use bare::{BareArrival, BareSettings, BareSocket};
 pub use socket::{BindError, BufferBytes, Socket, SocketSettings};
 pub(crate) use socket::{ReceiveBuffer, is_too_large};
 
