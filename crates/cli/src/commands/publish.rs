@@ -3,6 +3,7 @@
 //! Not the sources themselves (`source.rs`). Invariant: whatever ends it (the source, Ctrl-C, an error), the stream is
 //! taken back.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use levada::{Bitrate, PublishOptions, StreamName};
@@ -107,10 +108,45 @@ fn introduction(access: &Access, ready: &Ready) -> String {
     let name = &ready.name;
     let how = match access {
         Access::Running(_) => format!("levada play {name}"),
-        Access::Own(node) => format!("levada play {name} --join {}", here(node.local_addr())),
+        Access::Own(node) => play_at(name, node.local_addr()),
     };
     format!(
         "publishing `{name}` ({}); watch it: {how}",
         codecs.join(", ")
     )
+}
+
+/// The command that plays a stream at a node of our own. One that listens on all addresses does not know by which of them others reach it.
+fn play_at(name: &StreamName, listens: SocketAddr) -> String {
+    let reached = here(listens);
+    let command = format!("levada play {name} --join {reached}");
+    if listens.ip().is_unspecified() {
+        format!(
+            "{command} (on another machine, with this one's address instead of {})",
+            reached.ip()
+        )
+    } else {
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    #[test]
+    fn other_machines_are_told_to_write_an_address_that_reaches_this_one() {
+        let name = "cam".parse().unwrap();
+
+        let everywhere = play_at(&name, "[::]:7".parse().unwrap());
+        let at_one = play_at(&name, "10.0.0.1:7".parse().unwrap());
+
+        assert_eq!(
+            everywhere,
+            "levada play cam --join 127.0.0.1:7 (on another machine, with this one's address instead of 127.0.0.1)"
+        );
+        assert_eq!(at_one, "levada play cam --join 10.0.0.1:7");
+    }
 }
