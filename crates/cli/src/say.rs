@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 /// Prints a line of what was asked for.
 pub(crate) fn result(text: impl fmt::Display) -> io::Result<()> {
@@ -22,6 +23,24 @@ pub(crate) fn print(text: impl fmt::Display) -> io::Result<()> {
 pub(crate) fn note(text: impl fmt::Display) {
     // Whoever closed standard error does not want to know.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// How this program was called, so that a command it prints can be copied; short if it lies under the current directory.
+pub(crate) fn program() -> String {
+    let Some(called) = std::env::args().next() else {
+        return "levada".to_owned();
+    };
+    match std::env::current_dir() {
+        Ok(here) => from_here(&called, &here),
+        Err(_) => called,
+    }
+}
+
+fn from_here(called: &str, here: &Path) -> String {
+    match Path::new(called).strip_prefix(here) {
+        Ok(below) => Path::new(".").join(below).display().to_string(),
+        Err(_) => called.to_owned(),
+    }
 }
 
 /// Why a command failed, with all causes. Some of them repeat theirs, which is said once.
@@ -46,6 +65,23 @@ pub(crate) fn is_unread(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_below_this_directory_is_called_from_here() {
+        let here = Path::new("/home/me/levada");
+
+        for (called, shown) in [
+            ("levada", "levada"),
+            ("target/release/levada", "target/release/levada"),
+            ("/usr/bin/levada", "/usr/bin/levada"),
+            (
+                "/home/me/levada/target/release/levada",
+                "./target/release/levada",
+            ),
+        ] {
+            assert_eq!(from_here(called, here), shown);
+        }
+    }
 
     #[test]
     fn a_cause_is_said_once() {

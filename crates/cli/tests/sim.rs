@@ -6,6 +6,8 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::Home;
 use serde_json::Value;
 
@@ -21,14 +23,27 @@ fn a_failure_prints_a_command_that_shows_it_again() {
         let command = failed
             .output
             .lines()
-            .find_map(|line| line.strip_prefix("replay: levada "));
-        let command: Vec<_> = command.unwrap().split(' ').collect();
+            .find_map(|line| line.strip_prefix("replay: "));
+        let mut command = command.unwrap().split(' ');
+        let program = command.next().unwrap();
 
-        let again = home.run(&command);
+        let again = home.run(&command.collect::<Vec<_>>());
+
+        assert_eq!(program, levada_from_here());
 
         assert_eq!(again.status.code(), Some(1));
         assert_eq!(again.output, failed.output);
     }
+}
+
+/// The binary under test, as a shell in this directory may call it.
+fn levada_from_here() -> String {
+    let levada = Path::new(env!("CARGO_BIN_EXE_levada"));
+    let here = std::env::current_dir().unwrap();
+    levada.strip_prefix(here).map_or_else(
+        |_| levada.display().to_string(),
+        |below| format!("./{}", below.display()),
+    )
 }
 
 #[test]

@@ -107,6 +107,7 @@ pub fn run_with<'w>(
             checker: violation.checker,
             saw: violation.saw,
             trace: ending.trace,
+            program: "levada".to_owned(),
         })),
     }
 }

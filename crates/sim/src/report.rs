@@ -3,6 +3,7 @@
 //! Not the trace, which is written while the run goes on. Made by `world`, shown by `cli`. Invariant: everything here
 //! follows from scenario and seed; a replay says the same to the last digit.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -159,10 +160,12 @@ pub struct Failure {
     pub saw: String,
     /// The hash over all that was sent until then.
     pub trace: TraceHash,
+    /// How the program is called that replays it: `levada`, unless whoever shows the failure was called otherwise.
+    pub program: String,
 }
 
 impl Failure {
-    /// The command that shows the same again.
+    /// The command that shows the same again, to be pasted into a shell.
     #[must_use]
     pub fn replay(&self) -> String {
         let sabotage = self
@@ -170,9 +173,21 @@ impl Failure {
             .map(|sabotage| format!(" --sabotage {sabotage}"))
             .unwrap_or_default();
         format!(
-            "levada sim run {} --seed {}{sabotage}",
-            self.path, self.seed
+            "{} sim run {} --seed {}{sabotage}",
+            quoted(&self.program),
+            quoted(&self.path),
+            self.seed
         )
+    }
+}
+
+/// A word as a POSIX shell reads it.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:=@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''")).into()
     }
 }
 
@@ -215,5 +230,25 @@ pub(crate) fn report(
         frames_delivered: checked.frames,
         gaps: checked.gaps,
         networks: networks(scenario, net),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_with_spaces_is_one_word_to_a_shell() {
+        for (word, shown) in [
+            (
+                "crates/sim/scenarios/first.toml",
+                "crates/sim/scenarios/first.toml",
+            ),
+            ("my nets/first.toml", "'my nets/first.toml'"),
+            ("it's.toml", r"'it'\''s.toml'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), shown);
+        }
     }
 }

@@ -64,9 +64,10 @@ pub(crate) fn execute(command: Command, debug: bool) -> anyhow::Result<ExitCode>
         None => run_one(&args, &scenario)?,
         Some(count) => run_many(&args, &scenario, count)?,
     };
-    let Some(failure) = failure else {
+    let Some(mut failure) = failure else {
         return Ok(ExitCode::SUCCESS);
     };
+    failure.program = say::program();
     if args.json {
         say::result(failure_json(&failure))?;
     } else {

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use levada_wire::control::Concern;
+
 use crate::chance::Fnv64;
 use crate::connection::End;
 
@@ -32,9 +34,12 @@ impl Order {
             .get_mut(&(from, concern))
             .and_then(VecDeque::pop_front);
         (expected != Some(hash(bytes))).then(|| {
+            let stream = Concern::from_code(concern)
+                .map_or_else(|| concern.to_string(), |concern| format!("{concern:?}"));
             format!(
-                "{} bytes of concern {concern} came out that were not next",
-                bytes.len()
+                "a control message of {} bytes (stream: {}) came out of order or altered",
+                bytes.len(),
+                stream.to_lowercase()
             )
         })
     }

@@ -38,7 +38,7 @@ impl Screen {
     /// Says what there is to see, and how to look at it from outside.
     pub(super) fn introduce(&self, network: &Network) -> io::Result<()> {
         let relay = network.relay.local_addr();
-        let levada = program();
+        let levada = say::program();
         if self.json {
             return say::result(json!({
                 "stream": STREAM,
@@ -92,12 +92,6 @@ impl Screen {
             total.frames_total, total.at, total.lost_total
         ))
     }
-}
-
-/// How this program was called, so that what it says can be copied.
-fn program() -> String {
-    let called = std::env::args().next();
-    called.unwrap_or_else(|| "levada".to_owned())
 }
 
 fn hop(latency: Duration) -> String {
