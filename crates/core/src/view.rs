@@ -74,7 +74,7 @@ pub struct StreamRow {
     pub state: FlowState,
 }
 
-/// A flow's state here, in the words of MISSION E.
+/// A flow's state here, in the words that users see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FlowState {
     /// Consumed here.

@@ -7,11 +7,11 @@
 //!               datagram, QUIC
 //! ```
 //!
-//! Packets go on at once and out of order; only a consumer waits. Packets of one burst that arrived together leave
+//! Packets go on at once, in the order in which they came; only a consumer waits for what is missing. Packets of one burst that arrived together leave
 //! together, as one slice of the received bytes: no copy, no allocation per packet, no lock, no log, and `now` is
 //! read once per receive, by the caller. Not policy: who is an egress was commanded. Called by [`crate::Lane`].
-//! Invariant: before the carry tag is checked nothing changes but one count; a packet never goes back to the
-//! address that it came from.
+//! Invariant: before its carry tag is checked a packet changes counters only, and may wait unproven for its flow's
+//! key, within a bound (decision 0004); a packet never goes back to the address that it came from.
 //!
 //! Budget, in cycles per packet, fan-out not counted: header and flow lookup 100, carry tag 560 (it reads all of the
 //! packet: `docs/decisions/0009-the-carry-tag-covers-the-body.md`), upstream and window 80, cache and ledger 60 by the
@@ -79,7 +79,7 @@ fn admit(state: &mut State, packet: &[u8], from: SocketAddr) -> Result<Header, S
     let Some(key) = flow.keys.get(header.key) else {
         return Err(stop_without_key(flow, from, &state.links));
     };
-    // spec: WIRE 4.3 a node MUST check the carry tag before it changes any state
+    // spec: WIRE 4.3 a node MUST check the carry tag before the packet changes anything but counters
     if !carry::check(key, packet) {
         return Err(Stop::Drop(DropReason::BadTag));
     }

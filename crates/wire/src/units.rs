@@ -179,7 +179,7 @@ impl PacketSize {
     pub const DEFAULT: Self = Self(1_232);
     /// Small enough for any tunnel, large enough that the 56 bytes of overhead stay under a tenth.
     pub const MIN: Self = Self(576);
-    /// 1,500 less 60 for headers (IPv6, UDP, one option): what DESIGN allows a stream to choose.
+    /// 1,500, the MTU of Ethernet, less 60 for headers (IPv6, UDP, one option): a larger packet fits few paths.
     pub const MAX: Self = Self(1_440);
 
     /// The size of `bytes`, or `None` outside [`PacketSize::MIN`] to [`PacketSize::MAX`].

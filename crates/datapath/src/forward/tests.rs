@@ -128,6 +128,7 @@ fn a_stranger_who_is_faster_than_the_upstream_changes_one_count() {
     assert_eq!(net.frames(2).len(), 21);
 }
 
+// spec: WIRE 4.3 a node MUST check the carry tag before the packet changes anything but counters
 #[test]
 fn a_changed_body_under_the_address_of_the_upstream_changes_one_count() {
     let (mut net, _) = flowing();
