@@ -86,7 +86,7 @@ pub struct Request {
     pub needs_key: bool,
 }
 
-/// The flow comes: from the start of the newest whole group, then live.
+/// The flow comes: from the start of the newest group, which is still growing, then live.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Accept {

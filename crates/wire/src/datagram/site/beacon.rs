@@ -11,13 +11,13 @@
 //! 80   8  hub       the hub it follows, by prefix; its own if it is hub, zero if it knows none
 //! 88   4  epoch     that hub's epoch; zero if it knows none
 //! 92   2  port      the sender's UDP port for everything unicast; its address is where the beacon comes from
-//! 94   2  flags     8000 RELAY, 4000 SENDER, 2000 WIRELESS, 1000 UPSTREAM; others are ignored
+//! 94   2  flags     8000 RELAY, 4000 SENDER, 2000 WIRELESS, 1000 UPLINK; others are ignored
 //! 96   1  priority  0 (never hub) to 15
 //! 97   -  from the future: ignored
 //! ```
 //!
 //! Whoever finds its own roster digest in the hub's beacon need not speak: that is what keeps the traffic of a site
-//! constant. Not when to send one: `core::site`. Invariant: the digest covers all that a beacon says of its sender, so
+//! constant. Not when to send one: the site machine of the core, which is not here yet. Invariant: the digest covers all that a beacon says of its sender, so
 //! equal digests mean equal knowledge.
 //!
 //! Wire definition: docs/wire.md section 9.2
@@ -65,7 +65,7 @@ impl Flags {
     /// Reaches the LAN by radio.
     pub const WIRELESS: Self = Self(0x2000);
     /// Has a link that leads out of the site.
-    pub const UPSTREAM: Self = Self(0x1000);
+    pub const UPLINK: Self = Self(0x1000);
 
     /// These and those.
     #[must_use]

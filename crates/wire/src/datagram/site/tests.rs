@@ -284,7 +284,7 @@ fn a_roster_digest_changes_with_all_that_a_beacon_says_of_its_sender() {
         assert_ne!(digest(base), digest(changed));
     }
     assert_ne!(digest(base), RosterDigest::of(&BTreeMap::new()));
-    assert!(flags.has(Flags::RELAY) && !flags.has(Flags::UPSTREAM));
+    assert!(flags.has(Flags::RELAY) && !flags.has(Flags::UPLINK));
 }
 
 // spec: WIRE 9.2
