@@ -1,9 +1,9 @@
 //! Every timer and every limit of the control core, in one place.
 //!
 //! To change how fast something is noticed, or how much of something there may be, change it here and nowhere
-//! else. Not what happens at a limit: each constant says it, the part named by its heading does it. Used by the
-//! parts of this crate and by tests. Invariant: nothing in this crate waits for a time, or holds a number of
-//! things, that is not named here.
+//! else. What a peer relies on is said by docs/wire.md as well: those constants name the section. Not what happens
+//! at a limit: each constant says it, the part named by its heading does it. Used by the parts of this crate and by
+//! tests. Invariant: nothing in this crate waits for a time, or holds a number of things, that is not named here.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use levada_wire::Distance;
 /// The most links of one node, those being greeted included. One more is closed as `Full`.
 pub const LINKS_MAX: usize = 256;
 
-/// How long a connection may stay without a hello.
+/// How long a connection may stay without a hello. Also in docs/wire.md 7.1.
 pub const GREETING_MAX: Duration = Duration::from_secs(5);
 
-/// The most messages that wait for the hello of their link. One more closes it.
+/// The most messages that wait for the hello of their link. One more closes it. Also in docs/wire.md 7.1.
 pub const HELD_MESSAGES_MAX: usize = 64;
 
 /// A timer that fires this late means that this node did not run.
@@ -25,10 +25,10 @@ pub const OWN_LATENESS: Duration = Duration::from_millis(50);
 
 // Liveness: `link/liveness.rs`
 
-/// Between pings while a flow uses the link.
+/// Between pings while a flow uses the link. Also in docs/wire.md 8.2.
 pub const PING_ACTIVE: Duration = Duration::from_millis(100);
 
-/// Between pings otherwise.
+/// Between pings otherwise. Also in docs/wire.md 8.2.
 pub const PING_IDLE: Duration = Duration::from_secs(1);
 
 /// Silence after which a peer is suspect, while a flow uses the link.
@@ -37,7 +37,7 @@ pub const SUSPECT_ACTIVE: Duration = Duration::from_millis(150);
 /// The same while idle: two lost pings.
 pub const SUSPECT_IDLE: Duration = Duration::from_millis(2_500);
 
-/// Silence after which a peer is dead, while a flow uses the link: four pings and four pongs in a row.
+/// Silence after which a peer is dead, while a flow uses the link: four pings unanswered.
 pub const DEAD_ACTIVE: Duration = Duration::from_millis(400);
 
 /// The same while idle.
@@ -98,7 +98,7 @@ pub const STREAMS_PER_ORIGIN_MAX: usize = 1_024;
 /// The most withdraws that are remembered; the oldest name goes first.
 pub const WITHDRAWN_MAX: usize = 8_192;
 
-/// How long a stream is remembered whose origin cannot be reached.
+/// How long a stream is remembered whose origin cannot be reached. Also in docs/wire.md 6.2.
 pub const UNREACHABLE_KEPT: Duration = Duration::from_secs(600);
 
 // Flows: `flow/carried.rs`
@@ -109,13 +109,13 @@ pub const CARRIED_MAX: usize = 4_096;
 /// The most children of one flow. One more is refused as full.
 pub const CHILDREN_MAX: usize = 1_024;
 
-/// How often a child says its request again.
+/// How often a child says its request again. Also in docs/wire.md 7.3.
 pub const REQUEST_AGAIN: Duration = Duration::from_secs(3);
 
-/// How long a request lasts that is not said again.
+/// How long a request lasts that is not said again. Also in docs/wire.md 7.3.
 pub const REQUEST_EXPIRY: Duration = Duration::from_secs(10);
 
-/// Within this time a request is accepted or refused.
+/// Within this time a request is accepted or refused. Also in docs/wire.md 7.3.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long an answer is waited for. Longer than the deadline and the way of the refusal.
@@ -135,7 +135,7 @@ pub const REQUEST_PAUSE: Duration = Duration::from_millis(500);
 /// The most answers that are waited for on behalf of others. One more request is refused as full.
 pub const KEYS_PENDING_MAX: usize = 4_096;
 
-/// How long an answer on behalf of another is waited for.
+/// How long an answer on behalf of another is waited for. Also in docs/wire.md 7.3.
 pub const KEY_PENDING: Duration = Duration::from_secs(5);
 
 /// Before a consumer repeats its request the first time; doubled each time.

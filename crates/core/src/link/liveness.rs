@@ -2,7 +2,8 @@
 //!
 //! Each side pings; a ping says how many datagrams were sent before it, a pong how many had come. Two counts
 //! of one direction, a window apart, give its loss; gaps in flows never do. Not the decision to close (the
-//! parent's). Called by [`super::Links`]. Invariant: thresholds come from here alone.
+//! parent's), nor the times, which are in `limits.rs`. Called by [`super::Links`]. Invariant: no other part judges
+//! silence.
 
 use std::time::Duration;
 
