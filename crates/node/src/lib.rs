@@ -22,7 +22,7 @@
 //! |---|---|
 //! | [`Node`], [`Publisher`], [`Subscriber`] | what a program holds in its hands |
 //! | `driver` | one task that owns the control core: hands it what happened, does what it says |
-//! | `join` | the table between the core's words and the datapath's |
+//! | `words` | the table between the core's words and the datapath's |
 //! | `quic` | authenticated connections on the datapath's socket |
 //! | `fanout` | from the one opened flow to its local subscribers |
 //! | [`state`] | the locked directory that makes a node |
@@ -45,13 +45,13 @@ mod builder;
 mod driver;
 mod events;
 mod fanout;
-mod join;
 mod node;
 mod publisher;
 mod quic;
 mod resolve;
 mod subscriber;
 mod tap;
+mod words;
 
 pub use builder::{Builder, Relay, StartError};
 pub use events::{Event, Events};

@@ -1,7 +1,7 @@
 //! A look at what the node says and at what it must not say, for the tests that compare the two.
 //!
 //! Not logging and not for operators: without a tap, none of this costs anything. Called by `quic` for bytes and
-//! by `join` for secrets. Invariant: a tap sees; it changes nothing.
+//! by `words` for secrets. Invariant: a tap sees; it changes nothing.
 
 use std::fmt;
 

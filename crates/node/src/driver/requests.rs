@@ -12,9 +12,9 @@ use levada_wire::{Description, FlowId, StreamName};
 
 use super::task::{Driver, Publication};
 use super::{Request, Seen, SlotId};
-use crate::join::Offered;
 use crate::publisher::{PublishError, PublishOptions, layers};
 use crate::view::{Counter, LinkRow};
+use crate::words::Offered;
 
 impl Driver {
     /// A reply that nobody waits for any more is no error: the slot's end follows.

@@ -19,12 +19,12 @@ use super::rarely::Rarely;
 use super::{Asked, SlotId, wires};
 use crate::events::Event;
 use crate::fanout::Fanout;
-use crate::join::{self, Offered};
 use crate::quic::connection::{LinkKeys, Outlet, Surroundings};
 use crate::quic::endpoint::Endpoint;
 use crate::quic::{Established, Happening};
 use crate::resolve::Resolved;
 use crate::state::StateDir;
+use crate::words::{self, Offered};
 
 /// How long a node that leaves waits for its neighbours to hear it.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
@@ -116,7 +116,7 @@ impl Driver {
             match self.step().await {
                 Step::Happening(happening) => self.on_happening(happening).await,
                 Step::Datapath(event) => {
-                    if let Some(input) = join::input(event) {
+                    if let Some(input) = words::input(event) {
                         self.pump.handle(input);
                     }
                 }
@@ -214,7 +214,7 @@ impl Driver {
         let link = self.next_link;
         self.next_link = LinkIndex(link.0.wrapping_add(1));
         if let Some(tap) = &self.around.tap {
-            join::show_link_keys(&keys, &**tap);
+            words::show_link_keys(&keys, &**tap);
         }
         let outlet = crate::quic::connection::serve(established, link, &self.around);
         let connected = Connected {
@@ -298,7 +298,7 @@ impl Driver {
     /// What the datapath is to do for a change that the core wants.
     pub(super) async fn on_flow(&mut self, change: FlowChange) {
         if let Some(tap) = &self.around.tap {
-            join::show_secrets(&change, &**tap);
+            words::show_secrets(&change, &**tap);
         }
         let closed = match &change {
             FlowChange::Close { flow } | FlowChange::StopConsuming { flow } => Some(*flow),
@@ -318,7 +318,7 @@ impl Driver {
             let publication = self.publications.get(name)?;
             Some(publication.offered.clone())
         };
-        if let Some(command) = join::command(change, offered) {
+        if let Some(command) = words::command(change, offered) {
             self.command(command).await;
         }
         if let Some(flow) = closed {

@@ -7,7 +7,7 @@
 //! | link datagrams | the driver | dropped and counted: to a link it is loss |
 //! | first packets of an upstream | the driver | room is kept for them |
 //!
-//! Not the words (`join`). Made by `start`. Invariant: the worker's thread never waits for a task.
+//! Not the words (`words`). Made by `start`. Invariant: the worker's thread never waits for a task.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
