@@ -19,8 +19,6 @@ pub mod api;
 mod clock;
 mod flow;
 mod forward;
-#[cfg(test)]
-mod kit;
 mod lane;
 pub mod ledger;
 mod link;
@@ -28,6 +26,8 @@ mod origin;
 mod outbox;
 mod reassembly;
 pub mod sys;
+#[cfg(test)]
+mod testkit;
 pub mod worker;
 
 pub use api::{

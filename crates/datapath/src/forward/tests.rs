@@ -8,7 +8,7 @@ use levada_wire::{Group, Number};
 
 use super::*;
 use crate::api::{Command, Input, LaneCounters, Transmit};
-use crate::kit::{self, FLOW, Net, address, frame, header, link_to, seal};
+use crate::testkit::{self, FLOW, Net, address, frame, header, link_to, seal};
 
 /// A number that no lane has: somebody who hears everything and may send from anywhere else.
 const STRANGER: usize = 77;
@@ -18,11 +18,15 @@ const RELAY: usize = 1;
 /// A chain of three through which a group has flowed, and the datagrams that the relay received.
 fn flowing() -> (Net, Vec<Bytes>) {
     let mut net = Net::chain(3);
-    net.command(2, kit::consume());
+    net.command(2, testkit::consume());
     let mut heard = Vec::new();
     for dts in 0..20 {
         net.push(frame(1, dts == 0, dts, 1_500));
-        heard.extend(net.wires.iter().flat_map(|(_, run)| kit::datagrams(run)));
+        heard.extend(
+            net.wires
+                .iter()
+                .flat_map(|(_, run)| testkit::datagrams(run)),
+        );
         net.deliver();
     }
     (net, heard)
@@ -119,7 +123,7 @@ fn a_stranger_who_is_faster_than_the_upstream_changes_one_count() {
     let before = net.lanes[RELAY].counters();
 
     // One who may carry the flow elsewhere, so that the tag is right.
-    net.arrive_alone(STRANGER, RELAY, kit::falsify(&packet));
+    net.arrive_alone(STRANGER, RELAY, testkit::falsify(&packet));
 
     let after = net.lanes[RELAY].counters();
     assert!(only_dropped(&before, &after, DropReason::NotUpstream, 1));
@@ -288,7 +292,7 @@ fn a_send_ends_with_its_burst_with_a_hole_and_with_another_flow() {
             ..header
         };
         let mut bytes = Vec::new();
-        kit::sealer().seal(&header, &[0; 10], &mut bytes);
+        testkit::sealer().seal(&header, &[0; 10], &mut bytes);
         Bytes::from(bytes)
     };
     // Burst 0-2 whole, burst 3-5 with a packet of no flow in between, burst 6-8 out of order.
@@ -428,7 +432,7 @@ fn a_late_packet_of_a_former_upstream_is_taken_and_counted() {
 #[test]
 fn the_better_of_two_paths_delivers_and_both_count_as_received() {
     let mut net = Net::new(3);
-    net.command(0, Command::Originate(Box::new(kit::originate())));
+    net.command(0, Command::Originate(Box::new(testkit::originate())));
     net.join(0, 1);
     net.join(0, 2);
     net.join(2, 1); // lane 1 has two upstreams: the origin, and lane 2

@@ -11,8 +11,8 @@ use levada_wire::{Frame, LinkIndex};
 use super::*;
 use crate::api::{Command, Delivery, Input};
 use crate::flow::egress::EGRESSES_MAX;
-use crate::kit::{self, FLOW, Net, frame, link_to};
 use crate::ledger::DropReason;
+use crate::testkit::{self, FLOW, Net, frame, link_to};
 
 /// A second of pictures: a large one that can start decoding, and small ones after it.
 fn second(from: i64) -> Vec<Frame> {
@@ -30,7 +30,7 @@ fn second(from: i64) -> Vec<Frame> {
 #[test]
 fn a_stream_crosses_a_chain_frame_by_frame() {
     let mut net = Net::chain(4);
-    net.command(3, kit::consume());
+    net.command(3, testkit::consume());
     let sent: Vec<Frame> = (0..3).flat_map(second).collect();
 
     for frame in &sent {
@@ -39,8 +39,8 @@ fn a_stream_crosses_a_chain_frame_by_frame() {
     }
 
     let got = net.deliveries(3);
-    assert!(matches!(&got[0], Delivery::Description(d) if **d == *kit::description()));
-    assert_eq!(kit::only_frames(got), sent);
+    assert!(matches!(&got[0], Delivery::Description(d) if **d == *testkit::description()));
+    assert_eq!(testkit::only_frames(got), sent);
     let relay = net.lanes[1].counters();
     assert_eq!(relay.ledger.forwarded, relay.flows[0].packets_in);
     assert_eq!(relay.flows[0].packets_in, relay.flows[0].packets_out);
@@ -54,7 +54,7 @@ fn a_newcomer_starts_with_the_newest_group() {
     }
     net.deliver();
 
-    net.command(1, kit::consume());
+    net.command(1, testkit::consume());
 
     assert_eq!(net.frames(1), second(2)[..5]);
 }
@@ -77,7 +77,7 @@ fn an_origin_that_nobody_watches_caches_and_sends_nothing() {
 #[test]
 fn a_local_subscriber_of_the_origin_gets_its_frames() {
     let mut net = Net::chain(1);
-    net.command(0, kit::consume());
+    net.command(0, testkit::consume());
 
     for frame in second(0) {
         net.push(frame);
@@ -121,7 +121,7 @@ fn stray_link(index: u16) -> Command {
 fn early_packets_wait_for_the_key_and_are_then_taken() {
     let mut net = Net::new(2);
     let flow = FLOW;
-    net.command(0, Command::Originate(Box::new(kit::originate())));
+    net.command(0, Command::Originate(Box::new(testkit::originate())));
     net.command(
         0,
         Command::AddEgress {
@@ -137,7 +137,7 @@ fn early_packets_wait_for_the_key_and_are_then_taken() {
             link: link_to(0),
         },
     );
-    net.command(1, kit::consume());
+    net.command(1, testkit::consume());
     for frame in second(0) {
         net.push(frame);
     }
@@ -145,7 +145,7 @@ fn early_packets_wait_for_the_key_and_are_then_taken() {
     let held = net.lanes[1].ledger().held;
     assert!(held > 25 && net.frames(1).is_empty());
 
-    net.command(1, kit::set_carry_key());
+    net.command(1, testkit::set_carry_key());
 
     assert_eq!(net.frames(1), second(0));
     assert_eq!(net.lanes[1].ledger().held, 0);
@@ -156,7 +156,7 @@ fn early_packets_wait_for_the_key_and_are_then_taken() {
 fn more_early_packets_than_the_limit_are_dropped_for_that_reason() {
     let mut net = Net::new(2);
     let flow = FLOW;
-    net.command(0, Command::Originate(Box::new(kit::originate())));
+    net.command(0, Command::Originate(Box::new(testkit::originate())));
     net.command(
         0,
         Command::AddEgress {
@@ -209,7 +209,7 @@ fn the_first_packet_of_an_upstream_is_reported() {
 fn a_ring_of_lanes_delivers_each_frame_once() {
     let mut net = Net::chain(4);
     net.join(3, 1); // 1 -> 2 -> 3 -> 1
-    net.command(3, kit::consume());
+    net.command(3, testkit::consume());
 
     for frame in second(0) {
         net.push(frame);
@@ -287,7 +287,7 @@ fn a_removed_link_takes_its_egresses_along() {
 fn more_copies_than_one_call_may_leave_go_on_in_the_next() {
     let mut net = Net::new(2);
     let flow = FLOW;
-    net.command(0, Command::Originate(Box::new(kit::originate())));
+    net.command(0, Command::Originate(Box::new(testkit::originate())));
     net.command(
         0,
         Command::AddEgress {
@@ -327,7 +327,7 @@ fn more_copies_than_one_call_may_leave_go_on_in_the_next() {
     net.deliver();
 
     let now = net.now;
-    net.lanes[1].handle_input(now, Input::Command(kit::set_carry_key()));
+    net.lanes[1].handle_input(now, Input::Command(testkit::set_carry_key()));
 
     let take = |lane: &mut Lane| std::iter::from_fn(|| lane.poll_output()).count();
     let first = take(&mut net.lanes[1]);
@@ -348,7 +348,7 @@ fn more_frames_than_one_call_may_leave_come_in_the_next() {
     let mut net = Net::new(1);
     let originate = crate::Originate {
         flush_interval: Duration::from_millis(10),
-        ..kit::originate()
+        ..testkit::originate()
     };
     net.command(0, Command::Originate(Box::new(originate)));
     let count = OUTPUTS_PER_CALL_MAX + 1_000;
@@ -357,7 +357,7 @@ fn more_frames_than_one_call_may_leave_come_in_the_next() {
     }
     net.sleep(Duration::from_millis(10));
 
-    net.command(0, kit::consume());
+    net.command(0, testkit::consume());
 
     let first = net.frames(0).len();
     assert!(first < OUTPUTS_PER_CALL_MAX);
@@ -403,7 +403,7 @@ fn a_flow_starts_once_under_one_instance() {
     let mut net = Net::chain(1);
     net.push(frame(1, true, 0, 10));
 
-    net.command(0, Command::Originate(Box::new(kit::originate())));
+    net.command(0, Command::Originate(Box::new(testkit::originate())));
     net.push(frame(1, false, 1, 10));
 
     assert_eq!(net.lanes[0].counters().commands_refused, 1);

@@ -7,7 +7,7 @@ use levada_wire::{Header, PacketSize};
 use proptest::prelude::*;
 
 use super::*;
-use crate::kit::{self, WALL, frame};
+use crate::testkit::{self, WALL, frame};
 
 const FLUSH: Duration = Duration::from_millis(10);
 
@@ -48,11 +48,11 @@ impl Rig {
     fn new(flush_interval: Duration) -> Self {
         let originate = Originate {
             flush_interval,
-            ..kit::originate()
+            ..testkit::originate()
         };
         Self {
             origin: Origin::new(&originate).unwrap(),
-            opener: kit::opener(),
+            opener: testkit::opener(),
             now: Instant::from_nanos(1_000_000_000),
         }
     }
@@ -234,7 +234,7 @@ fn each_group_begins_with_the_description_and_the_wall_clock() {
     let bursts = rig.bursts();
 
     let first = bursts[0].control().unwrap();
-    assert_eq!(first.description, Some((*kit::description()).clone()));
+    assert_eq!(first.description, Some((*testkit::description()).clone()));
     // Written for the moment at which the burst left, 10 ms after the frame was handed over.
     assert_eq!(first.wall, Some(WALL.0 + 10_000));
     assert!(
@@ -252,8 +252,8 @@ fn each_group_begins_with_the_description_and_the_wall_clock() {
 #[test]
 fn a_new_description_is_valid_from_the_next_group_on() {
     let mut rig = Rig::new(Duration::ZERO);
-    let mut new = (*kit::description()).clone();
-    new.tracks.insert(0, kit::track(3, 1_000));
+    let mut new = (*testkit::description()).clone();
+    new.tracks.insert(0, testkit::track(3, 1_000));
     rig.push(&frame(1, true, 0, 10)).unwrap();
 
     assert!(rig.origin.describe(Arc::new(new.clone())));
@@ -279,7 +279,7 @@ fn the_same_description_again_changes_nothing() {
     let mut rig = Rig::new(Duration::ZERO);
     rig.push(&frame(1, true, 0, 10)).unwrap();
 
-    assert!(rig.origin.describe(kit::description()));
+    assert!(rig.origin.describe(testkit::description()));
     rig.push(&frame(1, true, 3_600, 10)).unwrap();
 
     assert!(
@@ -371,7 +371,7 @@ fn each_track_counts_its_frames() {
 fn a_description_that_is_not_in_order_makes_no_origin() {
     let originate = Originate {
         description: Arc::new(Description::default()),
-        ..kit::originate()
+        ..testkit::originate()
     };
 
     assert!(Origin::new(&originate).is_none());

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::api::{Command, Event};
-use crate::kit::{self, FLOW, Net, frame};
 use crate::ledger::DropReason;
+use crate::testkit::{self, FLOW, Net, frame};
 
 const BUDGET: Duration = Duration::from_millis(200);
 
@@ -26,7 +26,7 @@ impl Rig {
     /// One burst per frame; groups of ten frames.
     fn new(sizes: &[usize]) -> Self {
         let mut net = Net::chain(2);
-        net.command(1, kit::consume());
+        net.command(1, testkit::consume());
         let (mut frames, mut packets, mut bursts) = (vec![], vec![], vec![]);
         for (at, &bytes) in sizes.iter().enumerate() {
             let frame = frame(1, at % 10 == 0, i64::try_from(at).unwrap() * 9_000, bytes);
@@ -98,7 +98,7 @@ proptest! {
 
         let deliveries = rig.deliveries();
         prop_assert!(matches!(deliveries[0], Delivery::Description(_)));
-        prop_assert_eq!(kit::only_frames(deliveries), rig.frames);
+        prop_assert_eq!(testkit::only_frames(deliveries), rig.frames);
     }
 
     #[test]
@@ -128,7 +128,7 @@ proptest! {
         prop_assert_eq!(missing, lost.len() as u64);
         let is_whole = |at: &usize| !rig.burst(*at).any(|number| lost.contains(&number));
         let whole: Vec<Frame> = (0..sizes.len()).filter(is_whole).map(|at| rig.frames[at].clone()).collect();
-        prop_assert_eq!(kit::only_frames(deliveries), whole);
+        prop_assert_eq!(testkit::only_frames(deliveries), whole);
     }
 
     #[test]
@@ -140,12 +140,12 @@ proptest! {
         rig.arrive(0);
 
         for (at, (body, (last, index, offset))) in bodies.iter().zip(flags).enumerate() {
-            let header = Header { last, index, offset, ..kit::header(at as u64 + 1) };
-            rig.arrive_as(kit::seal(&header, body));
+            let header = Header { last, index, offset, ..testkit::header(at as u64 + 1) };
+            rig.arrive_as(testkit::seal(&header, body));
         }
         rig.net.sleep(Duration::from_secs(10));
 
-        prop_assert_eq!(kit::only_frames(rig.deliveries())[0].clone(), rig.frames[0].clone());
+        prop_assert_eq!(testkit::only_frames(rig.deliveries())[0].clone(), rig.frames[0].clone());
     }
 }
 
@@ -163,13 +163,13 @@ fn a_hole_waits_for_the_budget_and_no_longer() {
 
     let deliveries = rig.deliveries();
     let gap = Gap {
-        first: kit::header(1).number,
+        first: testkit::header(1).number,
         packets: 1,
         reason: GapReason::Lost,
     };
     assert_eq!(gaps(&deliveries), [gap]);
     assert!(matches!(deliveries[0], Delivery::Gap(_)));
-    assert_eq!(kit::only_frames(deliveries), rig.frames[2..]);
+    assert_eq!(testkit::only_frames(deliveries), rig.frames[2..]);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_late_packet_fills_the_hole_within_the_budget_and_is_ignored_after_it() {
     rig.arrive_all([0, 2]);
     rig.net.sleep(BUDGET - Duration::from_nanos(1));
     rig.arrive(1);
-    assert_eq!(kit::only_frames(rig.deliveries()), rig.frames[..3]);
+    assert_eq!(testkit::only_frames(rig.deliveries()), rig.frames[..3]);
 
     rig.arrive(4);
     rig.net.sleep(BUDGET);
@@ -186,7 +186,7 @@ fn a_late_packet_fills_the_hole_within_the_budget_and_is_ignored_after_it() {
 
     let deliveries = rig.deliveries();
     assert_eq!(gaps(&deliveries).len(), 1);
-    assert_eq!(kit::only_frames(deliveries), rig.frames[4..]);
+    assert_eq!(testkit::only_frames(deliveries), rig.frames[4..]);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_consumer_starts_at_a_group_and_with_the_description() {
     assert!(second_group > 3);
     let deliveries = rig.deliveries();
     assert!(matches!(deliveries[0], Delivery::Description(_)));
-    assert_eq!(kit::only_frames(deliveries), rig.frames[10..]);
+    assert_eq!(testkit::only_frames(deliveries), rig.frames[10..]);
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn nothing_is_missing_before_the_first_description() {
 
     let deliveries = rig.deliveries();
     assert!(gaps(&deliveries).is_empty());
-    assert_eq!(kit::only_frames(deliveries), rig.frames[10..]);
+    assert_eq!(testkit::only_frames(deliveries), rig.frames[10..]);
 }
 
 #[test]
@@ -223,14 +223,14 @@ fn a_packet_that_does_not_open_makes_way_for_a_good_copy() {
     let mut rig = Rig::new(&[10, 10, 10]);
     rig.arrive(0);
 
-    rig.arrive_as(kit::falsify(&rig.packets[1]));
+    rig.arrive_as(testkit::falsify(&rig.packets[1]));
     rig.arrive(2);
     assert_eq!(rig.net.lanes[1].ledger().unopened, 1);
     rig.arrive(1);
 
     let deliveries = rig.deliveries();
     assert!(gaps(&deliveries).is_empty());
-    assert_eq!(kit::only_frames(deliveries), rig.frames);
+    assert_eq!(testkit::only_frames(deliveries), rig.frames);
     let cached = rig.net.lanes[1].counters().flows[0].cached_packets;
     assert_eq!(cached, 3, "the good copy has taken its place in the cache");
 }
@@ -239,7 +239,7 @@ fn a_packet_that_does_not_open_makes_way_for_a_good_copy() {
 fn a_packet_that_does_not_open_becomes_a_bad_gap_if_no_copy_comes() {
     let mut rig = Rig::new(&[10, 10, 10]);
     rig.arrive(0);
-    rig.arrive_as(kit::falsify(&rig.packets[1]));
+    rig.arrive_as(testkit::falsify(&rig.packets[1]));
 
     rig.net.sleep(BUDGET);
     rig.arrive(2);
@@ -247,7 +247,7 @@ fn a_packet_that_does_not_open_becomes_a_bad_gap_if_no_copy_comes() {
     let deliveries = rig.deliveries();
     assert_eq!(gaps(&deliveries)[0].reason, GapReason::Bad);
     assert_eq!(
-        kit::only_frames(deliveries),
+        testkit::only_frames(deliveries),
         [rig.frames[0].clone(), rig.frames[2].clone()]
     );
 }
@@ -263,9 +263,9 @@ fn more_waiting_packets_than_the_limit_make_an_overrun() {
         let offset = u32::try_from(number).unwrap();
         let header = Header {
             offset,
-            ..kit::header(number)
+            ..testkit::header(number)
         };
-        rig.arrive_as(kit::seal(&header, &body));
+        rig.arrive_as(testkit::seal(&header, &body));
     }
 
     let gaps = gaps(&rig.deliveries());
@@ -286,9 +286,9 @@ fn a_burst_that_does_not_end_is_given_up_at_the_limit() {
             last,
             index,
             offset,
-            ..kit::header(number)
+            ..testkit::header(number)
         };
-        rig.arrive_as(kit::seal(&header, &body));
+        rig.arrive_as(testkit::seal(&header, &body));
     }
 
     let gaps = gaps(&rig.deliveries());
@@ -327,9 +327,9 @@ fn frames_that_say_more_than_there_is_are_a_bad_gap() {
                 last,
                 index,
                 offset,
-                ..kit::header(number)
+                ..testkit::header(number)
             };
-            rig.arrive_as(kit::seal(&header, part));
+            rig.arrive_as(testkit::seal(&header, part));
             number += 1;
         }
     }
@@ -344,7 +344,7 @@ fn frames_that_say_more_than_there_is_are_a_bad_gap() {
 fn frames_whose_description_was_lost_are_a_gap_until_the_next_group() {
     let mut rig = Rig::new(&[10, 10]);
     rig.arrive_all([0, 1]);
-    let mut new = (*kit::description()).clone();
+    let mut new = (*testkit::description()).clone();
     new.tracks[1].codec = "opus".into();
     let description = std::sync::Arc::new(new);
     rig.net.command(
@@ -370,7 +370,7 @@ fn frames_whose_description_was_lost_are_a_gap_until_the_next_group() {
 
     let deliveries = rig.deliveries();
     assert_eq!(gaps(&deliveries).len(), 2); // the lost start, and the frame that needs it
-    assert_eq!(kit::only_frames(deliveries), frames[2..]);
+    assert_eq!(testkit::only_frames(deliveries), frames[2..]);
 }
 
 #[test]
@@ -384,15 +384,15 @@ fn the_end_comes_after_the_last_frame_and_once() {
 
     let deliveries = rig.deliveries();
     assert!(matches!(deliveries.last(), Some(Delivery::End)));
-    assert_eq!(kit::only_frames(deliveries), rig.frames);
-    rig.arrive_as(kit::seal(&kit::header(9), b""));
+    assert_eq!(testkit::only_frames(deliveries), rig.frames);
+    rig.arrive_as(testkit::seal(&testkit::header(9), b""));
     assert!(rig.deliveries().is_empty());
 }
 
 #[test]
 fn a_frame_knows_the_wall_clock_at_its_hand_over() {
     let mut net = Net::chain(2);
-    net.command(1, kit::consume());
+    net.command(1, testkit::consume());
 
     net.push(frame(1, true, 0, 10));
     net.sleep(Duration::from_millis(30));
@@ -406,7 +406,7 @@ fn a_frame_knows_the_wall_clock_at_its_hand_over() {
         } => *wall,
         _ => None,
     });
-    let walls: Vec<u64> = walls.map(|wall| wall.0 - kit::WALL.0).collect();
+    let walls: Vec<u64> = walls.map(|wall| wall.0 - testkit::WALL.0).collect();
     assert_eq!(walls, [0, 30_000]);
 }
 
@@ -414,7 +414,7 @@ fn a_frame_knows_the_wall_clock_at_its_hand_over() {
 fn another_epoch_is_opened_once_its_key_is_there() {
     let mut reassembly = Reassembly::new(BUDGET);
     for epoch in [1, 2, 3] {
-        reassembly.add_opener(epoch, kit::opener());
+        reassembly.add_opener(epoch, testkit::opener());
     }
 
     let epochs: Vec<u8> = reassembly.openers.iter().map(|&(epoch, _)| epoch).collect();
@@ -428,6 +428,6 @@ fn a_duplicate_never_reaches_the_consumer() {
 
     rig.arrive_all([0, 1, 0, 1, 1]);
 
-    assert_eq!(kit::only_frames(rig.deliveries()), rig.frames);
+    assert_eq!(testkit::only_frames(rig.deliveries()), rig.frames);
     assert_eq!(rig.net.lanes[1].ledger().dropped(DropReason::Duplicate), 3);
 }

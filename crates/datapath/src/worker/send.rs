@@ -109,7 +109,7 @@ mod tests {
 
     fn run(mark: u8, datagrams: usize) -> Transmit {
         Transmit {
-            to: crate::kit::address(0),
+            to: crate::testkit::address(0),
             bytes: Bytes::from(vec![mark; datagrams * 100]),
             segment_bytes: 100,
         }

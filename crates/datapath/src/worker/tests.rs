@@ -11,10 +11,10 @@ use levada_wire::{Frame, LinkIndex};
 
 use super::*;
 use crate::api::{Delivery, Transmit};
-use crate::kit::{self, FLOW, frame};
 use crate::lane::LaneSettings;
 use crate::ledger::DropReason;
 use crate::sys::SocketSettings;
+use crate::testkit::{self, FLOW, frame};
 
 const LINK: LinkIndex = LinkIndex(1);
 
@@ -88,12 +88,12 @@ fn pair(address: &str, settings: SocketSettings) -> (Node, Node) {
     consumer.link(&origin);
     let flow = FLOW;
     consumer.command(Command::OpenFlow { flow });
-    consumer.command(kit::set_carry_key());
+    consumer.command(testkit::set_carry_key());
     consumer.command(Command::AddUpstream { flow, link: LINK });
-    consumer.command(kit::consume());
+    consumer.command(testkit::consume());
     // Answered once its commands are done: nothing comes before the consumer is ready.
     let _ = consumer.handle.fresh_counters();
-    origin.command(Command::Originate(Box::new(kit::originate())));
+    origin.command(Command::Originate(Box::new(testkit::originate())));
     origin.command(Command::AddEgress { flow, link: LINK });
     (origin, consumer)
 }
@@ -123,7 +123,7 @@ fn a_stream_crosses_real_sockets_with_every_feature_on_or_off() {
             let (origin, consumer) = pair(address, settings);
 
             for frame in some_frames() {
-                origin.command(kit::push(frame));
+                origin.command(testkit::push(frame));
             }
             origin.command(Command::Finish { flow: FLOW });
 
@@ -143,7 +143,7 @@ fn a_stream_crosses_real_sockets_with_every_feature_on_or_off() {
 #[test]
 fn a_train_that_mixes_quic_media_and_link_datagrams_is_told_apart() {
     let (origin, consumer) = pair("[::1]:0", SocketSettings::default());
-    origin.command(kit::push(frame(1, true, 0, 100)));
+    origin.command(testkit::push(frame(1, true, 0, 100)));
     let ping = LinkDatagram::Ping(Ping { time: 1, sent: 0 });
     // One socket sends all three; on IPv6 the kernel joins whatever has one size.
     let quic = Transmit {
@@ -154,7 +154,7 @@ fn a_train_that_mixes_quic_media_and_link_datagrams_is_told_apart() {
 
     for dts in 1..20 {
         origin.handle.socket().try_send(&quic).unwrap();
-        origin.command(kit::push(frame(1, false, dts, 2_000)));
+        origin.command(testkit::push(frame(1, false, dts, 2_000)));
         origin.command(Command::SendDatagram {
             link: LINK,
             message: ping.clone(),
@@ -203,7 +203,7 @@ fn garbage_is_counted_and_disturbs_nothing() {
                 segment_bytes,
             })
             .unwrap();
-        origin.command(kit::push(frame));
+        origin.command(testkit::push(frame));
     }
     origin.command(Command::Finish { flow: FLOW });
 
@@ -226,7 +226,7 @@ fn garbage_is_counted_and_disturbs_nothing() {
 #[test]
 fn a_full_command_queue_gives_the_command_back() {
     let node = Node::start("127.0.0.1:0", SocketSettings::default());
-    let big = || kit::push(frame(1, true, 0, COMMAND_BYTES_MAX / 2 + 1));
+    let big = || testkit::push(frame(1, true, 0, COMMAND_BYTES_MAX / 2 + 1));
 
     // The worker may take one in between, never as fast as they are queued.
     let full = (0..1_000).find_map(|_| node.handle.send(big()).err());
@@ -240,7 +240,7 @@ fn a_full_command_queue_gives_the_command_back() {
 fn what_was_sent_before_a_stop_is_done_before_it() {
     let (origin, consumer) = pair("127.0.0.1:0", SocketSettings::default());
     for frame in some_frames() {
-        origin.command(kit::push(frame));
+        origin.command(testkit::push(frame));
     }
     origin.command(Command::Finish { flow: FLOW });
 

@@ -7,7 +7,7 @@ use rand_core::{Rng, SeedableRng};
 
 use super::*;
 use crate::api::{Train, Transmit};
-use crate::kit::address;
+use crate::testkit::address;
 
 /// Everything that a hostile or confused world may do to a lane, drawn from a pool of real datagrams.
 struct Chaos {
@@ -86,25 +86,25 @@ impl Chaos {
                 message: LinkDatagram::Ping(Ping { time: 0, sent: 0 }),
             },
             3 | 4 => Command::OpenFlow { flow },
-            5 | 6 => kit::set_carry_key(),
+            5 | 6 => testkit::set_carry_key(),
             7 => Command::AddUpstream { flow, link },
             8 => Command::RemoveUpstream { flow, link },
             9 | 10 => Command::AddEgress { flow, link },
             11 => Command::RemoveEgress { flow, link },
-            12 | 13 => kit::consume(),
+            12 | 13 => testkit::consume(),
             14 => Command::StopConsuming { flow },
             15 => Command::Originate(Box::new(crate::Originate {
                 flow,
                 flush_interval: Duration::from_millis(u64::from(rng.next_u32() % 20)),
-                ..kit::originate()
+                ..testkit::originate()
             })),
             16 => Command::Describe {
                 flow,
-                description: kit::description(),
+                description: testkit::description(),
             },
             17 if rng.next_u32().is_multiple_of(4) => Command::Finish { flow },
             18 if rng.next_u32().is_multiple_of(4) => Command::CloseFlow { flow },
-            _ => kit::push(frame(
+            _ => testkit::push(frame(
                 1 + (dts % 3).unsigned_abs() as u8,
                 dts % 2 == 0,
                 dts,
