@@ -38,7 +38,6 @@ use std::ops::RangeInclusive;
 pub mod chance;
 mod check;
 mod connection;
-mod join;
 mod media;
 pub mod net;
 mod node;
@@ -47,6 +46,7 @@ mod report;
 mod sabotage;
 pub mod scenario;
 mod trace;
+mod words;
 mod world;
 
 pub use report::{Failure, NetworkTraffic, Report};

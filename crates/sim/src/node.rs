@@ -7,7 +7,7 @@
 //!            effects       dials  ◀───────────── Event
 //! ```
 //!
-//! Nothing is decided here: [`Process`] passes each output to where it belongs (the table is `join`), turns messages
+//! Nothing is decided here: [`Process`] passes each output to where it belongs (the table is `words`), turns messages
 //! into bytes and back, and hands what is left to the world as [`Effect`]s. Called by `world`. Invariant: after each
 //! call both machines have said all they have to say.
 
@@ -24,7 +24,7 @@ use levada_wire::key::LinkKey;
 use levada_wire::{FlowId, Frame, Instant, LinkIndex, Machine, NodeId, StreamName, WallTime};
 
 use crate::connection::End;
-use crate::join::{self, Offered};
+use crate::words::{self, Offered};
 
 mod clock;
 
@@ -372,7 +372,7 @@ impl Process {
                 .get(name)
                 .map(|publication| publication.offered.clone())
         };
-        if let Some(command) = join::command(change, offered) {
+        if let Some(command) = words::command(change, offered) {
             self.command(now, command);
         }
     }
@@ -382,7 +382,7 @@ impl Process {
             lane::Output::Transmit(transmit) => self.effects.push(Effect::Datagrams(transmit)),
             // QUIC, of which there is none here: connections have their own way.
             lane::Output::Foreign(_) => {}
-            lane::Output::Event(event) => match join::input(event) {
+            lane::Output::Event(event) => match words::input(event) {
                 Ok(input) => self.control.handle_input(now, input),
                 Err(lane::Event::Delivery { flow, delivery }) => {
                     self.effects.push(Effect::Delivered { flow, delivery });

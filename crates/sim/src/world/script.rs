@@ -7,8 +7,8 @@ use levada_core::{Command, SubscriptionId};
 use levada_wire::{Instant, Layer};
 
 use super::{Event, Script, World};
-use crate::join::Offered;
 use crate::media::{self, Stamp};
+use crate::words::Offered;
 
 /// A publisher that runs.
 #[derive(Debug)]
