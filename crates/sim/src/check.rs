@@ -3,7 +3,7 @@
 //! | checker | says |
 //! |---|---|
 //! | `loop` | no cycle of selected upstreams lasts ([`loops`]) |
-//! | `consumer` | frames come in order, once, whole, each to the last bit as it was sent ([`consumer`]) |
+//! | `consumer` | frames come in order, once, whole, each to the last bit as it was sent, from a fresh group on ([`consumer`]) |
 //! | `ledger` | both ledgers of every lane sum to zero ([`ledger`]) |
 //! | `secret` | no secret crosses a network in clear, no content secret reaches a node where nobody subscribes ([`secret`]) |
 //! | `quiet` | nobody watching: no media packet moves ([`quiet`]) |
@@ -12,7 +12,7 @@
 //! | `answer` | each request is answered or refused ([`answer`]) |
 //! | `unwanted` | a flow that nobody wants ends ([`unwanted`]) |
 //! | `order` | control bytes come out of a connection in the order they went in ([`order`]) |
-//! | `machine` | no machine spins ([`Checks::spins`]) |
+//! | `machine` | no machine spins, or leaves more outputs behind than its contract allows ([`Checks::spins`]) |
 //!
 //! A checker sees all nodes at once, which no node does, and never changes anything. This is the one place of the
 //! simulator that may look inside control messages. Called by `world`. Invariant: the first violation ends the run.
@@ -141,8 +141,8 @@ impl Checks {
     }
 
     /// A publisher was started at a node; `start` counts the starts of a run.
-    pub(crate) fn published(&mut self, node: usize, stream: usize, start: u32) {
-        self.facts.published(node, stream, start);
+    pub(crate) fn published(&mut self, now: Instant, node: usize, stream: usize, start: u32) {
+        self.facts.published(now, node, stream, start);
     }
 
     /// A publisher ended on purpose.
@@ -179,14 +179,24 @@ impl Checks {
     }
 
     /// The core of a node changes what its datapath does.
-    pub(crate) fn changed(&mut self, node: usize, change: &FlowChange) {
+    pub(crate) fn changed(
+        &mut self,
+        now: Instant,
+        node: usize,
+        change: &FlowChange,
+        egress: Option<SocketAddr>,
+    ) {
         self.secret.learn(change);
         let mut found = None;
         match change {
-            FlowChange::AddEgress { flow, .. } => self.copies.egress_added(node, *flow),
+            FlowChange::AddEgress { flow, .. } => {
+                if let Some(neighbour) = egress {
+                    self.copies.egress_added(node, *flow, neighbour);
+                }
+            }
             FlowChange::Originate { flow, name, .. } => self.facts.originates(node, *flow, name),
             FlowChange::Consume { flow, .. } => {
-                self.consumer.begins(node, *flow);
+                self.consumer.begins(now, node, *flow);
                 found = secret::misplaced(&self.facts, node, *flow);
             }
             FlowChange::StopConsuming { flow } | FlowChange::Close { flow } => {

@@ -12,6 +12,15 @@
 //!                        net, connection ──▶ checkers ──▶ Report or Failure
 //! ```
 //!
+//! What the model leaves out, so that a run proves nothing about it:
+//!
+//! - QUIC: `connection` has its order, its repeats and its round trips, and no congestion control, no flow control, no
+//!   limit of connections and handshakes;
+//! - the queues around the machines: the worker's commands and its send queue, the node's happenings, events and
+//!   deliveries, with their limits and what happens there. Here all that a machine says is done at once;
+//! - threads: a node's core and lane take turns, and no time passes while they work;
+//! - the kernel: socket buffers, GSO, sends that fail.
+//!
 //! Not a protocol: nothing here knows what a message says, but the checkers. Called by `cli` and by its own tests.
 //! Invariant: one thread, no clock, no I/O, no chance but the seed's.
 //!

@@ -27,8 +27,10 @@ use crate::connection::End;
 use crate::words::{self, Offered};
 
 mod clock;
+mod tally;
 
 pub(crate) use clock::Clock;
+use tally::Tally;
 
 /// The most outputs that one call may lead to, over both machines. More means that they talk each other to death.
 const OUTPUTS_MAX: usize = 200_000;
@@ -50,14 +52,17 @@ pub(crate) enum Effect {
     CancelDial { dial: DialId },
     /// Close a connection.
     Close { end: End, reason: String },
-    /// For the checkers: the core changed the datapath.
-    Changed(FlowChange),
+    /// For the checkers: the core changed the datapath; where the link goes that becomes an egress.
+    Changed {
+        change: FlowChange,
+        egress: Option<SocketAddr>,
+    },
     /// For people: the core says something.
     Said(Event),
     /// For subscribers, and for the checkers.
     Delivered { flow: FlowId, delivery: Delivery },
-    /// The machines do not come to an end.
-    Runaway,
+    /// The machines do not come to an end, or one says more than the contract allows.
+    Runaway(&'static str),
 }
 
 /// One end of a connection, as the process knows it.
@@ -93,7 +98,9 @@ struct Publication {
 #[derive(Debug)]
 pub(crate) struct Process {
     control: Control,
+    control_tally: Tally,
     lane: Lane,
+    lane_tally: Tally,
     links: BTreeMap<LinkIndex, Link>,
     by_end: BTreeMap<End, LinkIndex>,
     next_link: u32,
@@ -107,7 +114,9 @@ impl Process {
     pub(crate) fn new(settings: Settings, keeps_sending: bool) -> Self {
         Self {
             control: Control::new(settings),
+            control_tally: Tally::default(),
             lane: Lane::new(0, LaneSettings::default()),
+            lane_tally: Tally::default(),
             links: BTreeMap::new(),
             by_end: BTreeMap::new(),
             next_link: 1,
@@ -142,14 +151,16 @@ impl Process {
 
     /// Time has come.
     pub(crate) fn on_time(&mut self, now: Instant) {
+        self.control_tally.called();
         self.control.handle_timeout(now);
+        self.lane_tally.called();
         self.lane.handle_timeout(now);
         self.settle(now);
     }
 
     /// The node's user, or a connection, has something for the core.
     pub(crate) fn on_input(&mut self, now: Instant, input: Input) {
-        self.control.handle_input(now, input);
+        self.tell_control(now, input);
         self.settle(now);
     }
 
@@ -172,8 +183,7 @@ impl Process {
             .remove(name)
             .and_then(|publication| publication.flow)
         {
-            self.lane
-                .handle_input(now, lane::Input::Command(lane::Command::Finish { flow }));
+            self.command(now, lane::Command::Finish { flow });
         }
         let name = name.clone();
         self.on_input(
@@ -189,16 +199,14 @@ impl Process {
             .get(name)
             .and_then(|publication| publication.flow)
         {
-            self.lane.handle_input(
-                now,
-                lane::Input::Command(lane::Command::Push { flow, frame, wall }),
-            );
+            self.command(now, lane::Command::Push { flow, frame, wall });
             self.settle(now);
         }
     }
 
     /// Datagrams came in.
     pub(crate) fn on_train(&mut self, now: Instant, train: Train) {
+        self.lane_tally.called();
         self.lane.handle_input(now, lane::Input::Train(train));
         self.settle(now);
     }
@@ -284,15 +292,26 @@ impl Process {
     /// Passes outputs on until both machines have nothing more to say.
     fn settle(&mut self, now: Instant) {
         for _ in 0..OUTPUTS_MAX {
-            if let Some(output) = self.control.poll_output() {
+            let said = self.control.poll_output();
+            let mut is_sane = self.control_tally.polled(said.is_some());
+            if let Some(output) = said {
                 self.on_control(now, output);
-            } else if let Some(output) = self.lane.poll_output() {
-                self.on_lane(now, output);
             } else {
+                let said = self.lane.poll_output();
+                is_sane &= self.lane_tally.polled(said.is_some());
+                match said {
+                    Some(output) => self.on_lane(now, output),
+                    None => return,
+                }
+            }
+            if !is_sane {
+                let what = "one call of a machine leaves more outputs than its contract allows";
+                self.effects.push(Effect::Runaway(what));
                 return;
             }
         }
-        self.effects.push(Effect::Runaway);
+        let what = "its machines do not come to an end";
+        self.effects.push(Effect::Runaway(what));
     }
 
     fn on_control(&mut self, now: Instant, output: Output) {
@@ -361,7 +380,14 @@ impl Process {
         {
             return;
         }
-        self.effects.push(Effect::Changed(change.clone()));
+        let egress = match &change {
+            FlowChange::AddEgress { link, .. } => self.links.get(link).map(|link| link.remote),
+            _ => None,
+        };
+        self.effects.push(Effect::Changed {
+            change: change.clone(),
+            egress,
+        });
         if let FlowChange::Originate { flow, name, .. } = &change
             && let Some(publication) = self.publications.get_mut(name)
         {
@@ -383,7 +409,7 @@ impl Process {
             // QUIC, of which there is none here: connections have their own way.
             lane::Output::Foreign(_) => {}
             lane::Output::Event(event) => match words::input(event) {
-                Ok(input) => self.control.handle_input(now, input),
+                Ok(input) => self.tell_control(now, input),
                 Err(lane::Event::Delivery { flow, delivery }) => {
                     self.effects.push(Effect::Delivered { flow, delivery });
                 }
@@ -392,7 +418,13 @@ impl Process {
         }
     }
 
+    fn tell_control(&mut self, now: Instant, input: Input) {
+        self.control_tally.called();
+        self.control.handle_input(now, input);
+    }
+
     fn command(&mut self, now: Instant, command: lane::Command) {
+        self.lane_tally.called();
         self.lane.handle_input(now, lane::Input::Command(command));
     }
 }

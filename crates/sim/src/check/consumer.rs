@@ -1,17 +1,27 @@
 //! Checker `consumer`: what a node's subscribers get is what was sent, in order, once, with every hole announced.
 //!
-//! The description comes first, and is the publisher's. The first frame of all starts a group. In each track sequences
+//! The description comes first, and is the publisher's. The first frame of all starts a group, and a fresh one: what was
+//! cached when the consumption began is at most [`GROUPS_OLD_MAX`] groups and [`WAY_MAX`] old, unless something went wrong
+//! meanwhile. In each track sequences
 //! then grow by one, but for frames that a reported gap took. Each frame is made again from its stamp and compared. Not
 //! whether anything arrives at all, which is `liveness`. Called by `check` for each delivery. Invariant: what is
 //! remembered ends with the consumption; the next one starts anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::time::Duration;
+
 use levada_datapath::api::Delivery;
-use levada_wire::{FlowId, Frame, TrackId};
+use levada_wire::{FlowId, Frame, Instant, TrackId};
 
 use super::{Counts, Facts};
 use crate::media;
+use crate::scenario::TrackPlan;
+
+/// The newest group is up to a group old when the next is about to begin; two more may have lost their start on the way.
+const GROUPS_OLD_MAX: u32 = 3;
+/// How long a group may take from its origin to the cache that a consumption begins with, over all hops.
+const WAY_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
@@ -20,8 +30,9 @@ pub(super) struct Consumers {
 }
 
 /// One consumption of a flow at a node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Session {
+    began: Instant,
     described: bool,
     ended: bool,
     /// The last sequence of each track.
@@ -31,8 +42,9 @@ struct Session {
 }
 
 impl Consumers {
-    pub(super) fn begins(&mut self, node: usize, flow: FlowId) {
-        self.sessions.entry((node, flow)).or_default();
+    pub(super) fn begins(&mut self, now: Instant, node: usize, flow: FlowId) {
+        let session = self.sessions.entry((node, flow));
+        session.or_insert_with(|| Session::new(now));
     }
 
     pub(super) fn ends(&mut self, node: usize, flow: FlowId) {
@@ -74,7 +86,13 @@ impl Consumers {
                 if (usize::from(stamp.stream), stamp.start) != (origin.stream, origin.start) {
                     return Err(format!("a frame of another stream or start: {stamp:?}"));
                 }
+                let is_first = session.last.is_empty();
                 session.on_frame(frame, stamp.sequence)?;
+                if is_first {
+                    let track = &facts.plans[origin.stream].tracks[usize::from(frame.track.0) - 1];
+                    let made = origin.since + media::time_of(track, stamp.slot);
+                    session.on_first(facts, track, made)?;
+                }
             }
             Delivery::Gap(_) => {
                 self.counts.gaps += 1;
@@ -88,6 +106,29 @@ impl Consumers {
 }
 
 impl Session {
+    const fn new(began: Instant) -> Self {
+        Self {
+            began,
+            described: false,
+            ended: false,
+            last: BTreeMap::new(),
+            after_gap: BTreeSet::new(),
+        }
+    }
+
+    /// The first frame of all, which was made at `made`.
+    fn on_first(&self, facts: &Facts, track: &TrackPlan, made: Instant) -> Result<(), String> {
+        let group = media::time_of(track, u64::from(track.sync_every));
+        let old_max = group * GROUPS_OLD_MAX + WAY_MAX;
+        if facts.had(self.began, made, old_max) {
+            let (made, began) = (made, self.began);
+            return Err(format!(
+                "the first frame of all, of {made:?}, was stale at {began:?}, when the consumption began"
+            ));
+        }
+        Ok(())
+    }
+
     fn on_frame(&mut self, frame: &Frame, sequence: u32) -> Result<(), String> {
         if !self.described {
             return Err("a frame comes before the description".to_owned());
@@ -124,6 +165,7 @@ mod tests {
     use crate::media::Stamp;
 
     const NODE: usize = 2;
+    const NOW: Instant = Instant::from_nanos(2_000_000_000);
 
     enum Step {
         Description,
@@ -159,7 +201,7 @@ mod tests {
     fn consume(steps: &[Step]) -> Result<(), String> {
         let facts = facts();
         let mut consumers = Consumers::default();
-        consumers.begins(NODE, FLOW);
+        consumers.begins(NOW, NODE, FLOW);
         steps.iter().try_for_each(|step| {
             let delivery = match step {
                 Description => Delivery::Description(media::description(&facts.plans[0])),
@@ -222,7 +264,7 @@ mod tests {
     fn a_frame_of_another_start_or_with_a_wrong_bit_is_reported() {
         let facts = facts();
         let mut consumers = Consumers::default();
-        consumers.begins(NODE, FLOW);
+        consumers.begins(NOW, NODE, FLOW);
         let mut changed = video(10);
         let mut data = changed.data.to_vec();
         data[30] ^= 1;
@@ -239,11 +281,35 @@ mod tests {
     }
 
     #[test]
+    fn a_stale_first_group_is_reported_unless_something_went_wrong_meanwhile() {
+        let began = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        let found = |consumption: Instant, fault: Option<Instant>| {
+            let mut facts = facts();
+            if let Some(at) = fault {
+                facts.fault_begins();
+                facts.fault_ends(at);
+            }
+            let mut consumers = Consumers::default();
+            consumers.begins(consumption, NODE, FLOW);
+            let description = Delivery::Description(media::description(&facts.plans[0]));
+            consumers
+                .delivered(&facts, NODE, FLOW, &description)
+                .unwrap();
+            // Made one second after the start; a group has one second.
+            consumers.delivered(&facts, NODE, FLOW, &delivery(video(10)))
+        };
+
+        assert_eq!(found(began(4), None), Ok(()));
+        assert_eq!(found(began(5), Some(began(4))), Ok(()));
+        assert!(found(began(5), None).unwrap_err().contains("stale"));
+    }
+
+    #[test]
     fn a_delivery_to_nobody_is_reported() {
         let facts = facts();
         let mut consumers = Consumers::default();
-        consumers.begins(NODE, FLOW);
-        consumers.begins(1, FLOW);
+        consumers.begins(NOW, NODE, FLOW);
+        consumers.begins(NOW, 1, FLOW);
         consumers.ends(NODE, FLOW);
         consumers.ended(1);
 

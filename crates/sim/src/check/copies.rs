@@ -22,8 +22,10 @@ pub(super) struct Copies {
 
 impl Copies {
     /// A neighbour of a node becomes an egress of a flow: it may get again what it had before.
-    pub(super) fn egress_added(&mut self, node: usize, flow: FlowId) {
-        self.sent.remove(&(node, flow));
+    pub(super) fn egress_added(&mut self, node: usize, flow: FlowId, neighbour: SocketAddr) {
+        if let Some(sent) = self.sent.get_mut(&(node, flow)) {
+            sent.remove(&neighbour);
+        }
     }
 
     /// A node's process is gone, and with it what it knew.
@@ -93,13 +95,24 @@ mod tests {
     }
 
     #[test]
-    fn a_new_egress_and_a_new_process_may_send_it_again() {
+    fn a_new_egress_may_get_again_what_it_had_and_no_other_may() {
+        let facts = facts();
+        let mut copies = Copies::default();
+        copies.datagram(&facts, 1, to(1), &numbered(5));
+        copies.datagram(&facts, 1, to(2), &numbered(5));
+
+        copies.egress_added(1, FLOW, to(1));
+
+        assert_eq!(copies.datagram(&facts, 1, to(1), &numbered(5)), None);
+        assert!(copies.datagram(&facts, 1, to(2), &numbered(5)).is_some());
+    }
+
+    #[test]
+    fn a_new_process_may_send_it_again() {
         let facts = facts();
         let mut copies = Copies::default();
 
         copies.datagram(&facts, 1, to(1), &numbered(5));
-        copies.egress_added(1, FLOW);
-        assert_eq!(copies.datagram(&facts, 1, to(1), &numbered(5)), None);
         copies.ended(1);
 
         assert_eq!(copies.datagram(&facts, 1, to(1), &numbered(5)), None);

@@ -22,8 +22,15 @@ pub(crate) struct Facts {
     calm_since: Instant,
     flows: BTreeMap<FlowId, Origin>,
     /// Streams that are published now, by node.
-    published: BTreeMap<(usize, usize), u32>,
+    published: BTreeMap<(usize, usize), Publisher>,
     subscriptions: BTreeMap<(usize, SubscriptionId), StreamName>,
+}
+
+/// One start of a publisher.
+#[derive(Clone, Copy, Debug)]
+struct Publisher {
+    start: u32,
+    since: Instant,
 }
 
 /// Where a flow comes from.
@@ -31,6 +38,8 @@ pub(crate) struct Facts {
 pub(crate) struct Origin {
     pub(crate) stream: usize,
     pub(crate) start: u32,
+    /// When its publisher was started: frames count their time from there.
+    pub(crate) since: Instant,
 }
 
 impl Facts {
@@ -70,8 +79,9 @@ impl Facts {
             .is_some_and(|calm| now.since(since.max(calm)) > time)
     }
 
-    pub(crate) fn published(&mut self, node: usize, stream: usize, start: u32) {
-        self.published.insert((node, stream), start);
+    pub(crate) fn published(&mut self, now: Instant, node: usize, stream: usize, start: u32) {
+        let publisher = Publisher { start, since: now };
+        self.published.insert((node, stream), publisher);
     }
 
     pub(crate) fn unpublished(&mut self, node: usize, stream: usize) {
@@ -83,12 +93,13 @@ impl Facts {
             .published
             .iter()
             .find(|((at, stream), _)| *at == node && self.plans[*stream].name == *name);
-        if let Some(((_, stream), start)) = stream {
+        if let Some(((_, stream), publisher)) = stream {
             self.flows.insert(
                 flow,
                 Origin {
                     stream: *stream,
-                    start: *start,
+                    start: publisher.start,
+                    since: publisher.since,
                 },
             );
         }

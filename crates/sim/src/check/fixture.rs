@@ -56,7 +56,7 @@ pub(super) fn at(seconds: u64) -> Instant {
 /// `cam` is published, its flow known; nobody subscribes.
 pub(super) fn facts() -> Facts {
     let mut facts = Facts::new(&Scenario::parse("fixture.toml", SCENARIO).unwrap());
-    facts.published(0, 0, START);
+    facts.published(Instant::ZERO, 0, 0, START);
     facts.originates(0, FLOW, &cam());
     facts
 }

@@ -113,17 +113,15 @@ impl World<'_> {
                     .line(self.now, || format!("{name} closes a connection: {reason}"));
                 self.connections.close(self.now, end, &reason);
             }
-            Effect::Changed(change) => {
+            Effect::Changed { change, egress } => {
                 self.trace.line(self.now, || format!("{name} {change:?}"));
-                self.checks.changed(index, &change);
+                self.checks.changed(self.now, index, &change, egress);
             }
             Effect::Said(event) => self.trace.line(self.now, || format!("{name} {event:?}")),
             Effect::Delivered { flow, delivery } => {
                 self.checks.delivered(self.now, index, flow, &delivery)
             }
-            Effect::Runaway => self
-                .checks
-                .spins(index, "its machines do not come to an end".to_owned()),
+            Effect::Runaway(what) => self.checks.spins(index, what.to_owned()),
         }
     }
 

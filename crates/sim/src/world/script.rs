@@ -123,7 +123,7 @@ impl World<'_> {
                 self.scenario.nodes[plan.origin].name, plan.name
             ),
         );
-        self.checks.published(plan.origin, stream, start);
+        self.checks.published(self.now, plan.origin, stream, start);
         self.publishers[stream] = Some(Publisher {
             start,
             since: self.now,
