@@ -33,14 +33,14 @@ use crate::chance;
 use crate::limits::{DIAL_WAIT, GREETING_MAX, HELD_MESSAGES_MAX, LINKS_MAX, OWN_LATENESS};
 use crate::view::LinkRow;
 
+mod border;
 mod dialer;
-mod io;
 mod liveness;
 #[cfg(test)]
 mod tests;
 
+pub use border::{Input, Output, Peer};
 use dialer::Dialer;
-pub use io::{Input, Output, Peer};
 use liveness::{Liveness, Verdict};
 
 /// All links of this node.
