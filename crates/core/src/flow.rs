@@ -7,6 +7,9 @@
 //! | [`keys`] | content secrets on their way from origins to consumers |
 //! | [`wishes`] | local subscriptions by name |
 //!
+//! What `Flows` does with them is in three files: `offers` (what this node publishes, announces and withdraws),
+//! `requests` (what neighbours ask of each other for a flow), `settle` (which flow is asked of whom).
+//!
 //! **Who decides to request a flow:** `Flows::settle`. It looks at what is wanted (children, wishes) and at
 //! where the route leads, and makes upstream requests follow. Everything else only changes what it looks at.
 //!
