@@ -234,8 +234,8 @@ impl Flows {
 
     fn on_link_up(&mut self, link: LinkIndex, peer: NodeId) {
         self.neighbours.insert(link, peer);
-        for collection in self.catalogue.collections() {
-            self.send(link, FlowMessage::Collection(collection));
+        for message in self.catalogue.for_newcomer() {
+            self.send(link, message);
         }
     }
 
@@ -249,12 +249,19 @@ impl Flows {
     }
 
     fn on_route(&mut self, origin: NodeId, route: Option<Route>) {
-        self.catalogue
+        let back = self
+            .catalogue
             .note_reachable(self.now, &origin, route.is_some());
         match route {
-            Some(route) => self.routes.insert(origin, route),
-            None => self.routes.remove(&origin),
-        };
+            Some(route) => {
+                let link = route.link;
+                self.routes.insert(origin, route);
+                self.ask_about(link, back);
+            }
+            None => {
+                self.routes.remove(&origin);
+            }
+        }
     }
 
     fn on_message(&mut self, link: LinkIndex, message: FlowMessage) {
@@ -263,6 +270,11 @@ impl Flows {
             FlowMessage::Collection(collection) => {
                 for statement in collection.statements {
                     self.on_announce(Some(link), statement);
+                }
+            }
+            FlowMessage::Doubts(doubts) => {
+                for statement in doubts.statements {
+                    self.on_doubt(link, statement.content());
                 }
             }
             FlowMessage::Withdraw(withdraw) => self.on_withdraw(Some(link), withdraw.statement),

@@ -95,8 +95,11 @@ pub const STREAMS_MAX: usize = 8_192;
 /// The most streams of one origin. One more is not taken.
 pub const STREAMS_PER_ORIGIN_MAX: usize = 1_024;
 
-/// The most withdraws that are remembered; the oldest name goes first.
+/// The most withdraws that are remembered; the oldest goes first.
 pub const WITHDRAWN_MAX: usize = 8_192;
+
+/// How long a withdraw is remembered: longer than anybody remembers a stream that cannot be reached.
+pub const WITHDRAWN_KEPT: Duration = Duration::from_secs(1_200);
 
 /// How long a stream is remembered whose origin cannot be reached. Also in docs/wire.md 6.2.
 pub const UNREACHABLE_KEPT: Duration = Duration::from_secs(600);
@@ -134,6 +137,12 @@ pub const REQUEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The most answers that are waited for on behalf of others. One more request is refused as full.
 pub const KEYS_PENDING_MAX: usize = 4_096;
+
+/// The most neighbours that wait for one answer; one more asks again by itself.
+pub const KEY_ASKERS_MAX: usize = 8;
+
+/// The most grants of one instance that its origin keeps, so that asking again costs it nothing.
+pub const KEY_GRANTS_KEPT_MAX: usize = 4_096;
 
 /// How long an answer on behalf of another is waited for. Also in docs/wire.md 7.3.
 pub const KEY_PENDING: Duration = Duration::from_secs(5);

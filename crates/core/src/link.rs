@@ -215,11 +215,11 @@ impl Links {
             Some(dial) => self.dialer.on_connected(dial),
             None => self.accept,
         };
-        let twice = dial.is_some()
-            && self
-                .links
-                .values()
-                .any(|link| link.peer == peer && link.dialled);
+        // A second dial of ours is refused, and so is a connection of a peer that has not greeted on its first.
+        let twice = self.links.values().any(|link| {
+            let same_way = link.peer == peer && link.dialled == dial.is_some();
+            same_way && (link.dialled || link.up().is_none())
+        });
         let refusal = if self.leaving {
             Some(LinkDown::Leaving)
         } else if peer == self.me {
@@ -359,6 +359,7 @@ impl Links {
             liveness: Liveness::new(now),
         };
         let before = std::mem::replace(&mut opened.state, State::Up(Box::new(up)));
+        self.dialer.on_up(opened.peer);
         self.outputs.push_back(Output::Up(Peer {
             link,
             remote_index: hello.index,

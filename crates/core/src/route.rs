@@ -25,7 +25,7 @@ use levada_wire::control::route::{HOPS_MAX, Hops, Sequence, SequenceRequest, Upd
 use levada_wire::machine::{Machine, Wakeup};
 use levada_wire::{Distance, Instant, LinkIndex, NodeId};
 
-use crate::limits::{LINK_COST, ORIGINS_MAX, SEQUENCE_INTERVAL};
+use crate::limits::{LINK_COST, ORIGINS_MAX, SEQUENCE_INTERVAL, SEQUENCE_RETRY};
 use crate::view::RouteRow;
 
 mod origin;
@@ -107,6 +107,8 @@ struct Own {
     sequence: Sequence,
     /// When to raise the sequence; none while this node is no origin.
     raise_at: Option<Instant>,
+    /// Until when it is not raised again on request.
+    raised_until: Option<Instant>,
 }
 
 impl Machine for Routes {
@@ -330,11 +332,7 @@ impl Routes {
 
     fn on_sequence_request(&mut self, link: LinkIndex, request: &SequenceRequest) {
         if request.origin == self.me {
-            if self.own.raise_at.is_some() && request.sequence.is_newer_than(self.own.sequence) {
-                self.own.sequence = request.sequence;
-                self.own.raise_at = Some(self.now + SEQUENCE_INTERVAL);
-                self.tell_all_of_self();
-            }
+            self.on_sequence_wanted(request.sequence);
             return;
         }
         let Some(origin) = self.origins.get_mut(&request.origin) else {
@@ -351,7 +349,7 @@ impl Routes {
         let hops_left = request
             .hops_left
             .min(u8::try_from(HOPS_MAX).unwrap_or(u8::MAX));
-        if hops_left == 0 || !origin.may_pass_on(self.now, request.sequence) {
+        if hops_left == 0 || !origin.may_pass_on(self.now) {
             return;
         }
         let asker = self.neighbours.get(&link).map(NodeId::prefix);
@@ -366,6 +364,18 @@ impl Routes {
             link: next,
             message,
         });
+    }
+
+    /// Raises the own sequence for whoever needs a newer one; not more often than one asker asks.
+    fn on_sequence_wanted(&mut self, sequence: Sequence) {
+        let wanted = self.own.raise_at.is_some() && sequence.is_newer_than(self.own.sequence);
+        if !wanted || self.own.raised_until.is_some_and(|until| until > self.now) {
+            return;
+        }
+        self.own.sequence = sequence;
+        self.own.raise_at = Some(self.now + SEQUENCE_INTERVAL);
+        self.own.raised_until = Some(self.now + SEQUENCE_RETRY);
+        self.tell_all_of_self();
     }
 
     fn on_origin_timeout(&mut self, id: NodeId) {

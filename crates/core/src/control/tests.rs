@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use levada_wire::announce::{LayerOffer, TrackOffer};
-use levada_wire::control::Decoder;
+use levada_wire::control::flow::KeyGrant;
+use levada_wire::control::{Decoder, FlowMessage};
 use levada_wire::frame::TrackKind;
 use levada_wire::key::{ContentSecret, Suite};
 use levada_wire::machine::harness::check_contract;
@@ -35,6 +36,9 @@ struct Net {
     events: Vec<Vec<Event>>,
     /// Every byte of control that was sent.
     wire: Vec<u8>,
+    /// Whether grants of content secrets to a consumer next door are kept back, in `withheld`.
+    withhold_grants: bool,
+    withheld: Vec<KeyGrant>,
     /// Messages from the first to the second are swallowed.
     deaf: Option<(usize, usize)>,
 }
@@ -101,6 +105,8 @@ impl Net {
             events: vec![Vec::new(); count],
             wire: Vec::new(),
             deaf: None,
+            withhold_grants: false,
+            withheld: Vec::new(),
         }
     }
 
@@ -265,6 +271,13 @@ impl Net {
             let mut messages = Vec::new();
             Decoder::default().push(&bytes, &mut messages).unwrap();
             for message in messages {
+                if let Message::Flow(FlowMessage::KeyGrant(grant)) = &message
+                    && self.withhold_grants
+                    && grant.consumer == self.nodes[to].id()
+                {
+                    self.withheld.push(grant.clone());
+                    continue;
+                }
                 self.input(
                     to,
                     Input::Message {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use levada_wire::control::flow::{InstanceRef, RefuseReason};
+use levada_wire::control::flow::{CarryGrant, InstanceRef, RefuseReason};
 use levada_wire::key::{CarryKey, Suite};
 use levada_wire::machine::Wakeup;
 use levada_wire::{FlowId, Instant, Layer, LinkIndex};
@@ -71,6 +71,8 @@ pub(super) struct Child {
     /// When the request runs out if it is not said again.
     pub(super) expires: Instant,
     pub(super) state: ChildState,
+    /// The carry key as it was sealed to this child: asking again costs nothing.
+    pub(super) grant: Option<CarryGrant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,13 +8,16 @@
 use std::collections::BTreeMap;
 
 use levada_wire::announce::{Announce, SignedAnnounce, SignedWithdraw};
-use levada_wire::control::flow::{COLLECTION_MAX, Collection, InstanceRef};
+use levada_wire::control::FlowMessage;
+use levada_wire::control::flow::{COLLECTION_MAX, Collection, Doubts, InstanceRef};
 use levada_wire::key::Suite;
 use levada_wire::machine::Wakeup;
-use levada_wire::{FlowId, InstanceId, Instant, Layer, NodeId, StreamName};
+use levada_wire::{FlowId, Instant, Layer, NodeId, StreamName};
 
 use super::offers::instance_of;
-use crate::limits::{STREAMS_MAX, STREAMS_PER_ORIGIN_MAX, UNREACHABLE_KEPT, WITHDRAWN_MAX};
+use crate::limits::{
+    STREAMS_MAX, STREAMS_PER_ORIGIN_MAX, UNREACHABLE_KEPT, WITHDRAWN_KEPT, WITHDRAWN_MAX,
+};
 
 type Key = (StreamName, NodeId);
 
@@ -22,7 +25,9 @@ type Key = (StreamName, NodeId);
 pub(super) struct Catalogue {
     entries: BTreeMap<Key, Entry>,
     per_origin: BTreeMap<NodeId, usize>,
-    withdrawn: BTreeMap<Key, SignedWithdraw>,
+    withdrawn: BTreeMap<Key, Withdrawn>,
+    /// When something is to be forgotten next.
+    due: Option<Instant>,
     /// The flows of all layers of all entries.
     flows: BTreeMap<FlowId, (InstanceRef, Layer, Suite)>,
 }
@@ -32,6 +37,13 @@ struct Entry {
     statement: SignedAnnounce,
     /// Set while the origin cannot be reached.
     forget_at: Option<Instant>,
+}
+
+/// A stream that was withdrawn: whoever still announces it is told.
+#[derive(Debug)]
+struct Withdrawn {
+    statement: SignedWithdraw,
+    forget_at: Instant,
 }
 
 /// What became of a statement.
@@ -46,16 +58,17 @@ pub(super) enum Verdict {
 }
 
 impl Catalogue {
-    pub(super) fn take(&mut self, statement: &SignedAnnounce) -> Verdict {
+    /// Takes an announce. This node's own have a place whatever others announce.
+    pub(super) fn take(&mut self, statement: &SignedAnnounce, own: bool) -> Verdict {
         let announce = statement.content();
         let key = (announce.name.clone(), announce.origin);
-        if self.withdrawn(&key) == Some(announce.instance) {
+        if self.is_withdrawn(announce) {
             return Verdict::Withdrawn;
         }
         match self.entries.get(&key) {
             Some(known) if !announce.replaces(known.statement.content()) => return Verdict::Old,
             Some(_) => {}
-            None if self.is_full_for(&announce.origin) => return Verdict::Old,
+            None if !own && self.is_full_for(&announce.origin) => return Verdict::Old,
             None => {}
         }
         self.remove(&key);
@@ -76,30 +89,50 @@ impl Catalogue {
         Verdict::News
     }
 
-    pub(super) fn withdraw(&mut self, statement: &SignedWithdraw) -> Verdict {
+    /// Takes a withdraw of a stream that is known. One of an unknown stream is no news: whoever announces that stream
+    /// later knows of the withdraw, or hears of it from whoever does.
+    pub(super) fn withdraw(&mut self, now: Instant, statement: &SignedWithdraw) -> Verdict {
         let withdraw = statement.content();
         let key = (withdraw.name.clone(), withdraw.origin);
-        if self.withdrawn(&key) == Some(withdraw.instance) {
-            return Verdict::Old;
-        }
-        if self.withdrawn.len() >= WITHDRAWN_MAX {
-            self.withdrawn.pop_first();
-        }
-        self.withdrawn.insert(key.clone(), statement.clone());
         let known = self
             .entries
             .get(&key)
             .map(|entry| entry.statement.content().instance);
-        if known == Some(withdraw.instance) {
-            self.remove(&key);
+        if known != Some(withdraw.instance) {
+            return Verdict::Old;
         }
+        self.remove(&key);
+        self.remember(now, key, statement.clone());
         Verdict::News
     }
 
-    fn withdrawn(&self, key: &Key) -> Option<InstanceId> {
-        self.withdrawn
-            .get(key)
-            .map(|statement| statement.content().instance)
+    /// Remembers a withdraw, in the place of the oldest if there are too many.
+    fn remember(&mut self, now: Instant, key: Key, statement: SignedWithdraw) {
+        if self.withdrawn.len() >= WITHDRAWN_MAX {
+            let oldest = self
+                .withdrawn
+                .iter()
+                .min_by_key(|(_, withdrawn)| withdrawn.forget_at);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.withdrawn.remove(&oldest);
+            }
+        }
+        let forget_at = now + WITHDRAWN_KEPT;
+        self.withdrawn.insert(
+            key,
+            Withdrawn {
+                statement,
+                forget_at,
+            },
+        );
+        self.note_due();
+    }
+
+    /// Whether that instance is known to have been withdrawn.
+    pub(super) fn is_withdrawn(&self, announce: &Announce) -> bool {
+        let key = (announce.name.clone(), announce.origin);
+        let withdrawn = self.withdrawn.get(&key);
+        withdrawn.is_some_and(|one| one.statement.content().instance == announce.instance)
     }
 
     /// What became of an announced stream that was withdrawn: the withdraw, and what is announced now.
@@ -109,7 +142,11 @@ impl Catalogue {
     ) -> (Option<SignedWithdraw>, Option<SignedAnnounce>) {
         let key = (announce.name.clone(), announce.origin);
         let successor = self.entries.get(&key).map(|entry| entry.statement.clone());
-        (self.withdrawn.get(&key).cloned(), successor)
+        let withdraw = self
+            .withdrawn
+            .get(&key)
+            .map(|withdrawn| withdrawn.statement.clone());
+        (withdraw, successor)
     }
 
     fn remove(&mut self, key: &Key) {
@@ -138,18 +175,20 @@ impl Catalogue {
         self.entries.len() >= STREAMS_MAX || of_origin >= STREAMS_PER_ORIGIN_MAX
     }
 
-    /// All that is known, in parts that fit a message.
-    pub(super) fn collections(&self) -> Vec<Collection> {
-        let statements: Vec<_> = self
-            .entries
-            .values()
-            .map(|entry| &entry.statement)
-            .collect();
-        let parts = statements.chunks(COLLECTION_MAX);
-        parts
-            .map(|part| Collection {
-                statements: part.iter().copied().cloned().collect(),
-            })
+    /// What a new neighbour is told, in parts that fit a message: what can be reached as news, the rest as doubts. Were
+    /// that told as news too, whoever took it would wait for it anew, and with every newcomer it would live longer.
+    pub(super) fn for_newcomer(&self) -> Vec<FlowMessage> {
+        let parts = |reachable: bool| {
+            let entries = self.entries.values();
+            let entries = entries.filter(move |entry| entry.forget_at.is_none() == reachable);
+            let statements: Vec<_> = entries.map(|entry| entry.statement.clone()).collect();
+            let parts = statements.chunks(COLLECTION_MAX);
+            parts.map(<[SignedAnnounce]>::to_vec).collect::<Vec<_>>()
+        };
+        let news = parts(true).into_iter();
+        let news = news.map(|statements| FlowMessage::Collection(Collection { statements }));
+        let doubts = parts(false).into_iter();
+        news.chain(doubts.map(|statements| FlowMessage::Doubts(Doubts { statements })))
             .collect()
     }
 
@@ -166,19 +205,31 @@ impl Catalogue {
             .map(|(_, e)| e.statement.content())
     }
 
-    /// Starts or stops the wait for an origin that cannot, or can, be reached.
-    pub(super) fn note_reachable(&mut self, now: Instant, origin: &NodeId, reachable: bool) {
+    /// Starts or stops the wait for an origin that cannot, or can, be reached. Returns what can be again: it may have
+    /// been withdrawn meanwhile, and whoever is nearer to the origin knows.
+    pub(super) fn note_reachable(
+        &mut self,
+        now: Instant,
+        origin: &NodeId,
+        reachable: bool,
+    ) -> Vec<SignedAnnounce> {
+        let mut back = Vec::new();
         let entries = self
             .entries
             .iter_mut()
             .filter(|((_, node), _)| node == origin);
         for (_, entry) in entries {
-            entry.forget_at = match (reachable, entry.forget_at) {
-                (true, _) => None,
-                (false, None) => Some(now + UNREACHABLE_KEPT),
-                (false, at) => at,
-            };
+            match (reachable, entry.forget_at) {
+                (true, Some(_)) => {
+                    entry.forget_at = None;
+                    back.push(entry.statement.clone());
+                }
+                (false, None) => entry.forget_at = Some(now + UNREACHABLE_KEPT),
+                (true, None) | (false, Some(_)) => {}
+            }
         }
+        self.note_due();
+        back
     }
 
     /// Forgets what was unreachable for too long; returns the names.
@@ -192,18 +243,21 @@ impl Catalogue {
         for key in &over {
             self.remove(key);
         }
+        self.withdrawn
+            .retain(|_, withdrawn| withdrawn.forget_at > now);
+        self.note_due();
         over.into_iter().map(|(name, _)| name).collect()
     }
 
     pub(super) fn wakeup(&self) -> Option<Wakeup> {
-        let due = self
-            .entries
-            .values()
-            .filter_map(|entry| entry.forget_at)
-            .min()?;
-        Some(Wakeup {
-            at: due,
-            why: "forget stream",
-        })
+        let why = "forget stream";
+        self.due.map(|at| Wakeup { at, why })
+    }
+
+    /// Finds out when something is to be forgotten next. Statements are rare beside questions for the wake-up.
+    fn note_due(&mut self) {
+        let entries = self.entries.values().filter_map(|entry| entry.forget_at);
+        let withdrawn = self.withdrawn.values().map(|withdrawn| withdrawn.forget_at);
+        self.due = entries.chain(withdrawn).min();
     }
 }

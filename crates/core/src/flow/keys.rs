@@ -19,7 +19,10 @@ use levada_wire::machine::Wakeup;
 use levada_wire::{Instant, LinkIndex, NodeId};
 
 use super::Flows;
-use crate::limits::{KEY_PENDING, KEY_RETRY_MAX, KEY_RETRY_MIN, KEYS_PENDING_MAX};
+use crate::limits::{
+    KEY_ASKERS_MAX, KEY_GRANTS_KEPT_MAX, KEY_PENDING, KEY_RETRY_MAX, KEY_RETRY_MIN,
+    KEYS_PENDING_MAX,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Keys {
@@ -33,9 +36,13 @@ enum Secret {
     Held { epoch: u8, secret: ContentSecret },
 }
 
+/// An answer that others wait for.
 #[derive(Debug)]
 struct Pending {
-    from: LinkIndex,
+    /// Who waits, at most [`KEY_ASKERS_MAX`].
+    askers: Vec<LinkIndex>,
+    /// Who was asked: nobody else's refusal counts.
+    asked: LinkIndex,
     until: Instant,
 }
 
@@ -79,7 +86,10 @@ impl Keys {
     }
 
     pub(super) fn on_link_down(&mut self, link: LinkIndex) {
-        self.pending.retain(|_, pending| pending.from != link);
+        for pending in self.pending.values_mut() {
+            pending.askers.retain(|asker| *asker != link);
+        }
+        self.pending.retain(|_, pending| !pending.askers.is_empty());
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
@@ -152,11 +162,17 @@ impl Flows {
         };
         match (refusal, next) {
             (None, Some(next)) => {
-                let pending = Pending {
-                    from: link,
-                    until: self.now + KEY_PENDING,
-                };
-                self.keys.pending.insert((of.clone(), consumer), pending);
+                let until = self.now + KEY_PENDING;
+                let pending = self.keys.pending.entry((of.clone(), consumer));
+                let pending = pending.or_insert(Pending {
+                    askers: Vec::new(),
+                    asked: next,
+                    until,
+                });
+                (pending.asked, pending.until) = (next, until);
+                if !pending.askers.contains(&link) && pending.askers.len() < KEY_ASKERS_MAX {
+                    pending.askers.push(link);
+                }
                 let hops_left = hops_left - 1;
                 let request = KeyRequest {
                     of,
@@ -171,30 +187,30 @@ impl Flows {
         }
     }
 
+    /// The grant of an instance's secret to a consumer, made once: whoever asks again gets the same.
     fn grant_for(&mut self, of: &InstanceRef, consumer: &NodeId) -> Option<KeyGrant> {
-        let published = self.published.get(&of.name)?;
-        if published.of != *of {
-            return None;
+        let published = self
+            .published
+            .get_mut(&of.name)
+            .filter(|own| own.of == *of)?;
+        if let Some(grant) = published.grants.get(consumer) {
+            return Some(grant.clone());
         }
-        let context = content_context(of, published.epoch);
+        let epoch = published.epoch;
+        let context = content_context(of, epoch);
         let secret = published.secret.bytes();
         let sealed = SealedSecret::seal(consumer, &context, secret, &mut self.rng)?;
-        Some(KeyGrant::sign(
-            of.clone(),
-            *consumer,
-            published.epoch,
-            sealed,
-            &self.identity,
-        ))
+        let grant = KeyGrant::sign(of.clone(), *consumer, epoch, sealed, &self.identity);
+        if published.grants.len() >= KEY_GRANTS_KEPT_MAX {
+            published.grants.pop_first();
+        }
+        published.grants.insert(*consumer, grant.clone());
+        Some(grant)
     }
 
-    pub(super) fn on_key_grant(&mut self, _link: LinkIndex, grant: KeyGrant) {
+    pub(super) fn on_key_grant(&mut self, link: LinkIndex, grant: KeyGrant) {
         if grant.consumer != self.me {
-            self.pass_answer_on(
-                &grant.of.clone(),
-                grant.consumer,
-                FlowMessage::KeyGrant(grant),
-            );
+            self.pass_grant_on(link, grant);
             return;
         }
         let Some(secret @ Secret::Asking { .. }) = self.keys.secrets.get_mut(&grant.of) else {
@@ -213,17 +229,36 @@ impl Flows {
         }
     }
 
-    pub(super) fn on_key_refusal(&mut self, _link: LinkIndex, refusal: KeyRefusal) {
+    pub(super) fn on_key_refusal(&mut self, link: LinkIndex, refusal: KeyRefusal) {
         // A consumer simply asks again: what was refused may be allowed, or reachable, by then.
-        if refusal.consumer != self.me {
-            let of = refusal.of.clone();
-            self.pass_answer_on(&of, refusal.consumer, FlowMessage::KeyRefusal(refusal));
+        let of = (refusal.of.clone(), refusal.consumer);
+        if self
+            .keys
+            .pending
+            .get(&of)
+            .is_some_and(|pending| pending.asked == link)
+        {
+            self.answer(&of, &FlowMessage::KeyRefusal(refusal));
         }
     }
 
-    fn pass_answer_on(&mut self, of: &InstanceRef, consumer: NodeId, answer: FlowMessage) {
-        if let Some(pending) = self.keys.pending.remove(&(of.clone(), consumer)) {
-            self.send(pending.from, answer);
+    /// Passes a grant on to whoever waits for it. Only a genuine one: a false one would take its place.
+    fn pass_grant_on(&mut self, link: LinkIndex, grant: KeyGrant) {
+        let of = (grant.of.clone(), grant.consumer);
+        let asked = self
+            .keys
+            .pending
+            .get(&of)
+            .is_some_and(|pending| pending.asked == link);
+        if asked && grant.is_signed_by_origin() {
+            self.answer(&of, &FlowMessage::KeyGrant(grant));
+        }
+    }
+
+    fn answer(&mut self, of: &(InstanceRef, NodeId), answer: &FlowMessage) {
+        let pending = self.keys.pending.remove(of);
+        for asker in pending.into_iter().flat_map(|pending| pending.askers) {
+            self.send(asker, answer.clone());
         }
     }
 }

@@ -3,11 +3,13 @@
 //! Not requests for them (`requests`). Called by [`Flows`]. Invariant: what is published here is in the catalogue
 //! and has a flow per layer whose upstream is [`Upstream::Origin`].
 
+use std::collections::BTreeMap;
+
 use levada_wire::announce::{Announce, LayerOffer, SignedAnnounce, SignedWithdraw, Withdraw};
-use levada_wire::control::flow::InstanceRef;
+use levada_wire::control::flow::{COLLECTION_MAX, InstanceRef, KeyGrant};
 use levada_wire::control::{FlowMessage, flow as message};
 use levada_wire::key::{CarrySecret, ContentSecret};
-use levada_wire::{InstanceId, LinkIndex, StreamName};
+use levada_wire::{InstanceId, LinkIndex, NodeId, StreamName};
 use rand_core::Rng as _;
 
 use super::carried::{Carried, Upstream};
@@ -22,6 +24,8 @@ pub(super) struct Published {
     pub(super) of: InstanceRef,
     pub(super) epoch: u8,
     pub(super) secret: ContentSecret,
+    /// Grants made, by consumer.
+    pub(super) grants: BTreeMap<NodeId, KeyGrant>,
     carry: CarrySecret,
     announce: Announce,
 }
@@ -52,6 +56,7 @@ impl Flows {
             of: instance_of(&announce),
             epoch: 0,
             secret: ContentSecret::from_bytes(secret),
+            grants: BTreeMap::new(),
             carry: CarrySecret::from_bytes(carry),
             announce: announce.clone(),
         };
@@ -141,15 +146,16 @@ impl Flows {
         let own = announce.origin == self.me;
         let current = self.published.get(&announce.name);
         if own && current.map(|published| &published.of) != Some(&instance_of(announce)) {
-            self.on_former_life(&instance_of(announce));
+            self.on_former_life(from, &instance_of(announce));
             return;
         }
         let name = announce.name.clone();
-        match self.catalogue.take(&statement) {
+        match self.catalogue.take(&statement, own) {
             Verdict::News => {
                 let origin = statement.content().origin;
                 let reachable = self.distance_to(&origin).is_finite();
-                self.catalogue.note_reachable(self.now, &origin, reachable);
+                // It was just heard: that it can be reached is no news to anybody.
+                let _ = self.catalogue.note_reachable(self.now, &origin, reachable);
                 self.spread(
                     from,
                     &FlowMessage::Announce(message::Announce { statement }),
@@ -177,8 +183,32 @@ impl Flows {
         }
     }
 
-    /// A former life of this node speaks through others: it is over.
-    fn on_former_life(&mut self, of: &InstanceRef) {
+    /// A neighbour wonders what became of a stream.
+    pub(super) fn on_doubt(&mut self, link: LinkIndex, announce: &Announce) {
+        let of = instance_of(announce);
+        let current = self.published.get(&of.name).map(|published| &published.of);
+        if of.origin == self.me && current != Some(&of) {
+            self.on_former_life(Some(link), &of);
+        } else if self.catalogue.is_withdrawn(announce) {
+            self.correct(link, announce);
+        }
+    }
+
+    /// Asks what became of streams that were out of reach, toward their origin.
+    pub(super) fn ask_about(&mut self, link: LinkIndex, back: Vec<SignedAnnounce>) {
+        for part in back.chunks(COLLECTION_MAX) {
+            let doubts = message::Doubts {
+                statements: part.to_vec(),
+            };
+            self.send(link, FlowMessage::Doubts(doubts));
+        }
+    }
+
+    /// A former life of this node speaks through a neighbour: it is over. The neighbour passes that on.
+    fn on_former_life(&mut self, from: Option<LinkIndex>, of: &InstanceRef) {
+        let Some(link) = from else {
+            return;
+        };
         let InstanceRef {
             origin,
             name,
@@ -193,15 +223,13 @@ impl Flows {
             name,
             instance,
         };
-        self.on_withdraw(None, SignedWithdraw::sign(withdraw, &self.identity));
+        let statement = SignedWithdraw::sign(withdraw, &self.identity);
+        self.send(link, FlowMessage::Withdraw(message::Withdraw { statement }));
         // Whoever held the former instance for the newer one (equal clocks, or a clock set back) did not take the
         // present one: it is said again, behind the withdraw.
         if let Some(announce) = current {
             let statement = SignedAnnounce::sign(announce, &self.identity);
-            self.spread(
-                None,
-                &FlowMessage::Announce(message::Announce { statement }),
-            );
+            self.send(link, FlowMessage::Announce(message::Announce { statement }));
         }
     }
 
@@ -219,7 +247,7 @@ impl Flows {
         if origin == self.me && self.published.get(&of.name).is_some_and(|own| own.of == of) {
             return;
         }
-        if self.catalogue.withdraw(&statement) != Verdict::News {
+        if self.catalogue.withdraw(self.now, &statement) != Verdict::News {
             return;
         }
         let until = self.now + ENDING;

@@ -64,7 +64,13 @@ impl Flows {
             until,
             needs_key: request.needs_key,
         });
-        carried.children.insert(link, Child { expires, state });
+        let grant = carried.children.remove(&link).and_then(|child| child.grant);
+        let child = Child {
+            expires,
+            state,
+            grant,
+        };
+        carried.children.insert(link, child);
         if known == Some(ChildState::Granted) {
             self.accept(flow, link, request.needs_key);
         } else if ready {
@@ -103,14 +109,21 @@ impl Flows {
     }
 
     fn carry_grant(&mut self, flow: FlowId, link: LinkIndex) -> Option<CarryGrant> {
-        let (epoch, key) = self.carried.get(&flow)?.key.as_ref()?;
         let node = self.neighbours.get(&link)?;
+        let carried = self.carried.get_mut(&flow)?;
+        let (epoch, key) = carried.key.as_ref()?;
+        let child = carried.children.get_mut(&link)?;
+        if let Some(grant) = child.grant.as_ref().filter(|grant| grant.epoch == *epoch) {
+            return Some(grant.clone());
+        }
         let context = carry_context(flow, *epoch);
         let sealed = SealedSecret::seal(node, &context, key.bytes(), &mut self.rng)?;
-        Some(CarryGrant {
+        let grant = CarryGrant {
             epoch: *epoch,
             sealed,
-        })
+        };
+        child.grant = Some(grant.clone());
+        Some(grant)
     }
 
     pub(super) fn refuse(&mut self, flow: FlowId, link: LinkIndex, reason: RefuseReason) {
@@ -154,7 +167,7 @@ impl Flows {
     pub(super) fn on_accept(&mut self, link: LinkIndex, accept: Accept) {
         let flow = accept.flow;
         if let Some(grant) = accept.key {
-            self.take_carry_key(flow, &grant);
+            self.take_carry_key(flow, link, &grant);
         }
         let reassert_at = self.now + jittered(REQUEST_AGAIN, &mut self.rng);
         let Some(carried) = self.carried.get_mut(&flow) else {
@@ -192,11 +205,15 @@ impl Flows {
         }
     }
 
-    fn take_carry_key(&mut self, flow: FlowId, grant: &CarryGrant) {
+    /// Takes the key from the neighbour that was asked for it, and from nobody else: a false key would make every
+    /// genuine packet false.
+    fn take_carry_key(&mut self, flow: FlowId, link: LinkIndex, grant: &CarryGrant) {
         let Some(carried) = self.carried.get_mut(&flow) else {
             return;
         };
-        if carried.is_origin() || carried.key.as_ref().is_some_and(|(e, _)| *e == grant.epoch) {
+        let asked =
+            matches!(carried.upstream, Upstream::Asking { link: asked, .. } if asked == link);
+        if !asked || carried.key.is_some() {
             return;
         }
         let context = carry_context(flow, grant.epoch);

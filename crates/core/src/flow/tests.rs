@@ -213,16 +213,70 @@ fn one_stream_too_many_of_all_is_not_taken() {
 fn the_oldest_withdraw_is_forgotten_beyond_the_limit() {
     let (mut flows, origin) = (flows(), identity(5));
     feed(&mut flows, [link_up(UP)]);
+    // Backwards by name, so that the oldest is not the first of them.
+    let name = |number: usize| 10_000 + WITHDRAWN_MAX - number;
 
     for number in 0..=WITHDRAWN_MAX {
-        feed(&mut flows, [withdrawn(&origin, number)]);
+        let now = Instant::from_nanos(number as u64);
+        flows.handle_input(now, announced(&origin, name(number)));
+        flows.handle_input(now, withdrawn(&origin, name(number)));
         while flows.poll_output().is_some() {}
     }
 
-    // One of them, the first by name, may be announced again; the others may not.
-    feed(&mut flows, [announced(&origin, 0), announced(&origin, 1)]);
+    feed(
+        &mut flows,
+        [0, 1, WITHDRAWN_MAX].map(|number| announced(&origin, name(number))),
+    );
     let known: Vec<_> = flows.view().0.into_iter().map(|row| row.name).collect();
-    assert_eq!(known, [stream(0)]);
+    assert_eq!(known, [stream(name(0))]);
+}
+
+#[test]
+fn a_withdraw_of_a_stream_nobody_announced_goes_nowhere() {
+    let (mut flows, origin) = (flows(), identity(5));
+    feed(&mut flows, [link_up(UP), link_up(LinkIndex(2))]);
+
+    feed(&mut flows, [withdrawn(&origin, 1)]);
+
+    let sends = std::iter::from_fn(|| flows.poll_output())
+        .filter(|output| matches!(output, Output::Send { .. }));
+    assert_eq!(sends.count(), 0);
+}
+
+#[test]
+fn a_stream_that_cannot_be_reached_is_not_told_to_a_newcomer() {
+    let (mut flows, origin) = (flows(), identity(5));
+    feed(
+        &mut flows,
+        [link_up(UP), announced(&origin, 1), route_to(&origin, UP)],
+    );
+    let collections = |flows: &mut Flows, link| {
+        while flows.poll_output().is_some() {}
+        flows.handle_input(Instant::ZERO, link_up(link));
+        std::iter::from_fn(|| flows.poll_output())
+            .filter(|output| {
+                matches!(
+                    output,
+                    Output::Send {
+                        message: FlowMessage::Collection(_),
+                        ..
+                    }
+                )
+            })
+            .count()
+    };
+
+    let reachable = collections(&mut flows, LinkIndex(2));
+    feed(
+        &mut flows,
+        [Input::Route {
+            origin: origin.id(),
+            route: None,
+        }],
+    );
+    let unreachable = collections(&mut flows, LinkIndex(3));
+
+    assert_eq!((reachable, unreachable), (1, 0));
 }
 
 #[test]

@@ -211,15 +211,28 @@ impl Dialer {
         Some(remote)
     }
 
-    /// No link to `peer` is left.
+    /// A link to `peer` is up: what kept it from being so is over.
+    pub(super) fn on_up(&mut self, peer: NodeId) {
+        for configured in self
+            .configured
+            .iter_mut()
+            .filter(|one| one.is_linked_to(peer))
+        {
+            configured.retry = REDIAL_MIN;
+        }
+    }
+
+    /// No link to `peer` is left. One that never came up is dialled with growing pauses, like one that never answered.
     pub(super) fn on_lost(&mut self, now: Instant, peer: NodeId, reason: &str) {
-        for configured in &mut self.configured {
-            if matches!(configured.state, State::Linked { peer: linked } if linked == peer) {
-                configured.retry = REDIAL_MIN;
-                configured.cause = reason.to_owned();
-                let pause = jittered(REDIAL_MIN, &mut self.rng);
-                configured.state = State::Waiting { until: now + pause };
-            }
+        for configured in self
+            .configured
+            .iter_mut()
+            .filter(|one| one.is_linked_to(peer))
+        {
+            configured.cause = reason.to_owned();
+            let pause = jittered(configured.retry, &mut self.rng);
+            configured.retry = (configured.retry * 2).min(REDIAL_MAX);
+            configured.state = State::Waiting { until: now + pause };
         }
     }
 
@@ -253,6 +266,10 @@ impl Dialer {
 }
 
 impl Configured {
+    fn is_linked_to(&self, peer: NodeId) -> bool {
+        matches!(self.state, State::Linked { peer: linked } if linked == peer)
+    }
+
     fn attempts(&self) -> &[Attempt] {
         match &self.state {
             State::Dialling { attempts, .. } => attempts,

@@ -509,3 +509,15 @@ fn a_leaving_node_says_so_and_dials_no_more() {
     assert_eq!(closes(&outputs), [(LINK, LinkDown::Leaving)]);
     assert_eq!(links.poll_timeout(), None);
 }
+
+#[test]
+fn a_peer_that_greets_none_of_its_connections_holds_one_place() {
+    let mut links = links();
+
+    for index in 0..10 {
+        links.handle_input(at(0), connected(LinkIndex(index), 2, None));
+    }
+
+    assert_eq!(links.view().len(), 1);
+    assert_eq!(closes(&drain(&mut links)).len(), 9);
+}

@@ -41,8 +41,8 @@ pub(super) struct Origin {
     feasibility: Option<(Sequence, Distance)>,
     told: BTreeMap<LinkIndex, News>,
     starving: Option<Starving>,
-    /// The newest sequence request passed on, and until when equal ones are not.
-    passed_on: Option<(Sequence, Instant)>,
+    /// Until when no sequence request is passed on.
+    passed_on_until: Option<Instant>,
     /// Set while nobody tells of it.
     forget_at: Option<Instant>,
 }
@@ -218,15 +218,14 @@ impl Origin {
         Some((self.heard.keys().copied().collect(), wanted))
     }
 
-    /// Whether a sequence request is to be passed on: each one once per retry interval.
-    pub(super) fn may_pass_on(&mut self, now: Instant, sequence: Sequence) -> bool {
-        let fresh = self
-            .passed_on
-            .is_none_or(|(passed, until)| sequence.is_newer_than(passed) || until <= now);
-        if fresh {
-            self.passed_on = Some((sequence, now + SEQUENCE_RETRY));
+    /// Whether a sequence request is to be passed on: one per retry interval, whatever it asks for. Whoever asks for
+    /// more asks again.
+    pub(super) fn may_pass_on(&mut self, now: Instant) -> bool {
+        let free = self.passed_on_until.is_none_or(|until| until <= now);
+        if free {
+            self.passed_on_until = Some(now + SEQUENCE_RETRY);
         }
-        fresh
+        free
     }
 
     /// Where to pass a request on: the selected route, or the nearest other, that does not lead to the asker.

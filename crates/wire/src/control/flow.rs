@@ -2,7 +2,8 @@
 //!
 //! | message | spreads | meaning |
 //! |---|---|---|
-//! | announce, collection, withdraw | epidemically | a stream is offered; all that the sender knows; taken back |
+//! | announce, collection, withdraw | epidemically | a stream is offered; all that the sender can reach; taken back |
+//! | doubts | one hop | streams the sender knows and cannot reach: were they withdrawn? |
 //! | request, accept, refuse, cancel | one hop | a flow is wanted; granted; not; not wanted any more |
 //! | key request, key grant, key refusal | along the route to the origin and back | the content secret, sealed to the consumer |
 //!
@@ -30,6 +31,8 @@ messages! {
         0x02 => Collection,
         /// A stream is taken back.
         0x03 => Withdraw,
+        /// Streams that the sender knows and cannot reach.
+        0x04 => Doubts,
         /// A flow is wanted.
         0x10 => Request,
         /// It comes.
@@ -60,6 +63,16 @@ pub struct Announce {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Collection {
+    /// The statements, at most [`COLLECTION_MAX`].
+    #[cbor(n(0), with = "bounded")]
+    pub statements: Vec<SignedAnnounce>,
+}
+
+/// Streams that the sender knows and cannot reach, sent when a link comes up. They are no news to anybody and are not
+/// taken; but who knows that one was withdrawn answers with the withdraw.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Doubts {
     /// The statements, at most [`COLLECTION_MAX`].
     #[cbor(n(0), with = "bounded")]
     pub statements: Vec<SignedAnnounce>,

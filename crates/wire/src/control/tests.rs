@@ -7,8 +7,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
 use super::flow::{
-    Accept, Announce, COLLECTION_MAX, Cancel, CarryGrant, Collection, InstanceRef, KeyGrant,
-    KeyRefusal, KeyRequest, Refuse, RefuseReason, Request, Withdraw,
+    Accept, Announce, COLLECTION_MAX, Cancel, CarryGrant, Collection, Doubts, InstanceRef,
+    KeyGrant, KeyRefusal, KeyRequest, Refuse, RefuseReason, Request, Withdraw,
 };
 use super::link::{Hello, Leave};
 use super::route::{HOPS_MAX, Hops, Sequence, SequenceRequest, Update};
@@ -143,6 +143,8 @@ fn any_stream_message() -> impl Strategy<Value = FlowMessage> {
         any_statement().prop_map(|statement| FlowMessage::Announce(Announce { statement })),
         prop::collection::vec(any_statement(), 0..4)
             .prop_map(|statements| FlowMessage::Collection(Collection { statements })),
+        prop::collection::vec(any_statement(), 0..4)
+            .prop_map(|statements| FlowMessage::Doubts(Doubts { statements })),
         any_withdraw().prop_map(|statement| FlowMessage::Withdraw(Withdraw { statement })),
     ]
 }

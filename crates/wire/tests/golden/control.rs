@@ -7,7 +7,7 @@
 
 use levada_wire::control::Message;
 use levada_wire::control::flow::{
-    Accept, Announce, Cancel, CarryGrant, Collection, FlowMessage, InstanceRef, KeyGrant,
+    Accept, Announce, Cancel, CarryGrant, Collection, Doubts, FlowMessage, InstanceRef, KeyGrant,
     KeyRefusal, KeyRequest, Refuse, RefuseReason, Request, Withdraw, carry_context,
     content_context,
 };
@@ -71,6 +71,9 @@ fn stream_messages() -> Vec<FlowMessage> {
             statement: statement(),
         }),
         FlowMessage::Collection(Collection {
+            statements: vec![statement(); 2],
+        }),
+        FlowMessage::Doubts(Doubts {
             statements: vec![statement(); 2],
         }),
         FlowMessage::Withdraw(Withdraw {
@@ -141,6 +144,7 @@ pub(crate) const fn control_name(message: &Message) -> &'static str {
         Message::Route(RouteMessage::SequenceRequest(_)) => "sequence-request",
         Message::Flow(FlowMessage::Announce(_)) => "announce",
         Message::Flow(FlowMessage::Collection(_)) => "collection",
+        Message::Flow(FlowMessage::Doubts(_)) => "doubts",
         Message::Flow(FlowMessage::Withdraw(_)) => "withdraw",
         Message::Flow(FlowMessage::Request(_)) => "request",
         Message::Flow(FlowMessage::Accept(_)) => "accept",

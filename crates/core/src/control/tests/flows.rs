@@ -2,7 +2,7 @@
 
 use levada_wire::InstanceId;
 use levada_wire::control::flow::{
-    Accept, Cancel, InstanceRef, KeyGrant, KeyRequest, Refuse, RefuseReason, Request,
+    Accept, Cancel, InstanceRef, KeyGrant, KeyRefusal, KeyRequest, Refuse, RefuseReason, Request,
 };
 use levada_wire::control::{FlowMessage, LinkMessage, link as link_message};
 use levada_wire::identity::SealedSecret;
@@ -280,16 +280,16 @@ fn an_origin_that_restarts_is_followed_to_its_new_instance() {
     net.publish(0, "cam");
     net.pass(Duration::from_secs(2));
 
-    let after = active(&net.states(2));
-    assert_eq!((before.len(), after.len()), (1, 1));
-    assert_ne!(before, after);
+    let after = active(&net.states(2)).pop();
+    assert_eq!(before.len(), 1);
+    assert_ne!(before.last().copied(), after);
     let rows: Vec<_> = net.nodes[1]
         .view()
         .flows
         .iter()
         .map(|row| row.flow)
         .collect();
-    assert_eq!(rows, after, "the old flow was let go");
+    assert_eq!(rows.first().copied(), after, "the old flow was let go");
 }
 
 #[test]
@@ -502,62 +502,154 @@ fn no_secret_is_in_any_control_byte() {
     );
 }
 
-#[test]
-fn a_secret_from_anyone_but_the_origin_is_not_taken() {
-    // 1 answers the key request of 2 before the origin does, with a secret of its own.
-    let mut net = Net::new(3, &[(1, 2)]);
-    let origin = settings(0).identity;
-    let mut rng = ChaCha8Rng::seed_from_u64(1);
-    net.link(0, 1);
-    net.settle();
+/// A chain 0 - 1 - 2 in which everything reaches the player 2 but the answer to its key request, which is returned.
+fn without_secret() -> (Net, KeyGrant) {
+    let mut net = Net::new(3, &[(0, 1), (1, 2)]);
     net.publish(0, "cam");
-    net.deaf = Some((1, 0));
+    net.withhold_grants = true;
     net.subscribe(2, 1, "cam");
-    let announce = net.nodes[2].view().streams[0].announce.clone();
-    let of = InstanceRef {
-        origin: origin.id(),
-        name: announce.name.clone(),
-        instance: announce.instance,
-    };
-    let consumer = net.nodes[2].id();
-    let sealed = SealedSecret::seal(
-        &consumer,
-        &levada_wire::control::flow::content_context(&of, 0),
-        &[7; 32],
-        &mut rand_chacha::ChaCha20Rng::from_rng(&mut rng),
-    );
-    let forged = |signature| KeyGrant {
-        of: of.clone(),
-        consumer,
-        epoch: 0,
-        sealed: sealed.clone().unwrap(),
-        signature,
-    };
+    let grant = net.withheld.pop().expect("the origin answered");
+    net.withhold_grants = false;
     net.told(2);
+    (net, grant)
+}
 
-    for signature in [vec![], vec![0; 64]] {
-        let message = Message::Flow(FlowMessage::KeyGrant(forged(signature)));
-        net.input(
-            2,
-            Input::Message {
-                link: index(1),
-                message,
-            },
-        );
-    }
-    let accept = Message::Flow(FlowMessage::Accept(Accept {
-        flow: of.flow(Layer(0)),
-        key: None,
-    }));
+fn grant_comes(net: &mut Net, grant: KeyGrant) {
+    let message = Message::Flow(FlowMessage::KeyGrant(grant));
     net.input(
         2,
         Input::Message {
             link: index(1),
-            message: accept,
+            message,
+        },
+    );
+}
+
+#[test]
+fn a_secret_from_anyone_but_the_origin_is_not_taken() {
+    let (mut net, grant) = without_secret();
+    let consumer = net.nodes[2].id();
+    let context = levada_wire::control::flow::content_context(&grant.of, grant.epoch);
+    let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+    let sealed = SealedSecret::seal(&consumer, &context, &[7; 32], &mut rng).unwrap();
+
+    for signature in [vec![], vec![0; 64], grant.signature.clone()] {
+        let sealed = sealed.clone();
+        grant_comes(
+            &mut net,
+            KeyGrant {
+                sealed,
+                signature,
+                ..grant.clone()
+            },
+        );
+    }
+    let forged = secrets(&net.told(2));
+    grant_comes(&mut net, grant);
+
+    assert_eq!(forged, []);
+    let origin = net.told(0);
+    assert_eq!(
+        secrets(&net.told(2)),
+        secrets(&origin)[..1],
+        "the true one is taken after them"
+    );
+}
+
+#[test]
+fn a_carry_key_that_was_not_asked_for_is_not_taken() {
+    // 3 is a neighbour of the player 2 that nobody asks for anything.
+    let mut net = Net::new(4, &[(0, 1), (1, 2), (3, 2)]);
+    net.publish(0, "cam");
+    net.subscribe(2, 1, "cam");
+    let flow = net.flow(2, "cam").unwrap().flow;
+    net.told(2);
+
+    for (from, epoch) in [(3, 0), (3, 1), (1, 1), (1, 2)] {
+        let context = levada_wire::control::flow::carry_context(flow, epoch);
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+        let node = net.nodes[2].id();
+        let sealed = SealedSecret::seal(&node, &context, &[7; 16], &mut rng).unwrap();
+        let key = Some(levada_wire::control::flow::CarryGrant { epoch, sealed });
+        let message = Message::Flow(FlowMessage::Accept(Accept { flow, key }));
+        net.input(
+            2,
+            Input::Message {
+                link: index(from),
+                message,
+            },
+        );
+    }
+
+    assert_eq!(net.told(2), []);
+}
+
+#[test]
+fn a_refusal_or_a_grant_that_was_not_asked_of_a_neighbour_takes_nobodys_answer() {
+    // 3 answers the question that 1 passed on to 0.
+    let mut net = Net::new(4, &[(0, 1), (1, 2), (3, 1)]);
+    net.publish(0, "cam");
+    net.deaf = Some((0, 1));
+    net.subscribe(2, 1, "cam");
+    let announce = net.nodes[2].view().streams[0].announce.clone();
+    let of = InstanceRef {
+        origin: announce.origin,
+        name: announce.name,
+        instance: announce.instance,
+    };
+    let consumer = net.nodes[2].id();
+
+    let refusal = KeyRefusal {
+        of,
+        consumer,
+        reason: RefuseReason::Forbidden,
+    };
+    let message = Message::Flow(FlowMessage::KeyRefusal(refusal));
+    let before = net.linked[&(1, 2)].len();
+    net.input(
+        1,
+        Input::Message {
+            link: index(3),
+            message: message.clone(),
+        },
+    );
+    let from_a_stranger = net.linked[&(1, 2)].len();
+    net.input(
+        1,
+        Input::Message {
+            link: index(0),
+            message,
         },
     );
 
-    assert_eq!(secrets(&net.told(2)), []);
+    assert_eq!(from_a_stranger, before);
+    assert_eq!(
+        net.linked[&(1, 2)].len(),
+        before + 1,
+        "of the one that was asked it counts"
+    );
+}
+
+#[test]
+fn withdraws_of_many_streams_spread_once_each() {
+    // A ring, in which everything comes round.
+    let mut net = Net::new(3, &[(0, 1), (1, 2), (2, 0)]);
+    for stream in 0..20 {
+        net.publish(0, &format!("cam/{stream}"));
+    }
+    net.wire.clear();
+
+    for stream in 0..20 {
+        net.command(
+            0,
+            Command::Unpublish {
+                name: name(&format!("cam/{stream}")),
+            },
+        );
+    }
+    net.settle();
+
+    assert!((0..3).all(|node| net.nodes[node].view().streams.is_empty()));
 }
 
 #[test]

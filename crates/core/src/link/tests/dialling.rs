@@ -128,3 +128,30 @@ fn an_address_that_does_not_answer_is_given_up_and_dialled_anew() {
         }
     ));
 }
+
+#[test]
+fn a_neighbour_that_refuses_every_link_is_dialled_with_growing_pauses() {
+    let mut links = links();
+    let neighbour = Neighbour {
+        addresses: vec![remote(1)],
+        node: None,
+    };
+    links.handle_input(at(0), Input::Add(neighbour));
+    let mut now = at(0);
+    let mut pauses = Vec::new();
+
+    for dial in 0..10 {
+        drain(&mut links);
+        let link = LinkIndex(u32::try_from(dial).unwrap());
+        links.handle_input(now, connected(link, 2, Some(DialId(dial))));
+        let reason = ConnectionLost::ClosedByPeer("full".into());
+        links.handle_input(now, Input::Disconnected { link, reason });
+        let wakeup = links.poll_timeout().unwrap();
+        pauses.push(wakeup.at.since(now));
+        now = wakeup.at;
+        links.handle_timeout(now);
+    }
+
+    assert!(pauses[0] <= REDIAL_MIN);
+    assert!(*pauses.last().unwrap() > REDIAL_MAX / 2, "{pauses:?}");
+}
