@@ -215,11 +215,14 @@ impl Links {
             Some(dial) => self.dialer.on_connected(dial),
             None => self.accept,
         };
-        // A second dial of ours is refused, and so is a connection of a peer that has not greeted on its first.
-        let twice = self.links.values().any(|link| {
-            let same_way = link.peer == peer && link.dialled == dial.is_some();
-            same_way && (link.dialled || link.up().is_none())
-        });
+        if dial.is_none() {
+            self.drop_former_greeting(peer);
+        }
+        let twice = dial.is_some()
+            && self
+                .links
+                .values()
+                .any(|link| link.peer == peer && link.dialled);
         let refusal = if self.leaving {
             Some(LinkDown::Leaving)
         } else if peer == self.me {
@@ -228,7 +231,8 @@ impl Links {
             Some(LinkDown::Duplicate)
         } else if !wanted || self.links.contains_key(&link) {
             Some(LinkDown::Unwanted)
-        } else if self.links.len() >= LINKS_MAX {
+        } else if dial.is_none() && self.links.len() >= LINKS_MAX {
+            // Neighbours that this node was told to link to have places of their own.
             Some(LinkDown::Full)
         } else {
             None
@@ -271,6 +275,18 @@ impl Links {
                 state,
             },
         );
+    }
+
+    /// One connection of a peer may wait for its hello: a newer one takes the place of an older one, so that nobody
+    /// takes all places by greeting none.
+    fn drop_former_greeting(&mut self, peer: NodeId) {
+        let greeting = self
+            .links
+            .iter()
+            .find(|(_, link)| link.peer == peer && !link.dialled && link.up().is_none());
+        if let Some(index) = greeting.map(|(index, _)| *index) {
+            self.close(index, LinkDown::Duplicate);
+        }
     }
 
     fn on_dial_failed(&mut self, dial: DialId, reason: String) {
