@@ -26,7 +26,10 @@ fn the_demo_ends_by_itself_and_loses_nothing() {
         (&total["lost_frames"], &total["gaps"]),
         (&0.into(), &0.into())
     );
-    assert!(total["hop_latency_us"]["p50"].as_u64().unwrap() > 0);
+    for hop in ["origin_to_relay", "relay_to_player"] {
+        assert!(total["hop_latency_us"][hop]["p50"].as_u64().unwrap() > 0);
+        assert!(total["hop_latency_us"][hop]["p99"].as_u64().unwrap() > 0);
+    }
     let seconds = lines.iter().filter(|line| line["nodes"].is_array());
     assert!(seconds.count() >= 2);
 }

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   origin ──── UDP on loopback ────▶ relay ──── UDP on loopback ────▶ player
-//!   (test card)                                                       (Meter)
+//!   (test card)                               (Meter)                  (Meter)
 //! ```
 //!
 //! Three nodes as everywhere else: three keys, three ports, three state directories. They live in one process so that
 //! one Ctrl-C ends all, but nothing connects two of them except their sockets. Invariant: what is shown was measured at
-//! the player's subscriber or counted by the nodes.
+//! a subscriber or counted by the nodes. So that the first hop is measured and not guessed, the relay has a subscriber
+//! too, and is ACTIVE where a mere relay is STREAMING; no packet is added by that.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -15,7 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use levada::{Node, PublishOptions, Relay, StreamName, SubscribeOptions, Subscriber, View};
+use levada::{
+    Delivery, Node, PublishOptions, Relay, StreamName, SubscribeOptions, Subscriber, View, WallTime,
+};
 use levada_wire::Instant;
 use tokio::time::MissedTickBehavior;
 
@@ -68,12 +71,16 @@ async fn show(args: &Args, network: &Network, mut shutdown: Shutdown) -> anyhow:
 
     let mut broadcasts = Broadcasts::default();
     network.publish(&stream, &mut broadcasts, &shutdown).await?;
-    let subscriber = network
-        .player
-        .subscribe(stream, SubscribeOptions::default())
-        .await?;
     let meter = Arc::new(Mutex::new(Meter::new()));
-    tokio::spawn(measure(subscriber, Arc::clone(&meter)));
+    let places: [(_, Note); 2] = [
+        (&network.relay, Meter::note_at_relay),
+        (&network.player, Meter::note),
+    ];
+    for (node, note) in places {
+        let options = SubscribeOptions::default();
+        let subscriber = node.subscribe(stream.clone(), options).await?;
+        tokio::spawn(measure(subscriber, Arc::clone(&meter), note));
+    }
 
     let clock = Clock::start();
     let end = args
@@ -108,11 +115,14 @@ async fn show(args: &Args, network: &Network, mut shutdown: Shutdown) -> anyhow:
     Ok(())
 }
 
-/// Feeds the meter with what the player's subscriber gets.
-async fn measure(mut subscriber: Subscriber, meter: Arc<Mutex<Meter>>) {
+/// What the meter does with something that arrived at one place.
+type Note = fn(&mut Meter, &Delivery, WallTime);
+
+/// Feeds the meter with what a subscriber gets.
+async fn measure(mut subscriber: Subscriber, meter: Arc<Mutex<Meter>>, note: Note) {
     while let Some(delivery) = subscriber.next().await {
         let now = clock::wall();
-        lock(&meter).note(&delivery, now);
+        note(&mut lock(&meter), &delivery, now);
     }
 }
 

@@ -1,19 +1,29 @@
-//! What arrives at the player: frames, bytes, losses, and how long each frame was under way.
+//! What arrives at the player: frames, bytes, losses, and how long each frame was under way, hop by hop.
 //!
-//! Latency is the wall clock at the subscriber minus the wall clock of the origin when the frame left it; both are of
-//! this machine. What came out of a cache at the start was old before it left, and does not count. Loss is counted
-//! by the numbers in the test card's pictures, not by what nodes report of themselves. Sans-IO: the caller has the
-//! clock. Invariant: a frame is counted once.
+//! ```text
+//!   origin ──────── to_relay ────────▶ relay's subscriber
+//!                                      │ to_player: the same frame, there and here
+//!   origin ──────── latency ───────────▼─▶ player's subscriber
+//! ```
+//!
+//! A latency is the wall clock at a subscriber minus the wall clock of the origin when the frame left it; all are of this
+//! machine. The second hop is the time between the same frame at the relay's and at the player's subscriber, none if the
+//! relay's was told later. What came out of a cache at the start was old before it left, and does not count. Loss is
+//! counted by the numbers in the test card's pictures, not by what nodes report of themselves. Sans-IO: the caller has
+//! the clock. Invariant: a frame is counted once at each place.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use levada::{Delivery, Frame, Group, TrackId, WallTime};
 use levada_media::testcard::{CLOCK_CODEC, Clock};
 
-/// Latencies are counted in steps of 10 us...
-const STEP_US: u64 = 10;
-/// ...up to 200 ms; above, they count as that.
-const STEPS: usize = 20_000;
+mod histogram;
+use histogram::Histogram;
+pub(super) use histogram::Latency;
+
+/// How many frames wait for their arrival at the other place: the test card's of some ten seconds. The oldest go first,
+/// and then count for no hop.
+const WAITING_MAX: usize = 1_024;
 
 /// Counts what arrives.
 #[derive(Debug)]
@@ -21,6 +31,8 @@ pub(super) struct Meter {
     clock_track: Option<TrackId>,
     leading: Option<TrackId>,
     first_group: Option<Group>,
+    first_group_at_relay: Option<Group>,
+    waiting: BTreeMap<(Group, TrackId, i64), Arrival>,
     next_picture: Option<u32>,
     now: Counts,
     total: Counts,
@@ -35,6 +47,15 @@ struct Counts {
     lost: u64,
     gaps: u64,
     latencies: Histogram,
+    to_relay: Histogram,
+    to_player: Histogram,
+}
+
+/// When a frame came to one place, while the other has not seen it.
+#[derive(Clone, Copy, Debug)]
+enum Arrival {
+    AtRelay(WallTime),
+    AtPlayer(WallTime),
 }
 
 /// What one second brought, or all of them.
@@ -51,14 +72,12 @@ pub(super) struct Second {
     pub(super) lost_total: u64,
     /// Holes that the node reported, since the start.
     pub(super) gaps_total: u64,
+    /// From the origin to the player.
     pub(super) latency: Option<Latency>,
-}
-
-/// How long frames were under way, from the origin to the player.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Latency {
-    pub(super) p50: Duration,
-    pub(super) p99: Duration,
+    /// From the origin to the relay.
+    pub(super) to_relay: Option<Latency>,
+    /// From the relay to the player.
+    pub(super) to_player: Option<Latency>,
 }
 
 impl Meter {
@@ -67,6 +86,8 @@ impl Meter {
             clock_track: None,
             leading: None,
             first_group: None,
+            first_group_at_relay: None,
+            waiting: BTreeMap::new(),
             next_picture: None,
             now: Counts::new(),
             total: Counts::new(),
@@ -74,7 +95,7 @@ impl Meter {
         }
     }
 
-    /// Takes in what the subscriber got at `now`.
+    /// Takes in what the player's subscriber got at `now`.
     pub(super) fn note(&mut self, delivery: &Delivery, now: WallTime) {
         match delivery {
             Delivery::Description(description) => {
@@ -93,10 +114,43 @@ impl Meter {
                 {
                     let micros = now.0.saturating_sub(wall.0);
                     self.each(|counts| counts.latencies.add(micros));
+                    self.on_arrival((*group, frame.track, frame.dts), Arrival::AtPlayer(now));
                 }
             }
             Delivery::Gap(_) => self.each(|counts| counts.gaps += 1),
             _ => {}
+        }
+    }
+
+    /// Takes in what the relay's subscriber got at `now`.
+    pub(super) fn note_at_relay(&mut self, delivery: &Delivery, now: WallTime) {
+        let Delivery::Frame { group, frame, wall } = delivery else {
+            return;
+        };
+        let first = *self.first_group_at_relay.get_or_insert(*group);
+        if let Some(wall) = wall
+            && *group != first
+        {
+            let micros = now.0.saturating_sub(wall.0);
+            self.each(|counts| counts.to_relay.add(micros));
+            self.on_arrival((*group, frame.track, frame.dts), Arrival::AtRelay(now));
+        }
+    }
+
+    /// A frame came to one of the two places: it waits, or ends the other's wait.
+    fn on_arrival(&mut self, frame: (Group, TrackId, i64), arrival: Arrival) {
+        match (self.waiting.remove(&frame), arrival) {
+            (Some(Arrival::AtRelay(relay)), Arrival::AtPlayer(player))
+            | (Some(Arrival::AtPlayer(player)), Arrival::AtRelay(relay)) => {
+                let micros = player.0.saturating_sub(relay.0);
+                self.each(|counts| counts.to_player.add(micros));
+            }
+            _ => {
+                self.waiting.insert(frame, arrival);
+                if self.waiting.len() > WAITING_MAX {
+                    self.waiting.pop_first();
+                }
+            }
         }
     }
 
@@ -145,6 +199,8 @@ impl Meter {
             lost_total: self.total.lost,
             gaps_total: self.total.gaps,
             latency: counts.latencies.summary(),
+            to_relay: counts.to_relay.summary(),
+            to_player: counts.to_player.summary(),
         }
     }
 }
@@ -157,39 +213,10 @@ impl Counts {
             bytes: 0,
             lost: 0,
             gaps: 0,
-            latencies: Histogram(vec![0; STEPS]),
+            latencies: Histogram::new(),
+            to_relay: Histogram::new(),
+            to_player: Histogram::new(),
         }
-    }
-}
-
-/// How many latencies were how long.
-#[derive(Clone, Debug)]
-struct Histogram(Vec<u64>);
-
-impl Histogram {
-    fn add(&mut self, micros: u64) {
-        let step = usize::try_from(micros / STEP_US).unwrap_or(usize::MAX);
-        self.0[step.min(STEPS - 1)] += 1;
-    }
-
-    fn summary(&self) -> Option<Latency> {
-        Some(Latency {
-            p50: self.quantile(50)?,
-            p99: self.quantile(99)?,
-        })
-    }
-
-    /// The latency that so many per cent did not exceed, rounded up to a step; `None` if there are none.
-    fn quantile(&self, percent: u64) -> Option<Duration> {
-        let count: u64 = self.0.iter().sum();
-        let rank = (count * percent).div_ceil(100).max(1);
-        let mut seen = 0;
-        let step = self.0.iter().position(|count| {
-            seen += count;
-            seen >= rank
-        })?;
-        let micros = (u64::try_from(step).unwrap_or(u64::MAX) + 1) * STEP_US;
-        Some(Duration::from_micros(micros))
     }
 }
 
@@ -197,6 +224,7 @@ impl Histogram {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use std::sync::Arc;
+    use std::time::Duration;
 
     use levada_media::TestCard;
 
@@ -257,5 +285,45 @@ mod tests {
         assert_eq!(latency.p99, Duration::from_micros(9_910));
         assert_eq!(meter.second().latency, None);
         assert_eq!(meter.total().latency, Some(latency));
+    }
+    #[test]
+    fn each_hop_is_measured_with_the_same_frame_at_both_places_whoever_is_told_first() {
+        let (mut meter, mut frames) = meter();
+        let first = frames.next().unwrap();
+        meter.note_at_relay(&delivery(7, first.clone(), 0), WallTime(900_000));
+        meter.note(&delivery(7, first, 0), WallTime(900_000));
+        let before = meter.total();
+        assert_eq!((before.to_relay, before.to_player), (None, None));
+
+        for frame in frames.take(100) {
+            let delivery = delivery(8, frame, 5_000);
+            meter.note_at_relay(&delivery, WallTime(5_100));
+            meter.note(&delivery, WallTime(5_900));
+        }
+        let both = meter.second();
+        let (mut late, mut frames) = self::meter();
+        for group in [7, 8] {
+            let delivery = delivery(group, frames.next().unwrap(), 5_000);
+            late.note(&delivery, WallTime(5_200));
+            late.note_at_relay(&delivery, WallTime(5_300));
+        }
+
+        let p99 = |latency: Option<Latency>| latency.unwrap().p99;
+        assert_eq!(p99(both.to_relay), Duration::from_micros(110));
+        assert_eq!(p99(both.to_player), Duration::from_micros(810));
+        assert_eq!(p99(both.latency), Duration::from_micros(910));
+        assert_eq!(p99(late.second().to_player), Duration::from_micros(10));
+        assert_eq!((meter.waiting.len(), late.waiting.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_frame_that_never_comes_to_the_other_place_is_forgotten_at_the_limit() {
+        let (mut meter, frames) = meter();
+
+        for (group, frame) in (0..).zip(frames.take(WAITING_MAX + 10)) {
+            meter.note_at_relay(&delivery(group, frame, 0), WallTime(0));
+        }
+
+        assert_eq!(meter.waiting.len(), WAITING_MAX);
     }
 }

@@ -14,9 +14,6 @@ use super::{Network, STREAM, Views};
 use crate::say;
 use crate::table::{Align, Table, micros, or_dash};
 
-/// Hops from the origin to the player.
-const HOPS: u32 = 2;
-
 /// Where the summary goes.
 #[derive(Debug)]
 pub(super) struct Screen {
@@ -48,7 +45,8 @@ impl Screen {
         }
         say::result(format_args!(
             "Three nodes on this machine, joined by nothing but UDP on 127.0.0.1: the test card `{STREAM}` flows\n\
-             from an origin through a relay to a player. In another terminal:\n\n    \
+             from an origin through a relay to a player. The relay consumes it too (ACTIVE), to measure each hop.\n\
+             In another terminal:\n\n    \
              watch it:     {levada} play {STREAM} --join {relay}\n    \
              look inside:  {levada} flows --watch --node {state}\n",
             state = network.relay.state_dir().display(),
@@ -80,22 +78,12 @@ impl Screen {
             value["final"] = true.into();
             return say::result(value);
         }
-        let latency = total.latency.map_or_else(String::new, |latency| {
-            format!(
-                ", hop latency {} (99%: {})",
-                hop(latency.p50),
-                hop(latency.p99)
-            )
-        });
+        let hops = hops(total).map_or_else(String::new, |hops| format!("; hop latency: {hops}"));
         say::result(format_args!(
-            "{} frames arrived in {} s, {} lost{latency}.",
+            "{} frames arrived in {} s, {} lost{hops}.",
             total.frames_total, total.at, total.lost_total
         ))
     }
-}
-
-fn hop(latency: Duration) -> String {
-    micros(whole_micros(latency / HOPS))
 }
 
 fn whole_micros(duration: Duration) -> u64 {
@@ -114,20 +102,24 @@ fn counts(second: &Second) -> String {
 }
 
 /// How long it was under way.
-fn times(latency: Latency) -> String {
+fn time(latency: Latency) -> String {
     format!(
-        "latency {} (99%: {}), a hop {} (99%: {})",
+        "{} (99%: {})",
         micros(whole_micros(latency.p50)),
-        micros(whole_micros(latency.p99)),
-        hop(latency.p50),
-        hop(latency.p99)
+        micros(whole_micros(latency.p99))
     )
+}
+
+/// How long over each hop; `None` until both are measured.
+fn hops(second: &Second) -> Option<String> {
+    let [to_relay, to_player] = [second.to_relay?, second.to_player?].map(time);
+    Some(format!("to relay {to_relay}, on to player {to_player}"))
 }
 
 /// One second in one line.
 fn line(second: &Second) -> String {
-    let times = second.latency.map(times);
-    let parts = [Some(counts(second)), times];
+    let whole = second.latency.map(|all| format!("latency {}", time(all)));
+    let parts = [Some(counts(second)), whole, hops(second)];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
@@ -163,8 +155,9 @@ fn summary(second: &Second, views: &Views) -> String {
         ]);
     }
     let (at, counts) = (second.at, counts(second));
-    let times = second.latency.map_or_else(|| "latency -".to_owned(), times);
-    format!("{nodes}\n{links}\n{at} s: {counts}\n{times}\nCtrl-C ends it.\n")
+    let whole = second.latency.map_or_else(|| "-".to_owned(), time);
+    let hops = hops(second).unwrap_or_else(|| "-".to_owned());
+    format!("{nodes}\n{links}\n{at} s: {counts}\nlatency {whole}\nhops: {hops}\nCtrl-C ends it.\n")
 }
 
 fn flow(view: &View) -> Option<&FlowRow> {
@@ -172,13 +165,9 @@ fn flow(view: &View) -> Option<&FlowRow> {
 }
 
 fn json_of(second: &Second, views: Option<&Views>) -> serde_json::Value {
-    let latency = |divisor: u32| {
-        second.latency.map(|latency| {
-            json!({
-                "p50": whole_micros(latency.p50 / divisor),
-                "p99": whole_micros(latency.p99 / divisor),
-            })
-        })
+    let json_of = |latency: Option<Latency>| {
+        let latency = latency?;
+        Some(json!({ "p50": whole_micros(latency.p50), "p99": whole_micros(latency.p99) }))
     };
     let nodes = views.map(|views| {
         let node = |(name, view): (&str, &View)| {
@@ -194,8 +183,11 @@ fn json_of(second: &Second, views: Option<&Views>) -> serde_json::Value {
         "frames_total": second.frames_total,
         "lost_frames": second.lost_total,
         "gaps": second.gaps_total,
-        "latency_us": latency(1),
-        "hop_latency_us": latency(HOPS),
+        "latency_us": json_of(second.latency),
+        "hop_latency_us": {
+            "origin_to_relay": json_of(second.to_relay),
+            "relay_to_player": json_of(second.to_player),
+        },
         "nodes": nodes,
     })
 }
