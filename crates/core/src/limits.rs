@@ -75,6 +75,12 @@ pub const LINK_COST: Distance = Distance::from_tenth_millis(30);
 /// The most origins routes are kept to. News of one more is ignored.
 pub const ORIGINS_MAX: usize = 4_096;
 
+/// The most routes that are told in one call; the rest follows after [`NEWS_PAUSE`].
+pub const NEWS_PER_CALL_MAX: usize = 8_192;
+
+/// Between two parts of many routes to be told.
+pub const NEWS_PAUSE: Duration = Duration::from_millis(1);
+
 /// How often an origin raises its sequence: heals what an unlucky order of events left infeasible.
 pub const SEQUENCE_INTERVAL: Duration = Duration::from_secs(10);
 

@@ -18,14 +18,16 @@
 //! Not flows (`flow`), which only ask which link leads to an origin. Called by `Control`. Invariant: what is
 //! told never makes the selected route infeasible.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use levada_wire::control::RouteMessage;
 use levada_wire::control::route::{HOPS_MAX, Hops, Sequence, SequenceRequest, Update};
 use levada_wire::machine::{Machine, Wakeup};
 use levada_wire::{Distance, Instant, LinkIndex, NodeId};
 
-use crate::limits::{LINK_COST, ORIGINS_MAX, SEQUENCE_INTERVAL, SEQUENCE_RETRY};
+use crate::limits::{
+    LINK_COST, NEWS_PAUSE, NEWS_PER_CALL_MAX, ORIGINS_MAX, SEQUENCE_INTERVAL, SEQUENCE_RETRY,
+};
 use crate::view::RouteRow;
 
 mod origin;
@@ -98,6 +100,10 @@ pub struct Routes {
     neighbours: BTreeMap<LinkIndex, NodeId>,
     origins: BTreeMap<NodeId, Origin>,
     own: Own,
+    /// What may be news to whom; looked at once at the end of each call.
+    untold: BTreeSet<(NodeId, LinkIndex)>,
+    /// When the rest of it is looked at.
+    tell_at: Option<Instant>,
     outputs: VecDeque<Output>,
 }
 
@@ -120,19 +126,16 @@ impl Machine for Routes {
         match input {
             Input::LinkUp { link, peer } => self.on_link_up(link, peer),
             Input::LinkDown { link } => self.on_link_down(link),
-            Input::Message { link, message } => {
-                if !self.neighbours.contains_key(&link) {
-                    return;
+            Input::Message { link, message } => match message {
+                _ if !self.neighbours.contains_key(&link) => {}
+                RouteMessage::Update(update) => self.on_update(link, update),
+                RouteMessage::SequenceRequest(request) => {
+                    self.on_sequence_request(link, &request);
                 }
-                match message {
-                    RouteMessage::Update(update) => self.on_update(link, update),
-                    RouteMessage::SequenceRequest(request) => {
-                        self.on_sequence_request(link, &request);
-                    }
-                }
-            }
+            },
             Input::Originate(offers) => self.on_originate(offers),
         }
+        self.tell_news();
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -149,6 +152,9 @@ impl Machine for Routes {
         for id in due {
             self.on_origin_timeout(id);
         }
+        if self.tell_at.is_none_or(|at| at <= self.now) {
+            self.tell_news();
+        }
     }
 
     fn poll_output(&mut self) -> Option<Output> {
@@ -160,6 +166,11 @@ impl Machine for Routes {
             at,
             why: "raise sequence",
         });
+        let news = self.tell_at.map(|at| Wakeup {
+            at,
+            why: "tell the rest",
+        });
+        let own = Wakeup::earlier(own, news);
         self.origins
             .values()
             .map(Origin::wakeup)
@@ -180,6 +191,8 @@ impl Routes {
             neighbours: BTreeMap::new(),
             origins: BTreeMap::new(),
             own: Own::default(),
+            untold: BTreeSet::new(),
+            tell_at: None,
             outputs: VecDeque::new(),
         }
     }
@@ -417,8 +430,24 @@ impl Routes {
         self.on_origin_timeout(id);
     }
 
-    /// Tells one neighbour the best route that does not pass through it, if that is news.
+    /// Looks at what may be news to whom, as far as one call goes: in a large network one lost link changes every
+    /// route to every neighbour.
+    fn tell_news(&mut self) {
+        for _ in 0..NEWS_PER_CALL_MAX {
+            let Some((id, link)) = self.untold.pop_first() else {
+                break;
+            };
+            self.tell_now(id, link);
+        }
+        self.tell_at = (!self.untold.is_empty()).then(|| self.now + NEWS_PAUSE);
+    }
+
     fn tell(&mut self, id: NodeId, link: LinkIndex) {
+        self.untold.insert((id, link));
+    }
+
+    /// Tells one neighbour the best route that does not pass through it, if that is news.
+    fn tell_now(&mut self, id: NodeId, link: LinkIndex) {
         let Some(peer) = self.neighbours.get(&link) else {
             return;
         };

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::limits::ORIGIN_KEPT;
+use crate::limits::{NEWS_PER_CALL_MAX, ORIGIN_KEPT};
 
 fn id(node: usize) -> NodeId {
     let mut bytes = [0; 32];
@@ -438,4 +438,64 @@ fn a_quiet_net_says_little() {
 
     // One raise of the sequence crosses each link at most twice each way.
     assert!(net.messages <= 10 * 4 * 4, "{} messages", net.messages);
+}
+
+#[test]
+fn more_news_than_one_call_may_tell_is_told_in_parts() {
+    let mut routes = Routes::new(id(0));
+    let origins = 200;
+    let links = NEWS_PER_CALL_MAX / origins + 2;
+    let link = |node: usize| LinkIndex(u32::try_from(node).unwrap());
+    routes.handle_input(
+        Instant::ZERO,
+        Input::LinkUp {
+            link: link(1),
+            peer: id(1),
+        },
+    );
+    for origin in 0..origins {
+        let origin = id(origin + 1_000);
+        let update = Update {
+            origin,
+            sequence: Sequence(1),
+            distance: Distance::from_tenth_millis(30),
+            hops: Hops::origin(origin.prefix())
+                .through(id(1).prefix())
+                .unwrap(),
+        };
+        let message = RouteMessage::Update(update);
+        routes.handle_input(
+            Instant::ZERO,
+            Input::Message {
+                link: link(1),
+                message,
+            },
+        );
+    }
+    for node in 2..links + 2 {
+        routes.handle_input(
+            Instant::ZERO,
+            Input::LinkUp {
+                link: link(node),
+                peer: id(node),
+            },
+        );
+    }
+    let mut told = || std::iter::from_fn(|| routes.poll_output()).count();
+    told();
+
+    routes.handle_input(Instant::ZERO, Input::LinkDown { link: link(1) });
+    let mut parts = Vec::new();
+    loop {
+        let sends = std::iter::from_fn(|| routes.poll_output())
+            .filter(|output| matches!(output, Output::Send { .. }));
+        parts.push(sends.count());
+        match routes.poll_timeout() {
+            Some(wakeup) if wakeup.why == "tell the rest" => routes.handle_timeout(wakeup.at),
+            _ => break,
+        }
+    }
+
+    assert_eq!(parts.iter().sum::<usize>(), origins * links);
+    assert_eq!(parts.len(), 2, "{parts:?}");
 }

@@ -25,8 +25,9 @@ use super::close::{self, Code};
 use super::{Established, Happening};
 use crate::tap::{Tap, Tapped};
 
-/// The most messages of one concern that may wait for a peer; one more closes the link.
-pub(crate) const MESSAGES_WAITING_MAX: usize = 1_024;
+/// The most messages of one concern that may wait for a peer; one more closes the link. Above what the core says at
+/// once when a link comes up: a route per origin (`levada_core::limits::ORIGINS_MAX`).
+pub(crate) const MESSAGES_WAITING_MAX: usize = 8_192;
 /// The most messages written at once.
 const BATCH_MAX: usize = 64;
 /// The most bytes read at once.

@@ -17,6 +17,7 @@ enum Fault {
     None,
     TakesInputFirst,
     WakesInThePast,
+    NeverEnds,
 }
 
 const PERIOD: Duration = Duration::from_millis(100);
@@ -59,6 +60,9 @@ impl Machine for Bell {
     }
 
     fn poll_output(&mut self) -> Option<String> {
+        if self.fault == Fault::NeverEnds {
+            return Some(String::new());
+        }
         if self.outputs.is_empty() {
             None
         } else {
@@ -93,6 +97,12 @@ fn a_machine_that_keeps_the_contract_passes() {
 #[should_panic(expected = "did not fire the timers due")]
 fn a_machine_that_takes_input_before_its_timers_is_caught() {
     check(Fault::TakesInputFirst);
+}
+
+#[test]
+#[should_panic(expected = "more outputs than the contract allows")]
+fn a_machine_that_never_ends_is_caught() {
+    check(Fault::NeverEnds);
 }
 
 #[test]
