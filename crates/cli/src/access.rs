@@ -120,8 +120,8 @@ impl Access {
     }
 
     /// Waits until a node of our own is gone, because somebody told it to leave. The running one says so by itself,
-    /// to whoever uses it.
-    pub(crate) async fn stopped(&self) {
+    /// to whoever uses it. An error if it had to stop.
+    pub(crate) async fn stopped(&self) -> Result<(), levada::Failed> {
         match self {
             Self::Own(node) => node.stopped().await,
             Self::Running(_) => std::future::pending().await,

@@ -35,7 +35,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, wat
 
 use crate::events::Event;
 use crate::fanout::Queue;
-use crate::node::Stopped;
+use crate::node::{Failed, Stopped};
 use crate::publisher::{PublishError, PublishOptions, Publisher};
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
 use crate::view::{self, View};
@@ -86,7 +86,7 @@ pub(crate) struct Shared {
     slot_places: Arc<Semaphore>,
     events: broadcast::WeakSender<Event>,
     next_slot: AtomicU64,
-    stopped: watch::Receiver<()>,
+    stopped: watch::Receiver<Option<Failed>>,
 }
 
 /// A request, with its place in the queue. One queue for all of them, so that a publisher's end and the next one's
@@ -297,11 +297,13 @@ impl Handle {
         self.shared.asked.try_send(asked).map_err(|_| Stopped)
     }
 
-    /// Waits until the node is gone.
-    pub(crate) async fn stopped(&self) {
+    /// Waits until the node is gone; an error if it had to.
+    pub(crate) async fn stopped(&self) -> Result<(), Failed> {
         let mut stopped = self.shared.stopped.clone();
-        // Nothing is ever sent: the sender's end is the message.
+        // The sender's end is the message; what was sent before it is why.
         while stopped.changed().await.is_ok() {}
+        let why = stopped.borrow().clone();
+        why.map_or(Ok(()), Err)
     }
 
     /// A handle that does not keep the node alive.
@@ -339,3 +341,6 @@ impl WeakHandle {
         self.0.upgrade().map(|shared| Handle { shared })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,11 @@ pub enum Event {
         /// Its name.
         name: StreamName,
     },
+    /// A part of the node failed, and the node stops.
+    Failed {
+        /// Which, for people.
+        reason: String,
+    },
     /// The listener was too slow, and this many events are lost to it.
     Missed {
         /// How many.

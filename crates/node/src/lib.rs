@@ -55,7 +55,7 @@ mod words;
 
 pub use builder::{Builder, Relay, StartError};
 pub use events::{Event, Events};
-pub use node::{Node, Stopped};
+pub use node::{Failed, Node, Stopped};
 pub use publisher::{PublishError, PublishOptions, Publisher, SendError};
 pub use resolve::{Address, AddressError};
 pub use subscriber::{

@@ -116,14 +116,26 @@ impl Node {
     pub async fn leave(self) {
         // A node that has stopped already has left.
         let _ = self.driver.ask(|reply| Request::Leave { reply }).await;
-        self.stopped().await;
+        // Gone it is, whatever it ended by.
+        let _ = self.stopped().await;
     }
 
     /// Waits until the node is gone, whoever ended it: [`Node::leave`] of a clone, or a `leave` through
     /// [`crate::admin`].
-    pub async fn stopped(&self) {
-        self.driver.stopped().await;
+    ///
+    /// # Errors
+    ///
+    /// When nobody did: a part of the node failed, without which it cannot go on.
+    pub async fn stopped(&self) -> Result<(), Failed> {
+        self.driver.stopped().await
     }
+}
+
+/// Why a node ended that nobody told to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the node had to stop: {reason}")]
+pub struct Failed {
+    pub(crate) reason: &'static str,
 }
 
 /// The node is gone.

@@ -140,7 +140,7 @@ async fn a_leave_through_the_socket_ends_the_node() {
         .await
         .unwrap();
 
-    within("the node to end", node.stopped()).await;
+    within("the node to end", node.stopped()).await.unwrap();
     assert!(!state.path().join("levada.sock").exists());
     let error = Client::connect(state.path()).await.unwrap_err();
     assert!(matches!(error, ClientError::NotRunning { .. }), "{error}");

@@ -79,7 +79,7 @@ async fn publish(
         let ended = tokio::select! {
             biased;
             // Whoever told our node to leave has ended the streams with it.
-            () = access.stopped() => return Ok(()),
+            stopped = access.stopped() => return Ok(stopped?),
             ended = broadcasts.ended() => ended,
         };
         match ended {

@@ -84,7 +84,7 @@ pub(crate) async fn execute(
         tokio::select! {
             Some((name, ended)) = broadcasts.ended() => report(&name, ended),
             () = shutdown.wait() => break,
-            () = node.stopped() => return Ok(ExitCode::SUCCESS),
+            stopped = node.stopped() => return stopped.map(|()| ExitCode::SUCCESS).map_err(Into::into),
         }
     }
     while let Some((name, ended)) = broadcasts.ended().await {

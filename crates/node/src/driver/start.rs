@@ -20,6 +20,7 @@ use super::{About, EVENTS_MAX, HAPPENINGS_MAX, Handle, REQUESTS_MAX, SLOTS_MAX, 
 use crate::builder::{Builder, StartError, StateChoice};
 use crate::events::Event;
 use crate::fanout::Fanout;
+use crate::node::Failed;
 use crate::quic::Happening;
 use crate::quic::connection::Surroundings;
 use crate::quic::endpoint::{Endpoint, Limits};
@@ -98,7 +99,7 @@ struct Ends {
     happenings: mpsc::Sender<Happening>,
     results: mpsc::Sender<Resolved>,
     events: broadcast::Sender<Event>,
-    stopped: watch::Sender<()>,
+    stopped: watch::Sender<Option<Failed>>,
 }
 
 /// Makes the queues around the driver.
@@ -111,7 +112,7 @@ fn lines(
     let (ask, asked) = mpsc::channel(REQUESTS_MAX + SLOTS_MAX);
     let (results, resolved) = mpsc::channel(RESOLVED_MAX);
     let (events, _) = broadcast::channel(EVENTS_MAX);
-    let (stopped, is_stopped) = watch::channel(());
+    let (stopped, is_stopped) = watch::channel(None);
     let shared = Shared {
         about,
         datapath,

@@ -19,6 +19,7 @@ use super::rarely::Rarely;
 use super::{Asked, SlotId, wires};
 use crate::events::Event;
 use crate::fanout::Fanout;
+use crate::node::Failed;
 use crate::quic::connection::{LinkKeys, Outlet, Surroundings};
 use crate::quic::endpoint::Endpoint;
 use crate::quic::{Established, Happening};
@@ -30,6 +31,9 @@ use crate::words::{self, Offered};
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long the end of QUIC may take after that.
 const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Why a node fails whose datapath ended.
+const DATAPATH_GONE: &str = "the thread that moves its packets has ended, which is a bug: the log says where; start it again, and please report it";
 
 /// The task's state. See the module's head.
 #[derive(Debug)]
@@ -52,8 +56,8 @@ pub(super) struct Driver {
     pub(super) leaving: Option<Deadline>,
     /// Keeps the lock for as long as the node runs.
     pub(super) state: StateDir,
-    /// Its end is the message that the node is gone.
-    pub(super) stopped: watch::Sender<()>,
+    /// Its end is the message that the node is gone; what is in it, why it had to.
+    pub(super) stopped: watch::Sender<Option<Failed>>,
     /// End with the node.
     pub(super) helpers: Vec<JoinHandle<()>>,
 }
@@ -106,6 +110,7 @@ enum Step {
     Resolved(Resolved),
     Due,
     LeaveDeadline,
+    DatapathGone,
 }
 
 impl Driver {
@@ -128,6 +133,10 @@ impl Driver {
                 Step::Resolved(resolved) => self.on_resolved(resolved),
                 Step::Due => self.pump.fire(),
                 Step::LeaveDeadline => self.links.clear(),
+                Step::DatapathGone => {
+                    self.fail(DATAPATH_GONE);
+                    break;
+                }
             }
             self.settle().await;
         }
@@ -156,6 +165,7 @@ impl Driver {
             Some(resolved) = resolved.recv() => Step::Resolved(resolved),
             () = self.pump.due() => Step::Due,
             () = leave => Step::LeaveDeadline,
+            () = self.datapath.gone() => Step::DatapathGone,
         }
     }
 
@@ -282,17 +292,24 @@ impl Driver {
         }
     }
 
+    /// Says that the node ends, and why. Without its datapath it can neither carry anything nor tell its neighbours.
+    fn fail(&self, reason: &'static str) {
+        tracing::error!(reason, "the node stops");
+        self.tell(Event::Failed {
+            reason: reason.to_owned(),
+        });
+        self.stopped.send_replace(Some(Failed { reason }));
+    }
+
     /// Tells whoever listens.
     pub(super) fn tell(&self, event: Event) {
         // Nobody listens, or somebody does: both are fine.
         let _ = self.events.send(event);
     }
 
-    /// Tells the datapath something. It stops only when the driver stops it.
+    /// Tells the datapath something. If it is gone the next step says so.
     pub(super) async fn command(&self, command: datapath::Command) {
-        if self.datapath.send(command).await.is_err() {
-            tracing::error!("the datapath has stopped");
-        }
+        let _ = self.datapath.send(command).await;
     }
 
     /// What the datapath is to do for a change that the core wants.

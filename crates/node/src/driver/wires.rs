@@ -7,6 +7,9 @@
 //! | link datagrams | the driver | dropped and counted: to a link it is loss |
 //! | first packets of an upstream | the driver | room is kept for them |
 //!
+//! A worker that ends before it is told to, by a panic or because it can poll no more, drops what it calls for events, and
+//! that is how the tasks know ([`Life`]).
+//!
 //! Not the words (`words`). Made by `start`. Invariant: the worker's thread never waits for a task.
 
 use std::net::SocketAddr;
@@ -19,7 +22,7 @@ use levada_datapath::api::{Command, Event};
 use levada_datapath::sys::{Socket, SocketSettings};
 use levada_datapath::worker::{self, WorkerCounters, WorkerHandle};
 use levada_datapath::{Lane, LaneSettings};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::builder::StartError;
 use crate::fanout::Fanout;
@@ -43,6 +46,17 @@ pub(crate) struct Datapath {
     worker: Arc<RwLock<Option<WorkerHandle>>>,
     foreign: Arc<Foreign>,
     unheard: Arc<AtomicU64>,
+    is_gone: watch::Receiver<bool>,
+}
+
+/// A worker's, for as long as its thread lives.
+#[derive(Debug)]
+struct Life(watch::Sender<bool>);
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
 }
 
 /// What a node gets of its datapath at its start.
@@ -61,6 +75,8 @@ pub(super) fn start(listen: SocketAddr, fanout: Arc<Fanout>) -> Result<Wires, St
     let foreign = Arc::new(Foreign::default());
     let unheard = Arc::new(AtomicU64::new(0));
     let (heard, events) = mpsc::channel(EVENTS_MAX);
+    let (life, is_gone) = watch::channel(false);
+    let life = Life(life);
     let on_foreign = {
         let foreign = Arc::clone(&foreign);
         move |train| foreign.push(train)
@@ -69,7 +85,7 @@ pub(super) fn start(listen: SocketAddr, fanout: Arc<Fanout>) -> Result<Wires, St
         lane: Lane::new(LANE, LaneSettings::default()),
         socket,
         clock,
-        on_event: Box::new(sink(heard, fanout, Arc::clone(&unheard))),
+        on_event: Box::new(sink(life, heard, fanout, Arc::clone(&unheard))),
         on_foreign: Box::new(on_foreign),
     };
     let worker = worker::spawn(config).map_err(|source| StartError::System {
@@ -84,6 +100,7 @@ pub(super) fn start(listen: SocketAddr, fanout: Arc<Fanout>) -> Result<Wires, St
             worker: Arc::new(RwLock::new(Some(worker))),
             foreign,
             unheard,
+            is_gone,
         },
         events,
         socket: Arc::new(shim),
@@ -106,11 +123,13 @@ fn bind(listen: SocketAddr) -> Result<Socket, StartError> {
 
 /// What the worker calls for each event.
 fn sink(
+    life: Life,
     heard: mpsc::Sender<Event>,
     fanout: Arc<Fanout>,
     unheard: Arc<AtomicU64>,
 ) -> impl FnMut(Event) + Send {
     move |event| {
+        let Life(_) = &life;
         let may_be_lost = match event {
             Event::Delivery { flow, delivery } => return fanout.deliver(flow, delivery),
             Event::Datagram { .. } => true,
@@ -129,10 +148,20 @@ impl Datapath {
         self.clock
     }
 
+    /// Waits until a worker has ended, though nobody stopped it.
+    pub(crate) async fn gone(&self) {
+        let mut is_gone = self.is_gone.clone();
+        // An error means that nobody can tell any more, because it was told.
+        let _ = is_gone.wait_for(|is_gone| *is_gone).await;
+    }
+
     /// Gives a command, in the order of calls of one task; waits while too many wait.
     pub(crate) async fn send(&self, command: Command) -> Result<(), Stopped> {
         let mut command = command;
         loop {
+            if *self.is_gone.borrow() {
+                return Err(Stopped);
+            }
             match self.with(|worker| worker.send(command)).ok_or(Stopped)? {
                 Ok(()) => return Ok(()),
                 Err(worker::Full(back)) => command = *back,
@@ -191,11 +220,56 @@ mod tests {
 
     use super::*;
 
+    fn alive() -> (Life, watch::Receiver<bool>) {
+        let (life, is_gone) = watch::channel(false);
+        (Life(life), is_gone)
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_panics_is_gone_and_nobody_waits_for_it() {
+        let (life, is_gone) = alive();
+        let (heard, _events) = mpsc::channel(EVENTS_MAX);
+        let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let clock = Clock::start();
+        let worker = worker::spawn(worker::Config {
+            lane: Lane::new(LANE, LaneSettings::default()),
+            socket,
+            clock,
+            on_event: Box::new(sink(life, heard, Arc::default(), Arc::default())),
+            on_foreign: Box::new(|_| panic!("as a bug would")),
+        });
+        let worker = worker.unwrap();
+        let port = worker.local_addr();
+        let datapath = Datapath {
+            clock,
+            worker: Arc::new(RwLock::new(Some(worker))),
+            foreign: Arc::default(),
+            unheard: Arc::default(),
+            is_gone,
+        };
+        let command = || Command::OpenFlow { flow: FlowId(1) };
+        assert_eq!(datapath.send(command()).await, Ok(()));
+
+        let knocker = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        knocker.send_to(&[0xc0; 40], port).unwrap();
+        let deadline = Duration::from_secs(20);
+        tokio::time::timeout(deadline, datapath.gone())
+            .await
+            .unwrap();
+
+        for _ in 0..=worker::COMMANDS_MAX {
+            assert_eq!(datapath.send(command()).await, Err(Stopped));
+        }
+        let counted = tokio::time::timeout(deadline, datapath.counters()).await;
+        assert!(counted.unwrap().is_ok());
+        datapath.stop().await;
+    }
+
     #[test]
     fn link_datagrams_too_many_are_dropped_and_counted_and_leave_room_for_the_rest() {
         let unheard = Arc::new(AtomicU64::new(0));
         let (heard, mut events) = mpsc::channel(EVENTS_MAX);
-        let mut sink = sink(heard, Arc::default(), Arc::clone(&unheard));
+        let mut sink = sink(alive().0, heard, Arc::default(), Arc::clone(&unheard));
         let link = LinkIndex(1);
         let message = LinkDatagram::Pong(Pong {
             time: 0,
