@@ -211,32 +211,10 @@ impl Links {
         remote: SocketAddr,
         dial: Option<DialId>,
     ) {
-        let wanted = match dial {
-            Some(dial) => self.dialer.on_connected(dial),
-            None => self.accept,
-        };
         if dial.is_none() {
             self.drop_former_greeting(peer);
         }
-        let twice = dial.is_some()
-            && self
-                .links
-                .values()
-                .any(|link| link.peer == peer && link.dialled);
-        let refusal = if self.leaving {
-            Some(LinkDown::Leaving)
-        } else if peer == self.me {
-            Some(LinkDown::Self_)
-        } else if twice {
-            Some(LinkDown::Duplicate)
-        } else if !wanted || self.links.contains_key(&link) {
-            Some(LinkDown::Unwanted)
-        } else if dial.is_none() && self.links.len() >= LINKS_MAX {
-            // Neighbours that this node was told to link to have places of their own.
-            Some(LinkDown::Full)
-        } else {
-            None
-        };
+        let refusal = self.refusal_of(link, peer, dial);
         if let Some(reason) = refusal {
             if let Some(dial) = dial {
                 if reason == LinkDown::Duplicate {
@@ -275,6 +253,29 @@ impl Links {
                 state,
             },
         );
+    }
+
+    /// Why a new connection is not kept, if it is not.
+    fn refusal_of(&self, link: LinkIndex, peer: NodeId, dial: Option<DialId>) -> Option<LinkDown> {
+        let wanted = match dial {
+            Some(dial) => self.dialer.on_connected(dial),
+            None => self.accept,
+        };
+        let mut dialled = self.links.values().filter(|link| link.dialled);
+        if self.leaving {
+            Some(LinkDown::Leaving)
+        } else if peer == self.me {
+            Some(LinkDown::Self_)
+        } else if dial.is_some() && dialled.any(|link| link.peer == peer) {
+            Some(LinkDown::Duplicate)
+        } else if !wanted || self.links.contains_key(&link) {
+            Some(LinkDown::Unwanted)
+        } else if dial.is_none() && self.links.len() >= LINKS_MAX {
+            // Neighbours that this node was told to link to have places of their own.
+            Some(LinkDown::Full)
+        } else {
+            None
+        }
     }
 
     /// One connection of a peer may wait for its hello: a newer one takes the place of an older one, so that nobody

@@ -22,6 +22,7 @@ use crate::limits::{ANSWER_DEADLINE, ENDING, LINGER, REQUEST_EXPIRY};
 use crate::view::{FlowRow, FlowState};
 
 mod flows;
+mod keys;
 
 /// Nodes by number. A link between `a` and `b` is index `b` at `a` and `a` at `b`.
 struct Net {

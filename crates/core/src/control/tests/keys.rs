@@ -1,0 +1,172 @@
+//! Keys through whole nodes: who gets which, and whose answers count.
+
+use levada_wire::control::FlowMessage;
+use levada_wire::control::flow::{Accept, InstanceRef, KeyGrant, KeyRefusal, RefuseReason};
+use levada_wire::identity::SealedSecret;
+use rand_core::SeedableRng as _;
+
+use super::flows::star;
+use super::*;
+
+#[test]
+fn no_secret_is_in_any_control_byte() {
+    let mut net = star();
+    net.subscribe(2, 1, "cam");
+    net.subscribe(3, 1, "cam");
+    net.pass(Duration::from_secs(5));
+
+    let mut checked = 0;
+    for node in 0..4 {
+        for change in net.told(node) {
+            match change {
+                FlowChange::Originate { secret, carry, .. } => {
+                    assert!(!contains(&net.wire, secret.bytes()));
+                    assert!(!contains(&net.wire, carry.bytes()));
+                    checked += 1;
+                }
+                FlowChange::Consume { secret, .. } => {
+                    assert!(!contains(&net.wire, secret.bytes()));
+                    checked += 1;
+                }
+                FlowChange::Carry { key, .. } => {
+                    assert!(!contains(&net.wire, key.bytes()));
+                    checked += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(checked, 6, "one origin, two consumers, three carriers");
+    assert!(
+        contains(&net.wire, b"cam"),
+        "the search finds what is there"
+    );
+}
+
+/// A chain 0 - 1 - 2 in which everything reaches the player 2 but the answer to its key request, which is returned.
+fn without_secret() -> (Net, KeyGrant) {
+    let mut net = Net::new(3, &[(0, 1), (1, 2)]);
+    net.publish(0, "cam");
+    net.withhold_grants = true;
+    net.subscribe(2, 1, "cam");
+    let grant = net.withheld.pop().expect("the origin answered");
+    net.withhold_grants = false;
+    net.told(2);
+    (net, grant)
+}
+
+fn grant_comes(net: &mut Net, grant: KeyGrant) {
+    let message = Message::Flow(FlowMessage::KeyGrant(grant));
+    net.input(
+        2,
+        Input::Message {
+            link: index(1),
+            message,
+        },
+    );
+}
+
+#[test]
+fn a_secret_from_anyone_but_the_origin_is_not_taken() {
+    let (mut net, grant) = without_secret();
+    let consumer = net.nodes[2].id();
+    let context = levada_wire::control::flow::content_context(&grant.of, grant.epoch);
+    let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+    let sealed = SealedSecret::seal(&consumer, &context, &[7; 32], &mut rng).unwrap();
+
+    for signature in [vec![], vec![0; 64], grant.signature.clone()] {
+        let sealed = sealed.clone();
+        grant_comes(
+            &mut net,
+            KeyGrant {
+                sealed,
+                signature,
+                ..grant.clone()
+            },
+        );
+    }
+    let forged = secrets(&net.told(2));
+    grant_comes(&mut net, grant);
+
+    assert_eq!(forged, []);
+    let origin = net.told(0);
+    assert_eq!(
+        secrets(&net.told(2)),
+        secrets(&origin)[..1],
+        "the true one is taken after them"
+    );
+}
+
+#[test]
+fn a_carry_key_that_was_not_asked_for_is_not_taken() {
+    // 3 is a neighbour of the player 2 that nobody asks for anything.
+    let mut net = Net::new(4, &[(0, 1), (1, 2), (3, 2)]);
+    net.publish(0, "cam");
+    net.subscribe(2, 1, "cam");
+    let flow = net.flow(2, "cam").unwrap().flow;
+    net.told(2);
+
+    for (from, epoch) in [(3, 0), (3, 1), (1, 1), (1, 2)] {
+        let context = levada_wire::control::flow::carry_context(flow, epoch);
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+        let node = net.nodes[2].id();
+        let sealed = SealedSecret::seal(&node, &context, &[7; 16], &mut rng).unwrap();
+        let key = Some(levada_wire::control::flow::CarryGrant { epoch, sealed });
+        let message = Message::Flow(FlowMessage::Accept(Accept { flow, key }));
+        net.input(
+            2,
+            Input::Message {
+                link: index(from),
+                message,
+            },
+        );
+    }
+
+    assert_eq!(net.told(2), []);
+}
+
+#[test]
+fn a_refusal_or_a_grant_that_was_not_asked_of_a_neighbour_takes_nobodys_answer() {
+    // 3 answers the question that 1 passed on to 0.
+    let mut net = Net::new(4, &[(0, 1), (1, 2), (3, 1)]);
+    net.publish(0, "cam");
+    net.deaf = Some((0, 1));
+    net.subscribe(2, 1, "cam");
+    let announce = net.nodes[2].view().streams[0].announce.clone();
+    let of = InstanceRef {
+        origin: announce.origin,
+        name: announce.name,
+        instance: announce.instance,
+    };
+    let consumer = net.nodes[2].id();
+
+    let refusal = KeyRefusal {
+        of,
+        consumer,
+        reason: RefuseReason::Forbidden,
+    };
+    let message = Message::Flow(FlowMessage::KeyRefusal(refusal));
+    let before = net.linked[&(1, 2)].len();
+    net.input(
+        1,
+        Input::Message {
+            link: index(3),
+            message: message.clone(),
+        },
+    );
+    let from_a_stranger = net.linked[&(1, 2)].len();
+    net.input(
+        1,
+        Input::Message {
+            link: index(0),
+            message,
+        },
+    );
+
+    assert_eq!(from_a_stranger, before);
+    assert_eq!(
+        net.linked[&(1, 2)].len(),
+        before + 1,
+        "of the one that was asked it counts"
+    );
+}
