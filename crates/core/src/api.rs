@@ -17,7 +17,7 @@ use levada_wire::{
 };
 
 /// What a node is told once, at its start.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Who this node is.
     pub identity: Identity,
@@ -31,6 +31,27 @@ pub struct Settings {
     pub accept: bool,
     /// Seeds every random choice of the machines. From the system's entropy in production.
     pub seed: [u8; 32],
+}
+
+impl fmt::Debug for Settings {
+    /// Without the seed: a node's content secrets and carry keys are drawn from it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            identity,
+            network,
+            name,
+            relay,
+            accept,
+            seed: _,
+        } = self;
+        f.debug_struct("Settings")
+            .field("identity", identity)
+            .field("network", network)
+            .field("name", name)
+            .field("relay", relay)
+            .field("accept", accept)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A configured neighbour: tried for ever, all its addresses in turn.
@@ -459,3 +480,25 @@ impl fmt::Display for ConnectionLost {
 
 /// Reserved rates are declared, never guessed: what a stream declares if its publisher does not know better.
 pub const PEAK_DEFAULT: Bitrate = Bitrate(20_000_000);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_are_shown_show_no_seed() {
+        let settings = Settings {
+            identity: Identity::from_secret(&[1; 32]),
+            network: NetworkId::OPEN,
+            name: "cam".to_owned(),
+            relay: true,
+            accept: true,
+            seed: [213; 32],
+        };
+
+        let shown = format!("{settings:?} {settings:#x?}");
+
+        assert!(shown.contains("cam"), "{shown}");
+        assert!(!shown.contains("213") && !shown.contains("d5"), "{shown}");
+    }
+}
