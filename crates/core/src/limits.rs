@@ -11,8 +11,12 @@ use levada_wire::Distance;
 
 // Links: `link.rs`
 
-/// The most links of one node, those being greeted included. One more is closed as `Full`.
+/// The most links of one node, those being greeted included. One more that another opens is closed as `Full`; those to
+/// configured neighbours, at most [`NEIGHBOURS_MAX`], are never refused for it.
 pub const LINKS_MAX: usize = 256;
+
+/// The most links that there can be with that.
+pub const LINKS_IN_ALL_MAX: usize = LINKS_MAX + NEIGHBOURS_MAX;
 
 /// How long a connection may stay without a hello. Also in docs/wire.md 7.1.
 pub const GREETING_MAX: Duration = Duration::from_secs(5);
@@ -115,8 +119,9 @@ pub const UNREACHABLE_KEPT: Duration = Duration::from_secs(600);
 /// The most flows carried at a time. A request for one more is refused as full.
 pub const CARRIED_MAX: usize = 4_096;
 
-/// The most children of one flow. One more is refused as full.
-pub const CHILDREN_MAX: usize = 1_024;
+/// The most children of one flow. One more is refused as full. A child is a link: only a node that dialled neighbours when
+/// it was full already gets there.
+pub const CHILDREN_MAX: usize = LINKS_MAX;
 
 /// How often a child says its request again. Also in docs/wire.md 7.3.
 pub const REQUEST_AGAIN: Duration = Duration::from_secs(3);
@@ -161,5 +166,6 @@ pub const KEY_RETRY_MAX: Duration = Duration::from_secs(5);
 
 // Wishes: `flow/wishes.rs`
 
-/// The most local subscriptions. One more is told `Unknown` and never served.
-pub const WISHES_MAX: usize = 4_096;
+/// The most local subscriptions. One more is told `Unknown` and never served. The node has as many places for publishers
+/// and subscribers together, and says so to whoever asks for one more.
+pub const WISHES_MAX: usize = 1_024;

@@ -50,12 +50,12 @@ mod wires;
 
 pub(crate) use start::start;
 
-/// The most publishers and subscribers of one node together. One more is refused.
-pub(crate) const SLOTS_MAX: usize = 1_024;
+/// The most publishers and subscribers of one node together: the wishes that its core takes. One more is refused.
+pub(crate) const SLOTS_MAX: usize = levada_core::limits::WISHES_MAX;
 /// The most requests of the node's user that may wait for the driver. More wait with their senders.
 const REQUESTS_MAX: usize = 64;
 /// The most happenings of the control plane that may wait. More wait with their connections.
-const HAPPENINGS_MAX: usize = 1_024;
+pub(crate) const HAPPENINGS_MAX: usize = 1_024;
 /// The most events that a slow listener may leave waiting. Older ones are lost to it, and it is told how many.
 const EVENTS_MAX: usize = 256;
 

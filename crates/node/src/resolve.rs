@@ -14,6 +14,8 @@ use tokio::sync::mpsc;
 
 use crate::builder::PORT_DEFAULT;
 
+/// The most results that may wait for the driver. More wait with the look-ups.
+pub(crate) const RESOLVED_MAX: usize = 64;
 /// The most addresses that one name may bring.
 const ADDRESSES_MAX: usize = 16;
 /// How long after a failed look-up the next one follows; doubles up to [`RETRY_MAX`].
@@ -236,5 +238,33 @@ mod tests {
             assert!(error.contains(reason), "{text:?}: {error}");
             assert!(error.contains("HOST[:PORT]"), "{text:?}: {error}");
         }
+    }
+    #[tokio::test]
+    async fn results_too_many_wait_with_the_look_up_and_none_is_lost() {
+        let (results, mut resolved) = mpsc::channel(RESOLVED_MAX);
+        let ports = 1..=u16::try_from(RESOLVED_MAX + 3).unwrap();
+        let addresses = ports.clone().map(|port| Address {
+            node: None,
+            host: "127.0.0.1".to_owned(),
+            port,
+        });
+        let mut look_ups = tokio::spawn(run(addresses.collect(), results.clone()));
+
+        tokio::select! {
+            _ = &mut look_ups => panic!("more were told than there is room for"),
+            () = async {
+                while results.capacity() > 0 {
+                    tokio::task::yield_now().await;
+                }
+            } => {}
+        }
+        drop(results);
+        let mut told = Vec::new();
+        while let Some(Resolved::Found { address, .. }) = resolved.recv().await {
+            told.push(address.port);
+        }
+
+        assert_eq!(told, ports.collect::<Vec<_>>());
+        look_ups.await.unwrap();
     }
 }

@@ -28,9 +28,6 @@ use crate::quic::tls::Credentials;
 use crate::resolve::{self, Address, Resolved};
 use crate::state::{self, StateDir};
 
-/// The most results of look-ups that may wait.
-const RESOLVED_MAX: usize = 64;
-
 /// Starts a node.
 pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
     let neighbours = builder.neighbours()?;
@@ -110,7 +107,7 @@ fn lines(
 ) -> (Handle, Ends) {
     let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
     let (ask, asked) = mpsc::channel(REQUESTS_MAX + SLOTS_MAX);
-    let (results, resolved) = mpsc::channel(RESOLVED_MAX);
+    let (results, resolved) = mpsc::channel(resolve::RESOLVED_MAX);
     let (events, _) = broadcast::channel(EVENTS_MAX);
     let (stopped, is_stopped) = watch::channel(None);
     let shared = Shared {

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use levada_core::limits::LINKS_IN_ALL_MAX;
 use levada_datapath::Clock;
 use levada_datapath::api::{Command, Event};
 use levada_datapath::sys::{Socket, SocketSettings};
@@ -82,7 +83,7 @@ pub(super) fn start(listen: SocketAddr, fanout: Arc<Fanout>) -> Result<Wires, St
         move |train| foreign.push(train)
     };
     let config = worker::Config {
-        lane: Lane::new(LANE, LaneSettings::default()),
+        lane: Lane::new(LANE, lane_settings()),
         socket,
         clock,
         on_event: Box::new(sink(life, heard, fanout, Arc::clone(&unheard))),
@@ -106,6 +107,14 @@ pub(super) fn start(listen: SocketAddr, fanout: Arc<Fanout>) -> Result<Wires, St
         socket: Arc::new(shim),
         local_addr,
     })
+}
+
+/// A lane has room for every link that the core may have.
+fn lane_settings() -> LaneSettings {
+    LaneSettings {
+        links_max: LINKS_IN_ALL_MAX,
+        ..LaneSettings::default()
+    }
 }
 
 fn bind(listen: SocketAddr) -> Result<Socket, StartError> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada_core::DialId;
+use levada_core::limits::LINKS_IN_ALL_MAX;
 use levada_wire::NodeId;
 use quinn::{AsyncUdpSocket, EndpointConfig, TransportConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -29,16 +30,20 @@ pub(crate) struct Limits {
 }
 
 impl Default for Limits {
+    /// A connection for each link that the core may have, one for each handshake of others, and as many again for those
+    /// that the core refuses, until they have heard why.
     fn default() -> Self {
+        const HANDSHAKES: usize = 64;
         Self {
-            connections: 1_024,
-            handshakes: 64,
+            connections: LINKS_IN_ALL_MAX + 2 * HANDSHAKES,
+            handshakes: HANDSHAKES,
             handshakes_trusted: 16,
         }
     }
 }
 
-/// The most first packets that may wait for the task that looks at them; more are dropped.
+/// The most first packets that may wait for the task that looks at them. quinn drops more without a word; who sent them
+/// repeats them.
 const INCOMING_MAX: usize = 256;
 /// How long a handshake may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);

@@ -18,6 +18,7 @@ use super::connection::{LinkKeys, MESSAGES_WAITING_MAX, Outlet, Surroundings, se
 use super::endpoint::{Endpoint, Limits};
 use super::tls::Credentials;
 use super::*;
+use crate::driver::HAPPENINGS_MAX;
 
 /// Far longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -39,7 +40,7 @@ impl Side {
         let socket = quinn::TokioRuntime.wrap_udp_socket(socket).unwrap();
         let credentials = Credentials::new(&identity);
         let endpoint = Endpoint::new(socket, credentials, true, limits).unwrap();
-        let (happenings, happened) = mpsc::channel(4_096);
+        let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
         tokio::spawn(endpoint.clone().accept(happenings.clone()));
         Self {
             endpoint,
@@ -261,6 +262,36 @@ async fn more_handshakes_than_the_limit_are_refused() {
         matches!(happening, Happening::DialFailed { .. }),
         "{happening:?}"
     );
+}
+
+#[tokio::test]
+async fn what_a_busy_driver_does_not_take_waits_with_the_connection_and_none_is_lost() {
+    let (dialler, mut listener, dialled, accepted) = pair().await;
+    let here = serve(dialled, LINK, &dialler.around);
+    let _there = serve(accepted, LINK, &listener.around);
+    let count = HAPPENINGS_MAX + 500;
+
+    for number in 0..count {
+        assert!(here.send(hello(&number.to_string())));
+    }
+    until(|| listener.happened.len() == HAPPENINGS_MAX).await;
+
+    for number in 0..count {
+        let Happening::Message { message, .. } = listener.next().await else {
+            panic!("message {number} is missing");
+        };
+        assert_eq!(message, hello(&number.to_string()));
+    }
+}
+
+/// Waits until something is so.
+async fn until(is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.unwrap();
 }
 
 #[tokio::test]
