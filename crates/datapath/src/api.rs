@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -288,6 +289,41 @@ pub struct LaneCounters {
     pub commands_refused: u64,
     /// Frames that were not taken, by reason.
     pub frames_refused: BTreeMap<crate::FrameRefusal, u64>,
+}
+
+/// Counters of several lanes together: rows of one link are added up, and a flow is in one lane only.
+impl AddAssign<&Self> for LaneCounters {
+    fn add_assign(&mut self, other: &Self) {
+        // Taken apart by name, so that a count added later cannot be forgotten here.
+        let Self {
+            ledger,
+            flows,
+            links,
+            cached_bytes,
+            commands_refused,
+            frames_refused,
+        } = other;
+        self.ledger += ledger;
+        self.flows.extend_from_slice(flows);
+        self.flows.sort_unstable_by_key(|row| row.flow);
+        for theirs in links {
+            match self
+                .links
+                .binary_search_by_key(&theirs.link, |row| row.link)
+            {
+                Ok(at) => {
+                    self.links[at].sent += theirs.sent;
+                    self.links[at].received += theirs.received;
+                }
+                Err(at) => self.links.insert(at, *theirs),
+            }
+        }
+        self.cached_bytes += cached_bytes;
+        self.commands_refused += commands_refused;
+        for (&reason, times) in frames_refused {
+            *self.frames_refused.entry(reason).or_insert(0) += times;
+        }
+    }
 }
 
 /// Counters of one link: all datagrams but QUIC.

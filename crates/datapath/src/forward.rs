@@ -192,7 +192,7 @@ fn note_arrival(
         });
     }
     if let Some(link) = links.get_mut(arrival.link).filter(|_| arrival.counts) {
-        link.received += 1;
+        link.counts.received += 1;
     }
     true
 }

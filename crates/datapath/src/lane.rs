@@ -11,6 +11,7 @@
 //! contract of [`levada_wire::Machine`]; whatever comes in, nothing panics and both ledgers sum to zero.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use levada_wire::{FlowId, Instant, Machine, Wakeup};
@@ -20,7 +21,7 @@ use crate::flow;
 use crate::flow::cache::Room;
 use crate::forward;
 use crate::ledger::Ledger;
-use crate::link;
+use crate::link::{self, totals::Totals};
 use crate::origin::FrameRefusal;
 use crate::outbox::Outbox;
 use crate::reassembly::FRAMES_PER_BURST_MAX;
@@ -69,6 +70,8 @@ pub(crate) struct State {
     pub(crate) number: u8,
     pub(crate) settings: LaneSettings,
     pub(crate) flows: flow::Table,
+    /// The counts of links over all lanes.
+    pub(crate) totals: Arc<Totals>,
     pub(crate) links: link::Table,
     pub(crate) cache_room: Room,
     pub(crate) outbox: Outbox,
@@ -92,6 +95,11 @@ impl Lane {
     pub fn new(number: u8, settings: LaneSettings) -> Self {
         let cache_room = Room {
             used: 0,
+        Self::among(number, settings, Arc::new(Totals::new(1)))
+    }
+
+    /// A lane that counts its links together with others.
+    pub(crate) fn among(number: u8, settings: LaneSettings, totals: Arc<Totals>) -> Self {
             limit: settings.cache_bytes_max,
         };
         Self {
@@ -99,6 +107,7 @@ impl Lane {
                 number,
                 settings,
                 flows: flow::Table::default(),
+                totals,
                 links: link::Table::default(),
                 cache_room,
                 outbox: Outbox::default(),
@@ -122,8 +131,8 @@ impl Lane {
     pub fn counters(&self) -> LaneCounters {
         let links = self.state.links.iter().map(|(index, link)| LinkCounters {
             link: index,
-            sent: link.sent,
-            received: link.received,
+            sent: link.counts.sent.own(),
+            received: link.counts.received.own(),
         });
         LaneCounters {
             ledger: self.state.ledger.clone(),

@@ -47,6 +47,8 @@ drop_reasons! {
     LongTrain => "long_train",
     /// No such flow is open here.
     UnknownFlow => "unknown_flow",
+    /// It arrived at another lane than its flow's, and that one was too far behind to take it.
+    LaneBusy => "lane_busy",
     /// The flow is open, its key for this epoch is not known, and the packet may not wait for it.
     NoKey => "no_key",
     /// As many packets wait for the flow's key as may.

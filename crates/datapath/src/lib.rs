@@ -20,11 +20,13 @@ mod clock;
 mod flow;
 mod forward;
 mod lane;
+pub mod lanes;
 pub mod ledger;
 mod link;
 mod origin;
 mod outbox;
 mod reassembly;
+mod steer;
 pub mod sys;
 #[cfg(test)]
 mod testkit;
@@ -36,8 +38,9 @@ pub use api::{
 };
 pub use clock::Clock;
 pub use lane::{EARLY_PACKETS_MAX, Lane, LaneSettings};
+pub use lanes::{LANES_MAX, Lanes, default_lanes};
 pub use link::canonical;
 pub use origin::{FLUSH_INTERVAL_MAX, FrameRefusal, GROUP_MIN, GROUP_MIN_ALL_SYNC, check_frame};
 pub use reassembly::{BURST_BYTES_MAX, FRAMES_PER_BURST_MAX, WAITING_PACKETS_MAX};
-pub use sys::{BindError, Feature, Socket, SocketSettings};
+pub use sys::{BindError, Feature, Socket, SocketSet, SocketSettings};
 pub use worker::{Full, WorkerCounters, WorkerHandle};

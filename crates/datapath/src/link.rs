@@ -18,6 +18,10 @@ use levada_wire::key::LinkKey;
 
 use crate::ledger::DropReason;
 
+pub(crate) mod totals;
+
+use totals::Counts;
+
 /// The most lanes of a peer whose datagrams are told apart: more than one lane per core of a large machine.
 pub(crate) const PEER_LANES_MAX: usize = 64;
 
@@ -26,10 +30,8 @@ pub(crate) const PEER_LANES_MAX: usize = 64;
 pub(crate) struct Link {
     /// Where the peer is.
     pub(crate) remote: SocketAddr,
-    /// Datagrams handed to the socket for this link: all but QUIC.
-    pub(crate) sent: u64,
-    /// Datagrams that came over it and were proven.
-    pub(crate) received: u64,
+    /// Datagrams sent and received.
+    pub(crate) counts: Counts,
     remote_index: LinkIndex,
     seal: LinkSeal,
     opener: LinkSeal,
@@ -47,8 +49,7 @@ impl Link {
     ) -> Self {
         Self {
             remote: canonical(remote),
-            sent: 0,
-            received: 0,
+            counts: Counts::alone(),
             remote_index,
             seal: LinkSeal::new(send),
             opener: LinkSeal::new(receive),
@@ -57,13 +58,18 @@ impl Link {
         }
     }
 
+    /// The same link, counted together with the other lanes.
+    pub(crate) fn counted(self, counts: Counts) -> Self {
+        Self { counts, ..self }
+    }
+
     /// Seals a message, counts it as sent, and fills in the count of a ping.
     pub(crate) fn seal(&mut self, lane: u8, mut message: LinkDatagram) -> Bytes {
         if let LinkDatagram::Ping(Ping { sent, .. }) = &mut message {
-            *sent = self.sent;
+            *sent = self.counts.sent.total();
         }
         self.sealed += 1;
-        self.sent += 1;
+        self.counts.sent += 1;
         let header = LinkHeader {
             index: self.remote_index,
             counter: Counter::new(lane, self.sealed),
@@ -86,8 +92,9 @@ impl Link {
         }
         let message = self.opener.open(datagram).ok_or(DropReason::BadSeal)?;
         self.replays.insert(lane, replay.with(count));
-        self.received += 1;
-        Ok((message, self.received - 1))
+        let before = self.counts.received.total();
+        self.counts.received += 1;
+        Ok((message, before))
     }
 }
 
@@ -225,14 +232,14 @@ mod tests {
     #[test]
     fn a_ping_says_what_was_sent_before_it() {
         let (mut a, mut b) = pair();
-        a.sent = 41;
+        a.counts.sent += 41;
         a.seal(0, pong(1));
 
         let ping = a.seal(0, LinkDatagram::Ping(Ping { time: 5, sent: 0 }));
 
         let sent = Ping { time: 5, sent: 42 };
         assert_eq!(open(&mut b, &ping), Ok((LinkDatagram::Ping(sent), 0)));
-        assert_eq!((a.sent, b.received), (43, 1));
+        assert_eq!((a.counts.sent.own(), b.counts.received.own()), (43, 1));
     }
 
     #[test]
@@ -245,7 +252,7 @@ mod tests {
 
         assert_eq!(open(&mut b, &first), Err(DropReason::Replayed));
         assert_eq!(open(&mut b, &changed), Err(DropReason::BadSeal));
-        assert_eq!(b.received, 1);
+        assert_eq!(b.counts.received.own(), 1);
     }
 
     #[test]
@@ -259,7 +266,7 @@ mod tests {
                 .all(|datagram| open(&mut b, datagram).is_ok())
         );
         assert!(all.iter().all(|datagram| open(&mut b, datagram).is_err()));
-        assert_eq!(b.received, 64);
+        assert_eq!(b.counts.received.own(), 64);
     }
 
     #[test]

@@ -9,9 +9,12 @@ mod bare;
 mod gro;
 mod gso;
 mod option;
+mod reuseport;
+mod set;
 mod socket;
 
 pub use bare::{BareArrival, BareSettings, BareSocket};
+pub use set::SocketSet;
 pub use socket::{BindError, BufferBytes, Socket, SocketSettings};
 pub(crate) use socket::{ReceiveBuffer, is_too_large};
 

@@ -82,7 +82,7 @@ impl Egresses {
 /// Sends a run, already counted as due, over one link.
 pub(crate) fn transmit(run: &Run, link: &mut link::Link, outbox: &mut Outbox, ledger: &mut Ledger) {
     let packets = run.packets() as u64;
-    link.sent += packets;
+    link.counts.sent += packets;
     ledger.sent += packets;
     outbox.transmit(link.remote, run.bytes.clone(), run.segment_bytes);
 }

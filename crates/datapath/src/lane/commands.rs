@@ -53,7 +53,8 @@ fn apply_to_link(state: &mut State, command: Command) -> bool {
             if state.links.len() >= state.settings.links_max {
                 return false;
             }
-            let new = Link::new(remote, remote_index, &send, &receive);
+            let counts = state.totals.counts(link, usize::from(state.number));
+            let new = Link::new(remote, remote_index, &send, &receive).counted(counts);
             state.links.insert(link, new);
             true
         }

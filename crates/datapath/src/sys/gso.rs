@@ -12,6 +12,7 @@
 
 use std::io;
 use std::net::UdpSocket;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Buf as _;
@@ -26,8 +27,8 @@ const UNKNOWN: u8 = 2;
 const FAILED: u8 = 3;
 
 /// Whether a socket uses GSO. Shared by all threads that send on it.
-#[derive(Debug)]
-pub(super) struct Gso(AtomicU8);
+#[derive(Clone, Debug)]
+pub(super) struct Gso(Arc<AtomicU8>);
 
 impl Gso {
     /// Asks the kernel whether it knows the option.
@@ -37,7 +38,7 @@ impl Gso {
             (true, true) => ON,
             (true, false) => UNKNOWN,
         };
-        Self(AtomicU8::new(state))
+        Self(Arc::new(AtomicU8::new(state)))
     }
 
     pub(super) fn state(&self) -> Feature {

@@ -1,4 +1,4 @@
-//! The UDP socket of a lane: bound alone, with large buffers, for both IP versions where the system allows.
+//! The UDP socket of a lane: bound alone (several together: `set.rs`), with large buffers, for both IP versions where the system allows.
 //!
 //! Not a loop: it never waits. Called by [`crate::worker`], and by the node's QUIC shim, which sends on the same
 //! port from another thread. Invariant: addresses that come out of it are canonical (IPv4 is IPv4, also on a
@@ -9,9 +9,9 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 
-use super::Feature;
 use super::gro::{self, RECEIVE_BYTES_MAX};
 use super::gso::Gso;
+use super::{Feature, reuseport};
 use crate::api::{Train, Transmit};
 
 /// What a socket is made like.
@@ -23,6 +23,8 @@ pub struct SocketSettings {
     pub gso: bool,
     /// Use GRO where the system has it.
     pub gro: bool,
+    /// Of several lanes' sockets, let the kernel choose by flow where it can. See [`super::SocketSet`].
+    pub steering: bool,
 }
 
 impl Default for SocketSettings {
@@ -35,6 +37,7 @@ impl Default for SocketSettings {
             },
             gso: true,
             gro: true,
+            steering: true,
         }
     }
 }
@@ -85,10 +88,19 @@ impl Socket {
     ///
     /// When the system refuses; [`BindError::is_in_use`] tells the most common reason.
     pub fn bind(address: SocketAddr, settings: &SocketSettings) -> Result<Self, BindError> {
-        Self::try_bind(address, settings).map_err(|source| BindError { address, source })
+        Self::try_bind(address, settings, false).map_err(|source| BindError { address, source })
     }
 
-    fn try_bind(address: SocketAddr, settings: &SocketSettings) -> io::Result<Self> {
+    /// Binds another socket to the port of one that shares it.
+    pub(super) fn bind_beside(address: SocketAddr, settings: &SocketSettings) -> io::Result<Self> {
+        Self::try_bind(address, settings, true)
+    }
+
+    fn try_bind(
+        address: SocketAddr,
+        settings: &SocketSettings,
+        is_beside: bool,
+    ) -> io::Result<Self> {
         let domain = Domain::for_address(address);
         let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
@@ -101,6 +113,9 @@ impl Socket {
         // Less than wanted is not an error: the kernel's limit shows in `buffers`.
         let _ = socket.set_send_buffer_size(wanted.send);
         let _ = socket.set_recv_buffer_size(wanted.receive);
+        if is_beside {
+            reuseport::share_before_bind(&socket)?;
+        }
         socket.bind(&SockAddr::from(address))?;
         let buffers = BufferBytes {
             send: socket.send_buffer_size()?,
@@ -170,6 +185,21 @@ impl Socket {
     #[must_use]
     pub const fn gro(&self) -> Feature {
         self.gro
+    }
+
+    /// The same socket once more: for a lane that sends by it and receives nothing.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            io: self.io.try_clone()?,
+            local: self.local,
+            buffers: self.buffers,
+            gso: self.gso.clone(),
+            gro: self.gro,
+        })
+    }
+
+    pub(super) const fn io(&self) -> &UdpSocket {
+        &self.io
     }
 
     /// A second handle of the same socket, for a poller.

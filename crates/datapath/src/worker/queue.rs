@@ -1,7 +1,8 @@
-//! What a worker and its handle share: the queue of commands, the counters, and the wish to stop.
+//! What a worker shares with its handle and with other lanes: commands, counters, the wish to stop, and an inbox.
 //!
-//! Not the work. Called by both sides. Invariant: the queue keeps the order of calls and never holds more than
-//! [`COMMANDS_MAX`] commands or [`COMMAND_BYTES_MAX`] bytes of frames, and one frame may always be queued.
+//! Not the work. Called by all sides. Invariant: the queue keeps the order of calls and never holds more than
+//! [`COMMANDS_MAX`] commands (and some about links) or [`COMMAND_BYTES_MAX`] bytes of frames, and one frame may always be
+//! queued.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +11,13 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use mio::Waker;
 
 use super::WorkerCounters;
+use super::handover::Inbox;
 use crate::api::Command;
 
 /// The most commands that wait for the worker: a second's worth of frames of a thousand streams.
 pub const COMMANDS_MAX: usize = 65_536;
+/// The room for commands about links, besides [`COMMANDS_MAX`]: they go to all lanes, or to none.
+const LINK_COMMANDS_MAX: usize = 4_096;
 /// The most bytes of frames that wait for the worker.
 pub const COMMAND_BYTES_MAX: usize = 64 << 20;
 
@@ -42,6 +46,7 @@ struct Counters {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) stopping: AtomicBool,
+    pub(super) inbox: Inbox,
     waker: Waker,
     queue: Mutex<Queue>,
     counters: Mutex<Counters>,
@@ -52,6 +57,7 @@ impl Shared {
     pub(super) fn new(waker: Waker) -> Self {
         Self {
             stopping: AtomicBool::new(false),
+            inbox: Inbox::default(),
             waker,
             queue: Mutex::default(),
             counters: Mutex::default(),
@@ -73,17 +79,30 @@ impl Shared {
         let bytes = frame_bytes(&command);
         let mut queue = lock(&self.queue);
         let has_room = queue.bytes == 0 || queue.bytes + bytes <= COMMAND_BYTES_MAX;
-        if queue.commands.len() == COMMANDS_MAX || !has_room {
+        if queue.commands.len() >= COMMANDS_MAX || !has_room {
             return Err(Full(Box::new(command)));
         }
-        let was_empty = queue.commands.is_empty();
         queue.bytes += bytes;
+        self.put(queue, command);
+        Ok(())
+    }
+
+    /// Whether [`Shared::push_about_link`] may be called. Others may take room at the same time, but none of this.
+    pub(super) fn has_room_for_links(&self) -> bool {
+        lock(&self.queue).commands.len() < COMMANDS_MAX + LINK_COMMANDS_MAX
+    }
+
+    pub(super) fn push_about_link(&self, command: Command) {
+        self.put(lock(&self.queue), command);
+    }
+
+    fn put(&self, mut queue: MutexGuard<'_, Queue>, command: Command) {
+        let was_empty = queue.commands.is_empty();
         queue.commands.push_back(command);
         drop(queue);
         if was_empty {
             self.wake(); // who finds commands waiting was preceded by somebody who woke the worker
         }
-        Ok(())
     }
 
     /// Moves up to `max` commands into `into`; says whether more are left.

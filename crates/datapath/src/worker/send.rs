@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::AddAssign;
 
 use crate::api::Transmit;
 use crate::sys::is_too_large;
@@ -12,10 +13,10 @@ use crate::sys::is_too_large;
 /// The most bytes that wait for a full socket; more are dropped. 64 ms at 1 Gb/s: who waits longer is too late.
 pub const SEND_QUEUE_BYTES_MAX: usize = 8 << 20;
 
-/// What became of the datagrams that a lane sent.
+/// What became of the datagrams that a lane sent, for itself or for another lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendCounters {
-    /// Datagrams that the lane gave.
+    /// Datagrams that the lane gave, or another one for it to send.
     pub given: u64,
     /// Datagrams that the kernel took.
     pub sent: u64,
@@ -33,6 +34,30 @@ pub struct SendCounters {
     pub blocked: u64,
 }
 
+/// Counts of several lanes together.
+impl AddAssign<&Self> for SendCounters {
+    fn add_assign(&mut self, other: &Self) {
+        let Self {
+            given,
+            sent,
+            sent_bytes,
+            too_large,
+            refused,
+            dropped,
+            waiting,
+            blocked,
+        } = other;
+        self.given += given;
+        self.sent += sent;
+        self.sent_bytes += sent_bytes;
+        self.too_large += too_large;
+        self.refused += refused;
+        self.dropped += dropped;
+        self.waiting += waiting;
+        self.blocked += blocked;
+    }
+}
+
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
@@ -44,6 +69,20 @@ pub(super) struct SendQueue {
 impl SendQueue {
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty()
+    }
+
+    /// The bytes that wait.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Counts runs as dropped that no lane has room for.
+    pub(super) fn drop_runs(&mut self, runs: &mut Vec<Transmit>) {
+        for run in runs.drain(..) {
+            let datagrams = datagrams(&run);
+            self.counters.given += datagrams;
+            self.counters.dropped += datagrams;
+        }
     }
 
     /// Takes a run, to be sent by the next [`SendQueue::flush`].

@@ -10,12 +10,16 @@ use std::time::Duration;
 use levada_wire::{Instant, Machine};
 use mio::{Events, Interest, Poll};
 
+use super::handover::{Giver, Group};
 use super::queue::Shared;
 use super::send::SendQueue;
+use super::spread::Spread;
 use super::{COUNTERS_INTERVAL, SOCKET, STOP_PATIENCE, WorkerCounters};
-use crate::api::{Command, Event, Input, Output, Train};
+use crate::api::{Command, Event, Input, Output, Train, Transmit};
 use crate::clock::Clock;
 use crate::lane::Lane;
+use crate::ledger::DropReason;
+use crate::steer;
 use crate::sys::{ReceiveBuffer, Socket};
 
 /// Commands of one turn: at 1 us each, less than a receive buffer takes to fill.
@@ -24,6 +28,10 @@ const COMMANDS_PER_TURN: usize = 1_024;
 const RECEIVES_PER_TURN: usize = 64;
 /// Receive errors in a turn after which the socket is left alone until something new comes.
 const RECEIVE_ERRORS_PER_TURN: u64 = 8;
+/// What may gather before it is sent: one call of the lane may leave more than is allowed to wait for a full socket.
+const FLUSH_BYTES: usize = 1 << 20;
+/// Sends that gather for another lane before it is given them: few, so that it begins while this one still works.
+const GIVEN_AT_ONCE: usize = 64;
 
 /// What a worker is made of. See [`super::Config`].
 pub(super) struct Parts {
@@ -35,6 +43,12 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     /// A second handle of the socket, by which the poller knows it.
     pub(super) readiness: mio::net::UdpSocket,
+    /// Whether datagrams are taken from the socket, or only from other lanes.
+    pub(super) receives: bool,
+    /// Which of the lanes this is.
+    pub(super) here: usize,
+    /// The right to give to other lanes.
+    pub(super) giver: Giver,
 }
 
 /// See the module's head.
@@ -43,16 +57,31 @@ pub(super) struct Worker {
     queue: SendQueue,
     buffer: ReceiveBuffer,
     commands: Vec<Command>,
-    receive_errors: u64,
+    spread: Spread,
+    /// What gathers for each other lane to send.
+    given: Vec<Vec<Transmit>>,
+    /// What other lanes gave, while it is worked on.
+    taken: (Vec<Train>, Vec<Transmit>),
+    counters: Counters,
     /// The socket may have something: readiness is told once, when it changes.
     is_readable: bool,
     /// The socket was full, and nothing was heard of it since.
     is_blocked: bool,
-    /// The poller tells when the socket can be written.
-    is_armed: bool,
+    /// What the poller tells of the socket.
+    armed: Option<Interest>,
     /// Something happened since the counters were published.
     is_stale: bool,
     published: Instant,
+}
+
+/// What the worker itself counts.
+#[derive(Debug, Default)]
+struct Counters {
+    receive_errors: u64,
+    passed_on: u64,
+    shared_sends: u64,
+    /// Datagrams of another lane that it had no room for.
+    lane_busy: u64,
 }
 
 /// Tells those who wait for counters that none will come, however the thread ends.
@@ -66,17 +95,21 @@ impl Drop for Finish {
 
 impl Worker {
     pub(super) fn new(parts: Parts) -> Self {
+        let lanes = parts.giver.group.len();
         Self {
             published: parts.clock.now(),
-            parts,
+            spread: Spread::new(parts.here, lanes),
+            given: vec![Vec::new(); lanes],
+            taken: (Vec::new(), Vec::new()),
             queue: SendQueue::default(),
             buffer: ReceiveBuffer::new(),
             commands: Vec::new(),
-            receive_errors: 0,
-            is_readable: true,
+            counters: Counters::default(),
+            is_readable: parts.receives,
             is_blocked: false,
-            is_armed: false,
+            armed: parts.receives.then_some(Interest::READABLE),
             is_stale: true,
+            parts,
         }
     }
 
@@ -96,6 +129,7 @@ impl Worker {
                 break;
             }
         }
+        self.take_the_rest(&mut poll, &mut events);
         self.send_the_rest(&mut poll, &mut events);
         let latest = self.counters();
         self.parts.shared.publish(latest, None);
@@ -109,6 +143,7 @@ impl Worker {
             self.input(Input::Command(command));
         }
         self.commands = commands;
+        self.take_from_others();
         self.receive();
         let now = self.parts.clock.now();
         if self
@@ -118,7 +153,7 @@ impl Worker {
             .is_some_and(|wakeup| wakeup.at <= now)
         {
             self.parts.lane.handle_timeout(now);
-            self.take_outputs();
+            self.take_outputs(now);
         }
         self.flush();
         has_more
@@ -135,11 +170,11 @@ impl Worker {
             } = &self.parts;
             let buffer = &mut self.buffer;
             match readiness.try_io(|| socket.receive(buffer)) {
-                Ok(train) => self.input(Input::Train(train)),
+                Ok(train) => self.on_train(train),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_readable = false,
                 Err(_) => {
                     // Of an earlier send, usually: it says nothing of this socket.
-                    self.receive_errors += 1;
+                    self.counters.receive_errors += 1;
                     errors += 1;
                     self.is_readable = errors < RECEIVE_ERRORS_PER_TURN;
                 }
@@ -147,22 +182,100 @@ impl Worker {
         }
     }
 
+    /// Takes what arrived here, and passes on what is another lane's.
+    fn on_train(&mut self, train: Train) {
+        let lanes = self.given.len();
+        if lanes == 1 {
+            return self.input(Input::Train(train));
+        }
+        for (lane, part) in steer::Parts::new(train, lanes, self.parts.here) {
+            if lane == self.parts.here {
+                self.input(Input::Train(part));
+                continue;
+            }
+            self.is_stale = true;
+            let datagrams = part.bytes.len().div_ceil(part.segment_bytes.max(1)) as u64;
+            match self.group().give_train(lane, part) {
+                Ok(()) => self.counters.passed_on += datagrams,
+                Err(_) => self.counters.lane_busy += datagrams,
+            }
+        }
+    }
+
+    /// Takes what other lanes gave: datagrams of this lane's flows, and a share of their sends.
+    fn take_from_others(&mut self) {
+        let (mut trains, mut sends) = std::mem::take(&mut self.taken);
+        self.parts.shared.inbox.take(&mut trains, &mut sends);
+        self.is_stale |= !sends.is_empty();
+        for send in sends.drain(..) {
+            self.queue_send(send);
+        }
+        self.flush();
+        for train in trains.drain(..) {
+            self.input(Input::Train(train));
+        }
+        self.taken = (trains, sends);
+    }
+
     fn input(&mut self, input: Input) {
         let now = self.parts.clock.now();
         self.parts.lane.handle_input(now, input);
-        self.take_outputs();
+        self.take_outputs(now);
         self.flush();
     }
 
-    fn take_outputs(&mut self) {
+    fn take_outputs(&mut self, now: Instant) {
         self.is_stale = true;
+        let mut sends = 0;
         while let Some(output) = self.parts.lane.poll_output() {
             match output {
-                Output::Transmit(transmit) => self.queue.push(transmit),
+                Output::Transmit(transmit) => {
+                    sends += 1;
+                    self.send(transmit);
+                }
                 Output::Foreign(train) => (self.parts.on_foreign)(train),
                 Output::Event(event) => (self.parts.on_event)(event),
             }
         }
+        for lane in 0..self.given.len() {
+            self.give(lane);
+        }
+        self.spread.note(now, sends);
+    }
+
+    /// Sends, or has another lane send.
+    fn send(&mut self, transmit: Transmit) {
+        let lane = self.spread.home(transmit.to);
+        if lane == self.parts.here {
+            return self.queue_send(transmit);
+        }
+        self.given[lane].push(transmit);
+        if self.given[lane].len() >= GIVEN_AT_ONCE {
+            self.give(lane);
+        }
+    }
+
+    /// Gives another lane what has gathered for it.
+    fn give(&mut self, lane: usize) {
+        let mut sends = std::mem::take(&mut self.given[lane]);
+        if !sends.is_empty() {
+            let before = sends.len();
+            self.group().give_sends(lane, &mut sends);
+            self.counters.shared_sends += (before - sends.len()) as u64;
+            self.queue.drop_runs(&mut sends);
+        }
+        self.given[lane] = sends;
+    }
+
+    fn queue_send(&mut self, transmit: Transmit) {
+        self.queue.push(transmit);
+        if self.queue.bytes() >= FLUSH_BYTES {
+            self.flush();
+        }
+    }
+
+    fn group(&self) -> &Group {
+        &self.parts.giver.group
     }
 
     fn flush(&mut self) {
@@ -194,16 +307,7 @@ impl Worker {
 
     /// Waits for the socket, a command or the time; `false` if the poller is broken.
     fn wait(&mut self, poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> bool {
-        if self.is_blocked != self.is_armed {
-            let interest = if self.is_blocked {
-                Interest::READABLE | Interest::WRITABLE
-            } else {
-                Interest::READABLE
-            };
-            let socket = &mut self.parts.readiness;
-            self.is_armed =
-                poll.registry().reregister(socket, SOCKET, interest).is_ok() && self.is_blocked;
-        }
+        self.arm(poll);
         match poll.poll(events, timeout) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
@@ -213,10 +317,32 @@ impl Worker {
             }
         }
         for event in events.iter().filter(|event| event.token() == SOCKET) {
-            self.is_readable |= event.is_readable() || event.is_error();
+            self.is_readable |= self.parts.receives && (event.is_readable() || event.is_error());
             self.is_blocked &= !event.is_writable();
         }
         true
+    }
+
+    /// Has the poller tell what is waited for now.
+    fn arm(&mut self, poll: &Poll) {
+        let reads = self.parts.receives.then_some(Interest::READABLE);
+        let writes = self.is_blocked.then_some(Interest::WRITABLE);
+        let wanted = match (reads, writes) {
+            (Some(reads), Some(writes)) => Some(reads | writes),
+            (reads, writes) => reads.or(writes),
+        };
+        if wanted == self.armed {
+            return;
+        }
+        let (registry, socket) = (poll.registry(), &mut self.parts.readiness);
+        let result = match (self.armed, wanted) {
+            (None, Some(wanted)) => registry.register(socket, SOCKET, wanted),
+            (_, Some(wanted)) => registry.reregister(socket, SOCKET, wanted),
+            (_, None) => registry.deregister(socket),
+        };
+        if result.is_ok() {
+            self.armed = wanted;
+        }
     }
 
     fn publish(&mut self, asked: Option<u64>) {
@@ -231,10 +357,30 @@ impl Worker {
     }
 
     fn counters(&self) -> WorkerCounters {
+        let mut lane = self.parts.lane.counters();
+        lane.ledger.arrived += self.counters.lane_busy;
+        let reason = DropReason::LaneBusy;
+        lane.ledger.drop_packets(reason, self.counters.lane_busy);
         WorkerCounters {
-            lane: self.parts.lane.counters(),
+            lane,
             send: self.queue.counters,
-            receive_errors: self.receive_errors,
+            receive_errors: self.counters.receive_errors,
+            passed_on: self.counters.passed_on,
+            shared_sends: self.counters.shared_sends,
+        }
+    }
+
+    /// Takes what other lanes still give while they end too.
+    fn take_the_rest(&mut self, poll: &mut Poll, events: &mut Events) {
+        self.spread = Spread::new(self.parts.here, 1); // from now on this lane sends everything itself
+        self.parts.giver.end();
+        loop {
+            // Asked first: what is there when all others have ended is all that there will be.
+            let is_quiet = self.group().is_quiet();
+            self.take_from_others();
+            if is_quiet || !self.wait(poll, events, None) {
+                return;
+            }
         }
     }
 

@@ -1,0 +1,219 @@
+//! What lanes pass to each other: datagrams that arrived at the wrong lane, and sends that another lane shares.
+//!
+//! ```text
+//!  lane 0 ── datagrams of lane 1's flows ──▶ ┌─────────┐
+//!         ── part of a long egress list ───▶ │  inbox  │──▶ lane 1, once per turn
+//!  lane 2 ── ... ──────────────────────────▶ └─────────┘
+//! ```
+//!
+//! An inbox is a short lock around two lists, taken once per batch by the giver and once per turn by the taker, and not at
+//! all while it is empty. Not the rule who gets what: `steer.rs` for datagrams, `spread.rs` for sends. Called by the
+//! worker's turn. Invariant: an inbox holds at most [`HANDED_BYTES_MAX`] of datagrams and [`HANDED_SENDS_MAX`] sends; what
+//! does not fit is given back, to be counted where it came from.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::queue::Shared;
+use crate::api::{Train, Transmit};
+
+/// The most bytes of datagrams that wait for another lane: as much as its socket's buffer would hold.
+pub const HANDED_BYTES_MAX: usize = 8 << 20;
+/// The most sends that wait for another lane. At 5 us each it is 20 ms' work; their bytes are shared with the giver.
+pub const HANDED_SENDS_MAX: usize = 4_096;
+
+#[derive(Debug, Default)]
+struct Waiting {
+    trains: Vec<Train>,
+    train_bytes: usize,
+    sends: Vec<Transmit>,
+}
+
+/// What waits for one lane. See the module's head.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    waiting: Mutex<Waiting>,
+    /// Whether there is something: read before the lock is taken.
+    has_some: AtomicBool,
+}
+
+impl Inbox {
+    /// Takes a train; gives it back if there is no room. Says whether the taker may be asleep.
+    fn give_train(&self, train: Train) -> Result<bool, Train> {
+        let mut waiting = lock(&self.waiting);
+        if waiting.train_bytes + train.bytes.len() > HANDED_BYTES_MAX {
+            return Err(train);
+        }
+        waiting.train_bytes += train.bytes.len();
+        waiting.trains.push(train);
+        Ok(!self.has_some.swap(true, Ordering::AcqRel))
+    }
+
+    /// Takes sends as far as there is room and leaves the rest. Says whether the taker may be asleep.
+    fn give_sends(&self, sends: &mut Vec<Transmit>) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let room = HANDED_SENDS_MAX.saturating_sub(waiting.sends.len());
+        waiting.sends.extend(sends.drain(..room.min(sends.len())));
+        !self.has_some.swap(true, Ordering::AcqRel)
+    }
+
+    /// Moves all that waits into two empty lists.
+    pub(super) fn take(&self, trains: &mut Vec<Train>, sends: &mut Vec<Transmit>) {
+        if self.has_some.load(Ordering::Acquire) {
+            let mut waiting = lock(&self.waiting);
+            self.has_some.store(false, Ordering::Release);
+            waiting.train_bytes = 0;
+            std::mem::swap(&mut waiting.trains, trains);
+            std::mem::swap(&mut waiting.sends, sends);
+        }
+    }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    // The lists are whole between any two statements, whoever panicked.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All lanes of a node, as their threads see each other.
+#[derive(Debug)]
+pub(crate) struct Group {
+    lanes: Vec<Arc<Shared>>,
+    /// Lanes that may still give something to another.
+    giving: AtomicUsize,
+}
+
+impl Group {
+    pub(crate) fn new(lanes: Vec<Arc<Shared>>) -> Self {
+        Self {
+            giving: AtomicUsize::new(lanes.len()),
+            lanes,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Gives a lane a train; gives it back if its inbox is full.
+    pub(super) fn give_train(&self, lane: usize, train: Train) -> Result<(), Train> {
+        let taker = &self.lanes[lane];
+        if taker.inbox.give_train(train)? {
+            taker.wake();
+        }
+        Ok(())
+    }
+
+    /// Gives a lane sends as far as its inbox has room; the rest stays.
+    pub(super) fn give_sends(&self, lane: usize, sends: &mut Vec<Transmit>) {
+        let taker = &self.lanes[lane];
+        if taker.inbox.give_sends(sends) {
+            taker.wake();
+        }
+    }
+
+    /// A lane gives nothing any more: those that wait for that to end look again.
+    fn end_giving(&self) {
+        self.giving.fetch_sub(1, Ordering::AcqRel);
+        for lane in &self.lanes {
+            lane.wake();
+        }
+    }
+
+    /// Whether no lane gives anything any more: what is in the inboxes is all that there will be.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.giving.load(Ordering::Acquire) == 0
+    }
+}
+
+/// One lane's right to give to others. It ends with this, however the thread ends.
+#[derive(Debug)]
+pub(super) struct Giver {
+    pub(super) group: Arc<Group>,
+    has_ended: bool,
+}
+
+impl Giver {
+    pub(super) const fn new(group: Arc<Group>) -> Self {
+        Self {
+            group,
+            has_ended: false,
+        }
+    }
+
+    /// This lane gives nothing any more.
+    pub(super) fn end(&mut self) {
+        if !std::mem::replace(&mut self.has_ended, true) {
+            self.group.end_giving();
+        }
+    }
+}
+
+impl Drop for Giver {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::testkit::address;
+
+    fn train(bytes: usize) -> Train {
+        Train {
+            from: address(1),
+            bytes: Bytes::from(vec![4; bytes]),
+            segment_bytes: 1_000,
+        }
+    }
+
+    fn sends(count: usize) -> Vec<Transmit> {
+        let send = Transmit {
+            to: address(1),
+            bytes: Bytes::from_static(b"x"),
+            segment_bytes: 1,
+        };
+        vec![send; count]
+    }
+
+    #[test]
+    fn only_the_first_gift_wakes_and_all_come_out_in_order() {
+        let inbox = Inbox::default();
+
+        assert!(inbox.give_train(train(1)).unwrap());
+        assert!(!inbox.give_train(train(2)).unwrap());
+        let (mut trains, mut taken) = (Vec::new(), Vec::new());
+        inbox.take(&mut trains, &mut taken);
+
+        let lengths: Vec<usize> = trains.iter().map(|train| train.bytes.len()).collect();
+        assert_eq!(lengths, [1, 2]);
+        assert!(inbox.give_sends(&mut sends(1)), "it was emptied");
+    }
+
+    #[test]
+    fn a_full_inbox_gives_datagrams_back_until_it_is_emptied() {
+        let inbox = Inbox::default();
+        let large = 60_000;
+        for _ in 0..HANDED_BYTES_MAX / large {
+            inbox.give_train(train(large)).unwrap();
+        }
+
+        let back = inbox.give_train(train(large)).unwrap_err();
+        assert_eq!(back.bytes.len(), large);
+        inbox.take(&mut Vec::new(), &mut Vec::new());
+        assert!(inbox.give_train(train(large)).is_ok());
+    }
+
+    #[test]
+    fn a_full_inbox_leaves_the_rest_of_the_sends() {
+        let inbox = Inbox::default();
+        let mut given = sends(HANDED_SENDS_MAX + 3);
+
+        inbox.give_sends(&mut given);
+
+        assert_eq!(given.len(), 3);
+    }
+}
