@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Not the configuration, which the user writes. Called by `driver` at start and by `admin` clients for paths.
-//! Invariant: whoever holds a `StateDir` holds its lock.
+//! Invariant: whoever holds a `StateDir` holds its lock, and no other user may look into it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -55,6 +55,7 @@ impl StateDir {
     /// Makes the directory if need be, locks it, and reads or makes the node's key.
     pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
         make_dir(path)?;
+        keep_private(path)?;
         let lock = lock(path)?;
         let identity = identity(path)?;
         Ok(Self {
@@ -114,6 +115,53 @@ fn make_dir(path: &Path) -> Result<(), StateError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Sees to it that the directory is ours and that nobody else may look into it. Access is taken away only where nothing
+/// but a node's state can be hurt by that.
+#[cfg(unix)]
+fn keep_private(path: &Path) -> Result<(), StateError> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let unusable = |source| StateError::Unusable {
+        path: path.to_owned(),
+        source,
+    };
+    let metadata = fs::metadata(path).map_err(unusable)?;
+    let mode = metadata.mode() & 0o777;
+    if metadata.uid() != own_uid(path).map_err(unusable)? {
+        let path = path.to_owned();
+        let owner = metadata.uid();
+        return Err(StateError::Foreign { path, owner });
+    }
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let is_empty = || Ok(fs::read_dir(path)?.next().is_none());
+    let is_state = path.join(KEY_FILE).exists() || is_empty().map_err(unusable)?;
+    if mode & 0o022 != 0 || !is_state {
+        let path = path.to_owned();
+        return Err(StateError::Open { path, mode });
+    }
+    tracing::info!(path = %path.display(), "other users may not look into the state directory from now on");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(unusable)
+}
+
+#[cfg(not(unix))]
+fn keep_private(_: &Path) -> Result<(), StateError> {
+    Ok(())
+}
+
+/// Who we are to the file system: the owner of what we make.
+#[cfg(unix)]
+fn own_uid(dir: &Path) -> io::Result<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let probe = dir.join(format!("owner-{}", std::process::id()));
+    // Left by a process of that number that was killed right here.
+    let _ = fs::remove_file(&probe);
+    let made = OpenOptions::new().write(true).create_new(true).open(&probe);
+    let owner = made?.metadata().map(|metadata| metadata.uid());
+    fs::remove_file(&probe)?;
+    owner
 }
 
 /// Takes the lock, and writes into it whose it is.
@@ -247,6 +295,22 @@ pub enum StateError {
         /// What the system says.
         source: io::Error,
     },
+    /// It is another user's.
+    #[error("{} belongs to another user (id {owner}), who could read the node's key: start levada as that user, or give a directory of your own with --state", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// Other users may change it, or it holds more than a node's state, and they may read it.
+    #[error("{} is open to other users (mode {mode:03o}), and is not only a node's state: look what is in it and run `chmod 700` on it, or give a directory of its own with --state", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// What is in the key file is no key.
     #[error("{} does not hold a node key (64 hex digits): put the right file back, or remove it to start as a new node", path.display())]
     Key {
@@ -326,6 +390,66 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(state.path()), 0o700);
         assert_eq!(mode(&path.join(KEY_FILE)), 0o600);
+    }
+
+    #[cfg(unix)]
+    fn with_mode(mode: u32, file: Option<&str>) -> (tempfile::TempDir, impl Fn() -> u32) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        if let Some(name) = file {
+            fs::write(dir.path().join(name), "a".repeat(64)).unwrap();
+        }
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let path = dir.path().to_owned();
+        let now = move || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        (dir, now)
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_that_others_may_read_is_closed_to_them_if_it_is_a_nodes_or_empty() {
+        for file in [None, Some(KEY_FILE)] {
+            let (dir, mode) = with_mode(0o755, file);
+
+            StateDir::open(dir.path()).unwrap();
+
+            assert_eq!(mode(), 0o700);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_that_others_may_write_or_that_is_used_for_more_is_refused_and_left_alone() {
+        for (before, file) in [
+            (0o777, None),
+            (0o770, Some(KEY_FILE)),
+            (0o702, None),
+            (0o755, Some("diary.txt")),
+        ] {
+            let (dir, mode) = with_mode(before, file);
+
+            let error = StateDir::open(dir.path()).unwrap_err().to_string();
+
+            assert!(error.contains(&format!("{before:03o}")), "{error}");
+            assert!(error.contains("chmod 700"), "{error}");
+            assert_eq!(mode(), before);
+            let left = fs::read_dir(dir.path()).unwrap().count();
+            assert_eq!(left, usize::from(file.is_some()));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn another_users_directory_is_refused() {
+        let (dir, _) = with_mode(0o700, None);
+        // Only root can give a directory away; whoever is not root has none that is not his.
+        let is_given = std::os::unix::fs::chown(dir.path(), Some(65_534), None).is_ok();
+        let path = if is_given { dir.path() } else { Path::new("/") };
+
+        let error = StateDir::open(path).unwrap_err().to_string();
+
+        assert!(error.contains("--state"), "{error}");
+        assert_eq!(error.contains("65534"), is_given, "{error}");
     }
 
     #[test]
