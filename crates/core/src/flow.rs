@@ -44,14 +44,15 @@ pub mod keys;
 mod offers;
 mod requests;
 mod settle;
+mod table;
 #[cfg(test)]
 mod tests;
 pub mod wishes;
 
-use carried::Carried;
 use catalogue::Catalogue;
 use keys::Keys;
 use offers::Published;
+use table::Table;
 use wishes::Wishes;
 
 /// What may happen to the flows.
@@ -131,7 +132,11 @@ pub struct Flows {
     routes: BTreeMap<NodeId, Route>,
     catalogue: Catalogue,
     published: BTreeMap<levada_wire::StreamName, Published>,
-    carried: BTreeMap<FlowId, Carried>,
+    carried: Table,
+    /// The flows that wishes point at.
+    wanted: BTreeSet<FlowId>,
+    /// Whether wishes must be looked at again.
+    wishes_touched: bool,
     keys: Keys,
     wishes: Wishes,
     active: BTreeSet<LinkIndex>,
@@ -177,9 +182,12 @@ impl Machine for Flows {
     }
 
     fn poll_timeout(&self) -> Option<Wakeup> {
-        let parts = [self.catalogue.wakeup(), self.keys.wakeup()];
-        let flows = self.carried.values().map(Carried::wakeup);
-        parts.into_iter().chain(flows).fold(None, Wakeup::earlier)
+        let parts = [
+            self.catalogue.wakeup(),
+            self.keys.wakeup(),
+            self.carried.wakeup(),
+        ];
+        parts.into_iter().fold(None, Wakeup::earlier)
     }
 }
 
@@ -197,7 +205,9 @@ impl Flows {
             routes: BTreeMap::new(),
             catalogue: Catalogue::default(),
             published: BTreeMap::new(),
-            carried: BTreeMap::new(),
+            carried: Table::default(),
+            wanted: BTreeSet::new(),
+            wishes_touched: false,
             keys: Keys::default(),
             wishes: Wishes::default(),
             active: BTreeSet::new(),
@@ -220,13 +230,13 @@ impl Flows {
             }
         });
         let flows = self.carried.iter().map(|(flow, carried)| FlowRow {
-            flow: *flow,
+            flow,
             name: carried.of.name.clone(),
             origin: carried.of.origin,
-            state: self.flow_state(*flow),
+            state: self.flow_state(flow),
             upstream: carried.upstream.link(),
             egresses: carried.granted().collect(),
-            subscriptions: self.wishes.count(*flow),
+            subscriptions: self.wishes.count(flow),
             cause: carried.cause().unwrap_or_default(),
         });
         (streams.collect(), flows.collect())
@@ -234,7 +244,7 @@ impl Flows {
 
     fn on_link_up(&mut self, link: LinkIndex, peer: NodeId) {
         self.neighbours.insert(link, peer);
-        for message in self.catalogue.for_newcomer() {
+        for message in self.catalogue.for_newcomer(link) {
             self.send(link, message);
         }
     }
@@ -243,8 +253,12 @@ impl Flows {
         self.neighbours.remove(&link);
         self.active.remove(&link);
         self.keys.on_link_down(link);
-        for carried in self.carried.values_mut() {
-            carried.on_link_down(self.now, link);
+        let now = self.now;
+        for carried in self
+            .carried
+            .matching(|carried| carried.links().any(|used| used == link))
+        {
+            carried.on_link_down(now, link);
         }
     }
 
@@ -252,11 +266,16 @@ impl Flows {
         let back = self
             .catalogue
             .note_reachable(self.now, &origin, route.is_some());
+        self.wishes_touched = true;
+        // Their upstream follows the route.
+        self.carried
+            .matching(|carried| carried.of.origin == origin)
+            .for_each(drop);
         match route {
             Some(route) => {
                 let link = route.link;
                 self.routes.insert(origin, route);
-                self.ask_about(link, back);
+                self.on_back(link, back);
             }
             None => {
                 self.routes.remove(&origin);
@@ -294,6 +313,7 @@ impl Flows {
             Command::Revise { name, layers } => self.on_revise(&name, layers),
             Command::Unpublish { name } => self.on_unpublish(&name),
             Command::Subscribe { id, name, layer } => {
+                self.wishes_touched = true;
                 if let Some(event) = self.wishes.add(id, name, layer) {
                     self.outputs.push_back(Output::Event(event));
                 }

@@ -5,14 +5,14 @@
 //! removes it. Not who carries what (`carried`). Called by [`super::Flows`]. Invariant: per origin and name at
 //! most one announce, never one that was withdrawn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use levada_wire::announce::{Announce, SignedAnnounce, SignedWithdraw};
 use levada_wire::control::FlowMessage;
 use levada_wire::control::flow::{COLLECTION_MAX, Collection, Doubts, InstanceRef};
 use levada_wire::key::Suite;
 use levada_wire::machine::Wakeup;
-use levada_wire::{FlowId, Instant, Layer, NodeId, StreamName};
+use levada_wire::{FlowId, Instant, Layer, LinkIndex, NodeId, StreamName};
 
 use super::offers::instance_of;
 use crate::limits::{
@@ -37,6 +37,16 @@ struct Entry {
     statement: SignedAnnounce,
     /// Set while the origin cannot be reached.
     forget_at: Option<Instant>,
+    /// Neighbours that were told of it as a doubt: they are told when there is a way again.
+    doubted: BTreeSet<LinkIndex>,
+}
+
+/// A stream that can be reached again.
+#[derive(Debug)]
+pub(super) struct Back {
+    pub(super) statement: SignedAnnounce,
+    /// The neighbours that were told of it as a doubt.
+    pub(super) doubted: BTreeSet<LinkIndex>,
 }
 
 /// A stream that was withdrawn: whoever still announces it is told.
@@ -84,6 +94,7 @@ impl Catalogue {
             Entry {
                 statement: statement.clone(),
                 forget_at: None,
+                doubted: BTreeSet::new(),
             },
         );
         Verdict::News
@@ -177,17 +188,21 @@ impl Catalogue {
 
     /// What a new neighbour is told, in parts that fit a message: what can be reached as news, the rest as doubts. Were
     /// that told as news too, whoever took it would wait for it anew, and with every newcomer it would live longer.
-    pub(super) fn for_newcomer(&self) -> Vec<FlowMessage> {
-        let parts = |reachable: bool| {
-            let entries = self.entries.values();
-            let entries = entries.filter(move |entry| entry.forget_at.is_none() == reachable);
-            let statements: Vec<_> = entries.map(|entry| entry.statement.clone()).collect();
-            let parts = statements.chunks(COLLECTION_MAX);
-            parts.map(<[SignedAnnounce]>::to_vec).collect::<Vec<_>>()
-        };
-        let news = parts(true).into_iter();
+    pub(super) fn for_newcomer(&mut self, link: LinkIndex) -> Vec<FlowMessage> {
+        let (mut news, mut doubts) = (Vec::new(), Vec::new());
+        for entry in self.entries.values_mut() {
+            if entry.forget_at.is_none() {
+                news.push(entry.statement.clone());
+            } else {
+                entry.doubted.insert(link);
+                doubts.push(entry.statement.clone());
+            }
+        }
+        let news = news.chunks(COLLECTION_MAX).map(<[SignedAnnounce]>::to_vec);
         let news = news.map(|statements| FlowMessage::Collection(Collection { statements }));
-        let doubts = parts(false).into_iter();
+        let doubts = doubts
+            .chunks(COLLECTION_MAX)
+            .map(<[SignedAnnounce]>::to_vec);
         news.chain(doubts.map(|statements| FlowMessage::Doubts(Doubts { statements })))
             .collect()
     }
@@ -212,7 +227,7 @@ impl Catalogue {
         now: Instant,
         origin: &NodeId,
         reachable: bool,
-    ) -> Vec<SignedAnnounce> {
+    ) -> Vec<Back> {
         let mut back = Vec::new();
         let entries = self
             .entries
@@ -222,7 +237,10 @@ impl Catalogue {
             match (reachable, entry.forget_at) {
                 (true, Some(_)) => {
                     entry.forget_at = None;
-                    back.push(entry.statement.clone());
+                    back.push(Back {
+                        statement: entry.statement.clone(),
+                        doubted: std::mem::take(&mut entry.doubted),
+                    });
                 }
                 (false, None) => entry.forget_at = Some(now + UNREACHABLE_KEPT),
                 (true, None) | (false, Some(_)) => {}

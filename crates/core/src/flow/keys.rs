@@ -222,6 +222,9 @@ impl Flows {
         let context = content_context(&grant.of, grant.epoch);
         if let Some(opened) = self.identity.open_secret::<32>(&grant.sealed, &context) {
             let opened = ContentSecret::from_bytes(*opened);
+            self.carried
+                .matching(|carried| carried.of == grant.of)
+                .for_each(drop);
             *secret = Secret::Held {
                 epoch: grant.epoch,
                 secret: opened,

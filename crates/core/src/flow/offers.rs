@@ -13,7 +13,7 @@ use levada_wire::{InstanceId, LinkIndex, NodeId, StreamName};
 use rand_core::Rng as _;
 
 use super::carried::{Carried, Upstream};
-use super::catalogue::Verdict;
+use super::catalogue::{Back, Verdict};
 use super::{Flows, Output};
 use crate::api::{Event, FlowChange, Offer};
 use crate::limits::ENDING;
@@ -79,7 +79,7 @@ impl Flows {
         let carry = published.carry.carry_key(flow);
         carried.upstream = Upstream::Origin;
         carried.key = Some((published.epoch, carry.clone()));
-        self.carried.insert(flow, carried);
+        self.carried.insert(carried);
         self.change(FlowChange::Originate {
             flow,
             name: published.of.name.clone(),
@@ -152,6 +152,7 @@ impl Flows {
         let name = announce.name.clone();
         match self.catalogue.take(&statement, own) {
             Verdict::News => {
+                self.wishes_touched = true;
                 let origin = statement.content().origin;
                 let reachable = self.distance_to(&origin).is_finite();
                 // It was just heard: that it can be reached is no news to anybody.
@@ -194,13 +195,21 @@ impl Flows {
         }
     }
 
-    /// Asks what became of streams that were out of reach, toward their origin.
-    pub(super) fn ask_about(&mut self, link: LinkIndex, back: Vec<SignedAnnounce>) {
+    /// Streams that were out of reach can be reached again, over `link`. Whoever is there is asked what became of them;
+    /// whoever was told of them as doubts is told that they are none.
+    pub(super) fn on_back(&mut self, link: LinkIndex, back: Vec<Back>) {
         for part in back.chunks(COLLECTION_MAX) {
-            let doubts = message::Doubts {
-                statements: part.to_vec(),
-            };
-            self.send(link, FlowMessage::Doubts(doubts));
+            let statements = part.iter().map(|one| one.statement.clone()).collect();
+            self.send(link, FlowMessage::Doubts(message::Doubts { statements }));
+        }
+        for Back { statement, doubted } in back {
+            for neighbour in doubted {
+                if neighbour != link && self.neighbours.contains_key(&neighbour) {
+                    let statement = statement.clone();
+                    let announce = message::Announce { statement };
+                    self.send(neighbour, FlowMessage::Announce(announce));
+                }
+            }
         }
     }
 
@@ -251,7 +260,8 @@ impl Flows {
             return;
         }
         let until = self.now + ENDING;
-        for carried in self.carried.values_mut().filter(|carried| carried.of == of) {
+        self.wishes_touched = true;
+        for carried in self.carried.matching(|carried| carried.of == of) {
             carried.ending_at = Some(until);
         }
         let ended = self.wishes.on_withdraw(&of);

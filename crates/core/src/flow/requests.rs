@@ -32,7 +32,7 @@ impl Flows {
 
     fn take_request(&mut self, link: LinkIndex, request: &Request) -> Result<(), RefuseReason> {
         let flow = request.flow;
-        if !self.carried.contains_key(&flow) {
+        if !self.carried.contains(flow) {
             let (of, layer, suite) = self.catalogue.find(flow).ok_or(RefuseReason::Unknown)?;
             if self.toward(&of).is_none() {
                 return Err(RefuseReason::NoRoute);
@@ -45,7 +45,7 @@ impl Flows {
             }
             self.carry(Carried::new(of, layer, suite));
         }
-        let carried = self.carried.get(&flow).ok_or(RefuseReason::Unknown)?;
+        let carried = self.carried.get(flow).ok_or(RefuseReason::Unknown)?;
         if let Some(reason) = self.refusal_for(link, &carried.of.origin) {
             return Err(reason);
         }
@@ -59,7 +59,7 @@ impl Flows {
         let expires = self.now + REQUEST_EXPIRY;
         let until = self.now + ANSWER_DEADLINE;
         let ready = carried.is_ready();
-        let carried = self.carried.get_mut(&flow).ok_or(RefuseReason::Unknown)?;
+        let carried = self.carried.get_mut(flow).ok_or(RefuseReason::Unknown)?;
         let state = known.unwrap_or(ChildState::Waiting {
             until,
             needs_key: request.needs_key,
@@ -82,13 +82,13 @@ impl Flows {
     /// Begins to carry a flow: the datapath is to be ready for it.
     pub(super) fn carry(&mut self, carried: Carried) {
         let flow = carried.flow();
-        self.carried.insert(flow, carried);
+        self.carried.insert(carried);
         self.change(FlowChange::Open { flow });
     }
 
     /// Accepts a child's request and feeds it.
     fn grant(&mut self, flow: FlowId, link: LinkIndex, needs_key: bool) {
-        let Some(carried) = self.carried.get_mut(&flow) else {
+        let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
         let Some(child) = carried.children.get_mut(&link) else {
@@ -110,7 +110,7 @@ impl Flows {
 
     fn carry_grant(&mut self, flow: FlowId, link: LinkIndex) -> Option<CarryGrant> {
         let node = self.neighbours.get(&link)?;
-        let carried = self.carried.get_mut(&flow)?;
+        let carried = self.carried.get_mut(flow)?;
         let (epoch, key) = carried.key.as_ref()?;
         let child = carried.children.get_mut(&link)?;
         if let Some(grant) = child.grant.as_ref().filter(|grant| grant.epoch == *epoch) {
@@ -132,7 +132,7 @@ impl Flows {
 
     /// Feeds the children that have waited for the flow.
     fn grant_waiting(&mut self, flow: FlowId) {
-        let Some(carried) = self.carried.get(&flow).filter(|carried| carried.is_ready()) else {
+        let Some(carried) = self.carried.get(flow).filter(|carried| carried.is_ready()) else {
             return;
         };
         let waiting = carried
@@ -153,7 +153,7 @@ impl Flows {
     }
 
     pub(super) fn remove_child(&mut self, flow: FlowId, link: LinkIndex) {
-        let Some(carried) = self.carried.get_mut(&flow) else {
+        let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
         let Some(child) = carried.children.remove(&link) else {
@@ -170,7 +170,7 @@ impl Flows {
             self.take_carry_key(flow, link, &grant);
         }
         let reassert_at = self.now + jittered(REQUEST_AGAIN, &mut self.rng);
-        let Some(carried) = self.carried.get_mut(&flow) else {
+        let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
         let keyed = carried.key.is_some();
@@ -208,7 +208,7 @@ impl Flows {
     /// Takes the key from the neighbour that was asked for it, and from nobody else: a false key would make every
     /// genuine packet false.
     fn take_carry_key(&mut self, flow: FlowId, link: LinkIndex, grant: &CarryGrant) {
-        let Some(carried) = self.carried.get_mut(&flow) else {
+        let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
         let asked =
@@ -237,7 +237,7 @@ impl Flows {
     pub(super) fn abandon(&mut self, flow: FlowId, link: LinkIndex, reason: RefuseReason) {
         let later = self.now + jittered(REQUEST_PAUSE, &mut self.rng);
         let now = self.now;
-        let Some(carried) = self.carried.get_mut(&flow) else {
+        let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
         let idle = Upstream::Idle {
@@ -274,7 +274,7 @@ impl Flows {
 
     /// Asks a neighbour for a flow.
     pub(super) fn ask(&mut self, flow: FlowId, link: LinkIndex) {
-        let Some(carried) = self.carried.get(&flow) else {
+        let Some(carried) = self.carried.get(flow) else {
             return;
         };
         let request = Request {
@@ -294,7 +294,7 @@ impl Flows {
     /// The challenger has delivered: the old upstream is let go.
     pub(super) fn on_delivering(&mut self, flow: FlowId, link: LinkIndex) {
         let reassert_at = self.now + jittered(REQUEST_AGAIN, &mut self.rng);
-        let Some(carried) = self.carried.get_mut(&flow) else {
+        let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
         let Upstream::Flowing {
@@ -330,32 +330,31 @@ impl Flows {
         if late <= OWN_LATENESS {
             return;
         }
-        for child in self
+        for carried in self
             .carried
-            .values_mut()
-            .flat_map(|carried| carried.children.values_mut())
+            .matching(|carried| !carried.children.is_empty())
         {
-            child.expires += late;
+            for child in carried.children.values_mut() {
+                child.expires = (child.expires + late).max(now + 2 * REQUEST_AGAIN);
+            }
         }
     }
 
     /// Answers and forgets what is over. Who is forgotten is told: should it still be there, it asks anew at once.
-    pub(super) fn expire_children(&mut self) {
-        let mut over = Vec::new();
-        for (flow, carried) in &self.carried {
-            for (link, child) in &carried.children {
-                match child.state {
-                    ChildState::Waiting { until, .. } if until <= self.now => {
-                        over.push((*flow, *link, late_reason(carried)));
-                    }
-                    _ if child.expires <= self.now => {
-                        over.push((*flow, *link, RefuseReason::Timeout));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        for (flow, link, reason) in over {
+    pub(super) fn expire_children(&mut self, flow: FlowId) {
+        let Some(carried) = self.carried.get(flow) else {
+            return;
+        };
+        let late = late_reason(carried);
+        let over = carried
+            .children
+            .iter()
+            .filter_map(|(link, child)| match child.state {
+                ChildState::Waiting { until, .. } if until <= self.now => Some((*link, late)),
+                _ if child.expires <= self.now => Some((*link, RefuseReason::Timeout)),
+                _ => None,
+            });
+        for (link, reason) in over.collect::<Vec<_>>() {
             self.remove_child(flow, link);
             self.refuse(flow, link, reason);
         }

@@ -1,7 +1,8 @@
 //! The one place that decides: what is wanted, and what must therefore be asked for, kept, or let go.
 //!
-//! [`Flows::settle`] runs after every input and every timer. It compares what is wanted with what is, and closes the
-//! difference; it is idempotent, so nothing has to be remembered between an event and its consequences.
+//! [`Flows::settle`] runs after every input and every timer, on what that touched. It compares what is wanted with what
+//! is, and closes the difference; it is idempotent, so nothing has to be remembered between an event and its
+//! consequences.
 //!
 //! ```text
 //!  wishes ──resolve──▶ targets ─┐
@@ -27,45 +28,78 @@ use crate::limits::{ANSWER_WAIT, CARRIED_MAX, LINGER, REQUEST_AGAIN, REQUEST_PAU
 use crate::view::FlowState;
 
 impl Flows {
-    /// Makes what is follow what is wanted.
+    /// Makes what is follow what is wanted, for all that was touched.
     pub(super) fn settle(&mut self) {
+        loop {
+            if std::mem::take(&mut self.wishes_touched) {
+                self.want();
+            }
+            let touched = self.carried.touched();
+            if touched.is_empty() {
+                break;
+            }
+            self.settle_flows(&touched);
+        }
+        self.note_active();
+    }
+
+    /// Looks at the wishes again, and touches the flows whose being wanted changed.
+    fn want(&mut self) {
         for id in self.wishes.ids() {
             self.resolve(id);
         }
         let wanted: BTreeSet<FlowId> = self.wishes.targets().map(|target| target.flow).collect();
         self.carry_wanted(&wanted);
-        let flows: Vec<FlowId> = self.carried.keys().copied().collect();
-        for flow in &flows {
-            self.drive(*flow, wanted.contains(flow));
+        for flow in self.wanted.symmetric_difference(&wanted) {
+            self.carried.touch(*flow);
         }
+        self.wanted = wanted;
         self.keys.want(self.now, &self.wishes.instances(&self.me));
         self.ask_for_secrets();
-        for flow in &flows {
-            self.consume(*flow, wanted.contains(flow));
+        self.promote_and_report();
+    }
+
+    fn settle_flows(&mut self, touched: &[FlowId]) {
+        for flow in touched {
+            self.drive(*flow, self.wanted.contains(flow));
+            self.consume(*flow, self.wanted.contains(flow));
         }
+        if touched.iter().any(|flow| self.wanted.contains(flow)) {
+            self.promote_and_report();
+        }
+        for flow in touched {
+            self.carried.note(*flow);
+        }
+    }
+
+    fn promote_and_report(&mut self) {
         for id in self.wishes.ids() {
             self.promote(id);
             self.report(id);
         }
-        self.note_active();
     }
 
     /// Lets go of everything whose time is over.
     pub(super) fn expire(&mut self) {
-        self.expire_children();
+        for flow in self.carried.touch_due(self.now) {
+            self.expire_children(flow);
+        }
         self.keys.expire(self.now);
+        self.ask_for_secrets();
         for name in self.catalogue.expire(self.now) {
+            self.wishes_touched = true;
             self.event(Event::StreamsChanged { name });
         }
     }
 
     pub(super) fn on_unsubscribe(&mut self, id: SubscriptionId) {
         self.wishes.remove(id);
+        self.wishes_touched = true;
     }
 
     /// A flow's state in the three words users see.
     pub(super) fn flow_state(&self, flow: FlowId) -> FlowState {
-        match self.carried.get(&flow) {
+        match self.carried.get(flow) {
             Some(carried) if carried.consuming => FlowState::Active,
             Some(carried) if carried.granted().next().is_some() => FlowState::Streaming,
             _ => FlowState::Hold,
@@ -105,10 +139,7 @@ impl Flows {
             return;
         };
         let comes = |target: &&Target| {
-            let ready = self
-                .carried
-                .get(&target.flow)
-                .is_some_and(Carried::is_ready);
+            let ready = self.carried.get(target.flow).is_some_and(Carried::is_ready);
             ready && self.distance_to(&target.announce.origin).is_finite()
         };
         let serving = wish.serving.as_ref();
@@ -142,7 +173,7 @@ impl Flows {
         if !self.distance_to(&origin).is_finite() {
             return SubscriptionState::Unreachable { origin };
         }
-        match self.carried.get(&flow).map(|carried| &carried.upstream) {
+        match self.carried.get(flow).map(|carried| &carried.upstream) {
             Some(Upstream::Idle {
                 cause: Some(reason),
                 ..
@@ -157,7 +188,7 @@ impl Flows {
     /// Begins to carry the flows that wishes point at.
     fn carry_wanted(&mut self, wanted: &BTreeSet<FlowId>) {
         for flow in wanted {
-            if self.carried.contains_key(flow) || self.carried.len() >= CARRIED_MAX {
+            if self.carried.contains(*flow) || self.carried.len() >= CARRIED_MAX {
                 continue;
             }
             if let Some((of, layer, suite)) = self.catalogue.find(*flow) {
@@ -169,7 +200,7 @@ impl Flows {
     /// Makes one flow's upstream follow the route, or lets the flow go.
     fn drive(&mut self, flow: FlowId, wished: bool) {
         let now = self.now;
-        let Some(carried) = self.carried.get_mut(&flow) else {
+        let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
         if carried.ending_at.is_some_and(|at| at <= now) {
@@ -188,7 +219,7 @@ impl Flows {
         }
         let toward = self
             .carried
-            .get(&flow)
+            .get(flow)
             .and_then(|carried| self.toward(&carried.of));
         self.follow(flow, toward);
     }
@@ -196,7 +227,7 @@ impl Flows {
     /// Moves the upstream one step toward `toward`, the link that the route begins with.
     fn follow(&mut self, flow: FlowId, toward: Option<LinkIndex>) {
         let now = self.now;
-        let Some(carried) = self.carried.get_mut(&flow) else {
+        let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
         match &mut carried.upstream {
@@ -234,7 +265,7 @@ impl Flows {
         let now = self.now;
         let again = now + jittered(REQUEST_AGAIN, &mut self.rng);
         let later = now + REQUEST_PAUSE;
-        let Some(carried) = self.carried.get_mut(&flow) else {
+        let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
         let Upstream::Flowing {
@@ -300,7 +331,7 @@ impl Flows {
 
     /// Lets a flow go, and whoever sends it.
     fn release(&mut self, flow: FlowId) {
-        let Some(released) = self.carried.remove(&flow) else {
+        let Some(released) = self.carried.remove(flow) else {
             return;
         };
         match released.upstream {
@@ -325,7 +356,7 @@ impl Flows {
 
     /// Opens a flow for local consumers once it comes and its secret is known; closes it to them when none is left.
     fn consume(&mut self, flow: FlowId, wished: bool) {
-        let Some(carried) = self.carried.get(&flow) else {
+        let Some(carried) = self.carried.get(flow) else {
             return;
         };
         if carried.consuming {
@@ -349,7 +380,7 @@ impl Flows {
             return;
         };
         let (instance, suite) = (carried.of.instance, carried.suite);
-        if let Some(carried) = self.carried.get_mut(&flow) {
+        if let Some(carried) = self.carried.get_mut(flow) {
             carried.consuming = true;
         }
         self.change(FlowChange::Consume {
@@ -363,7 +394,7 @@ impl Flows {
 
     fn stop_consuming(&mut self, flow: FlowId) {
         let until = self.now + LINGER;
-        let Some(carried) = self.carried.get_mut(&flow) else {
+        let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
         carried.consuming = false;
@@ -381,13 +412,15 @@ impl Flows {
         let Some(next) = &wish.next else { return };
         if !self
             .carried
-            .get(&next.flow)
+            .get(next.flow)
             .is_some_and(|carried| carried.consuming)
         {
             return;
         }
         let before = wish.serving.take().map(|target| target.flow);
         wish.serving = wish.next.take();
+        // What served it before is wanted no more.
+        self.wishes_touched = true;
         if let Some(before) = before
             && self.wishes.count(before) == 0
         {
@@ -397,17 +430,15 @@ impl Flows {
 
     /// Says which links began or ceased to carry flows.
     fn note_active(&mut self) {
-        let used: BTreeSet<LinkIndex> = self.carried.values().flat_map(Carried::links).collect();
-        let began: Vec<_> = used
-            .difference(&self.active)
-            .map(|link| (*link, true))
-            .collect();
-        let ceased = self.active.difference(&used).map(|link| (*link, false));
-        let changes: Vec<_> = began.into_iter().chain(ceased).collect();
-        let outputs = changes
-            .into_iter()
-            .map(|(link, active)| Output::Active { link, active });
-        self.outputs.extend(outputs);
-        self.active = used;
+        for (link, active) in self.carried.take_turned() {
+            let changed = if active {
+                self.active.insert(link)
+            } else {
+                self.active.remove(&link)
+            };
+            if changed {
+                self.outputs.push_back(Output::Active { link, active });
+            }
+        }
     }
 }

@@ -224,6 +224,22 @@ fn a_node_that_was_away_learns_of_a_restart_under_a_clock_set_back() {
 }
 
 #[test]
+fn a_newcomer_learns_of_a_stream_that_was_out_of_reach_when_it_came() {
+    // 2 comes to 1 while there is no way from 1 to the origin.
+    let mut net = Net::new(3, &[(0, 1)]);
+    net.publish(0, "cam");
+    net.unlink(0, 1);
+    net.link(1, 2);
+    net.settle();
+    let before = net.nodes[2].view().streams.len();
+
+    net.link(0, 1);
+    net.settle();
+
+    assert_eq!((before, net.nodes[2].view().streams.len()), (0, 1));
+}
+
+#[test]
 fn a_request_nobody_can_serve_is_refused_within_the_deadline() {
     let mut net = star();
     // The origin does not hear the relay: the relay's request stays unanswered.

@@ -1,0 +1,159 @@
+//! The carried flows, and which of them must be looked at again.
+//!
+//! Whoever takes a flow to change it has touched it; `settle` visits what was touched and nothing else, so that one
+//! message costs as much with four thousand flows as with one. Besides, when each flow wants to be woken, and how many
+//! flows use each link. Not what is done with a flow (`settle`). Called by the parts of [`super::Flows`]. Invariant:
+//! for a flow that is not touched, its wake-up and its links are those noted here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use levada_wire::machine::Wakeup;
+use levada_wire::{FlowId, Instant, LinkIndex};
+
+use super::carried::Carried;
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    flows: BTreeMap<FlowId, Noted>,
+    touched: BTreeSet<FlowId>,
+    wakeups: BTreeMap<(Instant, FlowId), &'static str>,
+    users: BTreeMap<LinkIndex, usize>,
+    /// Links whose first user came, or whose last one went.
+    turned: BTreeSet<LinkIndex>,
+}
+
+#[derive(Debug)]
+struct Noted {
+    carried: Carried,
+    wakes_at: Option<Instant>,
+    links: Vec<LinkIndex>,
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    pub(super) fn contains(&self, flow: FlowId) -> bool {
+        self.flows.contains_key(&flow)
+    }
+
+    pub(super) fn get(&self, flow: FlowId) -> Option<&Carried> {
+        self.flows.get(&flow).map(|noted| &noted.carried)
+    }
+
+    /// A flow to change: it will be looked at again.
+    pub(super) fn get_mut(&mut self, flow: FlowId) -> Option<&mut Carried> {
+        let noted = self.flows.get_mut(&flow)?;
+        self.touched.insert(flow);
+        Some(&mut noted.carried)
+    }
+
+    pub(super) fn insert(&mut self, carried: Carried) {
+        let flow = carried.flow();
+        self.forget(flow);
+        self.touched.insert(flow);
+        let noted = Noted {
+            carried,
+            wakes_at: None,
+            links: Vec::new(),
+        };
+        self.flows.insert(flow, noted);
+    }
+
+    pub(super) fn remove(&mut self, flow: FlowId) -> Option<Carried> {
+        self.forget(flow);
+        self.flows.remove(&flow).map(|noted| noted.carried)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (FlowId, &Carried)> {
+        self.flows
+            .iter()
+            .map(|(flow, noted)| (*flow, &noted.carried))
+    }
+
+    /// All flows that `matters` says yes to, to be changed.
+    pub(super) fn matching(
+        &mut self,
+        matters: impl Fn(&Carried) -> bool,
+    ) -> impl Iterator<Item = &mut Carried> {
+        let touched = &mut self.touched;
+        self.flows.iter_mut().filter_map(move |(flow, noted)| {
+            matters(&noted.carried).then(|| {
+                touched.insert(*flow);
+                &mut noted.carried
+            })
+        })
+    }
+
+    pub(super) fn touch(&mut self, flow: FlowId) {
+        self.touched.insert(flow);
+    }
+
+    /// Touches the flows whose wake-up is due.
+    pub(super) fn touch_due(&mut self, now: Instant) -> Vec<FlowId> {
+        let due = self.wakeups.keys().take_while(|(at, _)| *at <= now);
+        let due: Vec<FlowId> = due.map(|(_, flow)| *flow).collect();
+        self.touched.extend(&due);
+        due
+    }
+
+    /// What was touched since the last time, to be settled and then noted.
+    pub(super) fn touched(&self) -> Vec<FlowId> {
+        self.touched.iter().copied().collect()
+    }
+
+    /// A flow was looked at: its wake-up and its links are noted as they are now.
+    pub(super) fn note(&mut self, flow: FlowId) {
+        self.forget(flow);
+        let Some(noted) = self.flows.get_mut(&flow) else {
+            return;
+        };
+        if let Some(Wakeup { at, why }) = noted.carried.wakeup() {
+            noted.wakes_at = Some(at);
+            self.wakeups.insert((at, flow), why);
+        }
+        noted.links = noted.carried.links().collect();
+        for link in &noted.links {
+            let users = self.users.entry(*link).or_insert(0);
+            *users += 1;
+            if *users == 1 {
+                self.turned.insert(*link);
+            }
+        }
+    }
+
+    /// Undoes what was noted of a flow.
+    fn forget(&mut self, flow: FlowId) {
+        self.touched.remove(&flow);
+        let Some(noted) = self.flows.get_mut(&flow) else {
+            return;
+        };
+        if let Some(at) = noted.wakes_at.take() {
+            self.wakeups.remove(&(at, flow));
+        }
+        for link in std::mem::take(&mut noted.links) {
+            let users = self
+                .users
+                .get_mut(&link)
+                .expect("each noted link was counted");
+            *users -= 1;
+            if *users == 0 {
+                self.users.remove(&link);
+                self.turned.insert(link);
+            }
+        }
+    }
+
+    /// Links that may have begun or ceased to be used, and whether they are now.
+    pub(super) fn take_turned(&mut self) -> Vec<(LinkIndex, bool)> {
+        let turned = std::mem::take(&mut self.turned);
+        let used = |link: &LinkIndex| self.users.contains_key(link);
+        turned.iter().map(|link| (*link, used(link))).collect()
+    }
+
+    pub(super) fn wakeup(&self) -> Option<Wakeup> {
+        let ((at, _), why) = self.wakeups.first_key_value()?;
+        Some(Wakeup { at: *at, why })
+    }
+}
