@@ -136,14 +136,27 @@ fn keep_private(path: &Path) -> Result<(), StateError> {
     if mode & 0o077 == 0 {
         return Ok(());
     }
-    let is_empty = || Ok(fs::read_dir(path)?.next().is_none());
-    let is_state = path.join(KEY_FILE).exists() || is_empty().map_err(unusable)?;
+    let is_state = is_state(path).map_err(unusable)?;
     if mode & 0o022 != 0 || !is_state {
         let path = path.to_owned();
         return Err(StateError::Open { path, mode });
     }
     tracing::info!(path = %path.display(), "other users may not look into the state directory from now on");
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(unusable)
+}
+
+/// Whether a directory is a node's, or holds nothing that could be anybody else's.
+#[cfg(unix)]
+fn is_state(path: &Path) -> io::Result<bool> {
+    let mut only_ours = true;
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        if name == KEY_FILE {
+            return Ok(true);
+        }
+        only_ours &= name == LOCK_FILE || name == SOCKET_FILE;
+    }
+    Ok(only_ours)
 }
 
 #[cfg(not(unix))]
