@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use levada_core::limits::{ADDRESSES_MAX, NEIGHBOURS_MAX};
+use levada_datapath::default_lanes;
 
 use crate::node::Node;
 use crate::resolve::{Address, AddressError};
 use crate::state::StateError;
 use crate::tap::Tap;
 
+/// The most threads that move packets. See [`Builder::lanes`].
+pub const LANES_MAX: usize = levada_datapath::LANES_MAX;
 /// The port of everything unicast.
 pub(crate) const PORT_DEFAULT: u16 = 7800;
 
@@ -48,6 +51,7 @@ pub struct Builder {
     pub(crate) relay: Relay,
     pub(crate) client: bool,
     pub(crate) admin: bool,
+    pub(crate) lanes: Option<usize>,
     pub(crate) tap: Option<Arc<dyn Tap>>,
 }
 
@@ -149,6 +153,17 @@ impl Builder {
         self
     }
 
+    /// How many threads move packets, 1 to [`LANES_MAX`]. Each flow is one thread's; a flow that goes to many is sent by
+    /// all. Without this, one per processor, at most [`LANES_MAX`].
+    ///
+    /// ```
+    /// let builder = levada::Node::builder().lanes(2);
+    /// ```
+    pub const fn lanes(mut self, lanes: usize) -> Self {
+        self.lanes = Some(lanes);
+        self
+    }
+
     /// Shows every control byte and every secret that passes: for the tests that prove the ones free of the others.
     #[doc(hidden)]
     pub fn tap(mut self, tap: Arc<dyn Tap>) -> Self {
@@ -171,6 +186,15 @@ impl Builder {
         let port = if self.client { 0 } else { PORT_DEFAULT };
         self.listen
             .unwrap_or_else(|| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+    }
+
+    /// The number of lanes, checked.
+    pub(crate) fn lanes_or_default(&self) -> Result<usize, StartError> {
+        match self.lanes {
+            None => Ok(default_lanes()),
+            Some(count) if (1..=LANES_MAX).contains(&count) => Ok(count),
+            Some(count) => Err(StartError::Lanes { count }),
+        }
     }
 
     /// Checks the addresses of all neighbours.
@@ -217,6 +241,14 @@ pub enum StartError {
         bytes: usize,
         /// The longest allowed.
         max: usize,
+    },
+    /// Not a number of lanes that a node may have.
+    #[error(
+        "{count} lanes are given and 1 to {LANES_MAX} are possible: leave it out for one per processor"
+    )]
+    Lanes {
+        /// How many.
+        count: usize,
     },
     /// Another program has the port.
     #[error(

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use levada_wire::StreamName;
 use levada_wire::id::IdError;
 
-use crate::builder::{Builder, PORT_DEFAULT, Relay};
+use crate::builder::{Builder, LANES_MAX, PORT_DEFAULT, Relay};
 use crate::node::Node;
 use crate::resolve::{Address, AddressError};
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub relay: Relay,
     /// Whether it accepts nobody.
     pub client: bool,
+    /// How many threads move packets; one per processor if none.
+    pub lanes: Option<usize>,
     /// The state directory.
     pub state: PathBuf,
     /// What is logged, as a `tracing` filter.
@@ -86,6 +88,7 @@ impl Config {
             join,
             relay: raw.relay.as_deref().map_or(Ok(Relay::Auto), parse_relay)?,
             client,
+            lanes: raw.lanes.map(check_lanes).transpose()?,
             state: raw.state.unwrap_or_else(crate::state::default_dir),
             log: raw.log.unwrap_or_else(|| "info".to_owned()),
             publish: publish.collect::<Result<_, _>>()?,
@@ -101,6 +104,9 @@ impl Config {
             .relay(self.relay)
             .client(self.client)
             .admin(true);
+        if let Some(lanes) = self.lanes {
+            builder = builder.lanes(lanes);
+        }
         if let Some(name) = &self.name {
             builder = builder.name(name);
         }
@@ -116,6 +122,13 @@ fn parse_listen(text: &str) -> Result<SocketAddr, ConfigError> {
     parsed.ok_or_else(|| ConfigError::Listen {
         text: text.to_owned(),
     })
+}
+
+fn check_lanes(lanes: usize) -> Result<usize, ConfigError> {
+    let is_possible = (1..=LANES_MAX).contains(&lanes);
+    is_possible
+        .then_some(lanes)
+        .ok_or(ConfigError::Lanes { lanes })
 }
 
 fn parse_relay(text: &str) -> Result<Relay, ConfigError> {
@@ -161,6 +174,12 @@ pub enum ConfigError {
     Relay {
         /// What was written.
         text: String,
+    },
+    /// Not a number of lanes that a node may have.
+    #[error("`lanes` is {lanes}: write 1 to {LANES_MAX}, or leave it out for one per processor")]
+    Lanes {
+        /// What was written.
+        lanes: usize,
     },
     /// A neighbour's address that makes no sense.
     #[error("`join`: {0}")]

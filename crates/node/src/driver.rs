@@ -15,6 +15,7 @@
 //! | `task` | the loop |
 //! | `outputs` | does what the core says |
 //! | `requests` | does what the node's user says |
+//! | `names` | knows when a neighbour's name is to be looked up again |
 //! | [`pump`] | a machine and its clock |
 //! | [`wires`] | the queues between the worker's thread and the tasks |
 //!
@@ -40,6 +41,7 @@ use crate::publisher::{PublishError, PublishOptions, Publisher};
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
 use crate::view::{self, View};
 
+mod names;
 mod outputs;
 mod pump;
 mod rarely;

@@ -53,7 +53,7 @@ mod subscriber;
 mod tap;
 mod words;
 
-pub use builder::{Builder, Relay, StartError};
+pub use builder::{Builder, LANES_MAX, Relay, StartError};
 pub use events::{Event, Events};
 pub use node::{Failed, Node, Stopped};
 pub use publisher::{PublishError, PublishOptions, Publisher, SendError};

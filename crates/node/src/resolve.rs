@@ -1,7 +1,8 @@
 //! Addresses as people write them, `[NODEID@]HOST[:PORT]`, and the tasks that look their names up.
 //!
 //! Not dialling, which the core orders. Called by `builder` (syntax) and `driver` (look-up). Invariant: a name
-//! that is not found is looked up again, less and less often, and stays visible until it is.
+//! that is not found is looked up again, less and less often, and stays visible until it is. When one that was found is
+//! looked up again, `driver::names` decides.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

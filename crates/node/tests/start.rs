@@ -171,3 +171,17 @@ async fn the_builder_alone_starts_nothing() {
 
     assert!(!place.exists());
 }
+
+#[tokio::test]
+async fn a_number_of_lanes_that_no_node_has_does_not_start() {
+    for count in [0, levada::LANES_MAX + 1] {
+        let builder = Node::builder()
+            .temporary_state()
+            .listen(([127, 0, 0, 1], 0).into())
+            .lanes(count);
+
+        let error = builder.start().await.unwrap_err();
+
+        assert!(error.to_string().contains("1 to 8 are possible"), "{error}");
+    }
+}

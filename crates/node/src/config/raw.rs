@@ -32,6 +32,8 @@ pub struct RawConfig {
     pub relay: Option<String>,
     /// Whether to accept nobody.
     pub client: Option<bool>,
+    /// How many threads move packets.
+    pub lanes: Option<usize>,
     /// The state directory.
     pub state: Option<PathBuf>,
     /// What is logged.
@@ -53,8 +55,8 @@ pub struct RawPublish {
     pub r#loop: Option<bool>,
 }
 
-const KEYS: [&str; 8] = [
-    "name", "listen", "join", "relay", "client", "state", "log", "publish",
+const KEYS: [&str; 9] = [
+    "name", "listen", "join", "relay", "client", "lanes", "state", "log", "publish",
 ];
 const PUBLISH_KEYS: [&str; 3] = ["name", "source", "loop"];
 
@@ -122,6 +124,7 @@ impl RawConfig {
                 "JOIN" => raw.join = Some(divide(&value)),
                 "RELAY" => raw.relay = Some(value),
                 "CLIENT" => raw.client = Some(truth(&variable, &value)?),
+                "LANES" => raw.lanes = Some(number(&variable, &value)?),
                 "STATE" => raw.state = Some(value.into()),
                 "LOG" => raw.log = Some(value),
                 _ => {
@@ -145,6 +148,7 @@ impl RawConfig {
             join: self.join.or(weaker.join),
             relay: self.relay.or(weaker.relay),
             client: self.client.or(weaker.client),
+            lanes: self.lanes.or(weaker.lanes),
             state: self.state.or(weaker.state),
             log: self.log.or(weaker.log),
             publish: self.publish.or(weaker.publish),
@@ -194,6 +198,13 @@ fn truth(variable: &str, value: &str) -> Result<bool, RawError> {
     }
 }
 
+fn number(variable: &str, value: &str) -> Result<usize, RawError> {
+    value.parse().map_err(|_| RawError::Number {
+        variable: variable.to_owned(),
+        value: value.to_owned(),
+    })
+}
+
 /// Why what the user wrote cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -227,6 +238,14 @@ pub enum RawError {
         key: String,
         /// What was probably meant.
         advice: String,
+    },
+    /// Not a number.
+    #[error("`{variable}` is `{value}`: write a number, for example `2`")]
+    Number {
+        /// The variable.
+        variable: String,
+        /// What it is.
+        value: String,
     },
     /// Neither true nor false.
     #[error("`{variable}` is `{value}`: write `true` or `false`")]

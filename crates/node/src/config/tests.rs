@@ -63,6 +63,7 @@ fn every_key_of_the_environment_is_taken() {
         ("LEVADA_JOIN", "a:1, b:2"),
         ("LEVADA_RELAY", "always"),
         ("LEVADA_CLIENT", "yes"),
+        ("LEVADA_LANES", "3"),
         ("LEVADA_STATE", "/s"),
         ("LEVADA_LOG", "debug"),
         ("PATH", "/bin"),
@@ -76,6 +77,7 @@ fn every_key_of_the_environment_is_taken() {
     assert_eq!(config.listen, "127.0.0.1:1".parse().unwrap());
     assert_eq!(config.relay, Relay::Always);
     assert!(config.client);
+    assert_eq!(config.lanes, Some(3));
     assert_eq!(config.state, PathBuf::from("/s"));
     assert_eq!(config.log, "debug");
 }
@@ -155,4 +157,18 @@ fn the_sample_without_its_comment_signs_is_a_configuration() {
 
     assert_eq!(config.publish.len(), 1, "{toml}");
     assert_eq!(config.name.as_deref(), Some("lobby"));
+}
+
+#[test]
+fn a_number_of_lanes_that_no_node_has_is_refused() {
+    for lanes in [0, LANES_MAX + 1] {
+        let error = resolve(&format!("lanes = {lanes}"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("write 1 to 8"), "{error}");
+    }
+
+    let variables = [("LEVADA_LANES".to_owned(), "many".to_owned())];
+    let error = RawConfig::from_env(variables).unwrap_err().to_string();
+    assert!(error.contains("`many`: write a number"), "{error}");
 }

@@ -100,6 +100,7 @@ impl Driver {
             } => {
                 let name = close::shorten(&name);
                 tracing::info!(link = link.0, peer = peer.short(), name, "link up");
+                self.resolving.names.link_up(remote);
                 self.tell(Event::LinkUp { peer, name, remote });
             }
             core::Event::LinkDown { link, peer, reason } => {
@@ -115,6 +116,10 @@ impl Driver {
                         reason,
                         "a neighbour cannot be reached; it is tried again"
                     );
+                }
+                let again = self.resolving.names.dial_failed(self.pump.now(), remote);
+                if !again.is_empty() && self.leaving.is_none() {
+                    self.look_up(again);
                 }
                 self.tell(Event::DialFailed { remote, reason });
             }

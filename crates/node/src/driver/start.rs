@@ -13,6 +13,7 @@ use levada_wire::control::link::NODE_NAME_BYTES_MAX;
 use levada_wire::{LinkIndex, NetworkId};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
+use super::names::Names;
 use super::pump::Pump;
 use super::rarely::Rarely;
 use super::task::{Driver, Inbox, Resolving};
@@ -38,7 +39,11 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         StateChoice::Temporary => StateDir::temporary()?,
     };
     let fanout = Arc::new(Fanout::default());
-    let wires = wires::start(builder.listen_or_default(), Arc::clone(&fanout))?;
+    let wires = wires::start(
+        builder.listen_or_default(),
+        builder.lanes_or_default()?,
+        Arc::clone(&fanout),
+    )?;
     let credentials = Credentials::new(state.identity());
     let accepts = !builder.client;
     let quic = Endpoint::new(wires.socket, credentials, accepts, Limits::default());
@@ -74,6 +79,8 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
             merges: builder.client,
             merged: BTreeMap::new(),
             unresolved: BTreeMap::new(),
+            names: Names::default(),
+            results: ends.results,
         },
         again: VecDeque::new(),
         dial_failures: Rarely::default(),
@@ -83,7 +90,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         helpers: Vec::new(),
     };
     start_admin(&builder, &handle, &mut driver)?;
-    start_helpers(&builder, &mut driver, neighbours, ends.results);
+    start_helpers(&builder, &mut driver, neighbours);
     let (id, port) = (handle.about().id.short(), handle.about().local_addr.port());
     tracing::info!(id, port, name = handle.about().name, "the node runs");
     tokio::spawn(driver.run());
@@ -170,12 +177,7 @@ fn start_admin(_: &Builder, _: &Handle, _: &mut Driver) -> Result<(), StartError
 }
 
 /// Makes the tasks that accept connections and look neighbours up.
-fn start_helpers(
-    builder: &Builder,
-    driver: &mut Driver,
-    neighbours: Vec<Address>,
-    results: mpsc::Sender<Resolved>,
-) {
+fn start_helpers(builder: &Builder, driver: &mut Driver, neighbours: Vec<Address>) {
     if !builder.client {
         let accept = driver.quic.clone().accept(driver.around.happenings.clone());
         driver.helpers.push(tokio::spawn(accept));
@@ -187,8 +189,7 @@ fn start_helpers(
             None => names.push(address),
         }
     }
-    let look_ups = resolve::run(names, results);
-    driver.helpers.push(tokio::spawn(look_ups));
+    driver.look_up(names);
 }
 
 /// The given name, or the host's.

@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant as Deadline;
 
+use super::names::{Change, Names};
 use super::pump::Pump;
 use super::rarely::Rarely;
 use super::{Asked, SlotId, wires};
@@ -23,7 +24,7 @@ use crate::node::Failed;
 use crate::quic::connection::{LinkKeys, Outlet, Surroundings};
 use crate::quic::endpoint::Endpoint;
 use crate::quic::{Established, Happening};
-use crate::resolve::Resolved;
+use crate::resolve::{self, Address, Resolved};
 use crate::state::StateDir;
 use crate::words::{self, Offered};
 
@@ -100,6 +101,10 @@ pub(super) struct Resolving {
     pub(super) merged: BTreeMap<Option<NodeId>, Neighbour>,
     /// What was not found yet, and why.
     pub(super) unresolved: BTreeMap<String, String>,
+    /// What was found.
+    pub(super) names: Names,
+    /// Where look-ups put what they find.
+    pub(super) results: mpsc::Sender<Resolved>,
 }
 
 /// One thing that happened.
@@ -246,7 +251,16 @@ impl Driver {
         match resolved {
             Resolved::Found { address, neighbour } => {
                 self.resolving.unresolved.remove(&address.to_string());
-                self.add_neighbour(neighbour);
+                let now = self.pump.now();
+                match self.resolving.names.found(now, address, &neighbour) {
+                    Change::None => {}
+                    Change::New => self.add_neighbour(neighbour),
+                    Change::Replaces(before) => {
+                        tracing::info!("a neighbour's name stands for other addresses now");
+                        self.remove_neighbour(&before);
+                        self.add_neighbour(neighbour);
+                    }
+                }
             }
             Resolved::NotYet { address, cause } => {
                 let address = address.to_string();
@@ -283,6 +297,35 @@ impl Driver {
         }
         self.pump
             .handle(Input::Command(Command::AddNeighbour(after)));
+    }
+
+    /// Forgets a neighbour. What is merged keeps the addresses of the others.
+    fn remove_neighbour(&mut self, neighbour: &Neighbour) {
+        if !self.resolving.merges {
+            let gone = neighbour.clone();
+            self.pump
+                .handle(Input::Command(Command::RemoveNeighbour(gone)));
+            return;
+        }
+        if let Some(merged) = self.resolving.merged.get_mut(&neighbour.node) {
+            let before = merged.clone();
+            merged
+                .addresses
+                .retain(|address| !neighbour.addresses.contains(address));
+            let after = merged.clone();
+            self.pump
+                .handle(Input::Command(Command::RemoveNeighbour(before)));
+            self.pump
+                .handle(Input::Command(Command::AddNeighbour(after)));
+        }
+    }
+
+    /// Looks names up, until each is found.
+    pub(super) fn look_up(&mut self, names: Vec<Address>) {
+        self.helpers.retain(|helper| !helper.is_finished());
+        let results = self.resolving.results.clone();
+        let look_ups = resolve::run(names, results);
+        self.helpers.push(tokio::spawn(look_ups));
     }
 
     pub(super) fn begin_to_leave(&mut self) {

@@ -1,6 +1,6 @@
-//! The queues between the worker's thread and the tasks, and the worker's end of life.
+//! The queues between the lanes' threads and the tasks, and the lanes' end of life.
 //!
-//! | from the worker | goes to | when that is full |
+//! | from the lanes | goes to | when that is full |
 //! |---|---|---|
 //! | frames | [`Fanout`], at once | a slow subscriber is skipped to the next group |
 //! | QUIC | [`Foreign`] | dropped and counted; QUIC repairs it |
@@ -10,7 +10,7 @@
 //! A worker that ends before it is told to, by a panic or because it can poll no more, drops what it calls for events, and
 //! that is how the tasks know ([`Life`]).
 //!
-//! Not the words (`words`). Made by `start`. Invariant: the worker's thread never waits for a task.
+//! Not the words (`words`). Made by `start`. Invariant: a lane's thread never waits for a task.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,11 +18,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use levada_core::limits::LINKS_IN_ALL_MAX;
-use levada_datapath::Clock;
 use levada_datapath::api::{Command, Event};
-use levada_datapath::sys::{Socket, SocketSettings};
-use levada_datapath::worker::{self, WorkerCounters, WorkerHandle};
-use levada_datapath::{Lane, LaneSettings};
+use levada_datapath::lanes::{self, Lanes};
+use levada_datapath::sys::{SocketSet, SocketSettings};
+use levada_datapath::worker::{Full, WorkerCounters};
+use levada_datapath::{Clock, LaneSettings};
 use tokio::sync::{mpsc, watch};
 
 use crate::builder::StartError;
@@ -34,9 +34,7 @@ use crate::quic::shim::{Foreign, Shim};
 const EVENTS_MAX: usize = 4_096;
 /// Of these, how many are kept for what must not be lost.
 const EVENTS_KEPT: usize = 1_024;
-/// The number of the only lane there is.
-const LANE: u8 = 0;
-/// How long a sender waits when the worker's queue is full: 64 MiB or 65,536 commands are many milliseconds' work.
+/// How long a sender waits when a lane's queue is full: 64 MiB or 65,536 commands are many milliseconds' work.
 const FULL_WAIT: Duration = Duration::from_millis(2);
 
 /// The datapath, as the tasks see it. Clones are the same one.
@@ -44,13 +42,13 @@ const FULL_WAIT: Duration = Duration::from_millis(2);
 pub(crate) struct Datapath {
     clock: Clock,
     /// None after the stop.
-    worker: Arc<RwLock<Option<WorkerHandle>>>,
+    lanes: Arc<RwLock<Option<Lanes>>>,
     foreign: Arc<Foreign>,
     unheard: Arc<AtomicU64>,
     is_gone: watch::Receiver<bool>,
 }
 
-/// A worker's, for as long as its thread lives.
+/// The lanes', for as long as one of their threads lives: they end together.
 #[derive(Debug)]
 struct Life(watch::Sender<bool>);
 
@@ -69,9 +67,13 @@ pub(super) struct Wires {
     pub(super) local_addr: SocketAddr,
 }
 
-/// Binds the port and starts the worker.
-pub(super) fn start(listen: SocketAddr, fanout: Arc<Fanout>) -> Result<Wires, StartError> {
-    let socket = bind(listen)?;
+/// Binds the port and starts that many lanes.
+pub(super) fn start(
+    listen: SocketAddr,
+    count: usize,
+    fanout: Arc<Fanout>,
+) -> Result<Wires, StartError> {
+    let sockets = bind(listen, count)?;
     let clock = Clock::start();
     let foreign = Arc::new(Foreign::default());
     let unheard = Arc::new(AtomicU64::new(0));
@@ -82,23 +84,25 @@ pub(super) fn start(listen: SocketAddr, fanout: Arc<Fanout>) -> Result<Wires, St
         let foreign = Arc::clone(&foreign);
         move |train| foreign.push(train)
     };
-    let config = worker::Config {
-        lane: Lane::new(LANE, lane_settings()),
-        socket,
+    let config = lanes::Config {
+        sockets,
+        lane: lane_settings(),
         clock,
-        on_event: Box::new(sink(life, heard, fanout, Arc::clone(&unheard))),
-        on_foreign: Box::new(on_foreign),
+        on_event: Arc::new(sink(life, heard, fanout, Arc::clone(&unheard))),
+        on_foreign: Arc::new(on_foreign),
     };
-    let worker = worker::spawn(config).map_err(|source| StartError::System {
-        what: "a thread for the datapath",
+    let lanes = lanes::spawn(config).map_err(|source| StartError::System {
+        what: "threads for the datapath",
         source,
     })?;
-    let local_addr = worker.local_addr();
-    let shim = Shim::new(&worker.socket(), Arc::clone(&foreign));
+    let local_addr = lanes.local_addr();
+    let steering = lanes.steering();
+    tracing::debug!(lanes = lanes.count(), ?steering, "the datapath runs");
+    let shim = Shim::new(&lanes.socket(), Arc::clone(&foreign));
     Ok(Wires {
         datapath: Datapath {
             clock,
-            worker: Arc::new(RwLock::new(Some(worker))),
+            lanes: Arc::new(RwLock::new(Some(lanes))),
             foreign,
             unheard,
             is_gone,
@@ -117,8 +121,8 @@ fn lane_settings() -> LaneSettings {
     }
 }
 
-fn bind(listen: SocketAddr) -> Result<Socket, StartError> {
-    Socket::bind(listen, &SocketSettings::default()).map_err(|error| {
+fn bind(listen: SocketAddr, lanes: usize) -> Result<SocketSet, StartError> {
+    SocketSet::bind(listen, &SocketSettings::default(), lanes).map_err(|error| {
         if error.is_in_use() {
             StartError::PortInUse { address: listen }
         } else {
@@ -130,13 +134,13 @@ fn bind(listen: SocketAddr) -> Result<Socket, StartError> {
     })
 }
 
-/// What the worker calls for each event.
+/// What the lanes call for each event.
 fn sink(
     life: Life,
     heard: mpsc::Sender<Event>,
     fanout: Arc<Fanout>,
     unheard: Arc<AtomicU64>,
-) -> impl FnMut(Event) + Send {
+) -> impl Fn(Event) + Send + Sync {
     move |event| {
         let Life(_) = &life;
         let may_be_lost = match event {
@@ -157,7 +161,7 @@ impl Datapath {
         self.clock
     }
 
-    /// Waits until a worker has ended, though nobody stopped it.
+    /// Waits until the lanes have ended, though nobody stopped them.
     pub(crate) async fn gone(&self) {
         let mut is_gone = self.is_gone.clone();
         // An error means that nobody can tell any more, because it was told.
@@ -171,9 +175,9 @@ impl Datapath {
             if *self.is_gone.borrow() {
                 return Err(Stopped);
             }
-            match self.with(|worker| worker.send(command)).ok_or(Stopped)? {
+            match self.with(|lanes| lanes.send(command)).ok_or(Stopped)? {
                 Ok(()) => return Ok(()),
-                Err(worker::Full(back)) => command = *back,
+                Err(Full(back)) => command = *back,
             }
             tokio::time::sleep(FULL_WAIT).await;
         }
@@ -182,8 +186,7 @@ impl Datapath {
     /// The counters after all commands sent so far.
     pub(crate) async fn counters(&self) -> Result<WorkerCounters, Stopped> {
         let datapath = self.clone();
-        let counters =
-            tokio::task::spawn_blocking(move || datapath.with(WorkerHandle::fresh_counters));
+        let counters = tokio::task::spawn_blocking(move || datapath.with(Lanes::fresh_counters));
         counters.await.ok().flatten().ok_or(Stopped)
     }
 
@@ -199,25 +202,25 @@ impl Datapath {
         ]
     }
 
-    /// Stops the worker after what was sent to it, and frees the port.
+    /// Stops the lanes after what was sent to them, and frees the port.
     pub(crate) async fn stop(&self) {
         let taken = self
-            .worker
+            .lanes
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some(worker) = taken else {
+        let Some(lanes) = taken else {
             return;
         };
-        let stopped = tokio::task::spawn_blocking(|| worker.stop());
+        let stopped = tokio::task::spawn_blocking(|| lanes.stop());
         if stopped.await.is_err() {
             tracing::error!("the datapath did not stop as it should");
         }
     }
 
-    fn with<T>(&self, call: impl FnOnce(&WorkerHandle) -> T) -> Option<T> {
-        let worker = self.worker.read().unwrap_or_else(PoisonError::into_inner);
-        worker.as_ref().map(call)
+    fn with<T>(&self, call: impl FnOnce(&Lanes) -> T) -> Option<T> {
+        let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        lanes.as_ref().map(call)
     }
 }
 
@@ -235,23 +238,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_panics_is_gone_and_nobody_waits_for_it() {
+    async fn a_lane_that_panics_is_gone_with_the_others_and_nobody_waits_for_it() {
         let (life, is_gone) = alive();
         let (heard, _events) = mpsc::channel(EVENTS_MAX);
-        let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let sockets = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 2).unwrap();
         let clock = Clock::start();
-        let worker = worker::spawn(worker::Config {
-            lane: Lane::new(LANE, LaneSettings::default()),
-            socket,
+        let lanes = lanes::spawn(lanes::Config {
+            sockets,
+            lane: LaneSettings::default(),
             clock,
-            on_event: Box::new(sink(life, heard, Arc::default(), Arc::default())),
-            on_foreign: Box::new(|_| panic!("as a bug would")),
+            on_event: Arc::new(sink(life, heard, Arc::default(), Arc::default())),
+            on_foreign: Arc::new(|_| panic!("as a bug would")),
         });
-        let worker = worker.unwrap();
-        let port = worker.local_addr();
+        let lanes = lanes.unwrap();
+        let port = lanes.local_addr();
         let datapath = Datapath {
             clock,
-            worker: Arc::new(RwLock::new(Some(worker))),
+            lanes: Arc::new(RwLock::new(Some(lanes))),
             foreign: Arc::default(),
             unheard: Arc::default(),
             is_gone,
@@ -266,7 +269,7 @@ mod tests {
             .await
             .unwrap();
 
-        for _ in 0..=worker::COMMANDS_MAX {
+        for _ in 0..=levada_datapath::worker::COMMANDS_MAX {
             assert_eq!(datapath.send(command()).await, Err(Stopped));
         }
         let counted = tokio::time::timeout(deadline, datapath.counters()).await;
@@ -278,7 +281,7 @@ mod tests {
     fn link_datagrams_too_many_are_dropped_and_counted_and_leave_room_for_the_rest() {
         let unheard = Arc::new(AtomicU64::new(0));
         let (heard, mut events) = mpsc::channel(EVENTS_MAX);
-        let mut sink = sink(alive().0, heard, Arc::default(), Arc::clone(&unheard));
+        let sink = sink(alive().0, heard, Arc::default(), Arc::clone(&unheard));
         let link = LinkIndex(1);
         let message = LinkDatagram::Pong(Pong {
             time: 0,
