@@ -16,7 +16,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::AddAssign;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -252,8 +251,7 @@ impl WorkerHandle {
 
     /// Says that the worker is to stop, without waiting for it.
     pub(crate) fn ask_to_stop(&self) {
-        self.shared.stopping.store(true, Ordering::Release);
-        self.shared.wake();
+        self.shared.ask_to_stop();
     }
 
     /// Whether the queue has room for commands about links, besides all others.

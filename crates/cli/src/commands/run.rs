@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// Dial the neighbours until one answers, keep that one, accept nobody
     #[arg(long)]
     client: bool,
+    /// How many threads move packets, 1 to 8 [default: one per processor]
+    #[arg(long, value_name = "N")]
+    lanes: Option<usize>,
     /// Publish a stream from the start; may be given several times. SOURCE is as for `levada publish`
     #[arg(long, value_name = "NAME=SOURCE")]
     source: Vec<String>,
@@ -162,6 +165,7 @@ impl Args {
         raw.listen = self.listen;
         raw.relay = self.relay;
         raw.client = self.client.then_some(true);
+        raw.lanes = self.lanes;
         raw.state = self.state;
         let publish = self.source.iter().map(|text| publish(text));
         let publish = publish.collect::<anyhow::Result<Vec<_>>>()?;

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use bytes::Bytes;
 use levada_wire::datagram::link::{LinkDatagram, Ping};
 use levada_wire::key::LinkKey;
+use levada_wire::packet::Kind;
 use levada_wire::{FlowId, Frame, LinkIndex};
 
 use super::*;
@@ -306,7 +307,8 @@ fn a_long_egress_list_is_shared_by_all_lanes_and_each_egress_gets_all_in_order()
         let counters = origin.lanes.stop();
 
         assert!(counters.shared_sends > SHARED_FROM as u64);
-        assert_eq!(counters.send.sent, counters.lane.ledger.sent);
+        let ledger = &counters.lane.ledger;
+        assert_eq!(counters.send.sent, ledger.sent + ledger.repair.heads_sent);
         assert_eq!((counters.send.waiting, counters.send.dropped), (0, 0));
         let first = datagrams(&receivers[0]);
         assert!(first.len() > 50);
@@ -314,14 +316,16 @@ fn a_long_egress_list_is_shared_by_all_lanes_and_each_egress_gets_all_in_order()
     }
 }
 
-/// All that waits in a socket: loopback hands over before a send returns.
+/// All packets that wait in a socket: loopback hands over before a send returns.
 fn datagrams(socket: &BareSocket) -> Vec<Vec<u8>> {
     let mut buffer = vec![0; 2_000];
     let next = || {
         let arrival = socket.receive(&mut buffer).ok()?;
         Some(buffer[..arrival.bytes].to_vec())
     };
-    std::iter::from_fn(next).collect()
+    let all = std::iter::from_fn(next);
+    all.filter(|datagram| Kind::of(datagram) == Kind::Media)
+        .collect()
 }
 
 #[test]
@@ -426,4 +430,31 @@ fn memory_is_shared_out_among_the_lanes() {
     assert_eq!(lane.cache_bytes_max * LANES_MAX, whole);
     assert!(lane.flow_cache_bytes_max <= lane.cache_bytes_max);
     assert!((1..=LANES_MAX).contains(&default_lanes()));
+}
+
+#[test]
+fn a_lane_that_panics_ends_the_others() {
+    let (ended, is_ended) = channel::<()>();
+    let ended = Mutex::new(ended);
+    let on_event = move |event| {
+        let _alive = ended.lock().is_ok();
+        assert!(matches!(event, Event::Datagram { .. }), "as a bug would");
+    };
+    let (_, events) = channel();
+    let node = Node::start_with("127.0.0.1:0", 3, true, events, Arc::new(on_event));
+    let flow = flow_of(2);
+    node.originate(flow);
+    node.command(consume(flow));
+
+    node.push(flow, frame(1, true, 0, 10));
+
+    assert!(
+        is_ended.recv().is_err(),
+        "no thread has the closure any more"
+    );
+    assert_eq!(
+        node.lanes.fresh_counters().lane.links.len(),
+        0,
+        "nobody waits"
+    );
 }

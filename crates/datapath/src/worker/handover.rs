@@ -111,6 +111,13 @@ impl Group {
         }
     }
 
+    /// Asks all lanes to end.
+    pub(super) fn stop(&self) {
+        for lane in &self.lanes {
+            lane.ask_to_stop();
+        }
+    }
+
     /// A lane gives nothing any more: those that wait for that to end look again.
     fn end_giving(&self) {
         self.giving.fetch_sub(1, Ordering::AcqRel);

@@ -45,7 +45,7 @@ struct Counters {
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) stopping: AtomicBool,
+    stopping: AtomicBool,
     pub(super) inbox: Inbox,
     waker: Waker,
     queue: Mutex<Queue>,
@@ -69,6 +69,11 @@ impl Shared {
         if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "the lane's thread cannot be woken");
         }
+    }
+
+    pub(super) fn ask_to_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wake();
     }
 
     pub(super) fn is_stopping(&self) -> bool {

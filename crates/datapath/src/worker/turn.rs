@@ -84,12 +84,19 @@ struct Counters {
     lane_busy: u64,
 }
 
-/// Tells those who wait for counters that none will come, however the thread ends.
-struct Finish(Arc<Shared>);
+/// Tells those who wait for counters that none will come, however the thread ends; and if nobody asked it to end, ends the
+/// other lanes too: without its flows the node is no node.
+struct Finish {
+    shared: Arc<Shared>,
+    group: Arc<Group>,
+}
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        self.0.finish();
+        self.shared.finish();
+        if !self.shared.is_stopping() {
+            self.group.stop();
+        }
     }
 }
 
@@ -114,7 +121,10 @@ impl Worker {
     }
 
     pub(super) fn run(mut self, mut poll: Poll, mut events: Events) {
-        let _finish = Finish(Arc::clone(&self.parts.shared));
+        let _finish = Finish {
+            shared: Arc::clone(&self.parts.shared),
+            group: Arc::clone(&self.parts.giver.group),
+        };
         loop {
             // Read first: commands sent before the wish to stop, or to know, are taken before it is granted.
             let is_stopping = self.parts.shared.is_stopping();
