@@ -1,9 +1,10 @@
-//! `cargo xtask sim-seeds`: the first simulator scenario, with many seeds.
+//! `cargo xtask sim-seeds`: the first simulator scenario, with many seeds; and the proof that a run is the same one in
+//! debug and in release.
 //!
 //! The `levada` binary runs them and prints seed and replay command of a failure; this only starts it and looks at its
 //! exit code.
-//! Called by hand, and by `test`, which counts it as one test.
-//! Invariant: the optimised binary is used, the one that users get.
+//! Called by hand, and by `test`, which counts each as one test.
+//! Invariant: for many seeds the optimised binary is used, the one that users get.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +16,10 @@ use crate::{test, tree};
 
 /// The seeds of a usual run.
 pub(crate) const COUNT: u64 = 1000;
+const SCENARIOS: &str = "crates/sim/scenarios";
 const SCENARIO: &str = "crates/sim/scenarios/first.toml";
+/// The seed with which every scenario is run in debug and in release.
+const SAME_SEED: &str = "7";
 
 /// Builds `levada` and runs the seeds. True if all passed.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<bool> {
@@ -54,6 +58,51 @@ pub(crate) fn pass(levada: &Path, count: u64) -> anyhow::Result<bool> {
     Ok(false)
 }
 
+/// Runs every scenario with both binaries. True if each says the same: trace hash, counts, all.
+pub(crate) fn same(debug: &Path, release: &Path) -> anyhow::Result<bool> {
+    let root = tree::root()?;
+    let mut is_same = true;
+    let mut scenarios = std::fs::read_dir(root.join(SCENARIOS))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<Vec<_>>>()?;
+    scenarios.sort();
+    anyhow::ensure!(!scenarios.is_empty(), "{SCENARIOS} has no scenario");
+    for scenario in scenarios {
+        let [in_debug, in_release] = [debug, release].map(|levada| said(levada, &scenario));
+        is_same &= agree(&scenario, &in_debug?, &in_release?);
+    }
+    Ok(is_same)
+}
+
+fn agree(scenario: &Path, in_debug: &str, in_release: &str) -> bool {
+    let name = scenario.display();
+    let is_same = in_debug == in_release;
+    if is_same {
+        println!("{name}, seed {SAME_SEED}: the same in debug and release");
+    } else {
+        println!(
+            "{name}, seed {SAME_SEED}, differs:\n  debug:   {in_debug}\n  release: {in_release}"
+        );
+    }
+    is_same
+}
+
+/// What a binary says of a run, with the trace hash in it.
+fn said(levada: &Path, scenario: &Path) -> anyhow::Result<String> {
+    let mut command = Command::new(levada);
+    command.args(["sim", "run", "--json", "--seed", SAME_SEED]);
+    command.arg(scenario);
+    let mut output = String::new();
+    let ended = process::watch(&mut command, test::LIMIT, |line| output.push_str(line))?;
+    let is_whole = matches!(ended, Ended::Exited(status) if status.success());
+    anyhow::ensure!(
+        is_whole && output.contains("\"trace\""),
+        "`{}` gives no trace hash: {output}",
+        process::shown(&command)
+    );
+    Ok(output)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -84,6 +133,24 @@ mod tests {
             &["5"],
         ] {
             assert!(parsed(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn runs_that_differ_in_their_trace_do_not_agree() {
+        let scenario = Path::new("first.toml");
+
+        assert!(agree(scenario, r#"{"trace":"1"}"#, r#"{"trace":"1"}"#));
+        assert!(!agree(scenario, r#"{"trace":"1"}"#, r#"{"trace":"2"}"#));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn binaries_that_fail_or_say_no_trace_hash_prove_nothing() {
+        for program in ["false", "echo"].map(Path::new) {
+            let error = same(program, program).unwrap_err().to_string();
+
+            assert!(error.contains("no trace hash"), "{error}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test of the workspace, and one closing line that counts them.
 //!
 //! Cargo builds; the test binaries are run from here one after another, so that each can be timed, counted and, when it
-//! hangs, killed by name. Doctests and the simulator's seeds follow. Nothing is skipped because of the machine: what is
+//! hangs, killed by name. Doctests and the simulator's runs follow. Nothing is skipped because of the machine: what is
 //! missing is installed or named.
 //! Called by hand, by the README, and by `ci`.
 //! Invariant: what did not run to its end counts as failed, so a run that proves nothing never looks good.
@@ -59,6 +59,12 @@ fn run_into(tally: &mut Tally) -> anyhow::Result<()> {
     }
     run_doctests(tally)?;
     if let Some(levada) = levada {
+        let same = build::debug_binary(&binaries).and_then(|debug| seeds::same(&debug, &levada));
+        match same {
+            Ok(true) => tally.passed += 1,
+            Ok(false) => tally.fail("the simulator, the same run in debug and release".to_owned()),
+            Err(error) => tally.fail(format!("the simulator in debug and release: {error:#}")),
+        }
         if seeds::pass(&levada, seeds::COUNT)? {
             tally.passed += 1;
         } else {

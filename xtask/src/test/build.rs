@@ -50,6 +50,16 @@ pub(crate) fn release_binary() -> anyhow::Result<PathBuf> {
         .with_context(|| format!("`{PACKAGE}` has no binary `{BINARY}`"))
 }
 
+/// The `levada` that was built beside the tests, without optimisation.
+pub(crate) fn debug_binary(tests: &[TestBinary]) -> anyhow::Result<PathBuf> {
+    let name = format!("CARGO_BIN_EXE_{BINARY}");
+    let mut variables = tests.iter().flat_map(|test| &test.environment);
+    variables
+        .find(|(variable, _)| *variable == name)
+        .map(|(_, path)| path.into())
+        .with_context(|| format!("`{PACKAGE}` has no tests, so `{BINARY}` is not built for them"))
+}
+
 /// Builds every test of the workspace, with the binaries that integration tests start.
 pub(crate) fn tests() -> anyhow::Result<Built> {
     let metadata = tree::metadata()?;
