@@ -22,7 +22,6 @@
 //! |---|---|
 //! | [`Node`], [`Publisher`], [`Subscriber`] | what a program holds in its hands |
 //! | `driver` | one task that owns the control core: hands it what happened, does what it says |
-//! | `words` | the table between the core's words and the datapath's |
 //! | `quic` | authenticated connections on the datapath's socket |
 //! | `fanout` | from the one opened flow to its local subscribers |
 //! | [`state`] | the locked directory that makes a node |
@@ -51,7 +50,6 @@ mod quic;
 mod resolve;
 mod subscriber;
 mod tap;
-mod words;
 
 pub use builder::{Builder, LANES_MAX, Relay, StartError};
 pub use events::{Event, Events};

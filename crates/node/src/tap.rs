@@ -1,9 +1,13 @@
 //! A look at what the node says and at what it must not say, for the tests that compare the two.
 //!
 //! Not logging and not for operators: without a tap, none of this costs anything. Called by `quic` for bytes and
-//! by `words` for secrets. Invariant: a tap sees; it changes nothing.
+//! by `driver` for secrets. Invariant: a tap sees; it changes nothing.
 
 use std::fmt;
+
+use levada_core::FlowChange;
+
+use crate::quic::connection::LinkKeys;
 
 /// Something that passed.
 #[doc(hidden)]
@@ -25,4 +29,23 @@ pub enum Tapped<'a> {
 pub trait Tap: fmt::Debug + Send + Sync {
     /// Looks at one thing. Called on the node's tasks: must not block.
     fn see(&self, what: Tapped<'_>);
+}
+
+/// Shows a tap the secrets in a change.
+pub(crate) fn show_secrets(change: &FlowChange, tap: &dyn Tap) {
+    match change {
+        FlowChange::Carry { key, .. } => tap.see(Tapped::CarryKey(key.bytes())),
+        FlowChange::Consume { secret, .. } => tap.see(Tapped::ContentSecret(secret.bytes())),
+        FlowChange::Originate { secret, carry, .. } => {
+            tap.see(Tapped::ContentSecret(secret.bytes()));
+            tap.see(Tapped::CarryKey(carry.bytes()));
+        }
+        _ => {}
+    }
+}
+
+/// Shows a tap the keys of a link.
+pub(crate) fn show_link_keys(keys: &LinkKeys, tap: &dyn Tap) {
+    tap.see(Tapped::LinkKey(keys.send.bytes()));
+    tap.see(Tapped::LinkKey(keys.receive.bytes()));
 }

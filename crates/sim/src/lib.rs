@@ -55,7 +55,6 @@ mod report;
 mod sabotage;
 pub mod scenario;
 mod trace;
-mod words;
 mod world;
 
 pub use report::{Failure, NetworkTraffic, Report};

@@ -7,7 +7,7 @@
 //!            effects       dials  ◀───────────── Event
 //! ```
 //!
-//! Nothing is decided here: [`Process`] passes each output to where it belongs (the table is `words`), turns messages
+//! Nothing is decided here: [`Process`] passes each output to where it belongs (the table is `levada-words`), turns messages
 //! into bytes and back, and hands what is left to the world as [`Effect`]s. Called by `world`. Invariant: after each
 //! call both machines have said all they have to say.
 
@@ -22,9 +22,9 @@ use levada_datapath::api::{self as lane, Delivery, Train, Transmit};
 use levada_datapath::{Lane, LaneSettings};
 use levada_wire::key::LinkKey;
 use levada_wire::{FlowId, Frame, Instant, LinkIndex, Machine, NodeId, StreamName, WallTime};
+use levada_words::{self as words, Offered};
 
 use crate::connection::End;
-use crate::words::{self, Offered};
 
 mod clock;
 mod tally;

@@ -17,11 +17,28 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("levada-wire", &[]),
     ("levada-core", &["levada-wire"]),
     ("levada-datapath", &["levada-wire"]),
-    ("levada", &["levada-core", "levada-datapath", "levada-wire"]),
+    (
+        "levada-words",
+        &["levada-core", "levada-datapath", "levada-wire"],
+    ),
+    (
+        "levada",
+        &[
+            "levada-core",
+            "levada-datapath",
+            "levada-wire",
+            "levada-words",
+        ],
+    ),
     ("levada-media", &["levada", "levada-wire"]),
     (
         "levada-sim",
-        &["levada-core", "levada-datapath", "levada-wire"],
+        &[
+            "levada-core",
+            "levada-datapath",
+            "levada-wire",
+            "levada-words",
+        ],
     ),
     ("levada-lab", &["levada-media", "levada-wire"]),
     (

@@ -1,6 +1,6 @@
 //! Does what the core says.
 //!
-//! One line per kind of output; not the order of things (`task`) and not the words of the datapath (`words`).
+//! One line per kind of output; not the order of things (`task`) and not the words of the datapath (`levada-words`).
 //! Invariant: no output is dropped in silence: what cannot be done comes back to the core as an input.
 
 use levada_core::{self as core, ConnectionLost, Input, LinkDown, Output, SubscriptionState};

@@ -9,12 +9,12 @@ use levada_core::{Command, Input, Offer};
 use levada_datapath::api as datapath;
 use levada_wire::key::Suite;
 use levada_wire::{Description, FlowId, StreamName};
+use levada_words::Offered;
 
 use super::task::{Driver, Publication};
 use super::{Request, Seen, SlotId};
 use crate::publisher::{PublishError, PublishOptions, layers};
 use crate::view::{Counter, LinkRow};
-use crate::words::Offered;
 
 impl Driver {
     /// A reply that nobody waits for any more is no error: the slot's end follows.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use levada_core::{Command, Control, DialId, FlowChange, Input, Neighbour};
 use levada_datapath::api as datapath;
 use levada_wire::{FlowId, LinkIndex, NodeId, StreamName};
+use levada_words::{self as words, Offered};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant as Deadline;
@@ -26,7 +27,7 @@ use crate::quic::endpoint::Endpoint;
 use crate::quic::{Established, Happening};
 use crate::resolve::{self, Address, Resolved};
 use crate::state::StateDir;
-use crate::words::{self, Offered};
+use crate::tap;
 
 /// How long a node that leaves waits for its neighbours to hear it.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
@@ -126,7 +127,7 @@ impl Driver {
             match self.step().await {
                 Step::Happening(happening) => self.on_happening(happening).await,
                 Step::Datapath(event) => {
-                    if let Some(input) = words::input(event) {
+                    if let Ok(input) = words::input(event) {
                         self.pump.handle(input);
                     }
                 }
@@ -229,7 +230,7 @@ impl Driver {
         let link = self.next_link;
         self.next_link = LinkIndex(link.0.wrapping_add(1));
         if let Some(tap) = &self.around.tap {
-            words::show_link_keys(&keys, &**tap);
+            tap::show_link_keys(&keys, &**tap);
         }
         let outlet = crate::quic::connection::serve(established, link, &self.around);
         let connected = Connected {
@@ -358,7 +359,7 @@ impl Driver {
     /// What the datapath is to do for a change that the core wants.
     pub(super) async fn on_flow(&mut self, change: FlowChange) {
         if let Some(tap) = &self.around.tap {
-            words::show_secrets(&change, &**tap);
+            tap::show_secrets(&change, &**tap);
         }
         let closed = match &change {
             FlowChange::Close { flow } | FlowChange::StopConsuming { flow } => Some(*flow),

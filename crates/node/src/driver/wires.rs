@@ -10,7 +10,7 @@
 //! A lane that ends before it is told to, by a panic or because it can poll no more, drops what it calls for events, and
 //! that is how the tasks know ([`Life`]).
 //!
-//! Not the words (`words`). Made by `start`. Invariant: a lane's thread never waits for a task.
+//! Not the words (`levada-words`). Made by `start`. Invariant: a lane's thread never waits for a task.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

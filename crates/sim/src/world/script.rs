@@ -5,10 +5,10 @@
 
 use levada_core::{Command, SubscriptionId};
 use levada_wire::{Instant, Layer};
+use levada_words::Offered;
 
 use super::{Event, Script, World};
 use crate::media::{self, Stamp};
-use crate::words::Offered;
 
 /// A publisher that runs.
 #[derive(Debug)]
