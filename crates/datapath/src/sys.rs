@@ -10,10 +10,12 @@ mod gro;
 mod gso;
 mod option;
 mod reuseport;
+mod route;
 mod set;
 mod socket;
 
 pub use bare::{BareArrival, BareSettings, BareSocket};
+pub(crate) use route::source_towards;
 pub use set::SocketSet;
 pub use socket::{BindError, BufferBytes, Socket, SocketSettings};
 pub(crate) use socket::{ReceiveBuffer, is_too_large};

@@ -10,7 +10,7 @@
 //!
 //! Decides nothing. Called by [`crate::lanes`], which starts one per lane, and alone by measurements. Invariant: no turn does more than its budget
 //! before all of commands, socket and timers had theirs; a send that fails is counted and never ends anything; a
-//! full socket is waited for, with at most [`SEND_QUEUE_BYTES_MAX`] behind it.
+//! full socket is waited for, with at most [`SEND_QUEUE_BYTES_MAX`] and [`BACKLOG_MAX`] behind it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,14 +27,16 @@ use crate::lane::Lane;
 use crate::sys::{Feature, Socket};
 
 mod handover;
+mod outlets;
 mod queue;
 mod send;
 mod spread;
 mod turn;
 
 pub use handover::{HANDED_BYTES_MAX, HANDED_SENDS_MAX};
+pub use outlets::{OUTLETS_MAX, WAYS_MAX};
 pub use queue::{COMMAND_BYTES_MAX, COMMANDS_MAX, Full};
-pub use send::{SEND_QUEUE_BYTES_MAX, SendCounters};
+pub use send::{BACKLOG_MAX, SEND_QUEUE_BYTES_MAX, SendCounters};
 pub use spread::SHARED_FROM;
 
 use handover::{Giver, Group};
@@ -50,6 +52,8 @@ pub const THREAD_NAME: &str = "levada-lane";
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
+/// The first of the sockets to send by; the lane's own is none of them.
+const OUTLETS: Token = Token(2);
 
 /// What a worker is made of.
 pub struct Config {
@@ -185,7 +189,7 @@ impl Seat {
         };
         let thread = std::thread::Builder::new()
             .name(name)
-            .spawn(move || worker.run(poll, Events::with_capacity(8)))?;
+            .spawn(move || worker.run(poll, Events::with_capacity(16)))?;
         Ok(WorkerHandle {
             shared: self.shared,
             socket,

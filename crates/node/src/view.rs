@@ -236,11 +236,16 @@ fn datapath_counters(counted: &WorkerCounters) -> Vec<Counter> {
         ("socket_too_large", send.too_large),
         ("socket_refused", send.refused),
         ("socket_dropped", send.dropped),
+        ("socket_skipped", send.skipped),
         ("socket_blocked", send.blocked),
+        ("passed_on", counted.passed_on),
+        ("shared_sends", counted.shared_sends),
         ("receive_errors", counted.receive_errors),
     ]
     .map(|(name, value)| Counter::new(name, value))
     .into();
+    let repair = ledger.repair.rows();
+    counters.extend(repair.map(|(name, value)| Counter::new(format!("repair_{name}"), value)));
     for reason in DropReason::ALL {
         let name = reason.as_str();
         counters.push(Counter::new(

@@ -90,14 +90,28 @@ fn send_first(io: &UdpSocket, to: &SockAddr, transmit: &mut Transmit) -> io::Res
     result
 }
 
-/// Repeats a call that a signal broke off.
+/// Repeats a call that a signal broke off. An interface whose queue is full is to the caller what a full socket is.
 fn retry(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_interface_full(&error) => {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             result => return result,
         }
     }
+}
+
+/// Whether a send failed with ENOBUFS.
+fn is_interface_full(error: &io::Error) -> bool {
+    #[cfg(target_os = "linux")]
+    let codes = [libc::ENOBUFS];
+    #[cfg(not(target_os = "linux"))]
+    let codes = [55, 10_055]; // ENOBUFS of the BSDs and macOS, WSAENOBUFS
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
 }
 
 #[cfg(target_os = "linux")]
@@ -171,4 +185,20 @@ fn probe(_: &UdpSocket) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn send_joined(_: &UdpSocket, _: &SockAddr, _: &[u8], _: usize) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn a_full_interface_is_waited_for_like_a_full_socket_and_a_signal_is_not_seen() {
+        let mut errors = vec![libc::ENOBUFS, libc::EINTR];
+        let full = retry(|| Err(io::Error::from_raw_os_error(errors.pop().unwrap())));
+        let refused = retry(|| Err(io::Error::from_raw_os_error(libc::EACCES)));
+
+        assert_eq!(full.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EACCES));
+    }
 }

@@ -6,12 +6,13 @@
 //! ```
 //!
 //! The first socket is bound **before** it agrees to share, so that a busy port is an error whoever has it and however
-//! it was opened; then it agrees and the others join. Another process of the same user may join after them if it says
+//! it was opened; then it agrees and the others join: one more per lane, and later, behind them, those by which lanes send
+//! to further interfaces (`worker/outlets.rs`). Another process of the same user may join after them if it says
 //! that it shares (a second node does not: its first socket does not say so). It gets nothing: the kernel appends it to
 //! the group, and the program names none but the first places.
 //!
 //! Not a loop and not a lane. Called by [`crate::lanes`]. Invariant: the place in the set is the place in the kernel's
-//! group, which changes when one socket is closed alone; nobody does.
+//! group, which changes when a socket of a lane is closed alone; nobody does. (Closing one behind them renumbers none of them.)
 
 use std::net::SocketAddr;
 
@@ -38,11 +39,13 @@ impl SocketSet {
     ) -> Result<Self, BindError> {
         let failed = |source| BindError { address, source };
         let mut sockets = vec![Socket::bind(address, settings)?];
-        let steering = match (lanes, settings.steering) {
-            (0 | 1, _) => Feature::Off("there is one lane"),
-            (_, false) => Feature::Off(NOT_WANTED),
-            _ if !reuseport::IS_POSSIBLE => Feature::Off("the system has no SO_REUSEPORT to steer"),
-            _ => join(&mut sockets, settings, lanes),
+        let lanes = lanes.max(1);
+        let steering = match settings.steering {
+            false => Feature::Off(NOT_WANTED),
+            true if !reuseport::IS_POSSIBLE => {
+                Feature::Off("the system has no SO_REUSEPORT to steer")
+            }
+            true => join(&mut sockets, settings, lanes),
         };
         while sockets.len() < lanes {
             let handle = sockets[0].try_clone().map_err(failed)?;
@@ -90,10 +93,14 @@ fn try_join(
 ) -> std::io::Result<()> {
     let address = sockets[0].local_addr();
     reuseport::share(sockets[0].io(), true)?;
-    while sockets.len() < lanes {
+    // There is no group to give a program to before a second socket joins, which a single lane then closes again.
+    while sockets.len() < lanes.max(2) {
         sockets.push(Socket::bind_beside(address, settings)?);
     }
-    reuseport::steer(sockets[0].io(), lanes)
+    reuseport::steer(sockets[0].io(), lanes)?;
+    sockets.truncate(lanes);
+    sockets.iter_mut().for_each(Socket::set_shared);
+    Ok(())
 }
 
 #[cfg(test)]

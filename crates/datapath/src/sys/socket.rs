@@ -77,6 +77,8 @@ pub struct Socket {
     buffers: BufferBytes,
     gso: Gso,
     gro: Feature,
+    /// Whether others may be opened beside it to send by.
+    is_shared: bool,
 }
 
 impl Socket {
@@ -128,6 +130,7 @@ impl Socket {
             buffers,
             gso: Gso::detect(&io, settings.gso),
             gro: gro::enable(&io, settings.gro),
+            is_shared: is_beside,
             io,
         })
     }
@@ -195,7 +198,31 @@ impl Socket {
             buffers: self.buffers,
             gso: self.gso.clone(),
             gro: self.gro,
+            is_shared: self.is_shared,
         })
+    }
+
+    /// Notes that the port is shared by sockets that the kernel steers between.
+    pub(super) const fn set_shared(&mut self) {
+        self.is_shared = true;
+    }
+
+    /// Opens a socket on the same port to send by, where lanes share the port: the kernel's program names none but the
+    /// lanes' places, so this one receives nothing.
+    pub(crate) fn open_to_send(&self) -> io::Result<Self> {
+        if !self.is_shared {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let settings = SocketSettings {
+            buffers: BufferBytes {
+                send: self.buffers.send / 2, // the kernel says double of what it was asked for (socket(7))
+                receive: 0,
+            },
+            gso: self.gso.state().is_on(),
+            gro: false,
+            steering: false,
+        };
+        Self::bind_beside(self.local, &settings)
     }
 
     pub(super) const fn io(&self) -> &UdpSocket {

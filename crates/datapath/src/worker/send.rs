@@ -1,17 +1,32 @@
 //! What waits for a full socket, and what became of each datagram.
 //!
-//! Not the socket: `sys`. Called by the worker's turn. Invariant: runs leave in the order they were given, at most
-//! [`SEND_QUEUE_BYTES_MAX`] wait, and datagrams given = sent + too large + refused + dropped + waiting.
+//! ```text
+//!  run ─▶ │ waits at most 200 ms │ ─▶ socket      late: gone, and all that follows of that flow to that
+//!                                                 destination, up to the next start of a group
+//! ```
+//!
+//! Half a group is of no use and would keep the next one waiting, so an egress that is behind goes on with the next whole
+//! one. Not the socket: `sys`. Called by the worker's outlets. Invariant: runs leave in the order they were given, at most
+//! [`SEND_QUEUE_BYTES_MAX`] wait, and datagrams given = sent + too large + refused + dropped + skipped + waiting.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::ops::AddAssign;
+use std::time::Duration;
+
+use levada_wire::packet::Kind;
+use levada_wire::{FlowId, Header, Instant};
 
 use crate::api::Transmit;
 use crate::sys::is_too_large;
 
 /// The most bytes that wait for a full socket; more are dropped. 64 ms at 1 Gb/s: who waits longer is too late.
 pub const SEND_QUEUE_BYTES_MAX: usize = 8 << 20;
+/// The longest that a run waits for a full socket: what comes later than this is repaired sooner than it arrives.
+pub const BACKLOG_MAX: Duration = Duration::from_millis(200);
+/// The most egresses that are on their way to the next group at a time; of one more only the late runs go.
+const SKIPPING_MAX: usize = 4_096;
 
 /// What became of the datagrams that a lane sent, for itself or for another lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +43,8 @@ pub struct SendCounters {
     pub refused: u64,
     /// Datagrams dropped because too much was waiting for a full socket.
     pub dropped: u64,
+    /// Datagrams of an egress that was too far behind, up to the start of the next group.
+    pub skipped: u64,
     /// Datagrams that wait at this moment.
     pub waiting: u64,
     /// How often the socket was full.
@@ -44,6 +61,7 @@ impl AddAssign<&Self> for SendCounters {
             too_large,
             refused,
             dropped,
+            skipped,
             waiting,
             blocked,
         } = other;
@@ -53,6 +71,7 @@ impl AddAssign<&Self> for SendCounters {
         self.too_large += too_large;
         self.refused += refused;
         self.dropped += dropped;
+        self.skipped += skipped;
         self.waiting += waiting;
         self.blocked += blocked;
     }
@@ -61,8 +80,11 @@ impl AddAssign<&Self> for SendCounters {
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
-    runs: VecDeque<Transmit>,
+    /// With the time since when each waits.
+    runs: VecDeque<(Instant, Transmit)>,
     bytes: usize,
+    /// Egresses that go on with the next group.
+    skipping: BTreeSet<(SocketAddr, FlowId)>,
     pub(super) counters: SendCounters,
 }
 
@@ -86,7 +108,7 @@ impl SendQueue {
     }
 
     /// Takes a run, to be sent by the next [`SendQueue::flush`].
-    pub(super) fn push(&mut self, run: Transmit) {
+    pub(super) fn push(&mut self, now: Instant, run: Transmit) {
         let datagrams = datagrams(&run);
         self.counters.given += datagrams;
         if self.bytes + run.bytes.len() > SEND_QUEUE_BYTES_MAX {
@@ -95,20 +117,49 @@ impl SendQueue {
         }
         self.counters.waiting += datagrams;
         self.bytes += run.bytes.len();
-        self.runs.push_back(run);
+        self.runs.push_back((now, run));
     }
 
     /// Sends by `send_part`, as [`crate::sys::Socket`] does, until there is nothing left or the socket is full.
-    pub(super) fn flush(&mut self, mut send_part: impl FnMut(&mut Transmit) -> io::Result<()>) {
-        while let Some(mut run) = self.runs.pop_front() {
+    pub(super) fn flush(
+        &mut self,
+        now: Instant,
+        mut send_part: impl FnMut(&mut Transmit) -> io::Result<()>,
+    ) {
+        while let Some((since, mut run)) = self.runs.pop_front() {
             self.bytes -= run.bytes.len();
+            if self.is_too_late(&run, now.since(since)) {
+                let datagrams = datagrams(&run);
+                self.counters.waiting -= datagrams;
+                self.counters.skipped += datagrams;
+                continue;
+            }
             if !self.send(&mut send_part, &mut run) {
                 self.counters.blocked += 1;
                 self.bytes += run.bytes.len();
-                self.runs.push_front(run);
+                self.runs.push_front((since, run));
                 return;
             }
         }
+    }
+
+    /// Whether a run is not to be sent any more: it has waited too long, or it follows one that had.
+    fn is_too_late(&mut self, run: &Transmit, waited: Duration) -> bool {
+        let is_late = waited > BACKLOG_MAX;
+        if !is_late && self.skipping.is_empty() {
+            return false;
+        }
+        let is_media = Kind::of(&run.bytes) == Kind::Media;
+        let Some(header) = Header::peek(&run.bytes).filter(|_| is_media) else {
+            return is_late;
+        };
+        let egress = (run.to, header.flow);
+        if is_late && self.skipping.len() < SKIPPING_MAX {
+            self.skipping.insert(egress);
+        } else if header.offset == 0 {
+            self.skipping.remove(&egress);
+        }
+        is_late || self.skipping.contains(&egress)
     }
 
     /// Sends one run; `false` if the socket is full, with the rest left in `run`.
@@ -146,6 +197,8 @@ mod tests {
 
     use super::*;
 
+    const NOW: Instant = Instant::ZERO;
+
     fn run(mark: u8, datagrams: usize) -> Transmit {
         Transmit {
             to: crate::testkit::address(0),
@@ -155,7 +208,8 @@ mod tests {
     }
 
     fn is_accounted_for(counters: &SendCounters) -> bool {
-        let gone = counters.sent + counters.too_large + counters.refused + counters.dropped;
+        let refused = counters.too_large + counters.refused;
+        let gone = counters.sent + refused + counters.dropped + counters.skipped;
         counters.given == gone + counters.waiting
     }
 
@@ -163,7 +217,7 @@ mod tests {
     fn a_full_socket_leaves_the_rest_in_order() {
         let mut queue = SendQueue::default();
         for mark in 0..3 {
-            queue.push(run(mark, 2));
+            queue.push(NOW, run(mark, 2));
         }
         let mut taken = Vec::new();
         let mut room = 3;
@@ -177,11 +231,11 @@ mod tests {
             Ok(())
         };
 
-        queue.flush(&mut send_part);
+        queue.flush(NOW, &mut send_part);
         assert_eq!((queue.counters.sent, queue.counters.waiting), (3, 3));
         assert!(is_accounted_for(&queue.counters) && !queue.is_empty());
 
-        queue.flush(|run| {
+        queue.flush(NOW, |run| {
             taken.push(run.bytes[0]);
             run.bytes.clear();
             Ok(())
@@ -195,7 +249,7 @@ mod tests {
         let mut queue = SendQueue::default();
 
         for _ in 0..SEND_QUEUE_BYTES_MAX / 10_000 + 5 {
-            queue.push(run(0, 100));
+            queue.push(NOW, run(0, 100));
         }
 
         assert!(queue.counters.dropped >= 400);
@@ -206,10 +260,10 @@ mod tests {
     #[test]
     fn a_refused_datagram_does_not_stop_the_next_run() {
         let mut queue = SendQueue::default();
-        queue.push(run(0, 1));
-        queue.push(run(1, 1));
+        queue.push(NOW, run(0, 1));
+        queue.push(NOW, run(1, 1));
 
-        queue.flush(|run| {
+        queue.flush(NOW, |run| {
             let is_first = run.bytes[0] == 0;
             run.bytes.clear();
             if is_first {
@@ -221,5 +275,82 @@ mod tests {
 
         assert_eq!((queue.counters.refused, queue.counters.sent), (1, 1));
         assert!(is_accounted_for(&queue.counters));
+    }
+
+    /// A packet of a flow, at that place of its group.
+    fn packet(flow: u64, offset: u32) -> Transmit {
+        let header = Header {
+            flow: FlowId(flow),
+            offset,
+            ..crate::testkit::header(u64::from(offset) + 1_000)
+        };
+        let bytes = Bytes::from([&header.encode()[..], &[0; 40]].concat());
+        Transmit {
+            to: crate::testkit::address(0),
+            segment_bytes: bytes.len(),
+            bytes,
+        }
+    }
+
+    #[test]
+    fn an_egress_that_is_behind_goes_on_with_the_next_group_and_others_go_on_at_once() {
+        let mut queue = SendQueue::default();
+        let late = NOW + BACKLOG_MAX + Duration::from_millis(1);
+        queue.push(NOW, packet(1, 0));
+        queue.push(NOW, packet(2, 0));
+        queue.flush(NOW, |_| Err(io::ErrorKind::WouldBlock.into()));
+        for offset in [1, 2, 0, 1] {
+            queue.push(late, packet(1, offset));
+        }
+        queue.push(late, packet(3, 7));
+
+        let mut sent = Vec::new();
+        queue.flush(late, |run| {
+            let header = Header::peek(&run.bytes);
+            sent.extend(header.map(|header| (header.flow.0, header.offset)));
+            run.bytes.clear();
+            Ok(())
+        });
+
+        assert_eq!(sent, [(1, 0), (1, 1), (3, 7)]);
+        assert_eq!(queue.counters.skipped, 4);
+        assert!(is_accounted_for(&queue.counters) && queue.is_empty());
+    }
+
+    #[test]
+    fn of_more_egresses_than_the_limit_only_what_is_late_goes() {
+        let mut queue = SendQueue::default();
+        let late = NOW + BACKLOG_MAX * 2;
+        let beyond = SKIPPING_MAX as u64;
+        for flow in 0..=beyond {
+            queue.push(NOW, packet(flow, 0));
+        }
+        queue.push(late, packet(0, 1));
+        queue.push(late, packet(beyond, 1));
+
+        queue.flush(late, |run| {
+            run.bytes.clear();
+            Ok(())
+        });
+
+        assert_eq!(
+            (queue.counters.skipped, queue.counters.sent),
+            (beyond + 2, 1)
+        );
+    }
+
+    #[test]
+    fn a_late_datagram_that_is_no_packet_goes_alone() {
+        let mut queue = SendQueue::default();
+        let late = NOW + BACKLOG_MAX * 2;
+        queue.push(NOW, run(6, 1));
+        queue.push(late, run(6, 1));
+
+        queue.flush(late, |run| {
+            run.bytes.clear();
+            Ok(())
+        });
+
+        assert_eq!((queue.counters.skipped, queue.counters.sent), (1, 1));
     }
 }

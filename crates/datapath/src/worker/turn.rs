@@ -11,10 +11,10 @@ use levada_wire::{Instant, Machine};
 use mio::{Events, Interest, Poll};
 
 use super::handover::{Giver, Group};
+use super::outlets::Outlets;
 use super::queue::Shared;
-use super::send::SendQueue;
 use super::spread::Spread;
-use super::{COUNTERS_INTERVAL, SOCKET, STOP_PATIENCE, WorkerCounters};
+use super::{COUNTERS_INTERVAL, OUTLETS, SOCKET, STOP_PATIENCE, WAKER, WorkerCounters};
 use crate::api::{Command, Event, Input, Output, Train, Transmit};
 use crate::clock::Clock;
 use crate::lane::Lane;
@@ -54,7 +54,7 @@ pub(super) struct Parts {
 /// See the module's head.
 pub(super) struct Worker {
     parts: Parts,
-    queue: SendQueue,
+    outlets: Outlets,
     buffer: ReceiveBuffer,
     commands: Vec<Command>,
     spread: Spread,
@@ -65,8 +65,6 @@ pub(super) struct Worker {
     counters: Counters,
     /// The socket may have something: readiness is told once, when it changes.
     is_readable: bool,
-    /// The socket was full, and nothing was heard of it since.
-    is_blocked: bool,
     /// What the poller tells of the socket.
     armed: Option<Interest>,
     /// Something happened since the counters were published.
@@ -102,18 +100,17 @@ impl Drop for Finish {
 
 impl Worker {
     pub(super) fn new(parts: Parts) -> Self {
-        let lanes = parts.giver.group.len();
+        let (lanes, now) = (parts.giver.group.len(), parts.clock.now());
         Self {
-            published: parts.clock.now(),
+            published: now,
             spread: Spread::new(parts.here, lanes),
             given: vec![Vec::new(); lanes],
             taken: (Vec::new(), Vec::new()),
-            queue: SendQueue::default(),
+            outlets: Outlets::new(Arc::clone(&parts.socket), now),
             buffer: ReceiveBuffer::new(),
             commands: Vec::new(),
             counters: Counters::default(),
             is_readable: parts.receives,
-            is_blocked: false,
             armed: parts.receives.then_some(Interest::READABLE),
             is_stale: true,
             parts,
@@ -165,7 +162,7 @@ impl Worker {
             self.parts.lane.handle_timeout(now);
             self.take_outputs(now);
         }
-        self.flush();
+        self.outlets.flush(now);
         has_more
     }
 
@@ -216,11 +213,14 @@ impl Worker {
     fn take_from_others(&mut self) {
         let (mut trains, mut sends) = std::mem::take(&mut self.taken);
         self.parts.shared.inbox.take(&mut trains, &mut sends);
-        self.is_stale |= !sends.is_empty();
-        for send in sends.drain(..) {
-            self.queue_send(send);
+        if !sends.is_empty() {
+            self.is_stale = true;
+            let now = self.parts.clock.now();
+            for send in sends.drain(..) {
+                self.queue_send(now, send);
+            }
+            self.outlets.flush(now);
         }
-        self.flush();
         for train in trains.drain(..) {
             self.input(Input::Train(train));
         }
@@ -231,7 +231,7 @@ impl Worker {
         let now = self.parts.clock.now();
         self.parts.lane.handle_input(now, input);
         self.take_outputs(now);
-        self.flush();
+        self.outlets.flush(now);
     }
 
     fn take_outputs(&mut self, now: Instant) {
@@ -241,7 +241,7 @@ impl Worker {
             match output {
                 Output::Transmit(transmit) => {
                     sends += 1;
-                    self.send(transmit);
+                    self.send(now, transmit);
                 }
                 Output::Foreign(train) => (self.parts.on_foreign)(train),
                 Output::Event(event) => (self.parts.on_event)(event),
@@ -254,10 +254,10 @@ impl Worker {
     }
 
     /// Sends, or has another lane send.
-    fn send(&mut self, transmit: Transmit) {
+    fn send(&mut self, now: Instant, transmit: Transmit) {
         let lane = self.spread.home(transmit.to);
         if lane == self.parts.here {
-            return self.queue_send(transmit);
+            return self.queue_send(now, transmit);
         }
         self.given[lane].push(transmit);
         if self.given[lane].len() >= GIVEN_AT_ONCE {
@@ -272,28 +272,19 @@ impl Worker {
             let before = sends.len();
             self.group().give_sends(lane, &mut sends);
             self.counters.shared_sends += (before - sends.len()) as u64;
-            self.queue.drop_runs(&mut sends);
+            self.outlets.drop_runs(&mut sends);
         }
         self.given[lane] = sends;
     }
 
-    fn queue_send(&mut self, transmit: Transmit) {
-        self.queue.push(transmit);
-        if self.queue.bytes() >= FLUSH_BYTES {
-            self.flush();
+    fn queue_send(&mut self, now: Instant, transmit: Transmit) {
+        if self.outlets.push(now, transmit) >= FLUSH_BYTES {
+            self.outlets.flush(now);
         }
     }
 
     fn group(&self) -> &Group {
         &self.parts.giver.group
-    }
-
-    fn flush(&mut self) {
-        if !self.is_blocked {
-            let socket = &self.parts.socket;
-            self.queue.flush(|run| socket.send_part(run));
-            self.is_blocked = !self.queue.is_empty();
-        }
     }
 
     /// How long there is nothing to do unless something comes.
@@ -326,17 +317,28 @@ impl Worker {
                 return false;
             }
         }
-        for event in events.iter().filter(|event| event.token() == SOCKET) {
-            self.is_readable |= self.parts.receives && (event.is_readable() || event.is_error());
-            self.is_blocked &= !event.is_writable();
+        for event in events.iter() {
+            match event.token() {
+                WAKER => {}
+                SOCKET => {
+                    let has_some = event.is_readable() || event.is_error();
+                    self.is_readable |= self.parts.receives && has_some;
+                    if event.is_writable() {
+                        self.outlets.own_is_writable();
+                    }
+                }
+                other => self.outlets.is_writable(other, OUTLETS),
+            }
         }
         true
     }
 
     /// Has the poller tell what is waited for now.
     fn arm(&mut self, poll: &Poll) {
+        self.outlets.arm(poll.registry(), OUTLETS);
         let reads = self.parts.receives.then_some(Interest::READABLE);
-        let writes = self.is_blocked.then_some(Interest::WRITABLE);
+        let writes = self.outlets.is_own_blocked();
+        let writes = writes.then_some(Interest::WRITABLE);
         let wanted = match (reads, writes) {
             (Some(reads), Some(writes)) => Some(reads | writes),
             (reads, writes) => reads.or(writes),
@@ -373,7 +375,7 @@ impl Worker {
         lane.ledger.drop_packets(reason, self.counters.lane_busy);
         WorkerCounters {
             lane,
-            send: self.queue.counters,
+            send: self.outlets.counters(),
             receive_errors: self.counters.receive_errors,
             passed_on: self.counters.passed_on,
             shared_sends: self.counters.shared_sends,
@@ -397,13 +399,14 @@ impl Worker {
     /// Waits for a full socket a last time.
     fn send_the_rest(&mut self, poll: &mut Poll, events: &mut Events) {
         let end = self.parts.clock.now() + STOP_PATIENCE;
-        self.flush();
-        while !self.queue.is_empty() {
-            let left = end.since(self.parts.clock.now());
-            if left.is_zero() || !self.wait(poll, events, Some(left)) {
+        loop {
+            let now = self.parts.clock.now();
+            self.outlets.flush(now);
+            let left = end.since(now);
+            let is_done = self.outlets.is_empty() || left.is_zero();
+            if is_done || !self.wait(poll, events, Some(left)) {
                 return;
             }
-            self.flush();
         }
     }
 }

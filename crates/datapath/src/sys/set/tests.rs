@@ -56,7 +56,7 @@ fn send(to: SocketAddr, bytes: Bytes) {
 #[test]
 fn the_kernel_brings_each_flow_to_its_lane_and_quic_to_the_first() {
     for address in ADDRESSES {
-        for lanes in [2, 3, 8] {
+        for lanes in [1, 2, 3, 8] {
             let set = bind(address, lanes);
             assert_eq!(set.steering(), Feature::On);
             for to in ways_to(set.local_addr()) {
@@ -103,6 +103,7 @@ fn who_joins_a_port_that_lanes_share_gets_nothing() {
     for address in ADDRESSES {
         let set = bind(address, 2);
         let joined = Socket::bind_beside(set.local_addr(), &SocketSettings::default()).unwrap();
+        let sends = set.sockets[1].open_to_send().unwrap();
 
         for to in ways_to(set.local_addr()) {
             for steer in 0..20_u64 {
@@ -115,15 +116,19 @@ fn who_joins_a_port_that_lanes_share_gets_nothing() {
         let counts: Vec<usize> = set.sockets.iter().map(received).collect();
         let ways = ways_to(set.local_addr()).len();
         assert_eq!(counts, [30 * ways, 10 * ways]);
-        assert_eq!(received(&joined), 0);
+        assert_eq!((received(&joined), received(&sends)), (0, 0));
     }
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn nobody_joins_a_port_that_one_lane_has_alone() {
+fn nobody_joins_a_port_that_is_not_steered() {
+    let settings = SocketSettings {
+        steering: false,
+        ..SocketSettings::default()
+    };
     for address in ADDRESSES {
-        let alone = bind(address, 1);
+        let alone = SocketSet::bind(address.parse().unwrap(), &settings, 2).unwrap();
 
         let error = Socket::bind_beside(alone.local_addr(), &SocketSettings::default());
 
@@ -136,7 +141,7 @@ fn nobody_joins_a_port_that_one_lane_has_alone() {
 fn a_port_that_somebody_else_shares_is_refused() {
     for address in ADDRESSES {
         let other = bind(address, 1);
-        reuseport::share(other.sockets[0].io(), true).unwrap();
+        assert_eq!(other.steering(), Feature::On);
 
         let error = SocketSet::bind(other.local_addr(), &SocketSettings::default(), 2);
 
@@ -179,4 +184,35 @@ fn without_steering_all_arrives_at_the_first_and_every_one_sends_from_the_port()
     let mut buffer = ReceiveBuffer::new();
     let train = set.sockets[0].receive(&mut buffer).unwrap();
     assert_eq!(train.from, to);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_socket_to_send_by_is_seen_as_the_ports_and_its_end_disturbs_nothing() {
+    for address in ADDRESSES {
+        let set = bind(address, 2);
+        let sends = set.sockets[0].open_to_send().unwrap();
+        for to in ways_to(set.local_addr()) {
+            let flow = FlowId(1 << 32);
+            let bytes = datagram(0x04, flow);
+            let segment_bytes = bytes.len();
+            let transmit = Transmit {
+                to,
+                bytes,
+                segment_bytes,
+            };
+
+            sends.try_send(&transmit).unwrap();
+
+            let train = set.sockets[1].receive(&mut ReceiveBuffer::new()).unwrap();
+            assert_eq!(train.from, to);
+        }
+
+        drop(sends);
+
+        for to in ways_to(set.local_addr()) {
+            send(to, datagram(0x04, FlowId(1 << 32)));
+            assert_eq!(received(&set.sockets[1]), 1);
+        }
+    }
 }

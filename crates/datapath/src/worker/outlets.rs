@@ -1,0 +1,305 @@
+//! The sockets that a lane sends by: one per interface, so that a slow one keeps nobody else waiting.
+//!
+//! ```text
+//!                 ┌─ outlet 0: the lane's own socket     first interface seen
+//!  sends ─▶ ways ─┼─ outlet 1: a socket to send by       another one
+//!                 └─ ...                                 each with a queue of its own (`send.rs`)
+//! ```
+//!
+//! The kernel counts what waits for any interface against the buffer of the socket it was sent by: on one socket an
+//! interface of 500 kb/s stops all others once its packets fill that buffer. Interfaces are told apart by the address that
+//! the host would send from (`sys/route.rs`), asked once per destination and again when its outlet is blocked: routes change.
+//! Where there can be no further sockets everything goes by the first. Not the order of what waits: `send.rs`. Called by the
+//! worker's turn. Invariant: at most [`OUTLETS_MAX`] sockets and [`WAYS_MAX`] destinations are known.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use levada_wire::Instant;
+use mio::{Interest, Registry, Token};
+
+use super::send::{SendCounters, SendQueue};
+use crate::api::Transmit;
+use crate::sys::{Socket, source_towards};
+
+/// The most sockets that one lane sends by; further interfaces share the first.
+pub const OUTLETS_MAX: usize = 8;
+/// The most destinations whose way is known; one more, and all are asked for again.
+pub const WAYS_MAX: usize = 4_096;
+/// How often a blocked outlet's destinations may be asked for again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// One socket and what waits for it.
+#[derive(Debug)]
+struct Outlet {
+    socket: Arc<Socket>,
+    /// The host's address on its interface; `None` until something is sent.
+    source: Option<IpAddr>,
+    queue: SendQueue,
+    /// It was full, and nothing was heard of it since.
+    is_blocked: bool,
+    /// How the poller knows it, if it is not the lane's own, and whether it is waited for.
+    readiness: Option<(mio::net::UdpSocket, bool)>,
+}
+
+impl Outlet {
+    fn new(socket: Arc<Socket>, readiness: Option<mio::net::UdpSocket>) -> Self {
+        Self {
+            socket,
+            source: None,
+            queue: SendQueue::default(),
+            is_blocked: false,
+            readiness: readiness.map(|readiness| (readiness, false)),
+        }
+    }
+
+    fn flush(&mut self, now: Instant) {
+        if !self.is_blocked {
+            let socket = &self.socket;
+            self.queue.flush(now, |run| socket.send_part(run));
+            self.is_blocked = !self.queue.is_empty();
+        }
+    }
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Outlets {
+    /// The lane's own socket first.
+    all: Vec<Outlet>,
+    ways: BTreeMap<SocketAddr, usize>,
+    asked_again: Instant,
+}
+
+impl Outlets {
+    pub(super) fn new(own: Arc<Socket>, now: Instant) -> Self {
+        Self {
+            all: vec![Outlet::new(own, None)],
+            ways: BTreeMap::new(),
+            asked_again: now,
+        }
+    }
+
+    /// Takes a run, to be sent by the next [`Outlets::flush`]; says how many bytes wait with it.
+    pub(super) fn push(&mut self, now: Instant, run: Transmit) -> usize {
+        let at = self.way(now, run.to);
+        let queue = &mut self.all[at].queue;
+        queue.push(now, run);
+        queue.bytes()
+    }
+
+    /// Counts runs as dropped that no lane has room for.
+    pub(super) fn drop_runs(&mut self, runs: &mut Vec<Transmit>) {
+        self.all[0].queue.drop_runs(runs);
+    }
+
+    /// Sends what can be sent.
+    pub(super) fn flush(&mut self, now: Instant) {
+        for outlet in &mut self.all {
+            outlet.flush(now);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.iter().all(|outlet| outlet.queue.is_empty())
+    }
+
+    /// Whether the lane's own socket is full.
+    pub(super) fn is_own_blocked(&self) -> bool {
+        self.all[0].is_blocked
+    }
+
+    /// The lane's own socket has room again.
+    pub(super) fn own_is_writable(&mut self) {
+        self.all[0].is_blocked = false;
+    }
+
+    /// Has the poller tell when sockets that are full have room. The lane's own one is the worker's business.
+    pub(super) fn arm(&mut self, registry: &Registry, first: Token) {
+        for (at, outlet) in self.all.iter_mut().enumerate() {
+            let Some((readiness, is_armed)) = &mut outlet.readiness else {
+                continue;
+            };
+            let result = match (outlet.is_blocked, *is_armed) {
+                (true, false) => {
+                    registry.register(readiness, Token(first.0 + at), Interest::WRITABLE)
+                }
+                (false, true) => registry.deregister(readiness),
+                _ => continue,
+            };
+            if result.is_ok() {
+                *is_armed = outlet.is_blocked;
+            }
+        }
+    }
+
+    /// One of the sockets that the poller was asked about has room again.
+    pub(super) fn is_writable(&mut self, token: Token, first: Token) {
+        if let Some(outlet) = self.all.get_mut(token.0.wrapping_sub(first.0)) {
+            outlet.is_blocked = false;
+        }
+    }
+
+    pub(super) fn counters(&self) -> SendCounters {
+        let mut sum = SendCounters::default();
+        for outlet in &self.all {
+            sum += &outlet.queue.counters;
+        }
+        sum
+    }
+
+    /// The outlet towards a destination.
+    fn way(&mut self, now: Instant, to: SocketAddr) -> usize {
+        match self.ways.get(&to) {
+            Some(&at) if !self.all[at].is_blocked => return at,
+            Some(&at) if now.since(self.asked_again) < ASK_AGAIN_AFTER => return at,
+            Some(_) => {
+                self.asked_again = now;
+                self.ways.clear();
+            }
+            None if self.ways.len() >= WAYS_MAX => self.ways.clear(),
+            None => {}
+        }
+        let at = source_towards(to).map_or(0, |source| self.towards(source));
+        self.ways.insert(to, at);
+        at
+    }
+
+    /// The outlet of an interface, opened now if there is none and can be one.
+    fn towards(&mut self, source: IpAddr) -> usize {
+        let own = &mut self.all[0];
+        if *own.source.get_or_insert(source) == source {
+            return 0;
+        }
+        let known = self.all.iter().position(|one| one.source == Some(source));
+        known.or_else(|| self.open(source)).unwrap_or(0)
+    }
+
+    fn open(&mut self, source: IpAddr) -> Option<usize> {
+        if self.all.len() >= OUTLETS_MAX {
+            return None;
+        }
+        let socket = self.all[0].socket.open_to_send().ok()?;
+        let readiness = mio::net::UdpSocket::from_std(socket.try_clone_io().ok()?);
+        let mut outlet = Outlet::new(Arc::new(socket), Some(readiness));
+        outlet.source = Some(source);
+        self.all.push(outlet);
+        Some(self.all.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::sys::{BareSettings, BareSocket, SocketSet, SocketSettings};
+
+    const NOW: Instant = Instant::ZERO;
+
+    fn outlets(steering: bool) -> Outlets {
+        let settings = SocketSettings {
+            steering,
+            ..SocketSettings::default()
+        };
+        let set = SocketSet::bind("[::]:0".parse().unwrap(), &settings, 1).unwrap();
+        let own = set.into_sockets().remove(0);
+        Outlets::new(Arc::new(own), NOW)
+    }
+
+    fn receiver(address: &str) -> BareSocket {
+        BareSocket::bind(address.parse().unwrap(), &BareSettings::default()).unwrap()
+    }
+
+    fn run(to: &BareSocket) -> Transmit {
+        Transmit {
+            to: to.local_addr(),
+            bytes: Bytes::from_static(&[6; 50]),
+            segment_bytes: 50,
+        }
+    }
+
+    fn received(socket: &BareSocket) -> usize {
+        let mut buffer = [0; 100];
+        std::iter::from_fn(|| socket.receive(&mut buffer).ok()).count()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_interface_that_takes_nothing_keeps_no_other_waiting() {
+        let mut outlets = outlets(true);
+        let (fast, slow) = (receiver("127.0.0.1:0"), receiver("[::1]:0"));
+        outlets.push(NOW, run(&fast));
+        outlets.push(NOW, run(&slow));
+        assert_eq!(
+            outlets.all.len(),
+            2,
+            "the two are reached from two addresses"
+        );
+        outlets.all[1].is_blocked = true;
+
+        for _ in 0..9 {
+            outlets.push(NOW, run(&fast));
+            outlets.push(NOW, run(&slow));
+        }
+        outlets.flush(NOW);
+
+        assert_eq!((received(&fast), received(&slow)), (10, 0));
+        assert_eq!(
+            (outlets.counters().sent, outlets.counters().waiting),
+            (10, 10)
+        );
+        outlets.is_writable(Token(3), Token(2));
+        outlets.flush(NOW);
+        assert_eq!(received(&slow), 10);
+        assert!(outlets.is_empty());
+    }
+
+    #[test]
+    fn where_the_port_is_not_shared_all_goes_by_the_lanes_own_socket() {
+        let mut outlets = outlets(false);
+        let (one, other) = (receiver("127.0.0.1:0"), receiver("[::1]:0"));
+
+        outlets.push(NOW, run(&one));
+        outlets.push(NOW, run(&other));
+        outlets.flush(NOW);
+
+        assert_eq!(outlets.all.len(), 1);
+        assert_eq!((received(&one), received(&other)), (1, 1));
+    }
+
+    #[test]
+    fn more_interfaces_than_the_limit_share_the_first_socket() {
+        let mut outlets = outlets(true);
+
+        let ways: Vec<usize> = (1..12_u8)
+            .map(|last| outlets.towards([10, 0, 0, last].into()))
+            .collect();
+
+        assert!(outlets.all.len() <= OUTLETS_MAX);
+        assert_eq!(ways[0], 0);
+        assert_eq!(ways[OUTLETS_MAX..], [0, 0, 0]);
+    }
+
+    #[test]
+    fn ways_are_forgotten_at_the_limit_and_when_a_blocked_one_is_old() {
+        let mut outlets = outlets(true);
+        for port in 1..=u16::try_from(WAYS_MAX).unwrap() {
+            outlets.way(NOW, ([127, 0, 0, 1], port).into());
+        }
+        assert_eq!(outlets.ways.len(), WAYS_MAX);
+
+        outlets.way(NOW, ([127, 0, 0, 1], 60_000).into());
+        outlets.way(NOW, ([127, 0, 0, 1], 60_001).into());
+        assert_eq!(outlets.ways.len(), 2);
+
+        outlets.all[0].is_blocked = true;
+        outlets.way(NOW, ([127, 0, 0, 1], 60_000).into());
+        assert_eq!(outlets.ways.len(), 2, "not so soon");
+        outlets.way(NOW + ASK_AGAIN_AFTER, ([127, 0, 0, 1], 60_000).into());
+        assert_eq!(outlets.ways.len(), 1);
+    }
+}
