@@ -4,6 +4,7 @@
 //! keys ─▶ upstreams ─▶ window ─▶ cache ─▶ egresses      the path of a packet, in `forward.rs`
 //!                                     └─▶ consumer      reassembly, if somebody here wants frames
 //! early: packets that came before the key               origin: if the flow starts here
+//! missing, server, tail: what repair knows of it
 //! ```
 //!
 //! Not a decision about a flow: the core makes those and commands them. Called by `forward` and `lane`.
@@ -11,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use levada_wire::key::CarryKey;
@@ -19,6 +21,7 @@ use levada_wire::{FlowId, Instant, Wakeup};
 use crate::api::FlowCounters;
 use crate::origin::Origin;
 use crate::reassembly::Reassembly;
+use crate::repair::{Missing, Server, Tail};
 
 pub(crate) mod cache;
 pub(crate) mod egress;
@@ -76,21 +79,28 @@ pub(crate) struct Flow {
     pub(crate) early: VecDeque<Early>,
     pub(crate) origin: Option<Box<Origin>>,
     pub(crate) consumer: Option<Box<Reassembly>>,
+    /// What is missing here, what children were sent again, and the end of what was sent.
+    pub(crate) missing: Missing,
+    pub(crate) server: Server,
+    pub(crate) tail: Tail,
     pub(crate) counters: FlowCounters,
     wakeup: Option<Wakeup>,
 }
 
 impl Flow {
-    pub(crate) fn new(id: FlowId, cache_bytes_max: usize) -> Self {
+    pub(crate) fn new(id: FlowId, cache_bytes_max: usize, budget: Duration) -> Self {
         Self {
             keys: Keys::default(),
             upstreams: Upstreams::default(),
             window: Window::new(),
-            cache: Cache::new(cache_bytes_max),
+            cache: Cache::new(cache_bytes_max, budget),
             egresses: Egresses::default(),
             early: VecDeque::new(),
             origin: None,
             consumer: None,
+            missing: Missing::new(budget),
+            server: Server::default(),
+            tail: Tail::default(),
             counters: FlowCounters {
                 flow: id.0,
                 ..FlowCounters::default()
@@ -112,10 +122,15 @@ impl Flow {
     pub(crate) fn next_wakeup(&self) -> Option<Wakeup> {
         let named = |at: Option<Instant>, why| at.map(|at| Wakeup { at, why });
         let origin = self.origin.as_ref().and_then(|origin| origin.deadline());
-        let consumer = self.consumer.as_ref().and_then(|c| c.deadline());
+        Wakeup::earlier(named(origin, "flush a burst"), self.repair_wakeup())
+    }
+
+    /// When repair has something to do.
+    pub(crate) fn repair_wakeup(&self) -> Option<Wakeup> {
+        let named = |at: Option<Instant>, why| at.map(|at| Wakeup { at, why });
         Wakeup::earlier(
-            named(origin, "flush a burst"),
-            named(consumer, "give up a hole"),
+            named(self.missing.wake(), "ask again"),
+            named(self.tail.timer(), "say the head"),
         )
     }
 }
@@ -204,7 +219,7 @@ mod tests {
     fn a_flow_has_one_place_among_the_timers() {
         let mut table = Table::default();
         let id = FlowId(1);
-        table.insert(id, Flow::new(id, 0));
+        table.insert(id, Flow::new(id, 0, Duration::ZERO));
         let wakeup = |nanos| {
             let at = Instant::from_nanos(nanos);
             Some(Wakeup { at, why: "test" })

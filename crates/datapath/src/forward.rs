@@ -20,9 +20,10 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
-use levada_wire::datagram::link::LinkHeader;
+use levada_wire::datagram::link::{LinkDatagram, LinkHeader};
 use levada_wire::packet::{Kind, carry};
 use levada_wire::{FlowId, Header, Instant};
 
@@ -34,6 +35,7 @@ use crate::lane::State;
 use crate::ledger::{DropReason, Fate};
 use crate::link;
 use crate::outbox::Outbox;
+use crate::repair;
 
 /// The most datagrams of one train: what the kernel joins (`UDP_GRO_CNT_MAX`, net/ipv4/udp_offload.c).
 pub(crate) const TRAIN_SEGMENTS_MAX: usize = RUN_PACKETS_MAX;
@@ -54,7 +56,7 @@ pub(crate) fn forward(state: &mut State, train: &Train, now: Instant) {
         if place >= TRAIN_SEGMENTS_MAX {
             state.ledger.drop_packets(DropReason::LongTrain, 1);
         } else if Kind::of(packet) != Kind::Media {
-            other_kind(state, train, &range);
+            other_kind(state, train, &range, now);
         } else {
             match admit(state, packet, train.from) {
                 Ok(header) => {
@@ -109,7 +111,11 @@ pub(crate) fn hand_on(
         return;
     };
     let (packets, bytes) = (run.packets() as u64, run.bytes.len() as u64);
-    let kept = flow.cache.insert(run, &mut state.cache_room);
+    let kept = flow.cache.insert(run, now, &mut state.cache_room);
+    let (links, counts) = (&state.links, &mut state.ledger.repair);
+    if came_from.is_some_and(|from| repair::on_run(flow, run, from, links, now, counts)) {
+        state.touched.push(id);
+    }
     let copies = flow.egresses.send(
         run,
         came_from,
@@ -118,7 +124,10 @@ pub(crate) fn hand_on(
         &mut state.ledger,
     );
     if let Some(consumer) = &mut flow.consumer {
-        consumer.push(run, now);
+        consumer.push(run);
+        state.touched.push(id);
+    }
+    if copies > 0 && flow.tail.sent(run.end(), now) {
         state.touched.push(id);
     }
     flow.counters.packets_in += packets;
@@ -198,13 +207,10 @@ fn note_arrival(
 }
 
 /// Takes a segment that is no media packet.
-fn other_kind(state: &mut State, train: &Train, range: &Range<usize>) {
+fn other_kind(state: &mut State, train: &Train, range: &Range<usize>, now: Instant) {
     match Kind::of(&train.bytes[range.clone()]) {
-        Kind::Link => match link_datagram(state, &train.bytes[range.clone()]) {
-            Ok(event) => {
-                state.ledger.settle(Fate::Control, 1);
-                state.outbox.event(event);
-            }
+        Kind::Link => match link_datagram(state, &train.bytes[range.clone()], now) {
+            Ok(()) => state.ledger.settle(Fate::Control, 1),
             Err(reason) => state.ledger.drop_packets(reason, 1),
         },
         Kind::Quic => {
@@ -219,17 +225,28 @@ fn other_kind(state: &mut State, train: &Train, range: &Range<usize>) {
     }
 }
 
-fn link_datagram(state: &mut State, datagram: &[u8]) -> Result<Event, DropReason> {
+/// Opens a link datagram: what is about a flow is repair's, what is about the link is the core's.
+fn link_datagram(state: &mut State, datagram: &[u8], now: Instant) -> Result<(), DropReason> {
     let header = LinkHeader::peek(datagram).ok_or(DropReason::BadHeader)?;
     let link = state.links.get_mut(header.index);
-    let (message, received) = link
-        .ok_or(DropReason::UnknownLink)?
-        .open(header, datagram)?;
-    Ok(Event::Datagram {
-        link: header.index,
+    let link = link.ok_or(DropReason::UnknownLink)?;
+    let (message, received) = link.open(header, datagram)?;
+    if message.flow().is_some() {
+        repair::on_datagram(state, header.index, &message, now);
+        return Ok(());
+    }
+    if let LinkDatagram::Pong(pong) = &message
+        && let Some(micros) = now.as_micros().checked_sub(pong.time)
+    {
+        link.trip.sample(Duration::from_micros(micros));
+    }
+    let link = header.index;
+    state.outbox.event(Event::Datagram {
+        link,
         message,
         received,
-    })
+    });
+    Ok(())
 }
 
 /// Where the datagrams of a train lie.

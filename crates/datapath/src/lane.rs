@@ -25,6 +25,7 @@ use crate::link::{self, totals::Totals};
 use crate::origin::FrameRefusal;
 use crate::outbox::Outbox;
 use crate::reassembly::FRAMES_PER_BURST_MAX;
+use crate::repair;
 
 mod commands;
 
@@ -44,8 +45,9 @@ pub struct LaneSettings {
     pub flow_cache_bytes_max: usize,
     /// The most bytes cached of all flows together.
     pub cache_bytes_max: usize,
-    /// How long a consumer waits for a missing packet.
-    pub reorder_budget: Duration,
+    /// How long after its own time a packet may still come, over all hops: time to ask for it again, and what a
+    /// consumer waits for what is missing.
+    pub repair_budget: Duration,
 }
 
 /// The most packets of a flow that wait for its key: 600 ms at 4 Mb/s, far above a control round trip.
@@ -59,7 +61,7 @@ impl Default for LaneSettings {
             early_packets_max: EARLY_PACKETS_MAX,
             flow_cache_bytes_max: 16 << 20,
             cache_bytes_max: 64 << 20,
-            reorder_budget: Duration::from_millis(200),
+            repair_budget: Duration::from_millis(500),
         }
     }
 }
@@ -68,10 +70,10 @@ impl Default for LaneSettings {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) number: u8,
-    pub(crate) settings: LaneSettings,
-    pub(crate) flows: flow::Table,
     /// The counts of links over all lanes.
     pub(crate) totals: Arc<Totals>,
+    pub(crate) settings: LaneSettings,
+    pub(crate) flows: flow::Table,
     pub(crate) links: link::Table,
     pub(crate) cache_room: Room,
     pub(crate) outbox: Outbox,
@@ -93,21 +95,21 @@ impl Lane {
     /// The lane of that number: it is written into the counter of each link datagram that this lane sends.
     #[must_use]
     pub fn new(number: u8, settings: LaneSettings) -> Self {
-        let cache_room = Room {
-            used: 0,
         Self::among(number, settings, Arc::new(Totals::new(1)))
     }
 
     /// A lane that counts its links together with others.
     pub(crate) fn among(number: u8, settings: LaneSettings, totals: Arc<Totals>) -> Self {
+        let cache_room = Room {
+            used: 0,
             limit: settings.cache_bytes_max,
         };
         Self {
             state: State {
                 number,
+                totals,
                 settings,
                 flows: flow::Table::default(),
-                totals,
                 links: link::Table::default(),
                 cache_room,
                 outbox: Outbox::default(),
@@ -194,7 +196,10 @@ impl Machine for Lane {
 /// Lets a flow do what it has to do by now, as far as there is room for outputs, and sets its next wake-up.
 fn drive(state: &mut State, id: FlowId, now: Instant) {
     let has_more = release_early(state, id, now) | drive_origin(state, id, now);
+    // Once before the consumer, who must know what was given up, and once for what it finds to be false.
+    let has_more = repair::drive(state, id, now) | has_more;
     let has_more = drive_consumer(state, id, now) | has_more;
+    let has_more = repair::drive(state, id, now) | has_more;
     let wakeup = if has_more {
         Some(Wakeup {
             at: now + CONTINUE_AFTER,
@@ -252,23 +257,29 @@ fn drive_origin(state: &mut State, id: FlowId, now: Instant) -> bool {
 
 /// Delivers what the consumer has put in order.
 fn drive_consumer(state: &mut State, id: FlowId, now: Instant) -> bool {
-    let room = state.outbox.room();
-    let Some(flow) = state.flows.get_mut(id) else {
-        return false;
-    };
-    let Some(consumer) = &mut flow.consumer else {
-        return false;
-    };
-    let advanced = consumer.advance(now, room);
-    for number in advanced.forgotten {
+    loop {
+        let room = state.outbox.room();
+        let Some(flow) = state.flows.get_mut(id) else {
+            return false;
+        };
+        let Some(consumer) = &mut flow.consumer else {
+            return false;
+        };
+        let missing = &flow.missing;
+        let advanced = consumer.advance(room, |number| missing.is_hopeless(number));
+        for delivery in advanced.deliveries {
+            state.outbox.event(Event::Delivery { flow: id, delivery });
+        }
+        let Some((number, sent)) = advanced.forgotten else {
+            return advanced.has_more;
+        };
         state.ledger.unopened += 1;
         flow.window.forget(number);
         flow.cache.forget(number, &mut state.cache_room);
+        let time = flow.upstreams.time_of(sent, now).unwrap_or(now);
+        flow.missing
+            .bad(number, time, now, &mut state.ledger.repair);
     }
-    for delivery in advanced.deliveries {
-        state.outbox.event(Event::Delivery { flow: id, delivery });
-    }
-    advanced.has_more
 }
 
 /// Sends a newcomer what the cache holds of the newest group.

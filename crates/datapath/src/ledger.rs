@@ -12,6 +12,8 @@
 
 use std::ops::AddAssign;
 
+use crate::repair::RepairCounts;
+
 /// Writes [`DropReason`] from its one table, so that no list of reasons can lack one: counts are indexed by them.
 macro_rules! drop_reasons {
     ($($(#[$doc:meta])* $reason:ident => $word:literal,)+) => {
@@ -45,10 +47,10 @@ drop_reasons! {
     BadHeader => "bad_header",
     /// The receive held more datagrams than any kernel joins.
     LongTrain => "long_train",
-    /// No such flow is open here.
-    UnknownFlow => "unknown_flow",
     /// It arrived at another lane than its flow's, and that one was too far behind to take it.
     LaneBusy => "lane_busy",
+    /// No such flow is open here.
+    UnknownFlow => "unknown_flow",
     /// The flow is open, its key for this epoch is not known, and the packet may not wait for it.
     NoKey => "no_key",
     /// As many packets wait for the flow's key as may.
@@ -73,6 +75,10 @@ drop_reasons! {
     BadSeal => "bad_seal",
     /// A link datagram that was here before.
     Replayed => "replayed",
+    /// A child asked for it again sooner than an answer can have reached it.
+    RepairTooSoon => "repair_too_soon",
+    /// A child has been sent as many repaired packets as it may be.
+    RepairLimit => "repair_limit",
     /// A copy that would have gone back to where the packet came from.
     BackToSender => "back_to_sender",
 }
@@ -113,12 +119,14 @@ pub struct Ledger {
     pub control: u64,
     /// Datagrams handed on unread: QUIC.
     pub foreign: u64,
-    /// Copies due: one per packet and egress, those for a newcomer from the cache included.
+    /// Copies due: one per packet and egress, and those from the cache, for a newcomer or for repair.
     pub due: u64,
     /// Copies handed to the socket.
     pub sent: u64,
     /// Packets that passed their carry tag and did not open. A note beside the ledgers: they were counted before.
     pub unopened: u64,
+    /// What repair did. Notes as well.
+    pub repair: RepairCounts,
     dropped: PerReason,
     unsent: PerReason,
 }
@@ -212,6 +220,7 @@ impl AddAssign<&Self> for Ledger {
             due,
             sent,
             unopened,
+            repair,
             dropped,
             unsent,
         } = other;
@@ -226,6 +235,7 @@ impl AddAssign<&Self> for Ledger {
         self.due += due;
         self.sent += sent;
         self.unopened += unopened;
+        self.repair += repair;
         for (mine, others) in self.dropped.iter_mut().zip(dropped) {
             *mine += others;
         }

@@ -26,6 +26,7 @@ mod link;
 mod origin;
 mod outbox;
 mod reassembly;
+mod repair;
 mod steer;
 pub mod sys;
 #[cfg(test)]
@@ -42,5 +43,6 @@ pub use lanes::{LANES_MAX, Lanes, default_lanes};
 pub use link::canonical;
 pub use origin::{FLUSH_INTERVAL_MAX, FrameRefusal, GROUP_MIN, GROUP_MIN_ALL_SYNC, check_frame};
 pub use reassembly::{BURST_BYTES_MAX, FRAMES_PER_BURST_MAX, WAITING_PACKETS_MAX};
+pub use repair::RepairCounts;
 pub use sys::{BindError, Feature, Socket, SocketSet, SocketSettings};
 pub use worker::{Full, WorkerCounters, WorkerHandle};

@@ -17,6 +17,8 @@ use levada_wire::datagram::link::{
 use levada_wire::key::LinkKey;
 
 use crate::ledger::DropReason;
+use crate::outbox::Outbox;
+use crate::repair::RoundTrip;
 
 pub(crate) mod totals;
 
@@ -35,6 +37,8 @@ pub(crate) struct Link {
     remote_index: LinkIndex,
     seal: LinkSeal,
     opener: LinkSeal,
+    /// How long a question over this link takes to be answered.
+    pub(crate) trip: RoundTrip,
     /// Link datagrams sealed so far by this lane.
     sealed: u64,
     replays: BTreeMap<u8, Replay>,
@@ -53,6 +57,7 @@ impl Link {
             remote_index,
             seal: LinkSeal::new(send),
             opener: LinkSeal::new(receive),
+            trip: RoundTrip::default(),
             sealed: 0,
             replays: BTreeMap::new(),
         }
@@ -77,6 +82,13 @@ impl Link {
         let mut out = Vec::with_capacity(LINK_DATAGRAM_BYTES_MAX);
         self.seal.seal(header, &message, &mut out);
         out.into()
+    }
+
+    /// Seals a message and leaves it to be sent.
+    pub(crate) fn say(&mut self, lane: u8, message: LinkDatagram, outbox: &mut Outbox) {
+        let datagram = self.seal(lane, message);
+        let bytes = datagram.len();
+        outbox.transmit(self.remote, datagram, bytes);
     }
 
     /// Opens a datagram; gives its message and how many datagrams had arrived before it.
@@ -157,6 +169,10 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn len(&self) -> usize {
         self.links.len()
+    }
+
+    pub(crate) fn get(&self, link: LinkIndex) -> Option<&Link> {
+        self.links.get(&link)
     }
 
     pub(crate) fn get_mut(&mut self, link: LinkIndex) -> Option<&mut Link> {

@@ -1,24 +1,24 @@
 //! The consumer of a flow: opens each packet once, in the order of numbers, and lays frames end to end again.
 //!
 //! ```text
-//!            first packet of a group                hole older than the budget
+//!            first packet of a group                a hole that repair has given up
 //!  Seeking ─────────────────────────▶ Running ──────────────────────────────────▶ Running, after a Gap,
 //!                                        │                                        at the next whole burst
 //!                                        └── END, and its number reached ──▶ Ended
 //! ```
 //!
 //! Only the last node puts packets in order; until then they travel as they come. Not decoding: frames are bytes.
-//! Called by `forward::hand_on` (packets in) and by the lane (frames out, timers). Invariant: frames come out once
+//! How long a hole is worth waiting for is
+//! `repair`'s to know. Called by `forward::hand_on` (packets in) and by the lane (frames out). Invariant: frames come out once
 //! each, whole and in the order of numbers; the first thing out is the description and the first frame is the
 //! first of a group; memory is bounded by [`WAITING_PACKETS_MAX`] and [`BURST_BYTES_MAX`].
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use bytes::Bytes;
 use levada_wire::frame::FRAME_BYTES_MAX;
 use levada_wire::packet::seal::Opener;
-use levada_wire::{Header, Instant, Number};
+use levada_wire::{Header, Number, OriginTime};
 
 use crate::api::{Delivery, Gap, GapReason};
 use crate::flow::run::Run;
@@ -43,7 +43,6 @@ struct Waiting {
     /// First number of its burst.
     burst: Number,
     packet: Bytes,
-    arrived: Instant,
 }
 
 /// Where the consumer is.
@@ -64,20 +63,13 @@ struct Burst {
     body: Vec<u8>,
 }
 
-/// Why nothing moves.
-#[derive(Clone, Copy, Debug)]
-struct Hole {
-    since: Instant,
-    reason: GapReason,
-}
-
 /// What [`Reassembly::advance`] leaves for its caller to do.
 #[derive(Debug, Default)]
 pub(crate) struct Advanced {
     /// Things for the subscribers, in order.
     pub(crate) deliveries: VecDeque<Delivery>,
-    /// Packets that passed their carry tag and did not open: good copies may come.
-    pub(crate) forgotten: Vec<Number>,
+    /// A packet that passed its carry tag and did not open, and when it was sent: a good copy may come.
+    pub(crate) forgotten: Option<(Number, OriginTime)>,
     /// It stopped for lack of room and can go on at once.
     pub(crate) has_more: bool,
 }
@@ -91,23 +83,22 @@ pub(crate) struct Reassembly {
     burst: Option<Burst>,
     /// First number of a burst of which a part is missing: the rest of it is of no use.
     broken: Option<Number>,
-    hole: Option<Hole>,
+    /// The packet that is next has come and was false.
+    next_was_false: bool,
     unpacker: Unpacker,
-    budget: Duration,
 }
 
 impl Reassembly {
-    /// A consumer that waits `budget` for a missing packet.
-    pub(crate) fn new(budget: Duration) -> Self {
+    /// A consumer that has seen nothing yet.
+    pub(crate) fn new() -> Self {
         Self {
             state: State::Seeking,
             openers: Vec::new(),
             waiting: BTreeMap::new(),
             burst: None,
             broken: None,
-            hole: None,
+            next_was_false: false,
             unpacker: Unpacker::default(),
-            budget,
         }
     }
 
@@ -121,7 +112,7 @@ impl Reassembly {
     }
 
     /// Takes proven packets, in any order.
-    pub(crate) fn push(&mut self, run: &Run, now: Instant) {
+    pub(crate) fn push(&mut self, run: &Run) {
         for (number, packet) in run.iter() {
             if self.is_past(number) {
                 continue;
@@ -136,12 +127,10 @@ impl Reassembly {
                 self.waiting = self.waiting.split_off(&number);
                 self.state = State::Running { next: number };
             }
-            let arrived = now;
             let waiting = Waiting {
                 header,
                 burst,
                 packet,
-                arrived,
             };
             self.waiting.insert(number, waiting);
             if matches!(self.state, State::Seeking) && self.waiting.len() > WAITING_PACKETS_MAX {
@@ -150,31 +139,34 @@ impl Reassembly {
         }
     }
 
-    /// When a hole becomes a gap.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        Some(self.hole?.since + self.budget)
-    }
-
-    /// Opens what is next, and gives up what is too late; stops once `room` deliveries are there.
-    pub(crate) fn advance(&mut self, now: Instant, room: usize) -> Advanced {
+    /// Opens what is next, and gives up what `is_hopeless`: sent, and not expected any more. Stops once `room`
+    /// deliveries are there, and at a packet that does not open, so that the caller may expect a good copy of it.
+    pub(crate) fn advance(
+        &mut self,
+        room: usize,
+        is_hopeless: impl Fn(Number) -> bool,
+    ) -> Advanced {
         let mut done = Advanced::default();
         while let State::Running { next } = self.state {
             if done.deliveries.len() + FRAMES_PER_BURST_MAX > room {
-                done.has_more = !self.waiting.is_empty() || self.hole.is_some();
+                done.has_more = self.waiting.contains_key(&next) || is_hopeless(next);
                 return done;
             }
-            if self.waiting.contains_key(&next) && self.take(next, now, &mut done) {
-                continue;
-            }
-            if self.waiting.len() > WAITING_PACKETS_MAX {
-                self.skip(next, GapReason::Overrun, &mut done);
-                continue;
-            }
-            match self.note_hole(now) {
-                Some(hole) if hole.since + self.budget <= now => {
-                    self.skip(next, hole.reason, &mut done);
+            if self.waiting.contains_key(&next) {
+                if !self.take(next, &mut done) {
+                    return done;
                 }
-                _ => return done,
+            } else if self.waiting.len() > WAITING_PACKETS_MAX {
+                self.skip(next, GapReason::Overrun, &mut done);
+            } else if is_hopeless(next) {
+                let reason = if self.next_was_false {
+                    GapReason::Bad
+                } else {
+                    GapReason::Lost
+                };
+                self.skip(next, reason, &mut done);
+            } else {
+                return done;
             }
         }
         done
@@ -188,25 +180,13 @@ impl Reassembly {
         }
     }
 
-    /// The hole at the next number, if packets behind it show that there is one.
-    fn note_hole(&mut self, now: Instant) -> Option<Hole> {
-        if self.hole.is_none() {
-            let behind = self.waiting.values().next()?;
-            self.hole = Some(Hole {
-                since: behind.arrived.min(now),
-                reason: GapReason::Lost,
-            });
-        }
-        self.hole
-    }
-
     fn move_to(&mut self, next: Number) {
         self.state = State::Running { next };
-        self.hole = None;
+        self.next_was_false = false;
     }
 
     /// Takes the packet whose turn it is; `false` if it turned out to be false.
-    fn take(&mut self, number: Number, now: Instant, done: &mut Advanced) -> bool {
+    fn take(&mut self, number: Number, done: &mut Advanced) -> bool {
         let Some(waiting) = self.waiting.remove(&number) else {
             return false;
         };
@@ -216,9 +196,8 @@ impl Reassembly {
         }
         self.begin_burst(&waiting, done);
         if !self.open(&waiting) {
-            done.forgotten.push(number);
-            let reason = GapReason::Bad;
-            self.hole = Some(Hole { since: now, reason });
+            done.forgotten = Some((number, waiting.header.sent));
+            self.next_was_false = true;
             return false;
         }
         self.move_to(number.next());
@@ -284,7 +263,6 @@ impl Reassembly {
             done.deliveries.push_back(Delivery::End);
             self.state = State::Ended;
             self.waiting.clear();
-            self.hole = None;
         }
     }
 

@@ -166,7 +166,7 @@ pub(crate) fn link_to(lane: usize) -> LinkIndex {
     LinkIndex(u32::try_from(lane).unwrap() + 100)
 }
 
-fn add_link(from: usize, to: usize) -> Command {
+pub(crate) fn add_link(from: usize, to: usize) -> Command {
     let key = |a: usize, b: usize| LinkKey::from_bytes([u8::try_from(a * 16 + b).unwrap(); 32]);
     Command::AddLink {
         link: link_to(to),
@@ -184,6 +184,8 @@ pub(crate) struct Net {
     pub(crate) now: Instant,
     /// What is on the wires: the sending lane, and what it sent.
     pub(crate) wires: VecDeque<(usize, Transmit)>,
+    /// The wires of this lane are cut, both ways.
+    pub(crate) cut: Option<usize>,
 }
 
 impl Net {
@@ -199,6 +201,7 @@ impl Net {
             foreign: Vec::new(),
             now: Instant::from_nanos(1_000_000_000),
             wires: VecDeque::new(),
+            cut: None,
         };
         for from in 0..lanes {
             for to in (0..lanes).filter(|&to| to != from) {
@@ -270,7 +273,10 @@ impl Net {
     /// Delivers what is on the wires, and what that causes.
     pub(crate) fn deliver(&mut self) {
         while let Some((from, transmit)) = self.wires.pop_front() {
-            self.arrive(from, &transmit);
+            let touches = |lane| from == lane || transmit.to == address(lane);
+            if !self.cut.is_some_and(touches) {
+                self.arrive(from, &transmit);
+            }
         }
     }
 

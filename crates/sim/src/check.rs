@@ -7,7 +7,7 @@
 //! | `ledger` | both ledgers of every lane sum to zero ([`ledger`]) |
 //! | `secret` | no secret crosses a network in clear, no content secret reaches a node where nobody subscribes ([`secret`]) |
 //! | `quiet` | nobody watching: no media packet moves ([`quiet`]) |
-//! | `copy` | a node sends a packet to a neighbour once ([`copies`]) |
+//! | `copy` | a node sends a packet to a neighbour once, and again only when asked ([`copies`]) |
 //! | `liveness` | who subscribes to what is alive and can be reached gets frames ([`liveness`]) |
 //! | `answer` | each request is answered or refused ([`answer`]) |
 //! | `unwanted` | a flow that nobody wants ends ([`unwanted`]) |
@@ -212,8 +212,14 @@ impl Checks {
         self.secret.learn_bytes("a link key", key);
     }
 
-    /// A node sends a datagram.
-    pub(crate) fn datagram(&mut self, now: Instant, node: usize, to: SocketAddr, bytes: &[u8]) {
+    /// A node sends a datagram, from an address of its own to another.
+    pub(crate) fn datagram(
+        &mut self,
+        now: Instant,
+        node: usize,
+        way: [SocketAddr; 2],
+        bytes: &[u8],
+    ) {
         let found = self
             .secret
             .find_in(bytes)
@@ -221,7 +227,7 @@ impl Checks {
         self.found("secret", found);
         let found = self.quiet.datagram(now, &self.facts, node, bytes);
         self.found("quiet", found);
-        let found = self.copies.datagram(&self.facts, node, to, bytes);
+        let found = self.copies.datagram(now, &self.facts, node, way, bytes);
         self.found("copy", found);
     }
 

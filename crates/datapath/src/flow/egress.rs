@@ -13,7 +13,8 @@ use crate::ledger::{DropReason, Ledger};
 use crate::link;
 use crate::outbox::Outbox;
 
-/// The most egresses of one flow. With [`RUN_PACKETS_MAX`] it bounds what one received train causes.
+/// The most egresses of one flow. With [`RUN_PACKETS_MAX`] it bounds what one received train causes. An egress is a link: in
+/// a node the limit of links binds first.
 pub(crate) const EGRESSES_MAX: usize = 896;
 
 const _: () = assert!(
@@ -32,6 +33,14 @@ pub(crate) struct Egresses {
 impl Egresses {
     pub(crate) const fn len(&self) -> usize {
         self.links.len()
+    }
+
+    pub(crate) fn contains(&self, link: LinkIndex) -> bool {
+        self.links.binary_search(&link).is_ok()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = LinkIndex> + '_ {
+        self.links.iter().copied()
     }
 
     /// Adds an egress; `false` if it is there already.

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use levada_wire::{Header, Number};
+use levada_wire::{Header, Number, OriginTime};
 
 /// The most bytes of one send: what an IPv4 UDP datagram can hold, which is what the kernel checks for GSO too.
 pub(crate) const RUN_BYTES_MAX: usize = 65_507;
@@ -21,6 +21,10 @@ pub(crate) struct Run {
     pub(crate) first: Number,
     /// The number of the first packet of its group.
     pub(crate) group_start: Number,
+    /// The number of the first packet of its burst.
+    pub(crate) burst: Number,
+    /// When the origin handed the burst over.
+    pub(crate) sent: OriginTime,
     /// The packets end to end.
     pub(crate) bytes: Bytes,
     /// Size of each packet but the last.
@@ -54,6 +58,8 @@ impl Run {
         (start < end).then(|| Self {
             first: self.first.plus(range.start as u64),
             group_start: self.group_start,
+            burst: self.burst,
+            sent: self.sent,
             bytes: self.bytes.slice(start..end),
             segment_bytes: self.segment_bytes,
         })
@@ -113,6 +119,11 @@ impl Growing {
                 .latest
                 .group_start()
                 .expect("admitted headers do not contradict themselves"),
+            burst: self
+                .latest
+                .burst()
+                .expect("admitted headers do not contradict themselves"),
+            sent: self.latest.sent,
             bytes: train.slice(self.range),
             segment_bytes: self.segment_bytes,
         }

@@ -8,10 +8,11 @@
 
 use std::net::SocketAddr;
 
-use levada_wire::{LinkIndex, Number};
+use levada_wire::{Instant, LinkIndex, Number, OriginTime};
 
 use super::window::{Verdict, Window};
 use crate::link;
+use crate::repair::{RoundTrip, Source, Zero};
 
 /// The most links that are remembered as upstreams of one flow, former ones included.
 pub(crate) const UPSTREAMS_MAX: usize = 16;
@@ -24,8 +25,14 @@ pub(crate) struct Upstream {
     expected: bool,
     /// Its first packet was reported.
     reported: bool,
+    /// Something of the flow came from it: it knows that it is to send it.
+    heard: bool,
     /// What came over it, whatever came over others.
     window: Window,
+    /// When packets should come over it; `None` before the first.
+    zero: Option<Zero>,
+    /// It is not asked for what is missing before this moment.
+    ask_from: Instant,
 }
 
 /// What a proven packet means for the upstream it came over.
@@ -46,10 +53,28 @@ pub(crate) struct Upstreams {
 }
 
 impl Upstreams {
+    /// Takes note that an upstream spoke of the flow.
+    pub(crate) fn heard(&mut self, link: LinkIndex) {
+        for upstream in self.all.iter_mut().filter(|upstream| upstream.link == link) {
+            upstream.heard = true;
+        }
+    }
+
+    /// Whether packets are expected over some link and have begun to come.
+    pub(crate) fn is_delivering(&self) -> bool {
+        let mut all = self.all.iter();
+        all.any(|upstream| upstream.expected && upstream.heard)
+    }
+
+    /// Whether there is none and was none.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// Adds an upstream, or expects packets from a former one again. `false` if there are too many.
     pub(crate) fn add(&mut self, link: LinkIndex) -> bool {
         if let Some(upstream) = self.all.iter_mut().find(|upstream| upstream.link == link) {
-            (upstream.expected, upstream.reported) = (true, false);
+            (upstream.expected, upstream.reported, upstream.heard) = (true, false, false);
             return true;
         }
         if self.all.len() == UPSTREAMS_MAX {
@@ -62,7 +87,10 @@ impl Upstreams {
             link,
             expected: true,
             reported: false,
+            heard: false,
             window: Window::new(),
+            zero: None,
+            ask_from: Instant::ZERO,
         });
         true
     }
@@ -86,6 +114,59 @@ impl Upstreams {
         })
     }
 
+    /// Whether packets are expected over that link.
+    pub(crate) fn is_expected(&self, link: LinkIndex) -> bool {
+        let mut all = self.all.iter();
+        all.any(|upstream| upstream.link == link && upstream.expected)
+    }
+
+    /// Takes note of when packets came that were not here before; gives the link, or `None` if they came over none.
+    pub(crate) fn sample(
+        &mut self,
+        from: SocketAddr,
+        links: &link::Table,
+        sent: OriginTime,
+        now: Instant,
+    ) -> Option<LinkIndex> {
+        let place_of = |link| self.all.iter().position(|upstream| upstream.link == link);
+        let place = links.at(from).find_map(place_of)?;
+        let upstream = &mut self.all[place];
+        match &mut upstream.zero {
+            Some(zero) => zero.sample(sent, now),
+            None => upstream.zero = Some(Zero::new(sent, now)),
+        }
+        Some(upstream.link)
+    }
+
+    /// When a packet sent at that time should be here, over the fastest upstream; `None` while nothing has come.
+    pub(crate) fn time_of(&self, sent: OriginTime, now: Instant) -> Option<Instant> {
+        let expected = self.all.iter().filter(|upstream| upstream.expected);
+        let times = expected.filter_map(|upstream| Some(upstream.zero?.time_of(sent, now)));
+        times.min()
+    }
+
+    /// Who may be asked for what is missing: whoever is expected to deliver, and has been heard of.
+    pub(crate) fn sources(&self, trip: impl Fn(LinkIndex) -> RoundTrip) -> Vec<Source> {
+        let all = self
+            .all
+            .iter()
+            .filter(|upstream| upstream.expected && upstream.heard);
+        let source = |upstream: &Upstream| Source {
+            link: upstream.link,
+            trip: trip(upstream.link),
+            ready_at: upstream.ask_from,
+        };
+        all.map(source).collect()
+    }
+
+    /// Remembers when each source may be asked again.
+    pub(crate) fn keep_pace(&mut self, sources: &[Source]) {
+        for upstream in &mut self.all {
+            let source = sources.iter().find(|source| source.link == upstream.link);
+            upstream.ask_from = source.map_or(upstream.ask_from, |source| source.ready_at);
+        }
+    }
+
     /// Takes note of a proven packet; `None` if its sender is no upstream and was none.
     pub(crate) fn arrived(
         &mut self,
@@ -96,6 +177,7 @@ impl Upstreams {
         let place_of = |link| self.all.iter().position(|upstream| upstream.link == link);
         let place = links.at(from).find_map(place_of)?;
         let upstream = &mut self.all[place];
+        upstream.heard = true;
         let first = upstream.expected && !std::mem::replace(&mut upstream.reported, true);
         Some(Arrival {
             link: upstream.link,

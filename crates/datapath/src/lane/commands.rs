@@ -29,7 +29,7 @@ pub(super) fn apply(state: &mut State, command: Command, now: Instant) {
             push(state, flow, &frame, wall, now);
             true
         }
-        Command::Consume { .. } => consume(state, command, now),
+        Command::Consume { .. } => consume(state, command),
         _ => apply_to_flow(state, command, now),
     };
     if !is_done {
@@ -61,6 +61,7 @@ fn apply_to_link(state: &mut State, command: Command) -> bool {
         Command::RemoveLink { link } => {
             for flow in state.flows.values_mut() {
                 flow.egresses.remove(link);
+                flow.server.remove(link);
                 flow.upstreams.remove(link);
             }
             state.links.remove(link)
@@ -69,9 +70,7 @@ fn apply_to_link(state: &mut State, command: Command) -> bool {
             let Some(link) = state.links.get_mut(link) else {
                 return false;
             };
-            let datagram = link.seal(state.number, message);
-            let bytes = datagram.len();
-            state.outbox.transmit(link.remote, datagram, bytes);
+            link.say(state.number, message, &mut state.outbox);
             true
         }
         _ => false,
@@ -87,15 +86,21 @@ fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
         }),
         Command::AddUpstream { flow, link } => {
             let is_link = state.links.contains(link);
-            with_flow(state, flow, |flow| is_link && flow.upstreams.add(link))
+            with_flow(state, flow, |flow| {
+                if !flow.upstreams.is_delivering() {
+                    flow.missing.join();
+                }
+                is_link && flow.upstreams.add(link)
+            })
         }
         Command::RemoveUpstream { flow, link } => {
             with_flow(state, flow, |flow| flow.upstreams.retire(link))
         }
         Command::AddEgress { flow, link } => add_egress(state, flow, link),
-        Command::RemoveEgress { flow, link } => {
-            with_flow(state, flow, |flow| flow.egresses.remove(link))
-        }
+        Command::RemoveEgress { flow, link } => with_flow(state, flow, |flow| {
+            flow.server.remove(link);
+            flow.egresses.remove(link)
+        }),
         Command::StopConsuming { flow } => {
             with_flow(state, flow, |flow| flow.consumer.take().is_some())
         }
@@ -104,6 +109,7 @@ fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
             origin.is_some_and(|origin| origin.describe(Arc::clone(&description)))
         }),
         Command::Finish { flow } => with_flow(state, flow, |flow| {
+            flow.tail.finish();
             let origin = flow.origin.as_mut();
             origin.map(|origin| origin.finish(now)).is_some()
         }),
@@ -124,7 +130,11 @@ fn open(state: &mut State, id: FlowId) -> Option<&mut Flow> {
         if state.flows.len() >= state.settings.flows_max {
             return None;
         }
-        let flow = Flow::new(id, state.settings.flow_cache_bytes_max);
+        let flow = Flow::new(
+            id,
+            state.settings.flow_cache_bytes_max,
+            state.settings.repair_budget,
+        );
         state.flows.insert(id, flow);
     }
     state.flows.get_mut(id)
@@ -187,7 +197,7 @@ fn push(state: &mut State, id: FlowId, frame: &Frame, wall: WallTime, now: Insta
 }
 
 /// Starts a consumer at the join point, or gives a running one another epoch's key.
-fn consume(state: &mut State, command: Command, now: Instant) -> bool {
+fn consume(state: &mut State, command: Command) -> bool {
     let Command::Consume {
         flow: id,
         instance,
@@ -198,17 +208,16 @@ fn consume(state: &mut State, command: Command, now: Instant) -> bool {
     else {
         return false;
     };
-    let budget = state.settings.reorder_budget;
     with_flow(state, id, |flow| {
         let opener = Opener::new(secret, id, instance, suite);
         if let Some(consumer) = &mut flow.consumer {
             consumer.add_opener(epoch, opener);
             return true;
         }
-        let mut consumer = Reassembly::new(budget);
+        let mut consumer = Reassembly::new();
         consumer.add_opener(epoch, opener);
         for run in flow.cache.join() {
-            consumer.push(run, now);
+            consumer.push(run);
         }
         flow.consumer = Some(Box::new(consumer));
         true

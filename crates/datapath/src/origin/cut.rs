@@ -85,6 +85,7 @@ impl Cutter {
         let packets = body.len().div_ceil(body_bytes);
         let group_start = self.group_start.expect("the first burst begins a group");
         let first = self.next;
+        let sent = OriginTime::from_instant(now);
         let mut sealed = Vec::with_capacity(body.len() + packets * OVERHEAD_BYTES);
         for (index, part) in body.chunks(body_bytes).enumerate() {
             let header = Header {
@@ -99,22 +100,24 @@ impl Cutter {
                 group: self.group,
                 offset: u32::try_from(self.next.since(group_start))
                     .expect("a group that is full ends"),
-                sent: OriginTime::from_instant(now),
+                sent,
             };
             self.sealer.seal(&header, part, &mut sealed);
             self.next = self.next.next();
         }
-        self.push_runs(first, group_start, &sealed.into());
+        self.push_runs(first, group_start, sent, &sealed.into());
     }
 
     /// Divides the packets of a burst into what one send each can take.
-    fn push_runs(&mut self, first: Number, group_start: Number, sealed: &Bytes) {
+    fn push_runs(&mut self, burst: Number, group_start: Number, sent: OriginTime, sealed: &Bytes) {
         let per_run = RUN_PACKETS_MAX.min(RUN_BYTES_MAX / self.packet_bytes);
         let step = per_run * self.packet_bytes;
         for (at, start) in (0..sealed.len()).step_by(step).enumerate() {
             self.runs.push_back(Run {
-                first: first.plus((at * per_run) as u64),
+                first: burst.plus((at * per_run) as u64),
                 group_start,
+                burst,
+                sent,
                 bytes: sealed.slice(start..sealed.len().min(start + step)),
                 segment_bytes: self.packet_bytes,
             });

@@ -31,7 +31,7 @@ impl World<'_> {
                 media: Kind::of(&bytes) == Kind::Media,
             };
             self.trace.datagram(self.now, from, to, &bytes);
-            self.checks.datagram(self.now, node, to, &bytes);
+            self.checks.datagram(self.now, node, [from, to], &bytes);
             self.counts.datagram(load);
             self.stranger.hears(&bytes, to);
             if let Some(transit) = self.net.depart(from, to, load) {

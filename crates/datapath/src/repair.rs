@@ -1,0 +1,300 @@
+//! Repair: what was lost on a hop is asked for again from the node before it, as long as that can help.
+//!
+//! ```text
+//!   parent                                   child
+//!     │ 7, 8, [9 lost], 10 ─────────────────▶ │  a gap: 9 is missing (`missing`)
+//!     │ ◀───────────────────────── NACK 9     │  after the reordering time, at most one in 5 ms
+//!     │ 9 again ────────────────────────────▶ │  from the cache, as far as `serve` allows
+//!     │ or PENDING 9 ───────────────────────▶ │  I lack it too and have asked: it comes when it comes
+//!     │ or GONE 9 ──────────────────────────▶ │  it will not come: the consumer counts the gap at once
+//!     │ HEAD 10 ────────────────────────────▶ │  after the last packet: so that a lost tail shows (`tail`)
+//! ```
+//!
+//! Packets go on at once, out of order; a repaired packet runs through `forward` like any other. A deadline is the packet's
+//! own time plus the budget (`zero`), the same for all hops, so that the hop that lost a packet may use all the time that
+//! is left. Not a choice of parent: `core`. Not parity and not multicast. Called by `forward` (runs, link datagrams) and by the
+//! lane (timers, joins). Invariant: only upstreams are asked and believed, only children are served, and one datagram
+//! causes at most twice [`NUMBERS_PER_DATAGRAM`] copies and [`ANSWERS_MAX`] answers.
+
+use std::net::SocketAddr;
+
+use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
+use levada_wire::{FlowId, Instant, LinkIndex, Number};
+
+use crate::flow::Flow;
+use crate::flow::cache::Cache;
+use crate::flow::run::Run;
+use crate::flow::upstream::UPSTREAMS_MAX;
+use crate::lane::State;
+use crate::link;
+
+mod counts;
+mod missing;
+mod numbers;
+mod serve;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod trip;
+mod zero;
+
+pub use counts::RepairCounts;
+pub(crate) use missing::Missing;
+pub(crate) use numbers::NUMBERS_PER_DATAGRAM;
+pub(crate) use serve::Server;
+pub(crate) use tail::Tail;
+pub(crate) use trip::RoundTrip;
+pub(crate) use zero::Zero;
+
+pub(crate) use missing::Source;
+
+use missing::Shown;
+
+/// The most messages that answer one request: those that name what is pending and what is gone.
+pub(crate) const ANSWERS_MAX: usize = 2;
+
+/// Takes note of packets that came over an upstream; says whether the flow must be driven.
+pub(crate) fn on_run(
+    flow: &mut Flow,
+    run: &Run,
+    from: SocketAddr,
+    links: &link::Table,
+    now: Instant,
+    counts: &mut RepairCounts,
+) -> bool {
+    let Some(link) = flow.upstreams.sample(from, links, run.sent, now) else {
+        return false;
+    };
+    let trip = trip_of(links, link);
+    let upstreams = &flow.upstreams;
+    let time_of = |sent| upstreams.time_of(sent, now).unwrap_or(now);
+    let shown = Shown { link, trip };
+    let Some(filled) = flow.missing.arrived(run, shown, now, time_of, counts) else {
+        return false;
+    };
+    for number in filled {
+        flow.server.forwarded(number, now);
+    }
+    true
+}
+
+/// Takes a message about a flow.
+pub(crate) fn on_datagram(
+    state: &mut State,
+    link: LinkIndex,
+    message: &LinkDatagram,
+    now: Instant,
+) {
+    let Some(id) = message.flow() else {
+        return;
+    };
+    let Some(flow) = state.flows.get_mut(id) else {
+        state.ledger.repair.uncalled += 1;
+        return;
+    };
+    match message {
+        LinkDatagram::Nack(_) | LinkDatagram::NackBad(_) | LinkDatagram::Pull(_)
+            if flow.egresses.contains(link) =>
+        {
+            state.ledger.repair.nacks_received += 1;
+            match message {
+                LinkDatagram::Nack(numbers) => serve(state, link, numbers, now),
+                LinkDatagram::NackBad(numbers) => {
+                    distrust(state, numbers, now);
+                    serve(state, link, numbers, now);
+                }
+                LinkDatagram::Pull(pull) => {
+                    let count = u64::from(pull.count).min(NUMBERS_PER_DATAGRAM);
+                    let wanted: Vec<Number> = (0..count).map(|at| pull.first.plus(at)).collect();
+                    for numbers in numbers::pack(id, &wanted) {
+                        serve(state, link, &numbers, now);
+                    }
+                }
+                _ => {}
+            }
+        }
+        LinkDatagram::Head(_) | LinkDatagram::Pending(_) | LinkDatagram::Gone(_)
+            if flow.upstreams.is_expected(link) =>
+        {
+            learn(
+                flow,
+                link,
+                message,
+                &state.links,
+                now,
+                &mut state.ledger.repair,
+            );
+            state.touched.push(id);
+        }
+        LinkDatagram::Report(_) => {} // for whoever looks at the far end's view; nothing here acts on it
+        _ => state.ledger.repair.uncalled += 1,
+    }
+}
+
+/// Takes what an upstream says of its packets.
+fn learn(
+    flow: &mut Flow,
+    link: LinkIndex,
+    message: &LinkDatagram,
+    links: &link::Table,
+    now: Instant,
+    counts: &mut RepairCounts,
+) {
+    let trip = trip_of(links, link);
+    match message {
+        LinkDatagram::Head(head) => {
+            flow.upstreams.heard(link);
+            flow.missing
+                .head(head.highest, Shown { link, trip }, now, counts)
+        }
+        LinkDatagram::Pending(numbers) => {
+            let source = Source {
+                link,
+                trip,
+                ready_at: now,
+            };
+            for number in numbers.iter() {
+                flow.missing.pending(number, &source, now);
+            }
+        }
+        LinkDatagram::Gone(numbers) => {
+            let sources = flow.upstreams.sources(|link| trip_of(links, link));
+            for number in numbers.iter() {
+                flow.missing.gone(number, link, &sources, now, counts);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Sends a child what it asked for, from the cache, and says what is pending and what is gone.
+fn serve(state: &mut State, child: LinkIndex, asked: &Numbers, now: Instant) {
+    let Some(flow) = state.flows.get_mut(asked.flow) else {
+        return;
+    };
+    let Some(link) = state.links.get_mut(child) else {
+        return;
+    };
+    let (trip, total) = (link.trip.time(), flow.counters.packets_in);
+    let (mut due, mut twice) = (Vec::new(), Vec::new());
+    let (mut pending, mut gone) = (Vec::new(), Vec::new());
+    for number in asked.iter() {
+        if flow.cache.part(number, 1).is_some() {
+            let copies = flow.server.admit(child, number, trip, total, now);
+            state.ledger.due += copies.unwrap_or(1);
+            match copies {
+                Ok(1) => due.push(number),
+                Ok(_) => twice.push(number),
+                Err(reason) => state.ledger.drop_copies(reason, 1),
+            }
+        } else if flow.origin.is_none() && flow.missing.expects(number) {
+            pending.push(number);
+        } else {
+            gone.push(number);
+        }
+    }
+    let again: Vec<Run> = [&due, &twice, &twice]
+        .into_iter()
+        .flat_map(|numbers| runs(&flow.cache, numbers))
+        .collect();
+    for run in again {
+        let packets = run.packets() as u64;
+        state.ledger.repair.repairs_sent += packets;
+        flow.counters.packets_out += packets;
+        flow.counters.bytes_out += run.bytes.len() as u64;
+        crate::flow::egress::transmit(&run, link, &mut state.outbox, &mut state.ledger);
+    }
+    for numbers in numbers::pack(asked.flow, &pending) {
+        state.ledger.repair.pendings_sent += 1;
+        link.say(
+            state.number,
+            LinkDatagram::Pending(numbers),
+            &mut state.outbox,
+        );
+    }
+    for numbers in numbers::pack(asked.flow, &gone) {
+        state.ledger.repair.gones_sent += 1;
+        link.say(state.number, LinkDatagram::Gone(numbers), &mut state.outbox);
+    }
+}
+
+/// The cached packets of those numbers, which are in order; what lies together goes together.
+fn runs(cache: &Cache, numbers: &[Number]) -> Vec<Run> {
+    let mut runs = Vec::new();
+    let mut rest = numbers;
+    while let Some(&first) = rest.first() {
+        let in_a_row = rest
+            .iter()
+            .enumerate()
+            .take_while(|&(at, &number)| number == first.plus(at as u64));
+        let part = cache.part(first, in_a_row.count());
+        rest = &rest[part.as_ref().map_or(1, Run::packets)..];
+        runs.extend(part);
+    }
+    runs
+}
+
+/// A child holds false copies of these. What came from elsewhere may be false here as well, which this node cannot see
+/// while it only carries: it lets go of its own copies and asks for them again, as false ones.
+fn distrust(state: &mut State, numbers: &Numbers, now: Instant) {
+    let Some(flow) = state.flows.get_mut(numbers.flow) else {
+        return;
+    };
+    if flow.upstreams.is_empty() {
+        return; // the origin's own copies are true
+    }
+    for number in numbers.iter() {
+        if flow.cache.part(number, 1).is_some() && flow.consumer.is_none() {
+            flow.cache.forget(number, &mut state.cache_room);
+            flow.window.forget(number);
+            let counts = &mut state.ledger.repair;
+            flow.missing.bad(number, now, now, counts);
+        }
+    }
+    state.touched.push(numbers.flow);
+}
+
+/// Does what is due: asks again, gives up, says the head. Says whether there was no room to do all.
+pub(crate) fn drive(state: &mut State, id: FlowId, now: Instant) -> bool {
+    let Some(flow) = state.flows.get_mut(id) else {
+        return false;
+    };
+    if state.outbox.room() <= flow.egresses.len() + UPSTREAMS_MAX {
+        return flow.repair_wakeup().is_some_and(|wakeup| wakeup.at <= now);
+    }
+    let counts = &mut state.ledger.repair;
+    if flow.missing.wake().is_some_and(|at| at <= now) {
+        let mut sources = flow.upstreams.sources(|link| trip_of(&state.links, link));
+        for ask in flow.missing.ask(id, &mut sources, now, counts) {
+            let link = state
+                .links
+                .get_mut(ask.link)
+                .expect("removing a link removes its upstreams");
+            link.say(state.number, ask.message, &mut state.outbox);
+        }
+        flow.upstreams.keep_pace(&sources);
+    }
+    if flow.egresses.len() == 0 {
+        flow.tail.rest();
+    } else if let Some(highest) = flow.tail.head(now) {
+        for child in flow.egresses.iter() {
+            let link = state
+                .links
+                .get_mut(child)
+                .expect("removing a link removes its egresses");
+            let head = LinkDatagram::Head(Head { flow: id, highest });
+            link.say(state.number, head, &mut state.outbox);
+            counts.heads_sent += 1;
+        }
+    }
+    false
+}
+
+fn trip_of(links: &link::Table, link: LinkIndex) -> RoundTrip {
+    links.get(link).map(|link| link.trip).unwrap_or_default()
+}
+
+const _: () = assert!(
+    2 * NUMBERS_PER_DATAGRAM as usize + ANSWERS_MAX <= crate::flow::egress::EGRESSES_MAX,
+    "a request causes no more than a packet does"
+);

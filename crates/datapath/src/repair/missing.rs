@@ -1,0 +1,485 @@
+//! What a flow lacks: the numbers that were sent and have not come, until when each is of use, and when to ask again.
+//!
+//! ```text
+//!            shown to be missing             asked                     asked once more, of the next upstream
+//!   number ─────────────────────▶ reordering ─────▶ retry time ──────▶ retry time ──────▶ ...
+//!                                                └ said again after 5 ms, if the link is long
+//!   comes: repaired      GONE from every upstream, or no time left for an answer and then the deadline: given up
+//! ```
+//!
+//! A gap shows when a higher number comes, or when a HEAD names one. The deadline is the packet's own time (`zero`) plus
+//! the budget; what cannot arrive before it is not asked for. When the last answer but one would come too late for another
+//! full try, the last try is made a little early: half a chance is better than none. Not sending, and not knowing links:
+//! `repair` does both. Called by it. Invariant: at most [`MISSING_MAX`] numbers are tracked; more, and the oldest are given
+//! up. After [`Missing::ask`] the next wake-up lies ahead.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use levada_wire::datagram::link::LinkDatagram;
+use levada_wire::{FlowId, Instant, LinkIndex, Number, OriginTime};
+
+use super::counts::RepairCounts;
+use super::numbers::{fit_together, pack};
+use super::trip::{REORDER_MAX, RETRY_MIN, RoundTrip};
+use crate::flow::run::Run;
+use crate::flow::window::WINDOW_NUMBERS;
+
+/// The most missing numbers of a flow: 400 ms of silence at 100 Mb/s.
+pub(crate) const MISSING_MAX: usize = 4_096;
+/// The shortest time between two requests for a flow over one link.
+pub(crate) const NACK_INTERVAL: Duration = Duration::from_millis(5);
+/// On a link as long as this a request is said twice, [`NACK_INTERVAL`] apart: the second is ignored if the first came.
+const REPEAT_TRIP_MIN: Duration = Duration::from_millis(20);
+
+/// Somebody who may be asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    pub(crate) link: LinkIndex,
+    pub(crate) trip: RoundTrip,
+    /// No request before this moment.
+    pub(crate) ready_at: Instant,
+}
+
+/// A request that must be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    pub(crate) link: LinkIndex,
+    pub(crate) message: LinkDatagram,
+}
+
+/// One number that has not come.
+#[derive(Debug)]
+struct Want {
+    deadline: Instant,
+    /// When to say something: to ask, or to repeat what was asked.
+    ask_at: Instant,
+    /// When to try anew, after what was asked is repeated.
+    retry_at: Instant,
+    /// The next thing to do is to repeat the request, to the same upstream.
+    repeats: bool,
+    tries: u8,
+    /// The upstream that showed that it is missing, later the one that was asked.
+    link: Option<LinkIndex>,
+    /// What came is false.
+    bad: bool,
+    /// Upstreams that said that it will not come.
+    gone_at: Vec<LinkIndex>,
+}
+
+/// How a gap came to be known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown {
+    pub(crate) link: LinkIndex,
+    pub(crate) trip: RoundTrip,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    /// One past the highest number known to have been sent.
+    next: Option<Number>,
+    /// When the highest that came was sent; `None` before the first.
+    latest: Option<OriginTime>,
+    wants: BTreeMap<Number, Want>,
+    /// The next packet is the first, or the first after a time without upstream.
+    is_joining: bool,
+    /// A newcomer plays the old packets that it is sent now: from this number on no deadline is before that moment.
+    joined: Option<(Number, Instant)>,
+    budget: Duration,
+    wake: Option<Instant>,
+}
+
+impl Missing {
+    pub(crate) const fn new(budget: Duration) -> Self {
+        Self {
+            next: None,
+            latest: None,
+            wants: BTreeMap::new(),
+            is_joining: true,
+            joined: None,
+            budget,
+            wake: None,
+        }
+    }
+
+    /// When [`Missing::ask`] has something to do.
+    pub(crate) const fn wake(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// Whether a number was sent, is not here, and is not expected any more: said of numbers that did not come.
+    pub(crate) fn is_hopeless(&self, number: Number) -> bool {
+        self.next.is_some_and(|next| number < next) && !self.wants.contains_key(&number)
+    }
+
+    /// Whether a number is expected: it is missing, or it was not sent yet as far as is known.
+    pub(crate) fn expects(&self, number: Number) -> bool {
+        !self.is_hopeless(number)
+    }
+
+    /// The next packets come from the start of a group: what of it was lost is of use, however old it is.
+    pub(crate) const fn join(&mut self) {
+        self.is_joining = true;
+    }
+
+    /// Packets came. `time_of` says when a packet sent at that time should be here. Gives those that were missing, or
+    /// `None` if the run is just the next.
+    pub(crate) fn arrived(
+        &mut self,
+        run: &Run,
+        shown: Shown,
+        now: Instant,
+        time_of: impl Fn(OriginTime) -> Instant,
+        counts: &mut RepairCounts,
+    ) -> Option<Vec<Number>> {
+        if self.next == Some(run.first) && !self.is_joining {
+            (self.next, self.latest) = (Some(run.end()), Some(run.sent));
+            return None;
+        }
+        if std::mem::take(&mut self.is_joining) {
+            self.joined = Some((run.group_start, now + self.budget));
+        }
+        let (start, before) = match (self.next, self.latest) {
+            (Some(next), Some(latest)) => (next, latest),
+            _ => (run.group_start, run.sent),
+        };
+        // What was shown by one packet alone may have been overtaken; two in a row are a better sign.
+        let is_sure = run.packets() > 1;
+        let wait = if is_sure {
+            shown.trip.reordering()
+        } else {
+            REORDER_MAX
+        };
+        let gap = Gap {
+            start,
+            end: run.first,
+            ask_at: now + wait,
+            link: Some(shown.link),
+        };
+        self.add(
+            gap,
+            now,
+            |number| time_of(sent_of(number, (start, before), run)),
+            counts,
+        );
+        let mut filled = Vec::new();
+        for number in (0..run.packets()).map(|at| run.first.plus(at as u64)) {
+            match self.wants.remove(&number) {
+                Some(want) => {
+                    counts.repairs_received += u64::from(want.tries > 0);
+                    filled.push(number);
+                }
+                None if self.latest.is_some() && number < start => counts.repairs_late += 1,
+                None => {}
+            }
+        }
+        if self.latest.is_none() || self.next.is_none_or(|next| run.end() > next) {
+            self.latest = Some(run.sent);
+        }
+        self.next = self.next.max(Some(run.end()));
+        Some(filled)
+    }
+
+    /// An upstream says the highest number that it has sent.
+    pub(crate) fn head(
+        &mut self,
+        highest: Number,
+        shown: Shown,
+        now: Instant,
+        counts: &mut RepairCounts,
+    ) {
+        let start = self.next.unwrap_or(highest);
+        // Farther ahead than any window reaches it is no tail: packets will show what is missing, or nothing does.
+        if highest < start || highest.since(start) >= WINDOW_NUMBERS {
+            return;
+        }
+        let end = highest.next();
+        let gap = Gap {
+            start,
+            end,
+            ask_at: now + shown.trip.reordering(),
+            link: Some(shown.link),
+        };
+        self.add(gap, now, |_| now, counts);
+        self.next = Some(end);
+    }
+
+    /// A packet that came was false: a good copy is wanted until its deadline.
+    pub(crate) fn bad(
+        &mut self,
+        number: Number,
+        time: Instant,
+        now: Instant,
+        counts: &mut RepairCounts,
+    ) {
+        let gap = Gap {
+            start: number,
+            end: number.next(),
+            ask_at: now,
+            link: None,
+        };
+        self.add(gap, now, |_| time, counts);
+        if let Some(want) = self.wants.get_mut(&number) {
+            want.bad = true;
+        }
+    }
+
+    /// An upstream says that it lacks this one too: it will send it on when it comes, so it is given that time.
+    pub(crate) fn pending(&mut self, number: Number, from: &Source, now: Instant) {
+        if let Some(want) = self.wants.get_mut(&number) {
+            want.repeats = false;
+            want.ask_at = want.ask_at.max(want.next_try(from.trip, now));
+        }
+    }
+
+    /// An upstream says that this one will not come; it is given up when all say so.
+    pub(crate) fn gone(
+        &mut self,
+        number: Number,
+        from: LinkIndex,
+        sources: &[Source],
+        now: Instant,
+        counts: &mut RepairCounts,
+    ) {
+        let Some(want) = self.wants.get_mut(&number) else {
+            return;
+        };
+        if !want.gone_at.contains(&from) {
+            want.gone_at.push(from);
+        }
+        if sources
+            .iter()
+            .all(|source| want.gone_at.contains(&source.link))
+        {
+            self.wants.remove(&number);
+            counts.given_up += 1;
+        } else {
+            (want.ask_at, want.repeats) = (now, false);
+            self.wake = Some(now);
+        }
+    }
+
+    /// Gives up what is too late and makes the requests that are due, at most one for each source.
+    pub(crate) fn ask(
+        &mut self,
+        flow: FlowId,
+        sources: &mut [Source],
+        now: Instant,
+        counts: &mut RepairCounts,
+    ) -> Vec<Ask> {
+        let mut drafts: Vec<Draft> = Vec::new();
+        let mut wake: Option<Instant> = None;
+        self.wants.retain(|&number, want| {
+            if want.deadline <= now {
+                counts.given_up += 1;
+                return false;
+            }
+            let at = want
+                .step(number, sources, &mut drafts, now)
+                .min(want.deadline);
+            wake = Some(wake.map_or(at, |wake| wake.min(at)));
+            true
+        });
+        self.wake = wake;
+        counts.nacks_sent += drafts.len() as u64;
+        for source in sources {
+            if drafts.iter().any(|draft| draft.link == source.link) {
+                source.ready_at = now + NACK_INTERVAL;
+            }
+        }
+        drafts.into_iter().map(|draft| draft.finish(flow)).collect()
+    }
+
+    /// Tracks a gap: its numbers that are of use, the newest if there are too many.
+    fn add(
+        &mut self,
+        gap: Gap,
+        now: Instant,
+        time_of: impl Fn(Number) -> Instant,
+        counts: &mut RepairCounts,
+    ) {
+        let count = if gap.start < gap.end {
+            gap.end.since(gap.start)
+        } else {
+            0
+        };
+        let tracked = count.min(MISSING_MAX as u64);
+        counts.given_up += count - tracked;
+        for number in (0..tracked).map(|at| gap.start.plus(count - tracked + at)) {
+            // A clock that jumped must not make anybody wait for ever.
+            let mut deadline = time_of(number).min(now) + self.budget;
+            if let Some((_, earliest)) = self.joined.filter(|&(first, _)| number >= first) {
+                deadline = deadline.max(earliest);
+            }
+            if deadline <= now {
+                counts.given_up += 1;
+                continue;
+            }
+            self.wants.entry(number).or_insert_with(|| Want {
+                deadline,
+                ask_at: gap.ask_at,
+                retry_at: gap.ask_at,
+                repeats: false,
+                tries: 0,
+                link: gap.link,
+                bad: false,
+                gone_at: Vec::new(),
+            });
+            self.wake = Some(self.wake.map_or(gap.ask_at, |wake| wake.min(gap.ask_at)));
+        }
+        while self.wants.len() > MISSING_MAX {
+            self.wants.pop_first();
+            counts.given_up += 1;
+        }
+    }
+}
+
+/// Numbers that have not come.
+struct Gap {
+    start: Number,
+    end: Number,
+    ask_at: Instant,
+    /// Who showed it.
+    link: Option<LinkIndex>,
+}
+
+/// When a missing packet was sent, as near as can be told: with the packet after it if it is of that one's burst, else
+/// somewhere between the packet before it and that one.
+fn sent_of(number: Number, (start, before): (Number, OriginTime), after: &Run) -> OriginTime {
+    if number >= after.burst || after.burst <= start {
+        return after.sent;
+    }
+    let micros = u64::from(after.sent.micros_since(before).max(0).unsigned_abs());
+    let (at, of) = (number.since(start) + 1, after.burst.since(start) + 1);
+    let part = micros * at / of;
+    OriginTime(
+        before
+            .0
+            .wrapping_add(u32::try_from(part).unwrap_or(u32::MAX)),
+    )
+}
+
+impl Want {
+    /// Does what is due, and says when the next thing is.
+    fn step(
+        &mut self,
+        number: Number,
+        sources: &[Source],
+        drafts: &mut Vec<Draft>,
+        now: Instant,
+    ) -> Instant {
+        if self.ask_at > now {
+            return self.ask_at;
+        }
+        let Some(source) = self.choose(sources) else {
+            self.ask_at = now + RETRY_MIN; // nobody to ask: perhaps soon there is
+            return self.ask_at;
+        };
+        if now + source.trip.time() > self.deadline {
+            self.ask_at = self.deadline; // an answer would be too late; what was asked may still come
+            return self.ask_at;
+        }
+        if source.ready_at > now {
+            return source.ready_at;
+        }
+        if !draft(drafts, source.link, self.bad, number) {
+            return now + NACK_INTERVAL;
+        }
+        if self.repeats {
+            self.repeats = false;
+            self.ask_at = self.retry_at.max(now + NACK_INTERVAL);
+            return self.ask_at;
+        }
+        self.tries = self.tries.saturating_add(1);
+        self.link = Some(source.link);
+        self.repeats = source.trip.time() >= REPEAT_TRIP_MIN;
+        let said_last = if self.repeats {
+            now + NACK_INTERVAL
+        } else {
+            now
+        };
+        self.retry_at = self.next_try(source.trip, said_last);
+        self.ask_at = if self.repeats {
+            said_last
+        } else {
+            self.retry_at
+        };
+        self.ask_at
+    }
+
+    /// When to try after a try at `now`: after the retry time, or a little before it if that is the last chance.
+    fn next_try(&self, trip: RoundTrip, now: Instant) -> Instant {
+        let next = now + trip.retry_after();
+        let last_chance = self.deadline - trip.time() - RETRY_MIN / 8;
+        if next <= last_chance {
+            return next;
+        }
+        let is_worth_it = last_chance >= now + trip.time() * 7 / 8;
+        if is_worth_it {
+            last_chance
+        } else {
+            self.deadline
+        }
+    }
+
+    /// First who showed the gap, from the second try on the others in turn; a repeated request goes where it went.
+    fn choose<'a>(&self, sources: &'a [Source]) -> Option<&'a Source> {
+        let before = sources
+            .iter()
+            .position(|source| Some(source.link) == self.link);
+        let onward = usize::from(self.tries > 0 && !self.repeats);
+        let first = before.map_or(0, |place| place + onward);
+        let in_turn = (0..sources.len()).map(|at| &sources[(first + at) % sources.len()]);
+        in_turn
+            .into_iter()
+            .find(|source| !self.gone_at.contains(&source.link))
+    }
+}
+
+/// A request that numbers are still added to.
+struct Draft {
+    link: LinkIndex,
+    bad: bool,
+    numbers: Vec<Number>,
+}
+
+impl Draft {
+    fn finish(self, flow: FlowId) -> Ask {
+        let numbers = pack(flow, &self.numbers).into_iter().next();
+        let numbers = numbers.expect("a draft begins with a number, and all fit together");
+        let message = if self.bad {
+            LinkDatagram::NackBad(numbers)
+        } else {
+            LinkDatagram::Nack(numbers)
+        };
+        Ask {
+            link: self.link,
+            message,
+        }
+    }
+}
+
+/// Adds a number to the request to that upstream; `false` if it must wait for the next one.
+fn draft(drafts: &mut Vec<Draft>, link: LinkIndex, bad: bool, number: Number) -> bool {
+    match drafts.iter_mut().find(|draft| draft.link == link) {
+        None => {
+            drafts.push(Draft {
+                link,
+                bad,
+                numbers: vec![number],
+            });
+            true
+        }
+        Some(draft) => {
+            let fits = draft.bad == bad && fit_together(draft.numbers[0], number);
+            if fits {
+                draft.numbers.push(number);
+            }
+            fits
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

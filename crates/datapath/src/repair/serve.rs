@@ -1,0 +1,177 @@
+//! How much of what a child asks for it is sent: the sender's side of repair, without the sending.
+//!
+//! A child asks again when an answer may have been lost, and says each request twice on a long link; both must not make
+//! packets pile up. So a packet goes to a child again only three quarters of a round trip after it went there before: a
+//! request that was under way meanwhile is answered already, and no child gets more than two copies in a round trip. And
+//! over time a child is sent no more repaired packets than live ones, beside a stock ([`STOCK`]): whoever asks without end
+//! gets the flow twice at most. Whoever asks for the third time has little time left: two copies go at once. Not the cache, not links: `repair` brings them together. Called by it. Invariant: what is
+//! remembered of a child is bounded by [`REMEMBERED_MAX`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use levada_wire::{Instant, LinkIndex, Number};
+
+use crate::ledger::DropReason;
+
+/// Repaired packets that a child may be sent at once: 100 ms of a 100 Mb/s flow.
+pub(crate) const STOCK: u64 = 1_024;
+/// Packets of which it is remembered when a child was sent them again.
+pub(crate) const REMEMBERED_MAX: usize = 1_024;
+
+/// From this time on that a packet is asked for, two copies of it are sent at once.
+const TWICE_FROM: u8 = 3;
+
+/// When a packet last went to a child, and how often it was asked for with success.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    at: Instant,
+    times: u8,
+}
+
+/// What one child was sent again.
+#[derive(Debug, Default)]
+struct Child {
+    sent: BTreeMap<Number, Sent>,
+    /// Packets it may still be sent.
+    stock: u64,
+    /// Packets of the flow when the stock was last filled.
+    packets: u64,
+}
+
+impl Child {
+    fn remember(&mut self, number: Number, sent: Sent) {
+        self.sent.insert(number, sent);
+        if self.sent.len() > REMEMBERED_MAX {
+            self.sent.pop_first();
+        }
+    }
+}
+
+/// All children of a flow that ever asked.
+#[derive(Debug, Default)]
+pub(crate) struct Server {
+    children: BTreeMap<LinkIndex, Child>,
+}
+
+impl Server {
+    /// How many copies of a packet a child that asks for it may be sent now; they count as sent. `packets` counts those
+    /// of the flow.
+    pub(crate) fn admit(
+        &mut self,
+        link: LinkIndex,
+        number: Number,
+        trip: Duration,
+        packets: u64,
+        now: Instant,
+    ) -> Result<u64, DropReason> {
+        let child = self.children.entry(link).or_insert_with(|| Child {
+            sent: BTreeMap::new(),
+            stock: STOCK,
+            packets,
+        });
+        child.stock = STOCK.min(child.stock + packets.saturating_sub(child.packets));
+        child.packets = packets;
+        let last = child.sent.get(&number);
+        if last.is_some_and(|last| now.since(last.at) < trip * 3 / 4) {
+            return Err(DropReason::RepairTooSoon);
+        }
+        let times = last.map_or(0, |last| last.times).saturating_add(1);
+        let copies = if times >= TWICE_FROM { 2 } else { 1 };
+        if child.stock < copies {
+            return Err(DropReason::RepairLimit);
+        }
+        child.stock -= copies;
+        child.remember(number, Sent { at: now, times });
+        Ok(copies)
+    }
+
+    /// A packet that was missing here goes on to all children: whoever has asked for it has been answered.
+    pub(crate) fn forwarded(&mut self, number: Number, now: Instant) {
+        for child in self.children.values_mut() {
+            child.remember(number, Sent { at: now, times: 0 });
+        }
+    }
+
+    /// A child is none any more.
+    pub(crate) fn remove(&mut self, link: LinkIndex) {
+        self.children.remove(&link);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    const TRIP: Duration = Duration::from_millis(40);
+    const CHILD: LinkIndex = LinkIndex(3);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+
+    fn number(value: u64) -> Number {
+        Number::new(value).unwrap()
+    }
+
+    #[test]
+    fn a_child_gets_at_most_two_copies_of_a_packet_in_a_round_trip_however_often_it_asks() {
+        let mut server = Server::default();
+        let mut ask = |millis| server.admit(CHILD, number(1), TRIP, 0, at(millis));
+
+        let copies: Vec<(u64, u64)> = (0..100)
+            .filter_map(|millis| Some((millis, ask(millis).ok()?)))
+            .collect();
+
+        assert_eq!(copies, [(0, 1), (30, 1), (60, 2), (90, 2)]);
+        assert!(
+            server
+                .admit(LinkIndex(4), number(1), TRIP, 0, at(39))
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn what_goes_on_to_all_children_answers_those_who_asked() {
+        let mut server = Server::default();
+        server.admit(CHILD, number(1), TRIP, 0, at(0)).unwrap();
+
+        server.forwarded(number(2), at(10));
+
+        let too_soon = Err(DropReason::RepairTooSoon);
+        assert_eq!(server.admit(CHILD, number(2), TRIP, 0, at(39)), too_soon);
+        assert_eq!(server.admit(CHILD, number(2), TRIP, 0, at(40)), Ok(1));
+    }
+
+    #[test]
+    fn a_child_gets_a_stock_of_repairs_and_then_one_for_each_live_packet() {
+        let mut server = Server::default();
+        let mut admitted = |numbers: std::ops::Range<u64>, packets| {
+            let admit = |&value: &u64| {
+                server.admit(CHILD, number(value), TRIP, packets, at(0))
+                    != Err(DropReason::RepairLimit)
+            };
+            numbers.filter(admit).count() as u64
+        };
+
+        assert_eq!(admitted(0..3_000, 500), STOCK);
+        assert_eq!(admitted(3_000..6_000, 510), 10);
+        assert_eq!(admitted(6_000..9_000, 100_000), STOCK);
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_child_is_bounded_and_ends_with_it() {
+        let mut server = Server::default();
+        for value in 0..2 * REMEMBERED_MAX as u64 {
+            server
+                .admit(CHILD, number(value), TRIP, value, at(0))
+                .unwrap();
+        }
+        assert_eq!(server.children[&CHILD].sent.len(), REMEMBERED_MAX);
+
+        server.remove(CHILD);
+
+        assert!(server.children.is_empty());
+    }
+}

@@ -1,0 +1,415 @@
+//! A chain of lanes over hops that delay, lose, reorder and repeat datagrams, in virtual time.
+//!
+//! Not the simulator, which has the core as well: here requests are commands, and each lane's pings are answered as the core
+//! does it. Each lane has a clock of its own. Called by the tests of repair. Invariant: both ledgers of each lane sum to zero
+//! after every call.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use levada_wire::datagram::link::{LinkDatagram, Ping, Pong};
+use levada_wire::packet::Kind;
+use levada_wire::{Instant, Machine, PacketSize};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::api::{Command, Delivery, Event, Input, Originate, Output, Train, Transmit};
+use crate::lane::{Lane, LaneSettings};
+use crate::testkit::{self, FLOW, address, datagrams, link_to, only_frames};
+
+/// How datagrams get lost, in thousandths.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Loss {
+    Even(u32),
+    /// Gilbert's model: two states, and in the bad one a probability of its own.
+    Bursts {
+        begin: u32,
+        end: u32,
+        inside: u32,
+    },
+}
+
+/// One hop, the same in both directions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hop {
+    pub(super) delay: Duration,
+    pub(super) jitter: Duration,
+    pub(super) loss: Loss,
+    /// In thousandths.
+    pub(super) duplicated: u32,
+}
+
+/// Pictures a second, their bytes and the interval of those that can start decoding: 8 Mb/s.
+const RATE: u64 = 30;
+const FRAME_BYTES: usize = 31_000;
+const SYNC_BYTES: usize = 90_000;
+const SYNC_EVERY: i64 = 30;
+const PING_EVERY: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+enum Happening {
+    Arrive {
+        from: usize,
+        to: usize,
+        bytes: Bytes,
+    },
+    Ping,
+    Frame,
+}
+
+pub(super) struct Chain {
+    lanes: Vec<Lane>,
+    hops: Vec<Hop>,
+    /// By hop and direction: whether a burst of loss is on.
+    in_burst: Vec<[bool; 2]>,
+    /// By hop: nothing passes before this.
+    dark_until: Vec<Instant>,
+    queue: BTreeMap<(Instant, u64), Happening>,
+    order: u64,
+    now: Instant,
+    rng: ChaCha8Rng,
+    pushed: Vec<Instant>,
+    got: Vec<(Instant, i64)>,
+    /// The first frame whose lateness counts: a newcomer plays what it is sent as it comes.
+    settled_from: usize,
+    gaps: u64,
+    disorder: u64,
+    link_bytes: u64,
+    media_bytes: u64,
+}
+
+/// What became of a stream.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) made: u64,
+    pub(super) lost_packets: u64,
+    pub(super) lost_frames: u64,
+    /// Frames that came twice or before their turn.
+    pub(super) disorder: u64,
+    /// The most that a frame was late, beyond the delay of the way.
+    pub(super) latest: Duration,
+    /// By hop.
+    pub(super) sent_again: Vec<u64>,
+    pub(super) nacks: Vec<u64>,
+    pub(super) repaired: u64,
+    pub(super) late: u64,
+    link_permille: u64,
+}
+
+impl Report {
+    /// Packets sent again on the worst hop, of those made.
+    #[allow(clippy::cast_precision_loss, reason = "for people")]
+    pub(super) fn extra_percent(&self) -> f64 {
+        let most = self.sent_again.iter().max().copied().unwrap_or(0);
+        most as f64 * 100.0 / self.made as f64
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} packets, lost {} ({} frames), {:.1}% sent again, latest {:?}, by hop: again {:?}, nacks {:?}; late {}, link datagrams {} permille of bytes",
+            self.made,
+            self.lost_packets,
+            self.lost_frames,
+            self.extra_percent(),
+            self.latest,
+            self.sent_again,
+            self.nacks,
+            self.late,
+            self.link_permille,
+        )
+    }
+}
+
+impl Chain {
+    pub(super) fn new(hops: &[Hop], budget: Duration, seed: u64) -> Self {
+        let settings = LaneSettings {
+            repair_budget: budget,
+            ..LaneSettings::default()
+        };
+        let mut chain = Self {
+            lanes: (0..=hops.len())
+                .map(|_| Lane::new(0, settings.clone()))
+                .collect(),
+            hops: hops.to_vec(),
+            in_burst: vec![[false; 2]; hops.len()],
+            dark_until: vec![Instant::ZERO; hops.len()],
+            queue: BTreeMap::new(),
+            order: 0,
+            now: Instant::from_nanos(1_000_000_000),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            pushed: Vec::new(),
+            got: Vec::new(),
+            settled_from: 0,
+            gaps: 0,
+            disorder: 0,
+            link_bytes: 0,
+            media_bytes: 0,
+        };
+        chain.set_up();
+        chain
+    }
+
+    fn set_up(&mut self) {
+        for hop in 0..self.hops.len() {
+            for (from, to) in [(hop, hop + 1), (hop + 1, hop)] {
+                self.command(from, testkit::add_link(from, to));
+            }
+        }
+        let originate = Originate {
+            packet_size: PacketSize::DEFAULT,
+            ..testkit::originate()
+        };
+        self.command(0, Command::Originate(Box::new(originate)));
+        self.schedule(self.now, Happening::Ping);
+        // Round trips are known before the stream begins, as they are on a link that has been up for a while.
+        self.run_until(self.now + Duration::from_secs(3));
+        for child in 1..self.lanes.len() {
+            let (flow, link) = (FLOW, link_to(child - 1));
+            self.command(child, Command::OpenFlow { flow });
+            self.command(child, testkit::set_carry_key());
+            self.command(child, Command::AddUpstream { flow, link });
+            let link = link_to(child);
+            self.command(child - 1, Command::AddEgress { flow, link });
+        }
+        self.command(self.lanes.len() - 1, testkit::consume());
+        self.schedule(self.now, Happening::Frame);
+    }
+
+    /// The stream goes on for that long.
+    pub(super) fn play(&mut self, duration: Duration) {
+        self.run_until(self.now + duration);
+    }
+
+    /// From now on lateness counts.
+    pub(super) const fn settle(&mut self) {
+        self.settled_from = self.pushed.len();
+    }
+
+    /// Nothing passes over a hop for that long, in either direction.
+    pub(super) fn outage(&mut self, hop: usize, duration: Duration) {
+        self.dark_until[hop] = self.now + duration;
+    }
+
+    /// Lets the last packets come, and counts.
+    pub(super) fn report(mut self) -> Report {
+        self.queue
+            .retain(|_, event| !matches!(event, Happening::Frame));
+        self.run_until(self.now + Duration::from_secs(3));
+        let way: Duration = self.hops.iter().map(|hop| hop.delay).sum();
+        let late = |&(at, dts): &(Instant, i64)| {
+            let frame = usize::try_from(dts / dts_of(1)).unwrap();
+            let is_settled = frame >= self.settled_from;
+            is_settled.then(|| at.since(self.pushed[frame] + way))
+        };
+        let counts = |lane: &Lane| lane.ledger().repair;
+        let last = self.lanes.len() - 1;
+        Report {
+            made: self.lanes[0].ledger().made,
+            lost_packets: self.gaps,
+            lost_frames: (self.pushed.len() - self.got.len()) as u64,
+            disorder: self.disorder,
+            latest: self.got.iter().filter_map(late).max().unwrap_or_default(),
+            sent_again: self.lanes[..last]
+                .iter()
+                .map(|lane| counts(lane).repairs_sent)
+                .collect(),
+            nacks: self.lanes[1..]
+                .iter()
+                .map(|lane| counts(lane).nacks_sent)
+                .collect(),
+            repaired: self.lanes[1..]
+                .iter()
+                .map(|lane| counts(lane).repairs_received)
+                .sum(),
+            late: self.lanes[1..]
+                .iter()
+                .map(|lane| counts(lane).repairs_late)
+                .sum(),
+            link_permille: self.link_bytes * 1_000 / self.media_bytes.max(1),
+        }
+    }
+
+    fn schedule(&mut self, at: Instant, event: Happening) {
+        self.order += 1;
+        self.queue.insert((at, self.order), event);
+    }
+
+    fn run_until(&mut self, end: Instant) {
+        loop {
+            let timers = (0..self.lanes.len()).filter_map(|lane| {
+                let wakeup = self.lanes[lane].poll_timeout()?;
+                Some((wakeup.at - clock_of(lane), lane))
+            });
+            let timer = timers.min();
+            let event = self.queue.first_key_value().map(|(&(at, _), _)| at);
+            let next = [timer.map(|(at, _)| at), event].into_iter().flatten().min();
+            let Some(at) = next.filter(|&at| at <= end) else {
+                self.now = end;
+                return;
+            };
+            self.now = self.now.max(at);
+            if let Some((_, lane)) = timer.filter(|&(due, _)| due == at) {
+                let now = self.now + clock_of(lane);
+                self.lanes[lane].handle_timeout(now);
+                self.collect(lane);
+            } else if let Some((_, event)) = self.queue.pop_first() {
+                self.on_event(event);
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: Happening) {
+        match event {
+            Happening::Arrive { from, to, bytes } => {
+                let segment_bytes = bytes.len();
+                let from = address(from);
+                self.input(
+                    to,
+                    Input::Train(Train {
+                        from,
+                        bytes,
+                        segment_bytes,
+                    }),
+                );
+            }
+            Happening::Ping => {
+                for lane in 0..self.lanes.len() {
+                    for peer in self.peers(lane) {
+                        let time = (self.now + clock_of(lane)).as_micros();
+                        self.say(lane, peer, LinkDatagram::Ping(Ping { time, sent: 0 }));
+                    }
+                }
+                self.schedule(self.now + PING_EVERY, Happening::Ping);
+            }
+            Happening::Frame => {
+                let count = i64::try_from(self.pushed.len()).unwrap();
+                let sync = count % SYNC_EVERY == 0;
+                let bytes = if sync { SYNC_BYTES } else { FRAME_BYTES };
+                self.pushed.push(self.now);
+                let frame = testkit::frame(1, sync, dts_of(count), bytes);
+                self.command(0, testkit::push(frame));
+                self.schedule(
+                    self.now + Duration::from_secs(1) / u32::try_from(RATE).unwrap(),
+                    Happening::Frame,
+                );
+            }
+        }
+    }
+
+    fn peers(&self, lane: usize) -> Vec<usize> {
+        let all = 0..self.lanes.len();
+        all.filter(|&peer| peer.abs_diff(lane) == 1).collect()
+    }
+
+    fn say(&mut self, lane: usize, peer: usize, message: LinkDatagram) {
+        let link = link_to(peer);
+        self.command(lane, Command::SendDatagram { link, message });
+    }
+
+    fn command(&mut self, lane: usize, command: Command) {
+        self.input(lane, Input::Command(command));
+    }
+
+    fn input(&mut self, lane: usize, input: Input) {
+        let now = self.now + clock_of(lane);
+        self.lanes[lane].handle_input(now, input);
+        self.collect(lane);
+    }
+
+    fn collect(&mut self, lane: usize) {
+        while let Some(output) = self.lanes[lane].poll_output() {
+            match output {
+                Output::Transmit(transmit) => self.transmit(lane, &transmit),
+                Output::Event(Event::Delivery { delivery, .. }) => self.on_delivery(delivery),
+                Output::Event(Event::Datagram {
+                    link,
+                    message: LinkDatagram::Ping(ping),
+                    received,
+                }) => {
+                    let peer = (0..self.lanes.len())
+                        .find(|&peer| link_to(peer) == link)
+                        .unwrap();
+                    let pong = Pong {
+                        time: ping.time,
+                        sent: ping.sent,
+                        received,
+                    };
+                    self.say(lane, peer, LinkDatagram::Pong(pong));
+                }
+                _ => {}
+            }
+        }
+        let difference = self.lanes[lane].ledger().check();
+        assert!(difference.is_zero(), "lane {lane}: {difference:?}");
+    }
+
+    fn on_delivery(&mut self, delivery: Delivery) {
+        if let Delivery::Gap(gap) = &delivery {
+            self.gaps += gap.packets;
+        }
+        for frame in only_frames(vec![delivery]) {
+            self.disorder += u64::from(self.got.last().is_some_and(|&(_, last)| frame.dts <= last));
+            self.got.push((self.now, frame.dts));
+        }
+    }
+
+    fn transmit(&mut self, from: usize, transmit: &Transmit) {
+        let to = (0..self.lanes.len())
+            .find(|&lane| address(lane) == transmit.to)
+            .unwrap();
+        let (hop, way) = (from.min(to), usize::from(to < from));
+        for bytes in datagrams(transmit) {
+            let count = bytes.len() as u64;
+            if Kind::of(&bytes) == Kind::Media {
+                self.media_bytes += count
+            } else {
+                self.link_bytes += count
+            }
+            let copies = 1 + u32::from(self.hits(self.hops[hop].duplicated));
+            for _ in 0..copies {
+                if self.loses(hop, way) {
+                    continue;
+                }
+                let Hop { delay, jitter, .. } = self.hops[hop];
+                let jitter = jitter.mul_f64(f64::from(self.rng.next_u32()) / f64::from(u32::MAX));
+                let bytes = bytes.clone();
+                self.schedule(
+                    self.now + delay + jitter,
+                    Happening::Arrive { from, to, bytes },
+                );
+            }
+        }
+    }
+
+    fn loses(&mut self, hop: usize, way: usize) -> bool {
+        if self.now < self.dark_until[hop] {
+            return true;
+        }
+        match self.hops[hop].loss {
+            Loss::Even(permille) => self.hits(permille),
+            Loss::Bursts { begin, end, inside } => {
+                let turn = if self.in_burst[hop][way] { end } else { begin };
+                self.in_burst[hop][way] ^= self.hits(turn);
+                self.in_burst[hop][way] && self.hits(inside)
+            }
+        }
+    }
+
+    fn hits(&mut self, permille: u32) -> bool {
+        self.rng.next_u32() % 1_000 < permille
+    }
+}
+
+/// Every lane's clock started at another time.
+const fn clock_of(lane: usize) -> Duration {
+    Duration::from_secs(1_000 * lane as u64)
+}
+
+fn dts_of(frame: i64) -> i64 {
+    frame * 90_000 / i64::try_from(RATE).unwrap()
+}

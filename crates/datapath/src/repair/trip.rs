@@ -1,0 +1,101 @@
+//! How long a question takes to be answered over one link, and what waiting times follow from that.
+//!
+//! The core pings every link and the lane carries pings and pongs, so the lane reads the time in each pong that it opens:
+//! no message of its own, and the very path that media and repairs take. Smoothed as RFC 6298 section 2 does it. Not
+//! liveness: `core::link`. Called by `link` (samples) and `repair` (times). Invariant: every time it gives is positive and
+//! bounded, whatever was sampled.
+
+use std::time::Duration;
+
+/// What is assumed before the first sample.
+const UNKNOWN: Duration = Duration::from_millis(100);
+/// A longer trip is no answer to a question of ours.
+const TRIP_MAX: Duration = Duration::from_secs(5);
+/// The shortest time between two tries: below it the timers of hosts decide, not the link.
+pub(crate) const RETRY_MIN: Duration = Duration::from_millis(10);
+/// The longest that packets may be late before they count as lost.
+pub(crate) const REORDER_MAX: Duration = Duration::from_millis(5);
+
+/// See the module's head.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RoundTrip {
+    /// Smoothed time and its variation.
+    known: Option<(Duration, Duration)>,
+}
+
+impl RoundTrip {
+    /// A question was answered after `trip`.
+    pub(crate) fn sample(&mut self, trip: Duration) {
+        if trip > TRIP_MAX {
+            return;
+        }
+        self.known = Some(match self.known {
+            None => (trip, trip / 2),
+            Some((smoothed, variation)) => {
+                let off = smoothed.abs_diff(trip);
+                ((smoothed * 7 + trip) / 8, (variation * 3 + off) / 4)
+            }
+        });
+    }
+
+    /// The smoothed time.
+    pub(crate) fn time(&self) -> Duration {
+        self.known.map_or(UNKNOWN, |(smoothed, _)| smoothed)
+    }
+
+    /// After this time an answer is not to be expected any more.
+    pub(crate) fn retry_after(&self) -> Duration {
+        let (smoothed, variation) = self.known.unwrap_or((UNKNOWN, Duration::ZERO));
+        (smoothed + 4 * variation).max(RETRY_MIN)
+    }
+
+    /// How long a packet may be overtaken by later ones before it counts as lost.
+    pub(crate) fn reordering(&self) -> Duration {
+        (self.time() / 8).min(REORDER_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_steady_link_is_asked_again_after_one_round_trip() {
+        let mut trip = RoundTrip::default();
+        for _ in 0..40 {
+            trip.sample(millis(40));
+        }
+
+        assert_eq!(trip.time(), millis(40));
+        assert!(trip.retry_after() < millis(41));
+        assert_eq!(trip.reordering(), REORDER_MAX);
+    }
+
+    #[test]
+    fn an_unsteady_link_is_given_more_time() {
+        let mut trip = RoundTrip::default();
+        for at in 0..40 {
+            trip.sample(millis(20 + 40 * (at % 2)));
+        }
+
+        assert!(trip.retry_after() > millis(90), "{trip:?}");
+    }
+
+    #[test]
+    fn times_stay_bounded_whatever_is_sampled() {
+        let mut trip = RoundTrip::default();
+        assert_eq!((trip.time(), trip.retry_after()), (UNKNOWN, UNKNOWN));
+
+        trip.sample(TRIP_MAX + millis(1));
+        assert_eq!(trip.time(), UNKNOWN);
+        trip.sample(Duration::ZERO);
+        assert_eq!(
+            (trip.time(), trip.retry_after()),
+            (Duration::ZERO, RETRY_MIN)
+        );
+    }
+}
