@@ -117,7 +117,11 @@ impl Machine for Links {
         self.handle_timeout(now);
         match input {
             Input::Add(neighbour) => self.dialer.add(self.now, neighbour),
-            Input::Remove(neighbour) => self.dialer.remove(&neighbour),
+            Input::Remove(neighbour) => {
+                let under_way = self.dialer.remove(neighbour).into_iter();
+                let cancel = |dial| Output::CancelDial { dial };
+                self.outputs.extend(under_way.map(cancel));
+            }
             Input::Connected {
                 link,
                 peer,

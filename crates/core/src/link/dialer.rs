@@ -94,20 +94,26 @@ impl Dialer {
         });
     }
 
-    pub(super) fn remove(&mut self, neighbour: &Neighbour) {
-        self.configured
-            .retain(|known| known.neighbour != *neighbour);
+    /// Forgets a neighbour; returns the attempts to reach it that are under way.
+    pub(super) fn remove(&mut self, mut neighbour: Neighbour) -> Vec<DialId> {
+        // As it was added.
+        neighbour.addresses.truncate(ADDRESSES_MAX);
+        let mut under_way = Vec::new();
+        self.configured.retain(|known| {
+            let goes = known.neighbour == neighbour;
+            if goes {
+                under_way.extend(known.attempts().iter().map(|attempt| attempt.dial));
+            }
+            !goes
+        });
+        under_way
     }
 
     /// Forgets all neighbours; returns the attempts that are under way.
     pub(super) fn stop(&mut self) -> Vec<DialId> {
-        let mut under_way = Vec::new();
-        for configured in std::mem::take(&mut self.configured) {
-            if let State::Dialling { attempts, .. } = configured.state {
-                under_way.extend(attempts.iter().map(|attempt| attempt.dial));
-            }
-        }
-        under_way
+        let configured = std::mem::take(&mut self.configured);
+        let attempts = configured.iter().flat_map(Configured::attempts);
+        attempts.map(|attempt| attempt.dial).collect()
     }
 
     /// Starts the attempts that are due.

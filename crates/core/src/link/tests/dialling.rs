@@ -155,3 +155,20 @@ fn a_neighbour_that_refuses_every_link_is_dialled_with_growing_pauses() {
     assert!(pauses[0] <= REDIAL_MIN);
     assert!(*pauses.last().unwrap() > REDIAL_MAX / 2, "{pauses:?}");
 }
+
+#[test]
+fn a_neighbour_that_is_removed_is_dialled_no_more_however_many_addresses_it_had() {
+    let mut links = links();
+    let addresses = (1..).take(ADDRESSES_MAX + 4).map(remote).collect();
+    let neighbour = Neighbour {
+        addresses,
+        node: None,
+    };
+    links.handle_input(at(0), Input::Add(neighbour.clone()));
+    drain(&mut links);
+
+    links.handle_input(at(1), Input::Remove(neighbour));
+
+    assert_eq!(drain(&mut links), [Output::CancelDial { dial: DialId(0) }]);
+    assert_eq!(links.poll_timeout(), None);
+}
