@@ -5,6 +5,8 @@
 
 use std::process::ExitCode;
 
+pub(crate) mod bench;
+pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod leave;
 pub(crate) mod play;
@@ -41,6 +43,11 @@ pub(crate) enum Command {
     /// Run simulated networks
     #[command(subcommand)]
     Sim(sim::Command),
+    /// Try whether a node can run here, and how fast
+    Check(check::Args),
+    /// Measure the datapath on this machine, each figure beside its floor
+    #[command(subcommand)]
+    Bench(bench::Command),
 }
 
 impl Command {
@@ -48,6 +55,7 @@ impl Command {
     pub(crate) fn execute(self, debug: bool) -> anyhow::Result<ExitCode> {
         match self {
             Self::Sim(command) => sim::execute(command, debug),
+            Self::Bench(command) => bench::execute(command, debug),
             command => on_runtime(command, debug),
         }
     }
@@ -79,6 +87,8 @@ fn on_runtime(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
             }
             Command::Leave(args) => leave::execute(args, debug).await,
             Command::Sim(command) => sim::execute(command, debug),
+            Command::Check(args) => check::execute(args, debug).await,
+            Command::Bench(command) => bench::execute(command, debug),
         }
     });
     // A thread may still wait in a read of a terminal or a file; it ends with the process.

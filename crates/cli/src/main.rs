@@ -6,6 +6,7 @@
 //! | `access`, `home` | the node a command works with; where state directories are |
 //! | `source/`, `broadcast` | where frames come from, and how they are published |
 //! | `sink/` | where frames go: transport streams, files, players |
+//! | `bench/` | what `levada bench` measures, and how |
 //! | `say`, `table`, `units` | what is said, how quantities are printed and read |
 //! | `logging`, `shutdown` | logs to standard error; Ctrl-C |
 //!
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod access;
+mod bench;
 mod broadcast;
 mod clock;
 mod commands;

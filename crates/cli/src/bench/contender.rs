@@ -1,0 +1,326 @@
+//! Who does the work that is measured: Levada's lanes, or a floor, which is the kernel's part of the same work alone.
+//!
+//! ```text
+//! lane     input socket ─▶ real lanes in real workers     ─▶ N receivers
+//! relay    input socket ─▶ GRO in, copy to memory, GSO out ─▶ N receivers      no tag, no window, no table
+//! send                     runs from memory,       GSO out ─▶ N receivers      not even a receive
+//! ```
+//!
+//! Not the measuring. Called by `drive.rs`. Invariant: all three are given the same runs and send each of them once to
+//! each receiver; one that could not says so at its end.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use levada_datapath::sys::{BareSettings, BareSocket};
+use levada_datapath::{
+    Clock, Command, Event, LaneSettings, Lanes, SocketSet, SocketSettings, Transmit, lanes, worker,
+};
+use levada_wire::LinkIndex;
+use levada_wire::key::LinkKey;
+
+use super::cpu::Times;
+use super::origin;
+
+/// The floors' threads, as the system names them (at most 15 bytes).
+const RELAY_THREAD: &str = "floor-relay";
+const SEND_THREAD: &str = "floor-send";
+/// Runs that wait for the sending floor: more than a window holds.
+const RUNS_WAITING_MAX: usize = 1_024;
+/// How long a floor's socket waits; also how often the relaying floor looks whether it shall end.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Commands between two waits for the lane, far below what its queue holds.
+const COMMANDS_AT_ONCE: usize = 4_096;
+/// What the relaying floor copies into before it starts over: it stays in the processor's cache, as a newest group does.
+const MEMORY_BYTES: usize = 1 << 20;
+/// The largest train.
+const TRAIN_BYTES_MAX: usize = 65_535;
+/// The lane's link to the origin; those to receivers follow.
+pub(crate) const UPSTREAM: LinkIndex = LinkIndex(0);
+
+/// Which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Lane,
+    Relay,
+    Send,
+}
+
+/// What it is started for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Task {
+    /// Flows, each to all receivers.
+    pub(crate) flows: usize,
+    /// Lanes, which no floor has.
+    pub(crate) lanes: usize,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Contender {
+    kind: Kind,
+    part: Part,
+}
+
+#[derive(Debug)]
+enum Part {
+    Lane {
+        input: BareSocket,
+        lanes: Lanes,
+    },
+    Relay {
+        input: BareSocket,
+        to: SocketAddr,
+        is_over: Arc<AtomicBool>,
+        thread: JoinHandle<io::Result<()>>,
+    },
+    Send {
+        runs: SyncSender<Transmit>,
+        thread: JoinHandle<io::Result<()>>,
+    },
+}
+
+impl Contender {
+    /// Starts one for that work.
+    pub(crate) fn start(kind: Kind, task: Task, receivers: &[SocketAddr]) -> anyhow::Result<Self> {
+        let part = match kind {
+            Kind::Lane => {
+                let input = bare()?;
+                let lanes = spawn_lanes(task.lanes, Arc::new(|_| {}))?;
+                set_up(&lanes, input.local_addr(), task.flows, receivers)?;
+                Part::Lane { input, lanes }
+            }
+            Kind::Relay => start_relay(receivers.to_vec())?,
+            Kind::Send => {
+                let (runs, given) = sync_channel(RUNS_WAITING_MAX);
+                let socket = bare()?;
+                let receivers = receivers.to_vec();
+                let thread = spawn(SEND_THREAD, move || send_all(&socket, &given, &receivers))?;
+                Part::Send { runs, thread }
+            }
+        };
+        Ok(Self { kind, part })
+    }
+
+    /// Gives it a run to send to all.
+    pub(crate) fn feed(&self, run: &Transmit) -> anyhow::Result<()> {
+        let (input, to) = match &self.part {
+            Part::Lane { input, lanes } => (input, lanes.local_addr()),
+            Part::Relay { input, to, .. } => (input, *to),
+            Part::Send { runs, .. } => {
+                return runs
+                    .send(run.clone())
+                    .context("the sending floor has ended");
+            }
+        };
+        input
+            .send(to, &run.bytes, run.segment_bytes)
+            .context("cannot send over loopback")
+    }
+
+    /// How long its threads ran until now.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Times> {
+        Times::of(match self.kind {
+            Kind::Lane => worker::THREAD_NAME,
+            Kind::Relay => RELAY_THREAD,
+            Kind::Send => SEND_THREAD,
+        })
+    }
+
+    /// Ends it; an error if it did not send everything.
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
+        match self.part {
+            Part::Lane { lanes, .. } => {
+                let counters = lanes.stop();
+                let (send, ledger) = (counters.send, counters.lane.ledger);
+                anyhow::ensure!(
+                    send.sent == send.given && ledger.check().is_zero(),
+                    "the lane did not send everything: {send:?}"
+                );
+                Ok(())
+            }
+            Part::Relay {
+                is_over, thread, ..
+            } => {
+                is_over.store(true, Ordering::Relaxed);
+                join(thread)
+            }
+            Part::Send { runs, thread } => {
+                drop(runs);
+                join(thread)
+            }
+        }
+    }
+}
+
+fn join(thread: JoinHandle<io::Result<()>>) -> anyhow::Result<()> {
+    let result = thread.join();
+    let result = result.map_err(|_| anyhow::anyhow!("a floor's thread panicked"))?;
+    result.context("a floor failed")
+}
+
+fn spawn(
+    name: &str,
+    run: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> anyhow::Result<JoinHandle<io::Result<()>>> {
+    let (begin, begun) = sync_channel(1);
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    let thread = thread
+        .spawn(move || {
+            let _ = begin.send(()); // it has its name now, by which its time is found
+            run()
+        })
+        .context("the system gives no thread")?;
+    begun.recv().context("a floor's thread did not begin")?;
+    Ok(thread)
+}
+
+/// A socket that takes trains, waits for them, and has as large a buffer as a lane's.
+fn bare() -> anyhow::Result<BareSocket> {
+    let settings = BareSettings {
+        receive_buffer: SocketSettings::default().buffers.receive,
+        gro: true,
+        timestamps: false,
+        patience: Some(PATIENCE),
+    };
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    BareSocket::bind(any, &settings).context("cannot bind a socket on loopback")
+}
+
+/// Lanes and their sockets as a node has them.
+pub(crate) fn spawn_lanes(
+    count: usize,
+    on_event: Arc<dyn Fn(Event) + Send + Sync>,
+) -> anyhow::Result<Lanes> {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let config = lanes::Config {
+        sockets: SocketSet::bind(any, &SocketSettings::default(), count)?,
+        lane: LaneSettings::default(),
+        clock: Clock::start(),
+        on_event,
+        on_foreign: Arc::new(|_| {}),
+    };
+    lanes::spawn(config).context("cannot start the lanes")
+}
+
+/// Tells lanes to carry flows from `upstream` to all receivers.
+pub(crate) fn set_up(
+    lanes: &Lanes,
+    upstream: SocketAddr,
+    flows: usize,
+    receivers: &[SocketAddr],
+) -> anyhow::Result<()> {
+    let link = |place: usize| LinkIndex(u32::try_from(place + 1).expect("few receivers"));
+    let mut commands = vec![add_link(UPSTREAM, upstream)];
+    let links = receivers.iter().enumerate();
+    commands.extend(links.map(|(place, &remote)| add_link(link(place), remote)));
+    for flow in (0..flows).map(origin::flow) {
+        commands.push(Command::OpenFlow { flow });
+        commands.push(Command::SetCarryKey {
+            flow,
+            epoch: origin::EPOCH,
+            key: origin::carry(),
+        });
+        commands.push(Command::AddUpstream {
+            flow,
+            link: UPSTREAM,
+        });
+        let egresses = (0..receivers.len()).map(|place| Command::AddEgress {
+            flow,
+            link: link(place),
+        });
+        commands.extend(egresses);
+    }
+    for (count, command) in commands.into_iter().enumerate() {
+        if count % COMMANDS_AT_ONCE == 0 {
+            let _ = lanes.fresh_counters(); // answered when all before it are done
+        }
+        lanes.send(command)?;
+    }
+    let refused = lanes.fresh_counters().lane.commands_refused;
+    anyhow::ensure!(
+        refused == 0,
+        "the lane refused {refused} commands: it has not room for {flows} flows to {} egresses each; ask for fewer",
+        receivers.len()
+    );
+    Ok(())
+}
+
+fn add_link(link: LinkIndex, remote: SocketAddr) -> Command {
+    let key = || LinkKey::from_bytes([6; 32]);
+    Command::AddLink {
+        link,
+        remote_index: LinkIndex(0),
+        remote,
+        send: key(),
+        receive: key(),
+    }
+}
+
+fn start_relay(receivers: Vec<SocketAddr>) -> anyhow::Result<Part> {
+    let socket = bare()?;
+    let (input, to) = (bare()?, socket.local_addr());
+    let is_over = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&is_over);
+    let thread = spawn(RELAY_THREAD, move || relay_all(&socket, &ended, &receivers))?;
+    Ok(Part::Relay {
+        input,
+        to,
+        is_over,
+        thread,
+    })
+}
+
+/// The relaying floor: what a relay cannot do without.
+fn relay_all(
+    socket: &BareSocket,
+    is_over: &AtomicBool,
+    receivers: &[SocketAddr],
+) -> io::Result<()> {
+    let mut buffer = vec![0; TRAIN_BYTES_MAX];
+    let mut memory = vec![0; MEMORY_BYTES + TRAIN_BYTES_MAX];
+    let mut at = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let arrival = match socket.receive(&mut buffer) {
+            Ok(arrival) => arrival,
+            Err(error) if is_nothing(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        let kept = &mut memory[at..at + arrival.bytes];
+        kept.copy_from_slice(&buffer[..arrival.bytes]);
+        at = (at + arrival.bytes) % MEMORY_BYTES;
+        for &receiver in receivers {
+            socket.send(receiver, kept, arrival.segment_bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// The sending floor.
+fn send_all(
+    socket: &BareSocket,
+    runs: &Receiver<Transmit>,
+    receivers: &[SocketAddr],
+) -> io::Result<()> {
+    for run in runs {
+        for &receiver in receivers {
+            socket.send(receiver, &run.bytes, run.segment_bytes)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_nothing(error: &io::Error) -> bool {
+    let kinds = [
+        io::ErrorKind::WouldBlock,
+        io::ErrorKind::TimedOut,
+        io::ErrorKind::Interrupted,
+    ];
+    kinds.contains(&error.kind())
+}

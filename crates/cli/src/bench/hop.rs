@@ -1,0 +1,255 @@
+//! `levada bench hop`: how much later a packet is at its receivers because it went through one node at 70% load.
+//!
+//! First the lane's capacity for that many egresses is measured, then as many flows as make 70% of it are sent at their own
+//! pace, each at its own phase, through the lane and through the bare relay loop. Latency counts from just before the
+//! origin's send to the moment at which the kernel took the run in at the receiver's side, both by one clock.
+//!
+//! A round in which the origin could not keep its own pace, or a receiver lost something, is not counted but told: it is
+//! the other programs of the machine that were measured there.
+//!
+//! Not the latency of a player, nor of a network. Called by the command. Invariant: the load that is printed is what the
+//! lane's thread really took, not what was planned.
+
+use std::time::Duration;
+
+use levada_wire::Bitrate;
+use serde::Serialize;
+
+use super::contender::{Contender, Kind as Who};
+use super::drive::{self, Latencies, Work};
+use super::fanout::{self, Case};
+use super::origin::{Feed, GROUP};
+use super::receivers::{Kind, Receivers};
+use super::stats::{Spread, percentile};
+
+/// What the goals speak of.
+const LOAD: f64 = 0.7;
+/// Between the cost of a send and how long the last egress may wait for its own (DESIGN 12).
+const LAST_FACTOR: f64 = 1.5;
+/// A round is not counted when one run of a hundred left the origin later than this: what was measured is another load.
+const ORIGIN_LATE_MAX: Duration = Duration::from_millis(2);
+/// For each round that is wanted, how many disturbed ones are put up with.
+const DISTURBED_FACTOR: usize = 4;
+/// How often and how long the capacity is measured.
+const CAPACITY_ROUNDS: usize = 3;
+const CAPACITY_SECONDS: Duration = Duration::from_millis(300);
+
+/// How late runs were, in microseconds: medians over the rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Late {
+    /// Over all runs and receivers.
+    pub(crate) p50_us: Spread,
+    pub(crate) p99_us: Spread,
+    /// At the last receiver of each run.
+    pub(crate) last_p50_us: Spread,
+    pub(crate) last_p99_us: Spread,
+    /// From a run's first receiver to its last.
+    pub(crate) across_p50_us: Spread,
+    pub(crate) across_p99_us: Spread,
+    /// The share of a processor that the thread took.
+    pub(crate) load: Spread,
+}
+
+/// One line of results.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    bench: &'static str,
+    pub(crate) egresses: usize,
+    /// As many as make the load.
+    pub(crate) flows: usize,
+    pub(crate) rate_bps: u64,
+    pub(crate) receivers: Kind,
+    pub(crate) lane: Late,
+    pub(crate) floor: Late,
+    /// The lane's latencies less the floor's of the same round.
+    pub(crate) p50_over_floor_us: Spread,
+    pub(crate) p99_over_floor_us: Spread,
+    pub(crate) last_p99_over_floor_us: Spread,
+    /// N x c x 1.5: egresses, times what one send of a run costs the floor, times a factor.
+    pub(crate) last_goal_us: f64,
+    /// Of all runs, at how many the last receiver was within that, from the first receiver on and from the origin on.
+    pub(crate) across_within_goal: f64,
+    pub(crate) last_within_goal: f64,
+    pub(crate) packets: u64,
+    pub(crate) rounds: usize,
+    /// Rounds that are not counted.
+    pub(crate) disturbed: usize,
+}
+
+/// Measures one case, `rounds` times.
+pub(crate) fn measure(mut case: Case, rounds: usize, long: Duration) -> anyhow::Result<Report> {
+    let mut receivers = Receivers::new(case.egresses, case.receivers, true)?;
+    let (capacity, send_cost) = capacity(case, &mut receivers)?;
+    case.task.flows = flows_for(capacity * LOAD, case.egresses, case.rate);
+    let mut measured = Vec::with_capacity(rounds);
+    let mut disturbed = 0;
+    while measured.len() < rounds && disturbed < rounds * DISTURBED_FACTOR {
+        let mut paced = |who| one(who, case, &mut receivers, long);
+        let round = if (measured.len() + disturbed).is_multiple_of(2) {
+            let floor = paced(Who::Relay)?;
+            (paced(Who::Lane)?, floor)
+        } else {
+            (paced(Who::Lane)?, paced(Who::Relay)?)
+        };
+        if is_even(&round.0) && is_even(&round.1) {
+            measured.push(round);
+        } else {
+            disturbed += 1;
+        }
+    }
+    anyhow::ensure!(
+        !measured.is_empty(),
+        "this machine did not send {} flows to {} {} receivers at an even pace in any of {disturbed} rounds: other \
+         programs are at work, or it is too small",
+        case.task.flows,
+        case.egresses,
+        case.receivers.name(),
+    );
+    let goal = send_cost * 1e6 * case.egresses as f64 * LAST_FACTOR;
+    report(case, &measured, goal, disturbed)
+}
+
+/// Whether the origin and the receivers did their part: everything arrived, and was sent when it was due. It says nothing
+/// of how long whoever is measured took.
+fn is_even((work, latencies): &Paced) -> bool {
+    let late = percentile(&latencies.origin, 99.0);
+    let late = late.map(Duration::from_nanos);
+    work.missing_bytes == 0 && late.is_some_and(|late| late <= ORIGIN_LATE_MAX)
+}
+
+type Paced = (Work, Latencies);
+
+/// Bits that the lane sends in a second of its processor, and seconds that one send of a run costs the floor.
+fn capacity(case: Case, receivers: &mut Receivers) -> anyhow::Result<(f64, f64)> {
+    let (mut lane, mut floor) = (Vec::new(), Vec::new());
+    for _ in 0..CAPACITY_ROUNDS {
+        let work = fanout::one(Who::Lane, case, receivers, CAPACITY_SECONDS)?;
+        lane.push(work.gbit_per_cpu_s() * 1e9);
+        let work = fanout::one(Who::Relay, case, receivers, CAPACITY_SECONDS)?;
+        floor.push(work.cpu.as_secs_f64() / (work.runs as f64 * case.egresses as f64));
+    }
+    let median = |values| Spread::of(values).map(|spread| spread.median);
+    let both = median(lane).zip(median(floor));
+    both.ok_or_else(|| anyhow::anyhow!("the capacity was not measured"))
+}
+
+/// How many flows of that rate make that many bits per second over all egresses; at least one.
+fn flows_for(bits: f64, egresses: usize, rate: Bitrate) -> usize {
+    let one = wire_rate(rate) * egresses as f64;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a few thousand at most"
+    )]
+    let flows = (bits / one).round() as usize;
+    flows.max(1)
+}
+
+/// Bits per second of a flow of that rate, with all headers, seals and tags.
+fn wire_rate(rate: Bitrate) -> f64 {
+    let mut feed = Feed::new(1, rate);
+    let mut due = feed.next();
+    let (from, mut bits) = (due.at, 0.0);
+    while due.at < from + GROUP {
+        bits += due.run.bytes.len() as f64 * 8.0;
+        due = feed.next();
+    }
+    bits / GROUP.as_secs_f64()
+}
+
+fn one(who: Who, case: Case, receivers: &mut Receivers, long: Duration) -> anyhow::Result<Paced> {
+    let contender = Contender::start(who, case.task, &receivers.addresses())?;
+    let mut feed = Feed::new(case.task.flows, case.rate);
+    let paced = drive::pace(&contender, &mut feed, receivers, long)?;
+    contender.finish()?;
+    Ok(paced)
+}
+
+/// A percentile in microseconds; that of nothing is an error, because then nothing arrived.
+fn micros(sorted: &[u64], per_cent: f64) -> anyhow::Result<f64> {
+    let nanos = percentile(sorted, per_cent);
+    let nanos = nanos.ok_or_else(|| {
+        anyhow::anyhow!("no run reached every receiver: this machine cannot carry the load")
+    })?;
+    Ok(nanos as f64 / 1e3)
+}
+
+/// The spread over rounds of something that each must have.
+fn over(
+    rounds: &[(Paced, Paced)],
+    of: impl Fn(&(Paced, Paced)) -> anyhow::Result<f64>,
+) -> anyhow::Result<Spread> {
+    let values = rounds.iter().map(of).collect::<anyhow::Result<Vec<_>>>()?;
+    Spread::of(values).ok_or_else(|| anyhow::anyhow!("nothing was measured"))
+}
+
+fn late(rounds: &[(Paced, Paced)], of: fn(&(Paced, Paced)) -> &Paced) -> anyhow::Result<Late> {
+    let at = |what: fn(&Latencies) -> &Vec<u64>, per_cent| {
+        over(rounds, |round| micros(what(&of(round).1), per_cent))
+    };
+    Ok(Late {
+        p50_us: at(|late| &late.all, 50.0)?,
+        p99_us: at(|late| &late.all, 99.0)?,
+        last_p50_us: at(|late| &late.last, 50.0)?,
+        last_p99_us: at(|late| &late.last, 99.0)?,
+        across_p50_us: at(|late| &late.across, 50.0)?,
+        across_p99_us: at(|late| &late.across, 99.0)?,
+        load: over(rounds, |round| Ok(of(round).0.load()))?,
+    })
+}
+
+fn report(
+    case: Case,
+    rounds: &[(Paced, Paced)],
+    goal: f64,
+    disturbed: usize,
+) -> anyhow::Result<Report> {
+    let above = |what: fn(&Latencies) -> &Vec<u64>, per_cent| {
+        over(rounds, |((_, lane), (_, floor))| {
+            Ok(micros(what(lane), per_cent)? - micros(what(floor), per_cent)?)
+        })
+    };
+    let within = |what: fn(&Latencies) -> &Vec<u64>| {
+        let share = over(rounds, |((_, lane), _)| {
+            let all = what(lane);
+            let met = all.partition_point(|&nanos| nanos as f64 <= goal * 1e3);
+            Ok(met as f64 / all.len().max(1) as f64)
+        });
+        share.map(|share| share.median)
+    };
+    Ok(Report {
+        bench: "hop",
+        egresses: case.egresses,
+        flows: case.task.flows,
+        rate_bps: case.rate.0,
+        receivers: case.receivers,
+        lane: late(rounds, |(lane, _)| lane)?,
+        floor: late(rounds, |(_, floor)| floor)?,
+        p50_over_floor_us: above(|late| &late.all, 50.0)?,
+        p99_over_floor_us: above(|late| &late.all, 99.0)?,
+        last_p99_over_floor_us: above(|late| &late.last, 99.0)?,
+        last_goal_us: goal,
+        across_within_goal: within(|late| &late.across)?,
+        last_within_goal: within(|late| &late.last)?,
+        packets: rounds.iter().map(|(lane, _)| lane.0.got.packets).sum(),
+        rounds: rounds.len(),
+        disturbed,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_flows_as_make_the_load_and_never_none() {
+        let rate = Bitrate(4_000_000);
+
+        let wire = wire_rate(rate);
+
+        assert!((4.1e6..4.5e6).contains(&wire), "{wire}");
+        assert_eq!(flows_for(wire * 800.4, 8, rate), 100);
+        assert_eq!(flows_for(wire * 299.9, 100, rate), 3);
+        assert_eq!(flows_for(wire, 100, rate), 1);
+    }
+}

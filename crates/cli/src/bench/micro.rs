@@ -1,0 +1,288 @@
+//! `levada bench micro`: what each step of a packet's way costs by itself, in memory, on one thread.
+//!
+//! | row | what |
+//! |---|---|
+//! | copy | a packet copied: the floor of anything that touches all of its bytes |
+//! | seal, open | AES-128-GCM and its keys' bookkeeping; sealing includes the carry tag |
+//! | carry | the check of a carry tag |
+//! | forward | a whole lane without a socket: train in, header, flow, tag, upstream, window; nothing is kept |
+//! | cache | what keeping the packets adds to that |
+//! | egress | what each egress adds, by packet: from no egress to many, divided |
+//!
+//! Not the kernel's part, which is the larger one. Called by the command. Invariant: every row is measured in every round,
+//! and the same packets serve all of them.
+
+use std::hint::black_box;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use levada_datapath::{Command, Input, Lane, LaneSettings, Train, Transmit};
+use levada_wire::key::{LinkKey, Suite};
+use levada_wire::packet::seal::{Opener, Sealer};
+use levada_wire::packet::{OVERHEAD_BYTES, carry};
+use levada_wire::{Bitrate, Header, LinkIndex, Machine as _, PacketSize};
+use serde::Serialize;
+
+use super::origin::{self, Due, Feed};
+use super::stats::Spread;
+
+/// Traffic whose bursts have about as many packets as those the design counts with.
+const RATE: Bitrate = Bitrate(4_000_000);
+/// Runs of one round: with their packets less than a processor's second cache.
+const RUNS: usize = 60;
+/// How often a row goes over them within a round.
+const PASSES: usize = 12;
+/// Egresses of the lane that has many.
+const EGRESSES: usize = 100;
+/// Packets in memory that the rows without a lane go over.
+const PACKETS: usize = 500;
+
+/// One row of results.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    bench: &'static str,
+    pub(crate) step: &'static str,
+    pub(crate) ns_per_packet: f64,
+    pub(crate) ns_per_packet_spread: Spread,
+    /// By copies of a packet.
+    pub(crate) times_copy: f64,
+    pub(crate) packets: usize,
+}
+
+/// Measures all rows, round by round.
+pub(crate) fn measure(rounds: usize) -> anyhow::Result<Vec<Row>> {
+    let material = Material::new();
+    let steps: [(&'static str, Step); 7] = [
+        ("copy", copy),
+        ("seal AES-128-GCM", |m| seal(m, Suite::Aes128Gcm)),
+        ("seal ChaCha20-Poly1305", |m| {
+            seal(m, Suite::ChaCha20Poly1305)
+        }),
+        ("open AES-128-GCM", open),
+        ("carry", check),
+        ("forward", |m| lane(m, 0, false)),
+        ("forward and cache", |m| lane(m, 0, true)),
+    ];
+    let mut times = vec![Vec::new(); steps.len()];
+    let mut per_egress = Vec::new();
+    for _ in 0..rounds {
+        for ((_, step), times) in steps.iter().zip(&mut times) {
+            times.push(step(&material));
+        }
+        let (none, many) = (lane(&material, 0, true), lane(&material, EGRESSES, true));
+        per_egress.push((many - none) / EGRESSES as f64);
+    }
+    let kept = &times[steps.len() - 1];
+    let bare = &times[steps.len() - 2];
+    let cache = kept.iter().zip(bare).map(|(kept, bare)| kept - bare);
+    let cache: Vec<f64> = cache.collect();
+    let copy = Spread::of(times[0].iter().copied());
+    let copy = copy.ok_or_else(|| anyhow::anyhow!("nothing was measured"))?;
+    let named = steps.iter().map(|(name, _)| *name).zip(times);
+    let derived = [("cache", cache), ("egress", per_egress)];
+    let rows = named.chain(derived).filter_map(|(step, times)| {
+        let spread = Spread::of(times)?;
+        Some(Row {
+            bench: "micro",
+            step,
+            ns_per_packet: spread.median,
+            ns_per_packet_spread: spread,
+            times_copy: spread.median / copy.median,
+            packets: material.packets.len(),
+        })
+    });
+    Ok(rows.collect())
+}
+
+/// Does a step to all packets; gives nanoseconds per packet.
+type Step = fn(&Material) -> f64;
+
+/// What the steps are done to.
+struct Material {
+    runs: Vec<Due>,
+    run_packets: usize,
+    packets: Vec<Bytes>,
+    headers: Vec<Header>,
+    body: Vec<u8>,
+}
+
+impl Material {
+    fn new() -> Self {
+        let mut feed = Feed::new(1, RATE);
+        let runs: Vec<_> = (0..RUNS).map(|_| feed.next()).collect();
+        let size = PacketSize::DEFAULT.bytes();
+        let full = |run: &Transmit| {
+            let at = (0..run.bytes.len() / size).map(|at| at * size);
+            let cut = at.map(|at| run.bytes.slice(at..at + size));
+            cut.collect::<Vec<_>>()
+        };
+        let packets = std::iter::repeat_with(|| feed.next()).flat_map(|due| full(&due.run));
+        let packets: Vec<_> = packets.take(PACKETS).collect();
+        let headers = packets.iter().filter_map(|packet| Header::peek(packet));
+        Self {
+            run_packets: runs.iter().map(Due::packets).sum(),
+            runs,
+            headers: headers.collect(),
+            packets,
+            body: vec![7; size - OVERHEAD_BYTES],
+        }
+    }
+}
+
+/// Nanoseconds for each of so many.
+fn per(count: usize, took: Duration) -> f64 {
+    took.as_secs_f64() * 1e9 / count as f64
+}
+
+/// Goes over all packets some times, after once without a clock.
+fn over_packets(material: &Material, mut step: impl FnMut(usize)) -> f64 {
+    let count = material.packets.len();
+    (0..count).for_each(&mut step);
+    let began = Instant::now();
+    for _ in 0..PASSES {
+        (0..count).for_each(&mut step);
+    }
+    per(count * PASSES, began.elapsed())
+}
+
+fn copy(material: &Material) -> f64 {
+    let mut out = vec![0; PacketSize::DEFAULT.bytes()];
+    over_packets(material, |at| {
+        out.copy_from_slice(black_box(&material.packets[at]));
+        black_box(&mut out);
+    })
+}
+
+fn seal(material: &Material, suite: Suite) -> f64 {
+    let (secret, carry, flow) = (origin::secret(), origin::carry(), origin::flow(0));
+    let mut sealer = Sealer::new(secret, carry, flow, origin::instance(), suite);
+    let mut out = Vec::with_capacity(PacketSize::DEFAULT.bytes());
+    over_packets(material, |at| {
+        out.clear();
+        // The same numbers again: nobody receives these.
+        sealer.seal(&material.headers[at], black_box(&material.body), &mut out);
+        black_box(&out);
+    })
+}
+
+fn open(material: &Material) -> f64 {
+    let (secret, flow) = (origin::secret(), origin::flow(0));
+    let mut opener = Opener::new(secret, flow, origin::instance(), origin::SUITE);
+    let mut out = Vec::with_capacity(PacketSize::DEFAULT.bytes());
+    over_packets(material, |at| {
+        out.clear();
+        let opened = opener.open(black_box(&material.packets[at]), &mut out);
+        debug_assert!(opened.is_some(), "the origin sealed it");
+        black_box(opened);
+    })
+}
+
+fn check(material: &Material) -> f64 {
+    let key = origin::carry();
+    over_packets(material, |at| {
+        let proven = carry::check(&key, black_box(&material.packets[at]));
+        debug_assert!(proven, "the origin tagged it");
+        black_box(proven);
+    })
+}
+
+/// Sends all runs through lanes that begin anew each time, because a lane takes a packet once.
+fn lane(material: &Material, egresses: usize, keeps: bool) -> f64 {
+    let mut took = Duration::ZERO;
+    for _ in 0..PASSES {
+        let mut lane = new_lane(egresses, keeps);
+        let began = Instant::now();
+        for due in &material.runs {
+            let train = Train {
+                from: address(0),
+                bytes: due.run.bytes.clone(),
+                segment_bytes: due.run.segment_bytes,
+            };
+            lane.handle_input(due.at, Input::Train(train));
+            while let Some(output) = lane.poll_output() {
+                black_box(output);
+            }
+        }
+        took += began.elapsed();
+        debug_assert!(lane.ledger().check().is_zero(), "every packet has a fate");
+    }
+    per(material.run_packets * PASSES, took)
+}
+
+fn address(place: usize) -> SocketAddr {
+    let port = u16::try_from(place + 1).expect("a hundred");
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn new_lane(egresses: usize, keeps: bool) -> Lane {
+    let mut settings = LaneSettings::default();
+    if !keeps {
+        settings.flow_cache_bytes_max = 0;
+    }
+    let mut lane = Lane::new(0, settings);
+    let mut command =
+        |command| lane.handle_input(levada_wire::Instant::ZERO, Input::Command(command));
+    let link = |place: usize| LinkIndex(u32::try_from(place).expect("a hundred"));
+    let key = || LinkKey::from_bytes([6; 32]);
+    let flow = origin::flow(0);
+    for place in 0..=egresses {
+        command(Command::AddLink {
+            link: link(place),
+            remote_index: link(0),
+            remote: address(place),
+            send: key(),
+            receive: key(),
+        });
+    }
+    command(Command::OpenFlow { flow });
+    command(Command::SetCarryKey {
+        flow,
+        epoch: origin::EPOCH,
+        key: origin::carry(),
+    });
+    command(Command::AddUpstream {
+        flow,
+        link: link(0),
+    });
+    for place in 1..=egresses {
+        command(Command::AddEgress {
+            flow,
+            link: link(place),
+        });
+    }
+    debug_assert_eq!(lane.counters().commands_refused, 0, "a lane is set up");
+    lane
+}
+
+#[cfg(test)]
+mod tests {
+    use levada_datapath::Output;
+    use levada_wire::packet::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_lane_sends_every_packet_to_every_egress_and_keeps_what_it_shall() {
+        let material = Material::new();
+        for keeps in [true, false] {
+            let mut lane = new_lane(3, keeps);
+            let mut sent = 0;
+            for due in &material.runs {
+                let train = Train {
+                    from: address(0),
+                    bytes: due.run.bytes.clone(),
+                    segment_bytes: due.run.segment_bytes,
+                };
+                lane.handle_input(due.at, Input::Train(train));
+                while let Some(output) = lane.poll_output() {
+                    let is_media = |run: &Transmit| Kind::of(&run.bytes) == Kind::Media;
+                    sent += usize::from(matches!(&output, Output::Transmit(run) if is_media(run)));
+                }
+            }
+
+            assert_eq!(sent, material.runs.len() * 3);
+            assert_eq!(lane.counters().cached_bytes > 0, keeps);
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! `levada bench fanout | hop | join | micro`: what the datapath does on this machine, each figure beside its floor.
+//!
+//! Not the measuring (`bench.rs`): flags, tables, JSON. Invariant: each command ends by itself, and what is printed for
+//! people is a part of what `--json` has.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use levada::Bitrate;
+use serde::Serialize;
+
+use crate::bench::contender::Task;
+use crate::bench::cpu::Machine;
+use crate::bench::receivers::Kind;
+use crate::bench::stats::Spread;
+use crate::bench::{fanout, hop, join, micro, traffic};
+use crate::logging::{self, Level};
+use crate::table::{Align, Table, or_dash};
+use crate::{say, units};
+
+/// The most egresses that may be asked for: a lane's own limit shows before it.
+const EGRESSES_MAX: u32 = 10_000;
+/// The most flows: a lane's own limit shows before it.
+const FLOWS_MAX: u32 = 10_000;
+/// The most repetitions.
+const REPEAT_MAX: u32 = 1_000;
+/// How long one measurement may last, in seconds.
+const SECONDS: std::ops::RangeInclusive<f64> = 0.01..=60.0;
+
+/// What can be measured.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// How many bits a lane sends to many egresses for each second of its processor
+    Fanout(Fanout),
+    /// How much later packets are because they went through one node at 70% load
+    Hop(Hop),
+    /// How soon a newcomer has the first whole frame of a flow that is carried already
+    Join(Join),
+    /// What each step of a packet's way costs by itself, in memory
+    Micro(Micro),
+}
+
+/// Flags of all measurements of streams.
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// The stream's rate; several are measured one after the other
+    #[arg(long, value_delimiter = ',', default_value = "4Mb/s", value_parser = rate)]
+    rate: Vec<Bitrate>,
+    /// Print one JSON object for each line of the table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Fanout {
+    /// How many egresses; several are measured one after the other
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(EGRESSES_MAX)))]
+    egresses: Vec<u32>,
+    /// How many flows the lane carries, each to all egresses
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(FLOWS_MAX)))]
+    flows: u32,
+    /// How many lanes do it
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=levada_datapath::LANES_MAX as i64))]
+    lanes: u32,
+    /// Rounds: in each the lane and both floors are measured once
+    #[arg(long, value_name = "N", default_value_t = 7,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(REPEAT_MAX)))]
+    repeat: u32,
+    /// How long each of the three is measured in a round
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
+    seconds: Duration,
+    /// What the far ends are like
+    #[arg(long, value_delimiter = ',', default_value = "gro,plain")]
+    receivers: Vec<Kind>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Hop {
+    /// How many egresses; several are measured one after the other
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "8,100",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(EGRESSES_MAX)))]
+    egresses: Vec<u32>,
+    /// Rounds: in each the lane and the floor are measured once
+    #[arg(long, value_name = "N", default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(REPEAT_MAX)))]
+    repeat: u32,
+    /// How long each of the two is measured in a round
+    #[arg(long, value_name = "SECONDS", default_value = "0.8", value_parser = seconds)]
+    seconds: Duration,
+    /// What the far ends are like; plain ones take more of a processor than the lane does
+    #[arg(long, value_delimiter = ',', default_value = "gro")]
+    receivers: Vec<Kind>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Join {
+    /// How many newcomers of each kind, one after the other
+    #[arg(long, value_name = "N", default_value_t = 200,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(REPEAT_MAX)))]
+    repeat: u32,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Micro {
+    /// Rounds: in each every step is measured once
+    #[arg(long, value_name = "N", default_value_t = 41,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(REPEAT_MAX)))]
+    repeat: u32,
+    /// Print one JSON object for each line of the table
+    #[arg(long)]
+    json: bool,
+}
+
+/// A rate that traffic can be made of.
+fn rate(text: &str) -> Result<Bitrate, String> {
+    let rate = units::bitrate(text)?;
+    if !(traffic::RATE_MIN.0..=traffic::RATE_MAX.0).contains(&rate.0) {
+        return Err("a stream is measured at 64kb/s to 400Mb/s".to_owned());
+    }
+    Ok(rate)
+}
+
+/// A number of seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let (least, most) = SECONDS.into_inner();
+    let seconds = text.strip_suffix('s').unwrap_or(text).parse::<f64>();
+    let seconds = seconds.ok().filter(|seconds| SECONDS.contains(seconds));
+    let cure = || format!("write a number of seconds from {least} to {most}, as in `0.5`");
+    seconds.map(Duration::from_secs_f64).ok_or_else(cure)
+}
+
+pub(crate) fn execute(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
+    logging::start(Level::Warn, debug)?;
+    match command {
+        Command::Fanout(args) => fanouts(&args),
+        Command::Hop(args) => hops(&args),
+        Command::Join(args) => joins(&args),
+        Command::Micro(args) => micros(&args),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures all cases that the flags name.
+fn each_case<R>(
+    rates: &[Bitrate],
+    egresses: &[u32],
+    receivers: &[Kind],
+    measure: impl Fn(fanout::Case) -> anyhow::Result<R>,
+) -> anyhow::Result<Vec<R>> {
+    let mut reports = Vec::new();
+    for &rate in rates {
+        for &egresses in egresses {
+            for &receivers in receivers {
+                let case = fanout::Case {
+                    egresses: usize::try_from(egresses).context("too many egresses")?,
+                    rate,
+                    receivers,
+                    task: Task { flows: 1, lanes: 1 },
+                };
+                reports.push(measure(case)?);
+            }
+        }
+    }
+    Ok(reports)
+}
+
+/// Says what was measured: JSON by the line, or the machine, a table, and what does not fit in one.
+fn show<R: Serialize>(
+    json: bool,
+    machine: &Machine,
+    reports: &[R],
+    table: impl Fn(&[R]) -> Table,
+    note: impl Fn(&R) -> Option<String>,
+) -> anyhow::Result<()> {
+    if json {
+        for report in reports {
+            let mut line = serde_json::to_value(report)?;
+            line["machine"] = serde_json::to_value(machine)?;
+            say::result(line)?;
+        }
+    } else {
+        say::result(format_args!("{machine}\n"))?;
+        say::print(table(reports))?;
+        for note in reports.iter().filter_map(note) {
+            say::result(note)?;
+        }
+    }
+    Ok(())
+}
+
+fn missing(bytes: u64) -> Option<String> {
+    (bytes > 0).then(|| {
+        format!(
+            "warning: {bytes} bytes did not arrive: the receivers could not follow, and the figures are too low or too high"
+        )
+    })
+}
+
+/// A median and what it lies between.
+fn spread(spread: &Spread, digits: usize) -> String {
+    let Spread { median, min, max } = spread;
+    format!("{median:.digits$} ({min:.digits$}-{max:.digits$})")
+}
+
+fn per_cent(of: &Spread) -> String {
+    let [median, min, max] = [of.median, of.min, of.max].map(|share| share * 100.0);
+    format!("{median:.0}% ({min:.0}-{max:.0})")
+}
+
+fn fanouts(args: &Fanout) -> anyhow::Result<()> {
+    let machine = Machine::begin();
+    let rounds = usize::try_from(args.repeat).context("too many rounds")?;
+    let task = Task {
+        flows: usize::try_from(args.flows).context("too many flows")?,
+        lanes: usize::try_from(args.lanes).context("too many lanes")?,
+    };
+    let reports = each_case(&args.common.rate, &args.egresses, &args.receivers, |case| {
+        let case = fanout::Case { task, ..case };
+        fanout::measure(case, rounds, args.seconds)
+    })?;
+    let lost = reports.iter().map(|report| report.missing_bytes).sum();
+    if let Some(warning) = missing(lost) {
+        say::note(warning);
+    }
+    show(
+        args.common.json,
+        &machine.end(),
+        &reports,
+        fanout_table,
+        fanout_note,
+    )
+}
+
+/// What several lanes do, which one lane's columns do not have.
+fn fanout_note(report: &fanout::Report) -> Option<String> {
+    (report.lanes > 1).then(|| {
+        format!(
+            "{} lanes, {}: {} Gbit by seconds of the busiest lane's processor, which is what goes through where each has \
+             one to itself",
+            report.lanes,
+            report.receivers.name(),
+            spread(&report.gbit_per_busiest_cpu_s_spread, 1),
+        )
+    })
+}
+
+fn fanout_table(reports: &[fanout::Report]) -> Table {
+    let mut table = Table::new(&[
+        ("EGRESSES", Align::Right),
+        ("RATE", Align::Right),
+        ("RECEIVERS", Align::Left),
+        ("LANES", Align::Right),
+        ("GBIT/CPU-S", Align::Right),
+        ("RELAY FLOOR", Align::Right),
+        ("OF IT", Align::Right),
+        ("SEND FLOOR", Align::Right),
+        ("OF IT", Align::Right),
+        ("US/PACKET", Align::Right),
+        ("PACKETS/SEND", Align::Right),
+    ]);
+    for report in reports {
+        let sends = report.sends.filter(|&sends| sends > 0);
+        let per_send = sends.map(|sends| report.packets as f64 / sends as f64);
+        table.row([
+            report.egresses.to_string(),
+            Bitrate(report.rate_bps).to_string(),
+            report.receivers.name().to_owned(),
+            report.lanes.to_string(),
+            spread(&report.gbit_per_cpu_s_spread, 1),
+            spread(&report.floor_gbit_per_cpu_s_spread, 1),
+            per_cent(&report.of_floor_spread),
+            spread(&report.send_floor_gbit_per_cpu_s_spread, 1),
+            per_cent(&report.of_send_floor_spread),
+            format!("{:.2}", report.us_per_packet),
+            or_dash(per_send.map(|count| format!("{count:.1}"))),
+        ]);
+    }
+    table
+}
+
+fn hops(args: &Hop) -> anyhow::Result<()> {
+    let machine = Machine::begin();
+    let rounds = usize::try_from(args.repeat).context("too many rounds")?;
+    let reports = each_case(&args.common.rate, &args.egresses, &args.receivers, |case| {
+        hop::measure(case, rounds, args.seconds)
+    })?;
+    show(
+        args.common.json,
+        &machine.end(),
+        &reports,
+        hop_table,
+        |report| Some(hop_goal(report)),
+    )
+}
+
+fn hop_table(reports: &[hop::Report]) -> Table {
+    let mut table = Table::new(&[
+        ("EGRESSES", Align::Right),
+        ("RATE", Align::Right),
+        ("FLOWS", Align::Right),
+        ("RECEIVERS", Align::Left),
+        ("WHO", Align::Left),
+        ("LOAD", Align::Right),
+        ("P50 US", Align::Right),
+        ("P99 US", Align::Right),
+        ("LAST P50", Align::Right),
+        ("LAST P99", Align::Right),
+        ("ACROSS P50", Align::Right),
+        ("ACROSS P99", Align::Right),
+    ]);
+    for report in reports {
+        for (who, late) in [("lane", &report.lane), ("relay floor", &report.floor)] {
+            table.row([
+                report.egresses.to_string(),
+                Bitrate(report.rate_bps).to_string(),
+                report.flows.to_string(),
+                report.receivers.name().to_owned(),
+                who.to_owned(),
+                format!("{:.0}%", late.load.median * 100.0),
+                spread(&late.p50_us, 0),
+                spread(&late.p99_us, 0),
+                spread(&late.last_p50_us, 0),
+                spread(&late.last_p99_us, 0),
+                spread(&late.across_p50_us, 0),
+                spread(&late.across_p99_us, 0),
+            ]);
+        }
+    }
+    table
+}
+
+fn hop_goal(report: &hop::Report) -> String {
+    format!(
+        "{} egresses ({}): N x c x 1.5 is {:.0} us; within it are, from a run's first egress to its last, {:.1}% of runs, \
+         from the origin on {:.1}%; {} rounds, and {} disturbed ones that do not count",
+        report.egresses,
+        report.receivers.name(),
+        report.last_goal_us,
+        report.across_within_goal * 100.0,
+        report.last_within_goal * 100.0,
+        report.rounds,
+        report.disturbed,
+    )
+}
+
+fn joins(args: &Join) -> anyhow::Result<()> {
+    let machine = Machine::begin();
+    let count = usize::try_from(args.repeat).context("too many newcomers")?;
+    let mut reports = Vec::new();
+    for &rate in &args.common.rate {
+        reports.extend(join::measure(rate, count)?);
+    }
+    show(
+        args.common.json,
+        &machine.end(),
+        &reports,
+        join_table,
+        |_| None,
+    )
+}
+
+fn join_table(reports: &[join::Report]) -> Table {
+    let mut table = Table::new(&[
+        ("NEWCOMER", Align::Left),
+        ("RATE", Align::Right),
+        ("WHO", Align::Left),
+        ("P50 US", Align::Right),
+        ("P99 US", Align::Right),
+        ("MAX US", Align::Right),
+        ("JOINS", Align::Right),
+    ]);
+    for report in reports {
+        for (who, took) in [("lane", &report.lane), ("floor", &report.floor)] {
+            table.row([
+                report.newcomer.to_owned(),
+                Bitrate(report.rate_bps).to_string(),
+                who.to_owned(),
+                format!("{:.0}", took.p50_us),
+                format!("{:.0}", took.p99_us),
+                format!("{:.0}", took.max_us),
+                report.joins.to_string(),
+            ]);
+        }
+    }
+    table
+}
+
+fn micros(args: &Micro) -> anyhow::Result<()> {
+    let machine = Machine::begin();
+    let rounds = usize::try_from(args.repeat).context("too many rounds")?;
+    let rows = micro::measure(rounds)?;
+    show(args.json, &machine.end(), &rows, micro_table, |_| None)
+}
+
+fn micro_table(rows: &[micro::Row]) -> Table {
+    let mut table = Table::new(&[
+        ("STEP", Align::Left),
+        ("NS/PACKET", Align::Right),
+        ("BY COPIES", Align::Right),
+    ]);
+    for row in rows {
+        table.row([
+            row.step.to_owned(),
+            spread(&row.ns_per_packet_spread, 0),
+            format!("{:.1}", row.times_copy),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    fn parse(words: &str) -> Result<Command, String> {
+        let words = std::iter::once("bench").chain(words.split(' '));
+        let line = Line::try_parse_from(words);
+        line.map(|line| line.command)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn lists_of_egresses_rates_and_receivers_are_taken() {
+        let words = "fanout --egresses 10,100 --rate 1Mb/s,20Mb/s --receivers plain --seconds 0.1";
+
+        let command = parse(words);
+
+        assert!(
+            matches!(&command, Ok(Command::Fanout(args))
+                if args.egresses == [10, 100]
+                    && args.common.rate == [Bitrate(1_000_000), Bitrate(20_000_000)]
+                    && args.receivers == [Kind::Plain]
+                    && args.seconds == Duration::from_millis(100)),
+            "{command:?}"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused_with_the_cure() {
+        for (words, cure) in [
+            ("fanout --egresses 0", "1..=10000"),
+            ("fanout --rate 4", "say the unit"),
+            ("fanout --rate 1Gb/s", "64kb/s to 400Mb/s"),
+            ("hop --receivers tcp", "gro, plain"),
+            ("hop --seconds 0", "0.01 to 60"),
+            ("join --repeat 0", "1..=1000"),
+            ("loss", "unrecognized subcommand"),
+        ] {
+            let error = parse(words).expect_err(words);
+            assert!(error.contains(cure), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_spread_is_shown_with_its_ends() {
+        let values = Spread {
+            median: 0.987,
+            min: 0.9,
+            max: 1.02,
+        };
+
+        assert_eq!(spread(&values, 2), "0.99 (0.90-1.02)");
+        assert_eq!(per_cent(&values), "99% (90-102)");
+        assert_eq!(missing(0), None);
+    }
+}
