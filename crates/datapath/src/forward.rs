@@ -238,7 +238,7 @@ fn link_datagram(state: &mut State, datagram: &[u8], now: Instant) -> Result<(),
     if let LinkDatagram::Pong(pong) = &message
         && let Some(micros) = now.as_micros().checked_sub(pong.time)
     {
-        link.trip.sample(Duration::from_micros(micros));
+        link.answered_after(Duration::from_micros(micros));
     }
     let link = header.index;
     state.outbox.event(Event::Datagram {

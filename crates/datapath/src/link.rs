@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use levada_wire::LinkIndex;
@@ -37,8 +38,8 @@ pub(crate) struct Link {
     remote_index: LinkIndex,
     seal: LinkSeal,
     opener: LinkSeal,
-    /// How long a question over this link takes to be answered.
-    pub(crate) trip: RoundTrip,
+    /// How long a question over this link takes to be answered, as far as this lane asked.
+    trip: RoundTrip,
     /// Link datagrams sealed so far by this lane.
     sealed: u64,
     replays: BTreeMap<u8, Replay>,
@@ -66,6 +67,17 @@ impl Link {
     /// The same link, counted together with the other lanes.
     pub(crate) fn counted(self, counts: Counts) -> Self {
         Self { counts, ..self }
+    }
+
+    /// A question over this link was answered after `trip`: all lanes may know.
+    pub(crate) fn answered_after(&mut self, trip: Duration) {
+        self.trip.sample(trip);
+        self.counts.show_trip(self.trip);
+    }
+
+    /// How long a question over this link takes to be answered: only the lane that pings finds out by itself.
+    pub(crate) fn trip(&self) -> RoundTrip {
+        self.trip.or(self.counts.trip())
     }
 
     /// Seals a message, counts it as sent, and fills in the count of a ping.
@@ -256,6 +268,18 @@ mod tests {
         let sent = Ping { time: 5, sent: 42 };
         assert_eq!(open(&mut b, &ping), Ok((LinkDatagram::Ping(sent), 0)));
         assert_eq!((a.counts.sent.own(), b.counts.received.own()), (43, 1));
+    }
+
+    #[test]
+    fn every_lane_knows_the_round_trip_that_one_of_them_measured() {
+        let totals = totals::Totals::new(2);
+        let (mut pings, repairs) = pair();
+        pings = pings.counted(totals.counts(LinkIndex(1), 0));
+        let repairs = repairs.counted(totals.counts(LinkIndex(1), 1));
+
+        pings.answered_after(Duration::from_millis(40));
+
+        assert_eq!(repairs.trip().time(), Duration::from_millis(40));
     }
 
     #[test]

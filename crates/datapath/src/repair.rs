@@ -175,7 +175,7 @@ fn serve(state: &mut State, child: LinkIndex, asked: &Numbers, now: Instant) {
     let Some(link) = state.links.get_mut(child) else {
         return;
     };
-    let (trip, total) = (link.trip.time(), flow.counters.packets_in);
+    let (trip, total) = (link.trip().time(), flow.counters.packets_in);
     let (mut due, mut twice) = (Vec::new(), Vec::new());
     let (mut pending, mut gone) = (Vec::new(), Vec::new());
     for number in asked.iter() {
@@ -291,7 +291,7 @@ pub(crate) fn drive(state: &mut State, id: FlowId, now: Instant) -> bool {
 }
 
 fn trip_of(links: &link::Table, link: LinkIndex) -> RoundTrip {
-    links.get(link).map(|link| link.trip).unwrap_or_default()
+    links.get(link).map(link::Link::trip).unwrap_or_default()
 }
 
 const _: () = assert!(

@@ -1,4 +1,5 @@
-//! The counts of a link over all lanes: a ping says what all of them have sent, a pong what all have received.
+//! What lanes know of a link together: a ping says what all of them have sent, a pong what all have received, and how long
+//! a question takes to be answered, which all need for repair, only the lane that pings finds out.
 //!
 //! ```text
 //!               lane 0   lane 1   lane 2
@@ -17,6 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use levada_wire::LinkIndex;
 
+use crate::repair::RoundTrip;
+
 /// A place of its own in the processor's cache: lanes that write do not disturb each other.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -27,6 +30,8 @@ struct Place(AtomicU64);
 struct Rows {
     sent: Arc<[Place]>,
     received: Arc<[Place]>,
+    /// How long a question over the link takes to be answered ([`RoundTrip::to_bits`]): written by the lane that pings.
+    trip: AtomicU64,
 }
 
 impl Rows {
@@ -35,6 +40,7 @@ impl Rows {
         Self {
             sent: row(),
             received: row(),
+            trip: AtomicU64::new(0),
         }
     }
 }
@@ -72,8 +78,8 @@ pub(crate) struct Counts {
     pub(crate) sent: Count,
     /// Datagrams that came over it and were proven.
     pub(crate) received: Count,
-    /// Keeps the rows where the other lanes find them.
-    _rows: Arc<Rows>,
+    /// Also keeps the rows where the other lanes find them.
+    rows: Arc<Rows>,
 }
 
 impl Counts {
@@ -81,8 +87,18 @@ impl Counts {
         Self {
             sent: Count::new(Arc::clone(&rows.sent), lane),
             received: Count::new(Arc::clone(&rows.received), lane),
-            _rows: rows,
+            rows,
         }
+    }
+
+    /// Tells all lanes how long a question over the link takes to be answered.
+    pub(crate) fn show_trip(&self, trip: RoundTrip) {
+        self.rows.trip.store(trip.to_bits(), Ordering::Relaxed);
+    }
+
+    /// What some lane told.
+    pub(crate) fn trip(&self) -> RoundTrip {
+        RoundTrip::from_bits(self.rows.trip.load(Ordering::Relaxed))
     }
 
     /// Those of a lane that is the only one.
@@ -129,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lanes_count_alone_and_see_the_sum() {
+    fn lanes_count_alone_and_see_the_sum_and_the_round_trip() {
         let totals = Totals::new(2);
         let mut first = totals.counts(LinkIndex(7), 0);
         let mut second = totals.counts(LinkIndex(7), 1);
@@ -142,6 +158,10 @@ mod tests {
         assert_eq!((first.sent.own(), second.sent.own()), (40, 2));
         assert_eq!((first.sent.total(), second.sent.total()), (42, 42));
         assert_eq!((first.received.total(), other.sent.total()), (5, 0));
+        let mut trip = RoundTrip::default();
+        trip.sample(std::time::Duration::from_millis(7));
+        first.show_trip(trip);
+        assert_eq!(second.trip().time(), trip.time());
     }
 
     #[test]

@@ -38,6 +38,28 @@ impl RoundTrip {
         });
     }
 
+    /// This one, or if nothing is known here, the other.
+    pub(crate) const fn or(self, other: Self) -> Self {
+        if self.known.is_some() { self } else { other }
+    }
+
+    /// It in 64 bits, to the microsecond: for lanes to read while another writes. Zero says that nothing is known.
+    pub(crate) fn to_bits(self) -> u64 {
+        let micros =
+            |time: Duration| u64::from(u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
+        self.known.map_or(0, |(smoothed, variation)| {
+            micros(smoothed).max(1) << 32 | micros(variation)
+        })
+    }
+
+    /// What [`RoundTrip::to_bits`] gave.
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        let part = |micros: u64| Duration::from_micros(micros & u64::from(u32::MAX));
+        Self {
+            known: (bits > 0).then(|| (part(bits >> 32), part(bits))),
+        }
+    }
+
     /// The smoothed time.
     pub(crate) fn time(&self) -> Duration {
         self.known.map_or(UNKNOWN, |(smoothed, _)| smoothed)
@@ -61,6 +83,19 @@ mod tests {
 
     const fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn what_another_lane_reads_is_the_same_to_the_microsecond() {
+        let mut trip = RoundTrip::default();
+        assert_eq!(RoundTrip::from_bits(trip.to_bits()).known, None);
+
+        trip.sample(Duration::from_micros(40_123));
+        let read = RoundTrip::from_bits(trip.to_bits());
+
+        assert_eq!(read.time(), trip.time());
+        assert!(trip.retry_after() - read.retry_after() < Duration::from_micros(4));
+        assert_eq!(RoundTrip::default().or(trip).time(), trip.time());
     }
 
     #[test]
