@@ -316,6 +316,43 @@ fn a_long_egress_list_is_shared_by_all_lanes_and_each_egress_gets_all_in_order()
     }
 }
 
+#[test]
+fn a_receiver_that_stands_still_or_cannot_be_changes_nothing_for_others() {
+    for steering in [true, false] {
+        let origin = Node::start("127.0.0.1:0", 2, steering);
+        let flow = flow_of(1);
+        origin.originate(flow);
+        let tiny = BareSettings {
+            receive_buffer: 1,
+            ..BareSettings::default()
+        };
+        let any = "127.0.0.1:0".parse().unwrap();
+        let still = BareSocket::bind(any, &tiny).unwrap();
+        let well = BareSocket::bind(any, &BareSettings::default()).unwrap();
+        // Port 0 is nobody's: the kernel refuses each send.
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let remotes = [still.local_addr(), nowhere, well.local_addr()];
+        for (at, remote) in remotes.into_iter().enumerate() {
+            let link = LinkIndex(u32::try_from(at).unwrap());
+            origin.add_link(link, remote);
+            origin.command(Command::AddEgress { flow, link });
+        }
+
+        for frame in some_frames() {
+            origin.push(flow, frame);
+        }
+        origin.command(Command::Finish { flow });
+        let counters = origin.lanes.stop();
+
+        let each = counters.lane.links[0].sent;
+        let send = counters.send;
+        assert_eq!((send.sent, send.refused), (2 * each, each));
+        assert_eq!((send.dropped, send.skipped, send.waiting), (0, 0, 0));
+        assert_eq!(datagrams(&well).len() as u64, each);
+        assert!((datagrams(&still).len() as u64) < each);
+    }
+}
+
 /// All packets that wait in a socket: loopback hands over before a send returns.
 fn datagrams(socket: &BareSocket) -> Vec<Vec<u8>> {
     let mut buffer = vec![0; 2_000];
