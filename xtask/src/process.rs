@@ -244,7 +244,7 @@ mod tests {
         };
         while lives() {
             assert!(Instant::now() < deadline, "{child} lives");
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 

@@ -1,19 +1,19 @@
 //! Levada's packets at speed: what a node does with a flow once it was decided what to do.
 //!
 //! The pure half ([`Lane`] and all below it) does no I/O and reads no clock; the simulator runs it as it is. The
-//! other half drives a lane over a socket: [`worker`] is its thread, [`sys`] the sockets and the only unsafe code
-//! of the workspace. Not a decision and not a codec: commands come from the core through the node (`api.rs`), and
+//! other half drives lanes over sockets: [`lanes`] is all lanes of a node, [`worker`] one lane's thread, [`sys`] the
+//! sockets and the only unsafe code of the workspace. Not a decision and not a codec: commands come from the core through the node (`api.rs`), and
 //! bodies stay sealed from the origin to the consumer.
 //!
 //! ```text
 //!            commands, trains                       a packet's way through a lane
 //!  node ────────────────────▶ Lane ◀─ worker ─ sys  forward ─▶ flow {window, cache, egresses} ─▶ reassembly
 //!       ◀──────────────────── (pure)                origin ──▶ the same, from the cache on
-//!            events
+//!            events                               repair ◀─▶ what was lost, between neighbours
 //! ```
 //!
-//! Start reading at `forward.rs`. Invariant: one packet has one fate ([`ledger`]), and nothing unproven changes
-//! more than one count.
+//! Start reading at `forward.rs`. Invariant: one packet has one fate ([`ledger`]), and nothing unproven
+//! changes more than counters; it may wait for its key, within a bound.
 
 pub mod api;
 mod clock;

@@ -17,7 +17,7 @@
 //! | `requests` | does what the node's user says |
 //! | `names` | knows when a neighbour's name is to be looked up again |
 //! | [`pump`] | a machine and its clock |
-//! | [`wires`] | the queues between the worker's thread and the tasks |
+//! | [`wires`] | the queues between the lanes' threads and the tasks |
 //!
 //! Nothing is decided here; that is the core's. Called by `node`, `publisher` and `subscriber`. Invariant: only
 //! the driver's task touches the core.

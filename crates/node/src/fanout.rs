@@ -1,6 +1,6 @@
 //! From the one opened flow to its local subscribers.
 //!
-//! The datapath opens each flow once, however many subscribers it has here. Its worker calls
+//! The datapath opens each flow once, however many subscribers it has here. The flow's lane calls
 //! [`Fanout::deliver`]; each subscriber has a bounded [`Queue`] of its own, so that a slow one holds up nobody.
 //! The newest group is kept (frames are shared handles, and a limit bounds them), so that a second subscriber
 //! starts at once like the first.

@@ -19,6 +19,7 @@
 //! - the queues around the machines: the worker's commands and its send queue, the node's happenings, events and
 //!   deliveries, with their limits and what happens there. Here all that a machine says is done at once;
 //! - threads: a node's core and lane take turns, and no time passes while they work;
+//! - several lanes: a node here has one, so steering, hand-over and the sharing of sends are not proven here;
 //! - the kernel: socket buffers, GSO, sends that fail.
 //!
 //! Not a protocol: nothing here knows what a message says, but the checkers. Called by `cli` and by its own tests.

@@ -43,7 +43,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("levada-lab", &["levada-media", "levada-wire"]),
     (
         "levada-cli",
-        &["levada", "levada-media", "levada-sim", "levada-wire"],
+        &[
+            "levada",
+            "levada-datapath",
+            "levada-media",
+            "levada-sim",
+            "levada-wire",
+        ],
     ),
     (
         "levada-fuzz",

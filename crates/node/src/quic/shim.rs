@@ -1,7 +1,7 @@
 //! Makes one socket of the datapath's for quinn.
 //!
-//! The datapath owns the port: its worker receives everything, and pushes what is QUIC into a bounded queue here.
-//! What quinn sends goes out by the worker's socket directly. No MTU discovery: control messages do not need
+//! The datapath owns the port: its lanes receive everything, and push what is QUIC into a bounded queue here.
+//! What quinn sends goes out by the first lane's socket directly. No MTU discovery: control messages do not need
 //! large packets. Called by `driver::wires` (filling) and by quinn (emptying, sending). Invariant: the worker never
 //! waits for quinn; what does not fit is dropped and counted, and QUIC repairs it.
 
