@@ -79,8 +79,8 @@ pub(crate) struct Shown {
 pub(crate) struct Missing {
     /// One past the highest number known to have been sent.
     next: Option<Number>,
-    /// When the highest that came was sent; `None` before the first.
-    latest: Option<OriginTime>,
+    /// One past the highest number that came, and when that was sent; `None` before the first.
+    latest: Option<(Number, OriginTime)>,
     wants: BTreeMap<Number, Want>,
     /// The next packet is the first, or the first after a time without upstream.
     is_joining: bool,
@@ -134,7 +134,7 @@ impl Missing {
         counts: &mut RepairCounts,
     ) -> Option<Vec<Number>> {
         if self.next == Some(run.first) && !self.is_joining {
-            (self.next, self.latest) = (Some(run.end()), Some(run.sent));
+            (self.next, self.latest) = (Some(run.end()), Some((run.end(), run.sent)));
             return None;
         }
         if std::mem::take(&mut self.is_joining) {
@@ -142,7 +142,7 @@ impl Missing {
         }
         let (start, before) = match (self.next, self.latest) {
             (Some(next), Some(latest)) => (next, latest),
-            _ => (run.group_start, run.sent),
+            _ => (run.group_start, (run.group_start, run.sent)),
         };
         // What was shown by one packet alone may have been overtaken; two in a row are a better sign.
         let is_sure = run.packets() > 1;
@@ -160,7 +160,7 @@ impl Missing {
         self.add(
             gap,
             now,
-            |number| time_of(sent_of(number, (start, before), run)),
+            |number| time_of(sent_of(number, before, run)),
             counts,
         );
         let mut filled = Vec::new();
@@ -174,8 +174,8 @@ impl Missing {
                 None => {}
             }
         }
-        if self.latest.is_none() || self.next.is_none_or(|next| run.end() > next) {
-            self.latest = Some(run.sent);
+        if self.latest.is_none_or(|(end, _)| run.end() > end) {
+            self.latest = Some((run.end(), run.sent));
         }
         self.next = self.next.max(Some(run.end()));
         Some(filled)

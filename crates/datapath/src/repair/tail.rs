@@ -48,10 +48,13 @@ impl Tail {
         (self.sent_at, self.said_at, self.heads) = (now, now, 0);
         if self.is_ending {
             self.pause = Duration::ZERO;
-        } else if self.timer.is_some() {
+        }
+        // A timer that comes too early is moved when it fires; one that waits for a later HEAD would come too late.
+        let due = self.next_at();
+        if self.timer.is_some_and(|timer| timer <= due) {
             return false;
         }
-        self.timer = Some(self.next_at());
+        self.timer = Some(due);
         true
     }
 
@@ -154,6 +157,20 @@ mod tests {
 
         assert_eq!(heads(&mut tail)[0], at(130));
         assert_eq!(tail.head(at(9_000)), None);
+    }
+
+    #[test]
+    fn a_packet_between_two_heads_brings_the_next_one_forward() {
+        let mut tail = Tail::default();
+        tail.sent(number(1), at(0));
+        tail.sent(number(2), at(200));
+        tail.head(at(10));
+        assert_eq!(tail.head(at(350)), Some(number(1)));
+        assert_eq!(tail.timer(), Some(at(650)));
+
+        assert!(tail.sent(number(3), at(400)));
+
+        assert_eq!(tail.timer(), Some(at(550)));
     }
 
     #[test]

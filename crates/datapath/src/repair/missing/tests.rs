@@ -278,6 +278,27 @@ fn a_head_shows_the_tail_and_one_far_ahead_shows_nothing() {
 }
 
 #[test]
+fn what_a_head_showed_and_came_counts_for_the_deadline_of_what_is_missing_next() {
+    let mut rig = Rig::new(&[FIRST]);
+    rig.arrive(0, 1, at(0));
+    let shown = Shown {
+        link: FIRST,
+        trip: trip(TRIP),
+    };
+    rig.missing.head(number(1), shown, at(350), &mut rig.counts);
+    rig.arrive(1, 1, at(400));
+    rig.missing.joined = None; // it is no newcomer
+
+    rig.arrive(3, 1, at(600));
+
+    // Number 2 was sent between 400 and 600 ms, not between 0 and 600.
+    rig.asks(at(999));
+    assert!(!rig.missing.is_hopeless(number(2)));
+    rig.asks(at(1_000));
+    assert!(rig.missing.is_hopeless(number(2)));
+}
+
+#[test]
 fn a_newcomer_asks_for_its_group_from_the_start_however_old_it_is() {
     let mut rig = Rig::new(&[FIRST]);
     let run = Run {
