@@ -11,6 +11,7 @@
 //! | `liveness` | who subscribes to what is alive and can be reached gets frames ([`liveness`]) |
 //! | `answer` | each request is answered or refused ([`answer`]) |
 //! | `unwanted` | a flow that nobody wants ends ([`unwanted`]) |
+//! | `whole` | where only loss is wrong, and a scenario says so, consumers miss nothing ([`whole`]) |
 //! | `order` | control bytes come out of a connection in the order they went in ([`order`]) |
 //! | `machine` | no machine spins, or leaves more outputs behind than its contract allows ([`Checks::spins`]) |
 //!
@@ -40,6 +41,7 @@ mod order;
 mod quiet;
 mod secret;
 mod unwanted;
+mod whole;
 
 pub(crate) use facts::Facts;
 
@@ -98,6 +100,7 @@ pub(crate) struct Checks {
     quiet: quiet::Quiet,
     secret: secret::Secrets,
     unwanted: unwanted::Unwanted,
+    whole: whole::Whole,
     violation: Option<Violation>,
 }
 
@@ -116,6 +119,7 @@ impl Checks {
             quiet: quiet::Quiet::new(bounds.quiet),
             secret: secret::Secrets::default(),
             unwanted: unwanted::Unwanted::new(bounds.unwanted),
+            whole: whole::Whole::new(bounds.whole),
             violation: None,
         }
     }
@@ -175,6 +179,7 @@ impl Checks {
             self.quiet.watched(now, &name);
         }
         self.consumer.ended(node);
+        self.whole.ended(node);
         self.copies.ended(node);
     }
 
@@ -197,10 +202,12 @@ impl Checks {
             FlowChange::Originate { flow, name, .. } => self.facts.originates(node, *flow, name),
             FlowChange::Consume { flow, .. } => {
                 self.consumer.begins(now, node, *flow);
+                self.whole.begins(now, node, *flow);
                 found = secret::misplaced(&self.facts, node, *flow);
             }
             FlowChange::StopConsuming { flow } | FlowChange::Close { flow } => {
-                self.consumer.ends(node, *flow)
+                self.consumer.ends(node, *flow);
+                self.whole.ends(node, *flow);
             }
             _ => {}
         }
@@ -276,6 +283,10 @@ impl Checks {
             .err()
             .map(|saw| format!("{}, flow {flow}: {saw}", self.facts.name(node)));
         self.found("consumer", found);
+        if let Delivery::Gap(gap) = delivery {
+            let found = self.whole.gap(now, &self.facts, node, flow, gap);
+            self.found("whole", found);
+        }
         if matches!(delivery, Delivery::Frame { .. }) {
             self.liveness.frame(now, node, self.facts.stream_of(flow));
         }

@@ -89,6 +89,8 @@ pub(crate) struct Bounds {
     pub(crate) quiet: Duration,
     /// A flow that goes to or through a node which does not want it.
     pub(crate) unwanted: Duration,
+    /// Gaps at a consumer while nothing but loss is wrong; `None` where there may be some at any time.
+    pub(crate) whole: Option<Duration>,
 }
 
 /// A LAN.

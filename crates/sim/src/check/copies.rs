@@ -19,8 +19,8 @@ use super::Facts;
 const NUMBERS_MAX: usize = 4_096;
 /// The most copies of a packet to one neighbour: more tries than any budget has room for.
 const COPIES_MAX: usize = 64;
-/// The longest that a request may be under way, and it is not older than the packet it asks for.
-const UNDER_WAY: Duration = Duration::from_millis(500);
+/// The longest that a request may be under way, the longest pause of a node included: it waits in the socket.
+const UNDER_WAY: Duration = Duration::from_secs(4);
 
 /// A packet that went to a neighbour.
 #[derive(Clone, Copy, Debug)]
@@ -179,7 +179,7 @@ mod tests {
     fn a_request_from_before_the_packet_allows_nothing() {
         let facts = facts();
         let mut copies = Copies::default();
-        copies.datagram(at(19), &facts, 2, [to(1), to(9)], &request());
+        copies.datagram(at(15), &facts, 2, [to(1), to(9)], &request());
 
         copies.datagram(at(20), &facts, 1, [to(9), to(1)], &numbered(5));
 

@@ -131,6 +131,7 @@ fn bounds(raw: &raw::Bounds) -> Bounds {
         answers: or(raw.answers, 3),
         quiet: or(raw.quiet, 6),
         unwanted: or(raw.unwanted, 8),
+        whole: raw.whole.map(|time| time.0),
     }
 }
 

@@ -5,7 +5,7 @@
 use levada_sim::Scenario;
 
 /// The scenarios in `scenarios/`.
-pub(crate) const SCENARIOS: [&str; 6] = ["first", "star", "chain", "ring", "clique", "six"];
+pub(crate) const SCENARIOS: [&str; 7] = ["first", "star", "chain", "ring", "clique", "six", "loss"];
 
 /// One of them.
 pub(crate) fn scenario(name: &str) -> Scenario {
