@@ -281,6 +281,7 @@ fn a_false_packet_is_replaced_through_a_relay_that_cannot_see_that_it_is_false()
     );
 }
 
+// spec: WIRE 8.3
 #[test]
 fn only_children_are_served_and_only_upstreams_are_believed() {
     let mut net = Net::new(3);

@@ -1,0 +1,195 @@
+//! Tests of the cache: who joins where, what is kept for repair, what goes when there is no room.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use bytes::Bytes;
+use levada_wire::OriginTime;
+
+use super::*;
+
+const PACKET: usize = 100;
+const NOW: Instant = Instant::from_nanos(5_000_000_000);
+
+fn cache(bytes_max: usize) -> Cache {
+    Cache::new(bytes_max, Duration::from_millis(500))
+}
+
+fn number(value: u64) -> Number {
+    Number::new(value).unwrap()
+}
+
+fn run(group_start: u64, first: u64, packets: usize) -> Run {
+    Run {
+        first: number(first),
+        group_start: number(group_start),
+        burst: number(first),
+        sent: OriginTime(0),
+        bytes: Bytes::from(vec![0; packets * PACKET]),
+        segment_bytes: PACKET,
+    }
+}
+
+fn room() -> Room {
+    Room {
+        used: 0,
+        limit: 1_000 * PACKET,
+    }
+}
+
+fn joined(cache: &Cache) -> Vec<(u64, usize)> {
+    cache
+        .join()
+        .map(|run| (run.first.value(), run.packets()))
+        .collect()
+}
+
+#[test]
+fn a_newcomer_gets_the_previous_group_until_the_first_packet_of_the_next() {
+    let (mut cache, mut room) = (cache(1_000 * PACKET), room());
+    cache.insert(&run(0, 0, 10), NOW, &mut room);
+
+    cache.insert(&run(10, 11, 4), NOW, &mut room);
+    assert_eq!(joined(&cache), [(0, 10), (11, 4)]);
+
+    cache.insert(&run(10, 10, 1), NOW, &mut room);
+    assert_eq!(joined(&cache), [(10, 1), (11, 4)]);
+}
+
+#[test]
+fn what_is_before_the_join_point_is_kept_for_repair_and_for_a_second_only() {
+    let (mut cache, mut room) = (cache(1_000 * PACKET), room());
+    cache.insert(&run(0, 0, 10), NOW, &mut room);
+    cache.insert(&run(10, 10, 1), NOW + REPAIR_KEPT, &mut room);
+    let asked = cache.part(number(4), 3).unwrap();
+    assert_eq!((asked.first, asked.packets()), (number(4), 3));
+    assert_eq!(cache.part(number(8), 9).unwrap().packets(), 2);
+
+    cache.insert(
+        &run(10, 11, 1),
+        NOW + REPAIR_KEPT + Duration::from_nanos(1),
+        &mut room,
+    );
+
+    assert!(cache.part(number(9), 1).is_none());
+    assert_eq!((cache.packets(), room.used), (2, 2 * PACKET));
+}
+
+#[test]
+fn a_longer_budget_is_kept_longer() {
+    let (mut cache, mut room) = (Cache::new(1_000 * PACKET, 3 * REPAIR_KEPT), room());
+    cache.insert(&run(0, 0, 1), NOW, &mut room);
+
+    cache.insert(&run(1, 1, 1), NOW + 3 * REPAIR_KEPT, &mut room);
+
+    assert!(cache.part(number(0), 1).is_some());
+}
+
+#[test]
+fn what_is_kept_for_repair_makes_room_for_the_newest_group() {
+    let (mut cache, mut room) = (cache(10 * PACKET), room());
+    cache.insert(&run(0, 0, 4), NOW, &mut room);
+    cache.insert(&run(4, 4, 4), NOW, &mut room);
+
+    cache.insert(&run(4, 8, 4), NOW, &mut room);
+
+    assert_eq!(joined(&cache), [(4, 4), (8, 4)]);
+    assert_eq!(
+        (cache.part(number(3), 1).is_none(), cache.overflows()),
+        (true, 0)
+    );
+}
+
+#[test]
+fn late_packets_take_their_place() {
+    let (mut cache, mut room) = (cache(1_000 * PACKET), room());
+    for (first, packets) in [(0, 2), (6, 2), (2, 2), (4, 2)] {
+        assert!(cache.insert(&run(0, first, packets), NOW, &mut room));
+    }
+
+    assert_eq!(joined(&cache), [(0, 2), (2, 2), (4, 2), (6, 2)]);
+    assert_eq!(cache.packets(), 8);
+}
+
+#[test]
+fn nobody_joins_in_the_middle_of_a_group() {
+    let (mut cache, mut room) = (cache(1_000 * PACKET), room());
+    cache.insert(&run(0, 5, 10), NOW, &mut room);
+
+    assert!(joined(&cache).is_empty());
+    assert!(!cache.is_joinable());
+}
+
+#[test]
+fn a_group_over_the_limit_moves_the_join_point_to_the_next_and_still_serves_repair() {
+    let (mut cache, mut room) = (cache(10 * PACKET), room());
+    cache.insert(&run(0, 0, 5), NOW, &mut room);
+    cache.insert(&run(0, 5, 5), NOW, &mut room);
+
+    for first in [10, 11] {
+        assert!(cache.insert(&run(0, first, 1), NOW, &mut room));
+    }
+    assert_eq!((joined(&cache).len(), cache.overflows()), (0, 1));
+    assert!(cache.part(number(0), 1).is_none());
+    assert!(cache.part(number(11), 1).is_some());
+
+    assert!(cache.insert(&run(12, 12, 3), NOW, &mut room));
+    assert_eq!(joined(&cache), [(12, 3)]);
+    assert_eq!(room.used, 10 * PACKET);
+}
+
+#[test]
+fn the_room_of_the_lane_bounds_each_flow() {
+    let mut room = Room {
+        used: 995 * PACKET,
+        limit: 1_000 * PACKET,
+    };
+    let mut cache = cache(1_000 * PACKET);
+
+    assert!(cache.insert(&run(0, 0, 5), NOW, &mut room));
+    assert!(!cache.insert(&run(0, 5, 6), NOW, &mut room));
+    assert_eq!((room.used, cache.overflows()), (995 * PACKET, 1));
+    assert!(!cache.is_joinable());
+}
+
+#[test]
+fn more_runs_than_the_limit_move_the_join_point_too() {
+    let mut room = Room {
+        used: 0,
+        limit: usize::MAX,
+    };
+    let mut cache = cache(usize::MAX);
+    for first in 0..CACHE_RUNS_MAX as u64 {
+        assert!(cache.insert(&run(0, first, 1), NOW, &mut room));
+    }
+
+    cache.insert(&run(0, CACHE_RUNS_MAX as u64, 1), NOW, &mut room);
+    assert_eq!((cache.overflows(), cache.packets()), (1, CACHE_RUNS_MAX));
+}
+
+#[test]
+fn a_forgotten_packet_leaves_its_neighbours() {
+    let (mut cache, mut room) = (cache(1_000 * PACKET), room());
+    cache.insert(&run(0, 0, 5), NOW, &mut room);
+
+    cache.forget(number(2), &mut room);
+    assert_eq!(joined(&cache), [(0, 2), (3, 2)]);
+    assert_eq!((cache.packets(), room.used), (4, 4 * PACKET));
+
+    cache.forget(number(2), &mut room);
+    cache.forget(number(77), &mut room);
+    assert_eq!(cache.packets(), 4);
+
+    cache.insert(&run(0, 2, 1), NOW, &mut room);
+    assert_eq!(joined(&cache), [(0, 2), (2, 1), (3, 2)]);
+}
+
+#[test]
+fn a_group_whose_first_packet_was_false_cannot_be_joined() {
+    let (mut cache, mut room) = (cache(1_000 * PACKET), room());
+    cache.insert(&run(0, 0, 5), NOW, &mut room);
+
+    cache.forget(number(0), &mut room);
+
+    assert!(!cache.is_joinable());
+    assert_eq!(cache.packets(), 4);
+}
