@@ -1,6 +1,8 @@
 //! A lane under random trains and commands: it never panics, keeps the machine contract, and its ledgers balance.
 
 use bytes::Bytes;
+use levada_wire::Number;
+use levada_wire::datagram::link::{Head, Numbers, Pull};
 use levada_wire::machine::harness::check_contract;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -27,6 +29,10 @@ impl Chaos {
                     message: ping.clone(),
                 },
             );
+        }
+        for message in (0..200).flat_map(repair_messages) {
+            let link = link_to(1);
+            net.command(0, Command::SendDatagram { link, message });
         }
         net.command(0, Command::Finish { flow: FLOW });
         let pool = net.wires.into_iter().map(|(_, transmit)| transmit);
@@ -114,6 +120,28 @@ impl Chaos {
     }
 }
 
+/// One of each message of repair, about numbers around that one.
+fn repair_messages(value: u64) -> [LinkDatagram; 6] {
+    let first = Number::new(value).unwrap();
+    let flow = FLOW;
+    let bitmap = vec![0b1010_0110; usize::try_from(value % 33).unwrap()];
+    let numbers = Numbers {
+        flow,
+        first,
+        bitmap,
+    };
+    let highest = Number::new(value * 3).unwrap();
+    let count = u16::try_from(value).unwrap();
+    [
+        LinkDatagram::Nack(numbers.clone()),
+        LinkDatagram::NackBad(numbers.clone()),
+        LinkDatagram::Pending(numbers.clone()),
+        LinkDatagram::Gone(numbers),
+        LinkDatagram::Head(Head { flow, highest }),
+        LinkDatagram::Pull(Pull { flow, first, count }),
+    ]
+}
+
 /// A lane that checks its ledgers after every call.
 struct Checked(Lane);
 
@@ -169,6 +197,9 @@ fn chaos_reaches_every_fate_of_a_packet() {
     }
 
     assert!(frames > 0 && ledger.unopened > 0);
+    for (name, count) in ledger.repair.rows() {
+        assert!(count > 0, "{name}");
+    }
     for count in [
         ledger.made,
         ledger.forwarded,
