@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use levada_wire::Header;
 
 use super::contender::Contender;
-use super::origin::{self, Due, Feed};
+use super::origin::{self, Due, Feed, GROUP};
 use super::receivers::{Got, Receivers};
 
 /// What may be under way to all receivers together: the kernel's copies of it stay in a processor's cache.
@@ -76,7 +76,7 @@ impl Work {
     }
 }
 
-/// Feeds a contender as fast as it goes for about that long.
+/// Feeds a contender as fast as it goes for about that long, and on to the end of a group.
 pub(crate) fn saturate(
     contender: &Contender,
     feed: &mut Feed,
@@ -99,14 +99,21 @@ fn push_through(
     let began = Instant::now();
     let mut heard = began;
     let (mut fed, mut runs) = (0, 0);
+    let mut due = feed.next();
+    let from = due.at;
+    let mut end = None;
     loop {
-        let is_over = began.elapsed() >= long;
-        while !is_over && fed - receivers.least_bytes() < window {
-            let due = feed.next();
+        if end.is_none() && began.elapsed() >= long {
+            end = Some(whole_groups(from, due.at));
+        }
+        let is_over = |due: &Due| end.is_some_and(|end| due.at >= end);
+        while !is_over(&due) && fed - receivers.least_bytes() < window {
             fed += due.run.bytes.len() as u64;
             runs += 1;
             contender.feed(&due.run)?;
+            due = feed.next();
         }
+        let is_over = is_over(&due);
         if receivers.drain(u64::MAX, |_, _, _| {})? > 0 {
             heard = Instant::now();
         } else if (is_over && receivers.least_bytes() >= fed) || heard.elapsed() > SILENCE {
@@ -125,6 +132,13 @@ fn push_through(
         busiest,
         wall: heard.duration_since(began),
     })
+}
+
+/// The end of the group at which `now` lies, of those that begin with `from`: only whole groups have the same mixture of
+/// long and short bursts for everybody.
+fn whole_groups(from: levada_wire::Instant, now: levada_wire::Instant) -> levada_wire::Instant {
+    let groups = now.since(from).as_nanos().div_ceil(GROUP.as_nanos()).max(1);
+    from + GROUP * u32::try_from(groups).unwrap_or(u32::MAX)
 }
 
 /// What may be under way to each of so many receivers with such buffers.
@@ -296,6 +310,7 @@ pub(crate) fn wall_nanos() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::origin::Camera;
     use super::*;
 
     #[test]
@@ -307,8 +322,17 @@ mod tests {
     }
 
     #[test]
+    fn a_measurement_ends_with_a_group() {
+        let at = |millis| levada_wire::Instant::ZERO + Duration::from_millis(millis);
+
+        assert_eq!(whole_groups(at(300), at(300)), at(1_300));
+        assert_eq!(whole_groups(at(300), at(1_300)), at(1_300));
+        assert_eq!(whole_groups(at(300), at(1_301)), at(2_300));
+    }
+
+    #[test]
     fn a_runs_latency_counts_to_its_last_receiver() {
-        let mut feed = Feed::new(1, levada_wire::Bitrate(1_000_000));
+        let mut feed = Feed::new(1, Camera::usual(levada_wire::Bitrate(1_000_000)));
         let mut traces = Traces::default();
         let due = feed.next();
         let head = due.run.bytes.slice(..64);
@@ -325,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_run_that_missed_a_receiver_has_no_last_one() {
-        let mut feed = Feed::new(1, levada_wire::Bitrate(1_000_000));
+        let mut feed = Feed::new(1, Camera::usual(levada_wire::Bitrate(1_000_000)));
         let mut traces = Traces::default();
         let due = feed.next();
 

@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use levada_wire::Bitrate;
 use serde::Serialize;
 
 use super::contender::{Contender, Kind as Who, Task};
 use super::drive::{self, Work};
-use super::origin::Feed;
+use super::origin::{Camera, Feed};
 use super::receivers::{Kind, Receivers};
 use super::stats::Spread;
 
@@ -18,7 +17,7 @@ use super::stats::Spread;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     pub(crate) egresses: usize,
-    pub(crate) rate: Bitrate,
+    pub(crate) camera: Camera,
     pub(crate) receivers: Kind,
     pub(crate) task: Task,
 }
@@ -32,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) flows: usize,
     pub(crate) lanes: usize,
     pub(crate) rate_bps: u64,
+    /// How long a frame waited for others to share its burst.
+    pub(crate) flush_us: u64,
     pub(crate) receivers: Kind,
     pub(crate) of_floor: f64,
     pub(crate) of_floor_spread: Spread,
@@ -96,7 +97,7 @@ pub(crate) fn one(
     long: Duration,
 ) -> anyhow::Result<Work> {
     let contender = Contender::start(who, case.task, &receivers.addresses())?;
-    let mut feed = Feed::new(case.task.flows, case.rate);
+    let mut feed = Feed::new(case.task.flows, case.camera);
     let work = drive::saturate(&contender, &mut feed, receivers, long)?;
     contender.finish()?;
     Ok(work)
@@ -122,7 +123,8 @@ fn report(case: Case, rounds: &[Round]) -> anyhow::Result<Report> {
         egresses: case.egresses,
         flows: case.task.flows,
         lanes: case.task.lanes,
-        rate_bps: case.rate.0,
+        rate_bps: case.camera.rate.0,
+        flush_us: u64::try_from(case.camera.flush_interval.as_micros())?,
         receivers: case.receivers,
         of_floor: of_floor.median,
         of_floor_spread: of_floor,

@@ -25,7 +25,7 @@ use serde::Serialize;
 
 use super::contender;
 use super::drive::wall_nanos;
-use super::origin::{self, Due, Feed};
+use super::origin::{self, Camera, Due, Feed};
 use super::stats::{Spread, percentile};
 
 /// The one who joins as an egress.
@@ -161,7 +161,7 @@ impl Stage {
             flow,
             link: NEWCOMER,
         })?;
-        let mut feed = Feed::new(1, rate);
+        let mut feed = Feed::new(1, Camera::usual(rate));
         Ok(Self {
             lanes,
             input,
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn the_start_of_a_group_is_its_first_burst_and_no_more() {
-        let mut feed = Feed::new(1, Bitrate(4_000_000));
+        let mut feed = Feed::new(1, Camera::usual(Bitrate(4_000_000)));
         let mut start = Start::default();
         let mut starts = Vec::new();
 

@@ -24,7 +24,7 @@ use levada_wire::packet::{OVERHEAD_BYTES, carry};
 use levada_wire::{Bitrate, Header, LinkIndex, Machine as _, PacketSize};
 use serde::Serialize;
 
-use super::origin::{self, Due, Feed};
+use super::origin::{self, Camera, Due, Feed};
 use super::stats::Spread;
 
 /// Traffic whose bursts have about as many packets as those the design counts with.
@@ -109,7 +109,7 @@ struct Material {
 
 impl Material {
     fn new() -> Self {
-        let mut feed = Feed::new(1, RATE);
+        let mut feed = Feed::new(1, Camera::usual(RATE));
         let runs: Vec<_> = (0..RUNS).map(|_| feed.next()).collect();
         let size = PacketSize::DEFAULT.bytes();
         let full = |run: &Transmit| {

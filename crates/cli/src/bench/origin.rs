@@ -22,7 +22,7 @@ pub(crate) const EPOCH: u8 = 1;
 /// How all packets here are sealed: what an origin takes on a processor with AES instructions.
 pub(crate) const SUITE: Suite = Suite::Aes128Gcm;
 /// What a publisher waits unless it says otherwise.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
+pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
 /// The one link of an origin, to the lane under test.
 const LINK: LinkIndex = LinkIndex(0);
 /// A group each second: over this, the traffic of several flows starts evenly spread.
@@ -71,6 +71,24 @@ impl Due {
     }
 }
 
+/// What makes the frames of a flow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Camera {
+    pub(crate) rate: Bitrate,
+    /// How long a frame waits for others to share its burst.
+    pub(crate) flush_interval: Duration,
+}
+
+impl Camera {
+    /// One that waits as long as publishers do.
+    pub(crate) const fn usual(rate: Bitrate) -> Self {
+        Self {
+            rate,
+            flush_interval: FLUSH_INTERVAL,
+        }
+    }
+}
+
 /// One origin.
 #[derive(Debug)]
 struct Origin {
@@ -83,7 +101,7 @@ struct Origin {
 }
 
 impl Origin {
-    fn new(place: usize, rate: Bitrate, phase: Duration) -> Self {
+    fn new(place: usize, camera: Camera, phase: Duration) -> Self {
         let mut lane = Lane::new(0, LaneSettings::default());
         let key = || LinkKey::from_bytes([6; 32]);
         let link = Command::AddLink {
@@ -102,7 +120,7 @@ impl Origin {
             carry: carry(),
             packet_size: PacketSize::DEFAULT,
             description: traffic::description(),
-            flush_interval: FLUSH_INTERVAL,
+            flush_interval: camera.flush_interval,
         };
         let egress = Command::AddEgress {
             flow: flow(place),
@@ -112,7 +130,7 @@ impl Origin {
             lane.handle_input(Instant::ZERO, Input::Command(command));
         }
         debug_assert_eq!(lane.counters().commands_refused, 0, "an origin is set up");
-        let mut traffic = Traffic::new(rate, place as u64 + 1);
+        let mut traffic = Traffic::new(camera.rate, place as u64 + 1);
         Self {
             place,
             lane,
@@ -174,11 +192,11 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// That many flows of that rate, evenly spread over a group, and all of them in full swing.
-    pub(crate) fn new(flows: usize, rate: Bitrate) -> Self {
+    /// That many such flows, evenly spread over a group, and all of them in full swing.
+    pub(crate) fn new(flows: usize, camera: Camera) -> Self {
         let phase = |place: usize| GROUP.mul_f64(place as f64 / flows as f64);
         let origins: Vec<_> = (0..flows)
-            .map(|place| Origin::new(place, rate, phase(place)))
+            .map(|place| Origin::new(place, camera, phase(place)))
             .collect();
         let order = origins
             .iter()
@@ -223,7 +241,7 @@ mod tests {
 
     #[test]
     fn runs_of_all_flows_come_in_order_and_no_number_is_missing() {
-        let mut feed = Feed::new(3, Bitrate(1_000_000));
+        let mut feed = Feed::new(3, Camera::usual(Bitrate(1_000_000)));
         let mut next = [None; 3];
         let mut latest = Instant::ZERO;
 

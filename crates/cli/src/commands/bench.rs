@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::bench::contender::Task;
 use crate::bench::cpu::Machine;
+use crate::bench::origin::Camera;
 use crate::bench::receivers::Kind;
 use crate::bench::stats::Spread;
 use crate::bench::{fanout, hop, join, micro, traffic};
@@ -62,6 +63,9 @@ pub(crate) struct Fanout {
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(FLOWS_MAX)))]
     flows: u32,
+    /// How long a frame waits at its origin for others to share its burst; publishers wait 10ms
+    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = units::duration)]
+    flush: Duration,
     /// How many lanes do it
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(1..=levada_datapath::LANES_MAX as i64))]
@@ -150,28 +154,34 @@ pub(crate) fn execute(command: Command, debug: bool) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-/// Measures all cases that the flags name.
+/// What was measured, and the first error of what could not be.
+type Measured<R> = (Vec<R>, anyhow::Result<()>);
+
+/// Measures all cases that the flags name. One that fails does not take the others with it.
 fn each_case<R>(
     rates: &[Bitrate],
     egresses: &[u32],
     receivers: &[Kind],
     measure: impl Fn(fanout::Case) -> anyhow::Result<R>,
-) -> anyhow::Result<Vec<R>> {
-    let mut reports = Vec::new();
+) -> Measured<R> {
+    let (mut reports, mut result) = (Vec::new(), Ok(()));
     for &rate in rates {
         for &egresses in egresses {
             for &receivers in receivers {
                 let case = fanout::Case {
-                    egresses: usize::try_from(egresses).context("too many egresses")?,
-                    rate,
+                    egresses: usize::try_from(egresses).expect("at most 10,000"),
+                    camera: Camera::usual(rate),
                     receivers,
                     task: Task { flows: 1, lanes: 1 },
                 };
-                reports.push(measure(case)?);
+                match measure(case) {
+                    Ok(report) => reports.push(report),
+                    Err(error) => result = result.and(Err(error)),
+                }
             }
         }
     }
-    Ok(reports)
+    (reports, result)
 }
 
 /// Says what was measured: JSON by the line, or the machine, a table, and what does not fit in one.
@@ -182,6 +192,9 @@ fn show<R: Serialize>(
     table: impl Fn(&[R]) -> Table,
     note: impl Fn(&R) -> Option<String>,
 ) -> anyhow::Result<()> {
+    if reports.is_empty() {
+        return Ok(());
+    }
     if json {
         for report in reports {
             let mut line = serde_json::to_value(report)?;
@@ -224,10 +237,18 @@ fn fanouts(args: &Fanout) -> anyhow::Result<()> {
         flows: usize::try_from(args.flows).context("too many flows")?,
         lanes: usize::try_from(args.lanes).context("too many lanes")?,
     };
-    let reports = each_case(&args.common.rate, &args.egresses, &args.receivers, |case| {
-        let case = fanout::Case { task, ..case };
+    let (reports, result) = each_case(&args.common.rate, &args.egresses, &args.receivers, |case| {
+        let camera = Camera {
+            flush_interval: args.flush,
+            ..case.camera
+        };
+        let case = fanout::Case {
+            task,
+            camera,
+            ..case
+        };
         fanout::measure(case, rounds, args.seconds)
-    })?;
+    });
     let lost = reports.iter().map(|report| report.missing_bytes).sum();
     if let Some(warning) = missing(lost) {
         say::note(warning);
@@ -238,7 +259,8 @@ fn fanouts(args: &Fanout) -> anyhow::Result<()> {
         &reports,
         fanout_table,
         fanout_note,
-    )
+    )?;
+    result
 }
 
 /// What several lanes do, which one lane's columns do not have.
@@ -291,16 +313,17 @@ fn fanout_table(reports: &[fanout::Report]) -> Table {
 fn hops(args: &Hop) -> anyhow::Result<()> {
     let machine = Machine::begin();
     let rounds = usize::try_from(args.repeat).context("too many rounds")?;
-    let reports = each_case(&args.common.rate, &args.egresses, &args.receivers, |case| {
+    let (reports, result) = each_case(&args.common.rate, &args.egresses, &args.receivers, |case| {
         hop::measure(case, rounds, args.seconds)
-    })?;
+    });
     show(
         args.common.json,
         &machine.end(),
         &reports,
         hop_table,
         |report| Some(hop_goal(report)),
-    )
+    )?;
+    result
 }
 
 fn hop_table(reports: &[hop::Report]) -> Table {
