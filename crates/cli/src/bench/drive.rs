@@ -83,15 +83,37 @@ pub(crate) fn saturate(
     receivers: &mut Receivers,
     long: Duration,
 ) -> anyhow::Result<Work> {
-    push_through(contender, feed, receivers, WARM_UP)?;
-    push_through(contender, feed, receivers, long)
+    warm_up(contender, feed, receivers)?;
+    push_through(contender, feed, receivers, Until::Whole(long))
+}
+
+/// Brings all flows into full swing, from their first packets on: a lane that saw a flow begin in the middle would ask for
+/// what came before, and nobody here would answer.
+fn warm_up(
+    contender: &Contender,
+    feed: &mut Feed,
+    receivers: &mut Receivers,
+) -> anyhow::Result<()> {
+    let swing = feed.full_swing();
+    push_through(contender, feed, receivers, Until::At(swing))?;
+    push_through(contender, feed, receivers, Until::Whole(WARM_UP))?;
+    Ok(())
+}
+
+/// When to stop feeding.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    /// At a moment of the traffic.
+    At(levada_wire::Instant),
+    /// After that long, and then at the end of a group.
+    Whole(Duration),
 }
 
 fn push_through(
     contender: &Contender,
     feed: &mut Feed,
     receivers: &mut Receivers,
-    long: Duration,
+    until: Until,
 ) -> anyhow::Result<Work> {
     receivers.reset()?;
     let window = window_bytes(receivers.len(), receivers.buffer_bytes()) as u64;
@@ -99,21 +121,26 @@ fn push_through(
     let began = Instant::now();
     let mut heard = began;
     let (mut fed, mut runs) = (0, 0);
-    let mut due = feed.next();
-    let from = due.at;
-    let mut end = None;
+    let from = feed.next_at();
+    let mut end = match until {
+        Until::At(at) => Some(at),
+        Until::Whole(_) => None,
+    };
     loop {
-        if end.is_none() && began.elapsed() >= long {
-            end = Some(whole_groups(from, due.at));
+        if let Until::Whole(long) = until
+            && end.is_none()
+            && began.elapsed() >= long
+        {
+            end = Some(whole_groups(from, feed.next_at()));
         }
-        let is_over = |due: &Due| end.is_some_and(|end| due.at >= end);
-        while !is_over(&due) && fed - receivers.least_bytes() < window {
+        let is_over = |feed: &mut Feed| end.is_some_and(|end| feed.next_at() >= end);
+        while !is_over(feed) && fed - receivers.least_bytes() < window {
+            let due = feed.next();
             fed += due.run.bytes.len() as u64;
             runs += 1;
             contender.feed(&due.run)?;
-            due = feed.next();
         }
-        let is_over = is_over(&due);
+        let is_over = is_over(feed);
         if receivers.drain(u64::MAX, |_, _, _| {})? > 0 {
             heard = Instant::now();
         } else if (is_over && receivers.least_bytes() >= fed) || heard.elapsed() > SILENCE {
@@ -249,6 +276,7 @@ pub(crate) fn pace(
     receivers: &mut Receivers,
     long: Duration,
 ) -> anyhow::Result<(Work, Latencies)> {
+    warm_up(contender, feed, receivers)?;
     receivers.reset()?;
     let mut traces = Traces::default();
     let mut due = feed.next();

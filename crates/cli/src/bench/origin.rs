@@ -192,7 +192,7 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// That many such flows, evenly spread over a group, and all of them in full swing.
+    /// That many such flows, each of which begins in its own moment of the first group.
     pub(crate) fn new(flows: usize, camera: Camera) -> Self {
         let phase = |place: usize| GROUP.mul_f64(place as f64 / flows as f64);
         let origins: Vec<_> = (0..flows)
@@ -201,32 +201,34 @@ impl Feed {
         let order = origins
             .iter()
             .map(|origin| (origin.next_at(), origin.place));
-        let mut feed = Self {
+        Self {
             order: order.collect(),
             origins,
             ready: VecDeque::new(),
-        };
-        feed.skip(Instant::ZERO + phase(flows - 1));
-        feed
+        }
     }
 
-    /// Throws away what is due before `at`, so that the last flow has begun too.
-    fn skip(&mut self, at: Instant) {
-        loop {
-            let due = self.next();
-            if due.at >= at {
-                self.ready.push_front(due);
-                return;
-            }
-        }
+    /// From when on all flows are in full swing.
+    pub(crate) fn full_swing(&self) -> Instant {
+        let last = self.origins.iter().map(|origin| origin.phase).max();
+        Instant::ZERO + last.unwrap_or_default()
     }
 
     /// The next run; there is always one more.
     pub(crate) fn next(&mut self) -> Due {
-        loop {
-            if let Some(due) = self.ready.pop_front() {
-                return due;
-            }
+        self.make();
+        self.ready.pop_front().expect("one was made")
+    }
+
+    /// When that is due.
+    pub(crate) fn next_at(&mut self) -> Instant {
+        self.make();
+        self.ready.front().expect("one was made").at
+    }
+
+    /// Has the next run made if none is ready.
+    fn make(&mut self) {
+        while self.ready.is_empty() {
             let (_, place) = self.order.pop_first().expect("a feed has a flow");
             let origin = &mut self.origins[place];
             origin.step(&mut self.ready);
@@ -242,20 +244,20 @@ mod tests {
     #[test]
     fn runs_of_all_flows_come_in_order_and_no_number_is_missing() {
         let mut feed = Feed::new(3, Camera::usual(Bitrate(1_000_000)));
-        let mut next = [None; 3];
+        let mut next = [Number::ZERO; 3];
         let mut latest = Instant::ZERO;
 
         for _ in 0..600 {
             let due = feed.next();
 
             assert!(due.at >= latest);
-            assert_eq!(due.first, next[due.flow].unwrap_or(due.first));
+            assert_eq!(due.first, next[due.flow]);
             latest = due.at;
-            next[due.flow] = Some(due.first.plus(due.packets() as u64));
+            next[due.flow] = due.first.plus(due.packets() as u64);
         }
 
-        let packets = next.map(|next| next.map_or(0, Number::value));
-        assert!(packets.iter().all(|&count| count > 300), "{packets:?}");
+        assert!(next.iter().all(|number| number.value() > 300), "{next:?}");
+        assert!(feed.full_swing() < latest);
         assert!(latest > Instant::ZERO + Duration::from_secs(2));
     }
 

@@ -95,7 +95,7 @@ pub(crate) struct Hop {
         value_parser = clap::value_parser!(u32).range(1..=i64::from(REPEAT_MAX)))]
     repeat: u32,
     /// How long each of the two is measured in a round
-    #[arg(long, value_name = "SECONDS", default_value = "0.8", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.6", value_parser = seconds)]
     seconds: Duration,
     /// What the far ends are like; plain ones take more of a processor than the lane does
     #[arg(long, value_delimiter = ',', default_value = "gro")]
