@@ -35,16 +35,20 @@ pub const PING_ACTIVE: Duration = Duration::from_millis(100);
 /// Between pings otherwise. Also in docs/wire.md 8.2.
 pub const PING_IDLE: Duration = Duration::from_secs(1);
 
+/// How long the pong is waited for while idle before pings come as quickly as while active, until one is answered; twice
+/// the round trip where that is longer. Also in docs/wire.md 8.2.
+pub const PING_ANSWER: Duration = Duration::from_millis(400);
+
 /// Silence after which a peer is suspect, while a flow uses the link.
 pub const SUSPECT_ACTIVE: Duration = Duration::from_millis(150);
 
-/// The same while idle: two lost pings.
+/// The same while idle: a dozen pings unanswered, the first of which was slow.
 pub const SUSPECT_IDLE: Duration = Duration::from_millis(2_500);
 
 /// Silence after which a peer is dead, while a flow uses the link: four pings unanswered.
 pub const DEAD_ACTIVE: Duration = Duration::from_millis(400);
 
-/// The same while idle.
+/// The same while idle: two dozen pings unanswered. Longer than the bursts of loss of a path that is worth keeping.
 pub const DEAD_IDLE: Duration = Duration::from_secs(4);
 
 /// Loss is measured over at least this long.

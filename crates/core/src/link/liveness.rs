@@ -1,9 +1,16 @@
 //! Whether one peer is there, how far it is, and how much is lost between.
 //!
 //! Each side pings; a ping says how many datagrams were sent before it, a pong how many had come. Two counts
-//! of one direction, a window apart, give its loss; gaps in flows never do. Not the decision to close (the
-//! parent's), nor the times, which are in `limits.rs`. Called by [`super::Links`]. Invariant: no other part judges
-//! silence.
+//! of one direction, a window apart, give its loss; gaps in flows never do. While idle one missing pong makes the pings
+//! quick, until one is answered: a burst of loss that swallows what a few seconds of slow pings send is no silence.
+//!
+//! ```text
+//!  idle:   ping ·· pong ───────── 1 s ───────── ping ·· pong ──────────── 1 s ────
+//!          ping ── 400 ms, no pong ── ping 100 ms ping 100 ms ping ·· pong ── 1 s ──
+//! ```
+//!
+//! Not the decision to close (the parent's), nor the times, which are in `limits.rs`. Called by [`super::Links`].
+//! Invariant: no other part judges silence.
 
 use std::time::Duration;
 
@@ -14,7 +21,8 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::chance::jittered;
 use crate::limits::{
-    DEAD_ACTIVE, DEAD_IDLE, LOSS_WINDOW, PING_ACTIVE, PING_IDLE, SUSPECT_ACTIVE, SUSPECT_IDLE,
+    DEAD_ACTIVE, DEAD_IDLE, LOSS_WINDOW, PING_ACTIVE, PING_ANSWER, PING_IDLE, SUSPECT_ACTIVE,
+    SUSPECT_IDLE,
 };
 
 /// What one side knows of the other.
@@ -24,6 +32,10 @@ pub(super) struct Liveness {
     suspect: bool,
     heard: Instant,
     ping_at: Instant,
+    /// When the next ping is due once the last one is answered, while idle.
+    idle_ping_at: Instant,
+    /// Whether a ping has been sent since the last pong.
+    is_waiting: bool,
     rtt: Option<Duration>,
     inward: Loss,
     outward: Loss,
@@ -45,6 +57,8 @@ impl Liveness {
             suspect: false,
             heard: now,
             ping_at: now,
+            idle_ping_at: now,
+            is_waiting: false,
             rtt: None,
             inward: Loss::default(),
             outward: Loss::default(),
@@ -96,6 +110,10 @@ impl Liveness {
 
     pub(super) fn on_pong(&mut self, now: Instant, pong: &Pong) {
         self.outward.on_counts(now, pong.sent, pong.received);
+        self.is_waiting = false;
+        if !self.active {
+            self.ping_at = self.ping_at.max(self.idle_ping_at);
+        }
         let Some(trip) = now
             .as_micros()
             .checked_sub(pong.time)
@@ -143,8 +161,13 @@ impl Liveness {
         if self.ping_at > now {
             return None;
         }
-        let interval = if self.active { PING_ACTIVE } else { PING_IDLE };
-        self.ping_at = now + jittered(interval, rng);
+        self.idle_ping_at = now + jittered(PING_IDLE, rng);
+        self.ping_at = if self.active || self.is_waiting {
+            now + jittered(PING_ACTIVE, rng)
+        } else {
+            now + PING_ANSWER.max(self.rtt.unwrap_or_default() * 2)
+        };
+        self.is_waiting = true;
         // The datapath, which counts, fills in `sent`.
         Some(Ping {
             time: now.as_micros(),

@@ -326,22 +326,7 @@ fn a_used_link_is_pinged_ten_times_as_often() {
     let count = |active| {
         let mut links = up_at(0);
         links.handle_input(at(0), Input::Active { link: LINK, active });
-        let mut pings = 0;
-        for step in 1..=40 {
-            let outputs = sleep_until(&mut links, at(step * 100));
-            let is_ping = |output: &&Output| {
-                matches!(
-                    output,
-                    Output::Datagram {
-                        message: LinkDatagram::Ping(_),
-                        ..
-                    }
-                )
-            };
-            pings += outputs.iter().filter(is_ping).count();
-            links.handle_input(at(step * 100), ping(LINK));
-        }
-        pings
+        pings_of_40_steps(&mut links, |_| true)
     };
 
     assert!(
@@ -350,6 +335,60 @@ fn a_used_link_is_pinged_ten_times_as_often() {
         count(true)
     );
     assert!(count(false) >= 4 && count(false) <= 7, "{}", count(false));
+}
+
+#[test]
+fn an_idle_link_is_pinged_quickly_from_a_missing_pong_to_the_next_one() {
+    let pings = |answered: fn(u64) -> bool| {
+        let mut links = up_at(0);
+        pings_of_40_steps(&mut links, answered)
+    };
+
+    let missing_for_two_seconds = pings(|step| !(10..30).contains(&step));
+
+    let quick = 15..=25;
+    assert!(
+        quick.contains(&missing_for_two_seconds),
+        "{missing_for_two_seconds}"
+    );
+    assert!(pings(|_| true) <= 7);
+}
+
+/// Counts what is sent in four seconds; the peer speaks every 100 ms, and answers the pings of the steps that `answers`
+/// says yes to.
+fn pings_of_40_steps(links: &mut Links, answers: impl Fn(u64) -> bool) -> usize {
+    let mut pings = 0;
+    for step in 1..=40 {
+        let outputs = sleep_until(links, at(step * 100));
+        for output in outputs {
+            let Output::Datagram {
+                message: LinkDatagram::Ping(Ping { time, sent }),
+                ..
+            } = output
+            else {
+                continue;
+            };
+            pings += 1;
+            if answers(step) {
+                links.handle_input(at(step * 100), pong(time, sent));
+            }
+        }
+        links.handle_input(at(step * 100), ping(LINK));
+    }
+    pings
+}
+
+fn pong(time: u64, sent: u64) -> Input {
+    let pong = Pong {
+        time,
+        sent,
+        received: sent,
+    };
+    Input::Datagram {
+        link: LINK,
+        message: LinkDatagram::Pong(pong),
+        received: 0,
+    }
 }
 
 #[test]
