@@ -101,8 +101,11 @@ impl Access {
         })
     }
 
-    pub(crate) async fn subscribe(&self, name: &StreamName) -> anyhow::Result<Inlet> {
-        let options = SubscribeOptions::default();
+    pub(crate) async fn subscribe(
+        &self,
+        name: &StreamName,
+        options: SubscribeOptions,
+    ) -> anyhow::Result<Inlet> {
         Ok(match self {
             Self::Own(node) => Inlet::Own(node.subscribe(name.clone(), options).await?),
             Self::Running(dir) => {

@@ -13,7 +13,7 @@ use levada_wire::datagram::link::LinkDatagram;
 use levada_wire::key::{CarryKey, ContentSecret, Suite};
 use levada_wire::{
     Announce, Bitrate, FlowId, Identity, InstanceId, Layer, LinkIndex, NetworkId, NodeId,
-    PacketSize, StreamName, WallTime,
+    PacketSize, RepairBudget, StreamName, WallTime,
 };
 
 /// What a node is told once, at its start.
@@ -156,6 +156,8 @@ pub enum Command {
         name: StreamName,
         /// Which layer.
         layer: Layer,
+        /// How late packets may be that its consumer still has a use for.
+        budget: RepairBudget,
     },
     /// Do not want it any more.
     Unsubscribe {
@@ -268,12 +270,16 @@ pub enum FlowChange {
         /// Which link.
         link: LinkIndex,
     },
-    /// Send the flow over this link too, from the start of the newest group on.
+    /// Send the flow over this link too, from the start of the newest group on. Said again when the terms change.
     AddEgress {
         /// Which flow.
         flow: FlowId,
         /// Over which link.
         link: LinkIndex,
+        /// The rate that its origin declares: no more is to be sent, but for repair.
+        peak: Bitrate,
+        /// How late packets may be at the child.
+        budget: RepairBudget,
     },
     /// Stop sending it over this link.
     RemoveEgress {
@@ -281,6 +287,14 @@ pub enum FlowChange {
         flow: FlowId,
         /// Which link.
         link: LinkIndex,
+    },
+    /// How late the flow's packets may be here: the most that consumers and children want. [`RepairBudget::DEFAULT`]
+    /// until said otherwise.
+    SetBudget {
+        /// Which flow.
+        flow: FlowId,
+        /// The budget.
+        budget: RepairBudget,
     },
     /// Open the flow for local subscribers.
     Consume {

@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use levada_wire::control::FlowMessage;
 use levada_wire::control::flow::{InstanceRef, RefuseReason};
 use levada_wire::machine::{Machine, Wakeup};
-use levada_wire::{FlowId, Identity, Instant, LinkIndex, NodeId};
+use levada_wire::{FlowId, Identity, Instant, LinkIndex, NodeId, RepairBudget};
 use rand_chacha::ChaCha20Rng;
 
 use crate::api::{Command, Event, FlowChange, Settings};
@@ -133,8 +133,8 @@ pub struct Flows {
     catalogue: Catalogue,
     published: BTreeMap<levada_wire::StreamName, Published>,
     carried: Table,
-    /// The flows that wishes point at.
-    wanted: BTreeSet<FlowId>,
+    /// The flows that wishes point at, each with the largest of their budgets.
+    wanted: BTreeMap<FlowId, RepairBudget>,
     /// Whether wishes must be looked at again.
     wishes_touched: bool,
     keys: Keys,
@@ -206,7 +206,7 @@ impl Flows {
             catalogue: Catalogue::default(),
             published: BTreeMap::new(),
             carried: Table::default(),
-            wanted: BTreeSet::new(),
+            wanted: BTreeMap::new(),
             wishes_touched: false,
             keys: Keys::default(),
             wishes: Wishes::default(),
@@ -312,9 +312,14 @@ impl Flows {
             Command::Publish(offer) => self.on_publish(offer),
             Command::Revise { name, layers } => self.on_revise(&name, layers),
             Command::Unpublish { name } => self.on_unpublish(&name),
-            Command::Subscribe { id, name, layer } => {
+            Command::Subscribe {
+                id,
+                name,
+                layer,
+                budget,
+            } => {
                 self.wishes_touched = true;
-                if let Some(event) = self.wishes.add(id, name, layer) {
+                if let Some(event) = self.wishes.add(id, name, layer, budget) {
                     self.outputs.push_back(Output::Event(event));
                 }
             }

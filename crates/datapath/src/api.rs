@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::AddAssign;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use levada_wire::datagram::link::LinkDatagram;
 use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
 use levada_wire::{
-    Description, FlowId, Frame, Group, InstanceId, LinkIndex, Number, PacketSize, WallTime,
+    Bitrate, Description, FlowId, Frame, Group, InstanceId, LinkIndex, Number, PacketSize, WallTime,
 };
 
 /// What may happen to a lane.
@@ -94,12 +95,15 @@ pub enum Command {
         /// Which link.
         link: LinkIndex,
     },
-    /// Send the flow over this link, from the start of the newest cached group on.
+    /// Send the flow over this link, from the start of the newest cached group on. For an egress that is there already
+    /// only the terms count.
     AddEgress {
         /// Which flow.
         flow: FlowId,
         /// Over which link.
         link: LinkIndex,
+        /// On which terms.
+        terms: EgressTerms,
     },
     /// Stop sending it.
     RemoveEgress {
@@ -107,6 +111,14 @@ pub enum Command {
         flow: FlowId,
         /// Which link.
         link: LinkIndex,
+    },
+    /// How late the flow's packets may be here, over all hops: time to ask for them again, and what a consumer waits for
+    /// what is missing. [`crate::LaneSettings::repair_budget`] until said otherwise.
+    SetBudget {
+        /// Which flow.
+        flow: FlowId,
+        /// The budget.
+        budget: Duration,
     },
     /// Open the flow for local subscribers, from the start of the newest cached group on. If it is consumed
     /// already this only adds the key of another epoch: no frame is delivered twice.
@@ -157,6 +169,23 @@ pub enum Command {
     },
 }
 
+/// What an egress was admitted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EgressTerms {
+    /// The rate that the flow's origin declares.
+    pub peak: Bitrate,
+    /// How late packets may be at the other end.
+    pub budget: Duration,
+}
+
+impl EgressTerms {
+    /// Whatever comes goes out; half a second late at most. For benches and tests: an origin always declares something.
+    pub const UNLIMITED: Self = Self {
+        peak: Bitrate(u64::MAX),
+        budget: Duration::from_millis(500),
+    };
+}
+
 /// How to be a flow's origin.
 #[derive(Clone, Debug)]
 pub struct Originate {
@@ -177,7 +206,7 @@ pub struct Originate {
     /// The tracks.
     pub description: Arc<Description>,
     /// How long a frame may wait for others to share its burst; zero sends each at once.
-    pub flush_interval: std::time::Duration,
+    pub flush_interval: Duration,
 }
 
 /// What a lane wants done.
@@ -356,4 +385,6 @@ pub struct FlowCounters {
     pub cache_overflows: u64,
     /// Whether a newcomer is sent the newest group at once.
     pub is_joinable: bool,
+    /// The peaks that its egresses were admitted with, together.
+    pub admitted: Bitrate,
 }

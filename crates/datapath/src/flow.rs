@@ -109,12 +109,19 @@ impl Flow {
         }
     }
 
+    /// How late packets may be from now on. What is asked for already keeps its deadline.
+    pub(crate) fn set_budget(&mut self, budget: Duration) {
+        self.missing.set_budget(budget);
+        self.cache.set_budget(budget);
+    }
+
     /// The flow's row for tables.
-    pub(crate) const fn row(&self) -> FlowCounters {
+    pub(crate) fn row(&self) -> FlowCounters {
         let mut row = self.counters;
         row.cached_packets = self.cache.packets() as u64;
         row.cache_overflows = self.cache.overflows();
         row.is_joinable = self.cache.is_joinable();
+        row.admitted = self.egresses.admitted();
         row
     }
 

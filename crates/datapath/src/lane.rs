@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use levada_wire::{FlowId, Instant, Machine, Wakeup};
+use levada_wire::{FlowId, Instant, Machine, RepairBudget, Wakeup};
 
 use crate::api::{Event, Input, LaneCounters, LinkCounters, Output};
 use crate::flow;
@@ -45,8 +45,7 @@ pub struct LaneSettings {
     pub flow_cache_bytes_max: usize,
     /// The most bytes cached of all flows together.
     pub cache_bytes_max: usize,
-    /// How long after its own time a packet may still come, over all hops: time to ask for it again, and what a
-    /// consumer waits for what is missing.
+    /// How late a flow's packets may be before [`crate::api::Command::SetBudget`] says otherwise.
     pub repair_budget: Duration,
 }
 
@@ -61,7 +60,7 @@ impl Default for LaneSettings {
             early_packets_max: EARLY_PACKETS_MAX,
             flow_cache_bytes_max: 16 << 20,
             cache_bytes_max: 64 << 20,
-            repair_budget: Duration::from_millis(500),
+            repair_budget: RepairBudget::DEFAULT.time(),
         }
     }
 }

@@ -34,8 +34,8 @@ mod testkit;
 pub mod worker;
 
 pub use api::{
-    Command, Delivery, Event, FlowCounters, Gap, GapReason, Input, LaneCounters, LinkCounters,
-    Originate, Output, Train, Transmit,
+    Command, Delivery, EgressTerms, Event, FlowCounters, Gap, GapReason, Input, LaneCounters,
+    LinkCounters, Originate, Output, Train, Transmit,
 };
 pub use clock::Clock;
 pub use lane::{EARLY_PACKETS_MAX, Lane, LaneSettings};

@@ -128,7 +128,6 @@ pub(crate) fn on_datagram(
             );
             state.touched.push(id);
         }
-        LinkDatagram::Report(_) => {} // for whoever looks at the far end's view; nothing here acts on it
         _ => state.ledger.repair.uncalled += 1,
     }
 }

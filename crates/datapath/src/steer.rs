@@ -43,6 +43,7 @@ pub(crate) fn taker(command: &Command, lanes: usize) -> Taker {
         | Command::AddUpstream { flow, .. }
         | Command::RemoveUpstream { flow, .. }
         | Command::AddEgress { flow, .. }
+        | Command::SetBudget { flow, .. }
         | Command::RemoveEgress { flow, .. }
         | Command::Consume { flow, .. }
         | Command::StopConsuming { flow }

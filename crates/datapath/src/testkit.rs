@@ -19,7 +19,9 @@ use levada_wire::{
     OriginTime, PacketSize, Track, TrackId, TrackKind, WallTime,
 };
 
-use crate::api::{Command, Delivery, Event, Input, Originate, Output, Train, Transmit};
+use crate::api::{
+    Command, Delivery, EgressTerms, Event, Input, Originate, Output, Train, Transmit,
+};
 use crate::lane::{Lane, LaneSettings};
 
 pub(crate) const FLOW: FlowId = FlowId(0x1122_3344_5566_7788);
@@ -234,7 +236,14 @@ impl Net {
             },
         );
         let link = link_to(child);
-        self.command(parent, Command::AddEgress { flow, link });
+        self.command(
+            parent,
+            Command::AddEgress {
+                flow,
+                link,
+                terms: EgressTerms::UNLIMITED,
+            },
+        );
     }
 
     pub(crate) fn command(&mut self, lane: usize, command: Command) {

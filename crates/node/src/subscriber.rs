@@ -7,11 +7,13 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::Stream;
 use levada_wire::control::flow::RefuseReason;
 use levada_wire::{
-    Announce, Description, Frame, Group, InstanceId, Layer, NodeId, StreamName, WallTime,
+    Announce, Description, Frame, Group, InstanceId, Layer, NodeId, RepairBudget, StreamName,
+    WallTime,
 };
 
 use crate::driver::Slot;
@@ -28,15 +30,19 @@ pub struct SubscribeOptions {
     pub queue_frames_max: usize,
     /// How many bytes may wait, with the same effect.
     pub queue_bytes_max: usize,
+    /// How late a packet may be that is still of use, over all hops: time to ask for it again. Whoever plays later can wait
+    /// longer. At most 10 s count.
+    pub repair_budget: Duration,
 }
 
 impl Default for SubscribeOptions {
-    /// Room for a long group: 4,096 frames and 64 MiB.
+    /// Room for a long group: 4,096 frames and 64 MiB; half a second for what is missing.
     fn default() -> Self {
         Self {
             layer: Layer(0),
             queue_frames_max: 4_096,
             queue_bytes_max: 64 << 20,
+            repair_budget: RepairBudget::DEFAULT.time(),
         }
     }
 }
@@ -46,6 +52,13 @@ impl SubscribeOptions {
     #[must_use]
     pub const fn with_layer(mut self, layer: Layer) -> Self {
         self.layer = layer;
+        self
+    }
+
+    /// Sets how late a packet may be.
+    #[must_use]
+    pub const fn with_repair_budget(mut self, budget: Duration) -> Self {
+        self.repair_budget = budget;
         self
     }
 

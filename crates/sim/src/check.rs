@@ -194,10 +194,13 @@ impl Checks {
         self.secret.learn(change);
         let mut found = None;
         match change {
-            FlowChange::AddEgress { flow, .. } => {
+            FlowChange::AddEgress { flow, link, .. } => {
                 if let Some(neighbour) = egress {
-                    self.copies.egress_added(node, *flow, neighbour);
+                    self.copies.egress_added(node, *flow, *link, neighbour);
                 }
+            }
+            FlowChange::RemoveEgress { flow, link } => {
+                self.copies.egress_removed(node, *flow, *link);
             }
             FlowChange::Originate { flow, name, .. } => self.facts.originates(node, *flow, name),
             FlowChange::Consume { flow, .. } => {
@@ -208,6 +211,9 @@ impl Checks {
             FlowChange::StopConsuming { flow } | FlowChange::Close { flow } => {
                 self.consumer.ends(node, *flow);
                 self.whole.ends(node, *flow);
+                if matches!(change, FlowChange::Close { .. }) {
+                    self.copies.flow_closed(node, *flow);
+                }
             }
             _ => {}
         }

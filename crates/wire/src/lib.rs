@@ -31,4 +31,4 @@ pub use identity::Identity;
 pub use machine::{Machine, Wakeup};
 pub use packet::Header;
 pub use time::{Instant, OriginTime, WallTime};
-pub use units::{Bitrate, Distance, Group, Layer, MediaTime, Number, PacketSize};
+pub use units::{Bitrate, Distance, Group, Layer, MediaTime, Number, PacketSize, RepairBudget};

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
@@ -219,6 +220,63 @@ impl<'b, C> Decode<'b, C> for PacketSize {
     fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
         Self::new(d.u16()?)
             .ok_or_else(|| minicbor::decode::Error::message("packet size out of range"))
+    }
+}
+
+/// How long after its own time a packet may still come, over all hops: time to ask for it again, and what a consumer waits
+/// for what is missing. Whole milliseconds, at most [`RepairBudget::MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepairBudget(u32);
+
+impl RepairBudget {
+    /// What a request that names none means.
+    pub const DEFAULT: Self = Self(500);
+    /// Longer ones are taken as this: a cache keeps packets for as long as children may ask for them.
+    pub const MAX: Self = Self(10_000);
+
+    /// The budget of `time` in whole milliseconds, at most [`RepairBudget::MAX`].
+    #[must_use]
+    pub fn new(time: Duration) -> Self {
+        let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        Self(millis).min(Self::MAX)
+    }
+
+    /// The time it gives.
+    #[must_use]
+    pub const fn time(self) -> Duration {
+        Duration::from_millis(self.0 as u64)
+    }
+}
+
+impl Default for RepairBudget {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl<C> Encode<C> for RepairBudget {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.u32(self.0)?.ok()
+    }
+
+    /// The default is left out.
+    fn is_nil(&self) -> bool {
+        *self == Self::DEFAULT
+    }
+}
+
+impl<'b, C> Decode<'b, C> for RepairBudget {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Ok(Self::new(Duration::from_millis(d.u64()?)))
+    }
+
+    /// Who names none means the default.
+    fn nil() -> Option<Self> {
+        Some(Self::DEFAULT)
     }
 }
 

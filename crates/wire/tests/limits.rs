@@ -21,7 +21,7 @@ use levada_wire::packet::{
 use levada_wire::ticket::chain::{CHAIN_MAX, CLOCK_SKEW, GRACE};
 use levada_wire::ticket::invite::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, INVITE_CHARS_MAX};
 use levada_wire::ticket::{GRANTS_MAX, LIFETIME, TICKET_BYTES_MAX};
-use levada_wire::{Number, PacketSize, StreamName};
+use levada_wire::{Number, PacketSize, RepairBudget, StreamName};
 
 const DOCUMENT: &str = include_str!("../../../docs/wire.md");
 
@@ -47,6 +47,10 @@ fn constants() -> BTreeMap<String, String> {
     let other = [
         ("PacketSize::MIN", PacketSize::MIN.bytes().to_string()),
         ("PacketSize::MAX", PacketSize::MAX.bytes().to_string()),
+        (
+            "RepairBudget::MAX",
+            format!("{} ms", RepairBudget::MAX.time().as_millis()),
+        ),
         ("Number::MAX", Number::MAX.value().to_string()),
         ("GENERATION_BITS", GENERATION_BITS.to_string()),
         ("LIFETIME", seconds(LIFETIME)),

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada_core::{FlowChange, Input};
-use levada_datapath::api::{Command, Event, Originate};
-use levada_wire::{Description, StreamName};
+use levada_datapath::api::{Command, EgressTerms, Event, Originate};
+use levada_wire::{Bitrate, Description, RepairBudget, StreamName};
 
 /// What a publisher knows of its stream and the core does not.
 #[derive(Clone, Debug)]
@@ -40,7 +40,20 @@ pub fn command(
         FlowChange::Carry { flow, epoch, key } => Command::SetCarryKey { flow, epoch, key },
         FlowChange::AddUpstream { flow, link } => Command::AddUpstream { flow, link },
         FlowChange::RemoveUpstream { flow, link } => Command::RemoveUpstream { flow, link },
-        FlowChange::AddEgress { flow, link } => Command::AddEgress { flow, link },
+        FlowChange::AddEgress {
+            flow,
+            link,
+            peak,
+            budget,
+        } => Command::AddEgress {
+            flow,
+            link,
+            terms: terms(peak, budget),
+        },
+        FlowChange::SetBudget { flow, budget } => Command::SetBudget {
+            flow,
+            budget: budget.time(),
+        },
         FlowChange::RemoveEgress { flow, link } => Command::RemoveEgress { flow, link },
         FlowChange::Consume {
             flow,
@@ -85,6 +98,13 @@ pub fn command(
         }
         FlowChange::Close { flow } => Command::CloseFlow { flow },
     })
+}
+
+fn terms(peak: Bitrate, budget: RepairBudget) -> EgressTerms {
+    EgressTerms {
+        peak,
+        budget: budget.time(),
+    }
 }
 
 /// What the core is to know of something the datapath says.
@@ -150,7 +170,22 @@ mod tests {
             ),
             (FlowChange::AddUpstream { flow, link }, "AddUpstream"),
             (FlowChange::RemoveUpstream { flow, link }, "RemoveUpstream"),
-            (FlowChange::AddEgress { flow, link }, "AddEgress"),
+            (
+                FlowChange::AddEgress {
+                    flow,
+                    link,
+                    peak: Bitrate(4_000_000),
+                    budget: RepairBudget::MAX,
+                },
+                "AddEgress",
+            ),
+            (
+                FlowChange::SetBudget {
+                    flow,
+                    budget: RepairBudget::MAX,
+                },
+                "SetBudget",
+            ),
             (FlowChange::RemoveEgress { flow, link }, "RemoveEgress"),
             (FlowChange::StopConsuming { flow }, "StopConsuming"),
             (FlowChange::Close { flow }, "CloseFlow"),

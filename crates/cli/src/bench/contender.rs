@@ -20,7 +20,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use levada_datapath::sys::{BareSettings, BareSocket};
 use levada_datapath::{
-    Clock, Command, Event, LaneSettings, Lanes, SocketSet, SocketSettings, Transmit, lanes, worker,
+    Clock, Command, EgressTerms, Event, LaneSettings, Lanes, SocketSet, SocketSettings, Transmit,
+    lanes, worker,
 };
 use levada_wire::LinkIndex;
 use levada_wire::key::LinkKey;
@@ -234,6 +235,7 @@ pub(crate) fn set_up(
         let egresses = (0..receivers.len()).map(|place| Command::AddEgress {
             flow,
             link: link(place),
+            terms: EgressTerms::UNLIMITED,
         });
         commands.extend(egresses);
     }

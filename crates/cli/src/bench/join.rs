@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use levada_datapath::sys::{BareSettings, BareSocket};
-use levada_datapath::{Command, Delivery, Event, Lanes, Transmit};
+use levada_datapath::{Command, Delivery, EgressTerms, Event, Lanes, Transmit};
 use levada_wire::packet::seal::Opener;
 use levada_wire::{Bitrate, Header, LinkIndex};
 use serde::Serialize;
@@ -240,7 +240,11 @@ impl Stage {
         self.settle()?;
         let (flow, link) = (origin::flow(0), NEWCOMER);
         let began = wall_nanos();
-        self.lanes.send(Command::AddEgress { flow, link })?;
+        self.lanes.send(Command::AddEgress {
+            flow,
+            link,
+            terms: EgressTerms::UNLIMITED,
+        })?;
         let took = self.first_burst(began)?;
         self.lanes.send(Command::RemoveEgress { flow, link })?;
         let _ = self.lanes.fresh_counters(); // after it nothing is sent to the newcomer

@@ -17,7 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use levada_datapath::{Command, Input, Lane, LaneSettings, Train, Transmit};
+use levada_datapath::{Command, EgressTerms, Input, Lane, LaneSettings, Train, Transmit};
 use levada_wire::key::{LinkKey, Suite};
 use levada_wire::packet::seal::{Opener, Sealer};
 use levada_wire::packet::{OVERHEAD_BYTES, carry};
@@ -249,6 +249,7 @@ fn new_lane(egresses: usize, keeps: bool) -> Lane {
         command(Command::AddEgress {
             flow,
             link: link(place),
+            terms: EgressTerms::UNLIMITED,
         });
     }
     debug_assert_eq!(lane.counters().commands_refused, 0, "a lane is set up");

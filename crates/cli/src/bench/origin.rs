@@ -8,7 +8,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use levada_datapath::{Command, Input, Lane, LaneSettings, Originate, Output, Transmit};
+use levada_datapath::{
+    Command, EgressTerms, Input, Lane, LaneSettings, Originate, Output, Transmit,
+};
 use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
 use levada_wire::{
     Bitrate, FlowId, Header, InstanceId, Instant, LinkIndex, Machine as _, Number, PacketSize,
@@ -125,6 +127,7 @@ impl Origin {
         let egress = Command::AddEgress {
             flow: flow(place),
             link: LINK,
+            terms: EgressTerms::UNLIMITED,
         };
         for command in [link, Command::Originate(Box::new(originate)), egress] {
             lane.handle_input(Instant::ZERO, Input::Command(command));

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use levada::{Delivery, StreamName};
+use levada::{Delivery, StreamName, SubscribeOptions};
 use levada_wire::Instant;
 
 use crate::access::{Access, Inlet, NodeArgs};
@@ -41,7 +41,8 @@ pub(crate) struct Args {
     /// Write it as MPEG-TS to this file; `-` is standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Play evenly, this much later than the quickest frame came, for example `500ms` [default: at once]
+    /// Play evenly, this much later than the quickest frame came, for example `500ms`; what is lost on the way has as
+    /// long to be sent again, 10 s at most [default: at once, and half a second for what is lost]
     #[arg(long, value_name = "TIME", value_parser = latency)]
     latency: Option<Duration>,
     /// End this many seconds after the first frame
@@ -94,7 +95,7 @@ async fn play(
     mut shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let mut session = Session {
-        inlet: access.subscribe(&args.name).await?,
+        inlet: access.subscribe(&args.name, args.options()).await?,
         playout: Playout::new(args.latency.unwrap_or_default()),
         writer: Writer::new(),
         target,
@@ -115,6 +116,15 @@ async fn play(
 }
 
 impl Args {
+    /// What is lost is worth waiting for until it would be played.
+    fn options(&self) -> SubscribeOptions {
+        let options = SubscribeOptions::default();
+        match self.latency {
+            Some(latency) if !latency.is_zero() => options.with_repair_budget(latency),
+            _ => options,
+        }
+    }
+
     fn place(&self) -> anyhow::Result<Place> {
         Ok(match (&self.out, self.player) {
             (Some(path), _) if path.as_os_str() == "-" => Place::Stdout,

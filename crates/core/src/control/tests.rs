@@ -12,7 +12,8 @@ use levada_wire::frame::TrackKind;
 use levada_wire::key::{ContentSecret, Suite};
 use levada_wire::machine::harness::check_contract;
 use levada_wire::{
-    Bitrate, FlowId, Identity, Layer, LinkIndex, NetworkId, PacketSize, StreamName, WallTime,
+    Bitrate, FlowId, Identity, Layer, LinkIndex, NetworkId, PacketSize, RepairBudget, StreamName,
+    WallTime,
 };
 use rand_core::Rng as _;
 
@@ -23,6 +24,7 @@ use crate::view::{FlowRow, FlowState};
 
 mod flows;
 mod keys;
+mod terms;
 
 /// Nodes by number. A link between `a` and `b` is index `b` at `a` and `a` at `b`.
 struct Net {
@@ -126,7 +128,18 @@ impl Net {
         self.settle();
     }
 
+    fn revise(&mut self, node: usize, text: &str, peak: Bitrate) {
+        let (name, mut layers) = (name(text), offer(text, 0).layers);
+        layers[0].peak = peak;
+        self.command(node, Command::Revise { name, layers });
+        self.settle();
+    }
+
     fn subscribe(&mut self, node: usize, id: u64, text: &str) {
+        self.subscribe_with(node, id, text, RepairBudget::DEFAULT);
+    }
+
+    fn subscribe_with(&mut self, node: usize, id: u64, text: &str, budget: RepairBudget) {
         let (id, name) = (SubscriptionId(id), name(text));
         self.command(
             node,
@@ -134,6 +147,7 @@ impl Net {
                 id,
                 name,
                 layer: Layer(0),
+                budget,
             },
         );
         self.settle();
@@ -415,6 +429,7 @@ fn the_contract_holds_for_the_whole() {
                     id: SubscriptionId(u64::from(rng.next_u32() % 4)),
                     name: name(text),
                     layer: Layer(0),
+                    budget: RepairBudget::DEFAULT,
                 }),
                 5 => Input::Command(Command::Unsubscribe {
                     id: SubscriptionId(u64::from(rng.next_u32() % 4)),

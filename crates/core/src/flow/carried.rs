@@ -8,13 +8,19 @@ use std::collections::BTreeMap;
 use levada_wire::control::flow::{CarryGrant, InstanceRef, RefuseReason};
 use levada_wire::key::{CarryKey, Suite};
 use levada_wire::machine::Wakeup;
-use levada_wire::{FlowId, Instant, Layer, LinkIndex};
+use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, RepairBudget};
+
+use super::catalogue::FlowOffer;
 
 #[derive(Debug)]
 pub(super) struct Carried {
     pub(super) of: InstanceRef,
     pub(super) layer: Layer,
     pub(super) suite: Suite,
+    /// The rate that its origin declares.
+    pub(super) peak: Bitrate,
+    /// How late packets may be here, as the datapath and upstream were told.
+    pub(super) budget: RepairBudget,
     /// The key epoch and the key, once known.
     pub(super) key: Option<(u8, CarryKey)>,
     pub(super) upstream: Upstream,
@@ -71,6 +77,8 @@ pub(super) struct Child {
     /// When the request runs out if it is not said again.
     pub(super) expires: Instant,
     pub(super) state: ChildState,
+    /// How late packets may be there.
+    pub(super) budget: RepairBudget,
     /// The carry key as it was sealed to this child: asking again costs nothing.
     pub(super) grant: Option<CarryGrant>,
 }
@@ -117,11 +125,13 @@ impl Challenger {
 }
 
 impl Carried {
-    pub(super) const fn new(of: InstanceRef, layer: Layer, suite: Suite) -> Self {
+    pub(super) fn new(offer: FlowOffer) -> Self {
         Self {
-            of,
-            layer,
-            suite,
+            of: offer.of,
+            layer: offer.layer,
+            suite: offer.suite,
+            peak: offer.peak,
+            budget: RepairBudget::DEFAULT,
             key: None,
             upstream: Upstream::IDLE,
             children: BTreeMap::new(),
@@ -151,6 +161,24 @@ impl Carried {
             .iter()
             .filter(|(_, child)| child.state == ChildState::Granted);
         granted.map(|(link, _)| *link)
+    }
+
+    /// The links over which the flow comes or is asked for; not one that refused it.
+    pub(super) fn asked(&self) -> impl Iterator<Item = LinkIndex> {
+        let challenger = match &self.upstream {
+            Upstream::Flowing {
+                challenger:
+                    Some(Challenger::Asking { link, .. } | Challenger::Accepted { link, .. }),
+                ..
+            } => Some(*link),
+            _ => None,
+        };
+        self.upstream.link().into_iter().chain(challenger)
+    }
+
+    /// What the children want at most; `None` without children.
+    pub(super) fn children_budget(&self) -> Option<RepairBudget> {
+        self.children.values().map(|child| child.budget).max()
     }
 
     /// All links that media or requests of the flow pass over.

@@ -12,7 +12,7 @@ use levada_wire::control::FlowMessage;
 use levada_wire::control::flow::{COLLECTION_MAX, Collection, Doubts, InstanceRef};
 use levada_wire::key::Suite;
 use levada_wire::machine::Wakeup;
-use levada_wire::{FlowId, Instant, Layer, LinkIndex, NodeId, StreamName};
+use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, NodeId, StreamName};
 
 use super::offers::instance_of;
 use crate::limits::{
@@ -29,7 +29,17 @@ pub(super) struct Catalogue {
     /// When something is to be forgotten next.
     due: Option<Instant>,
     /// The flows of all layers of all entries.
-    flows: BTreeMap<FlowId, (InstanceRef, Layer, Suite)>,
+    flows: BTreeMap<FlowId, FlowOffer>,
+}
+
+/// What is announced of one flow.
+#[derive(Clone, Debug)]
+pub(super) struct FlowOffer {
+    pub(super) of: InstanceRef,
+    pub(super) layer: Layer,
+    pub(super) suite: Suite,
+    /// The rate that its origin declares.
+    pub(super) peak: Bitrate,
 }
 
 #[derive(Debug)]
@@ -85,9 +95,13 @@ impl Catalogue {
         *self.per_origin.entry(announce.origin).or_insert(0) += 1;
         let of = instance_of(announce);
         for offer in &announce.layers {
-            let flow = announce.flow(offer.layer);
-            self.flows
-                .insert(flow, (of.clone(), offer.layer, announce.suite));
+            let flow = FlowOffer {
+                of: of.clone(),
+                layer: offer.layer,
+                suite: announce.suite,
+                peak: offer.peak,
+            };
+            self.flows.insert(announce.flow(offer.layer), flow);
         }
         self.entries.insert(
             key,
@@ -176,8 +190,8 @@ impl Catalogue {
         }
     }
 
-    /// What an announced flow is a flow of.
-    pub(super) fn find(&self, flow: FlowId) -> Option<(InstanceRef, Layer, Suite)> {
+    /// What is announced of a flow.
+    pub(super) fn find(&self, flow: FlowId) -> Option<FlowOffer> {
         self.flows.get(&flow).cloned()
     }
 

@@ -13,7 +13,7 @@ use levada_wire::{InstanceId, LinkIndex, NodeId, StreamName};
 use rand_core::Rng as _;
 
 use super::carried::{Carried, Upstream};
-use super::catalogue::{Back, Verdict};
+use super::catalogue::{Back, FlowOffer, Verdict};
 use super::{Flows, Output};
 use crate::api::{Event, FlowChange, Offer};
 use crate::limits::ENDING;
@@ -74,7 +74,12 @@ impl Flows {
     fn originate(&mut self, published: &Published, layer: &LayerOffer) {
         let of = published.of.clone();
         let suite = published.announce.suite;
-        let mut carried = Carried::new(of, layer.layer, suite);
+        let mut carried = Carried::new(FlowOffer {
+            of,
+            layer: layer.layer,
+            suite,
+            peak: layer.peak,
+        });
         let flow = carried.flow();
         let carry = published.carry.carry_key(flow);
         carried.upstream = Upstream::Origin;
@@ -153,7 +158,11 @@ impl Flows {
         match self.catalogue.take(&statement, own) {
             Verdict::News => {
                 self.wishes_touched = true;
-                let origin = statement.content().origin;
+                let announce = statement.content();
+                for offer in &announce.layers {
+                    self.on_peak(announce.flow(offer.layer), offer.peak);
+                }
+                let origin = announce.origin;
                 let reachable = self.distance_to(&origin).is_finite();
                 // It was just heard: that it can be reached is no news to anybody.
                 let _ = self.catalogue.note_reachable(self.now, &origin, reachable);

@@ -10,7 +10,7 @@ use levada_wire::control::flow::{
 use levada_wire::identity::SealedSecret;
 use levada_wire::key::CarryKey;
 use levada_wire::machine::Machine as _;
-use levada_wire::{FlowId, Instant, LinkIndex};
+use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
 
 use super::Flows;
 use super::carried::{Carried, Challenger, Child, ChildState, Upstream};
@@ -33,17 +33,17 @@ impl Flows {
     fn take_request(&mut self, link: LinkIndex, request: &Request) -> Result<(), RefuseReason> {
         let flow = request.flow;
         if !self.carried.contains(flow) {
-            let (of, layer, suite) = self.catalogue.find(flow).ok_or(RefuseReason::Unknown)?;
-            if self.toward(&of).is_none() {
+            let offer = self.catalogue.find(flow).ok_or(RefuseReason::Unknown)?;
+            if self.toward(&offer.of).is_none() {
                 return Err(RefuseReason::NoRoute);
             }
             if self.carried.len() >= CARRIED_MAX {
                 return Err(RefuseReason::Full);
             }
-            if let Some(reason) = self.refusal_for(link, &of.origin) {
+            if let Some(reason) = self.refusal_for(link, &offer.of.origin) {
                 return Err(reason);
             }
-            self.carry(Carried::new(of, layer, suite));
+            self.carry(Carried::new(offer));
         }
         let carried = self.carried.get(flow).ok_or(RefuseReason::Unknown)?;
         if let Some(reason) = self.refusal_for(link, &carried.of.origin) {
@@ -64,14 +64,20 @@ impl Flows {
             until,
             needs_key: request.needs_key,
         });
-        let grant = carried.children.remove(&link).and_then(|child| child.grant);
+        let before = carried.children.remove(&link);
+        let budget = request.budget;
+        let is_same = before.as_ref().is_none_or(|child| child.budget == budget);
         let child = Child {
             expires,
             state,
-            grant,
+            budget,
+            grant: before.and_then(|child| child.grant),
         };
         carried.children.insert(link, child);
         if known == Some(ChildState::Granted) {
+            if !is_same {
+                self.add_egress(flow, link);
+            }
             self.accept(flow, link, request.needs_key);
         } else if ready {
             self.grant(flow, link, request.needs_key);
@@ -96,7 +102,39 @@ impl Flows {
         };
         child.state = ChildState::Granted;
         self.accept(flow, link, needs_key);
-        self.change(FlowChange::AddEgress { flow, link });
+        self.add_egress(flow, link);
+    }
+
+    /// Feeds a granted child, or says the new terms of one that is fed.
+    fn add_egress(&mut self, flow: FlowId, link: LinkIndex) {
+        let Some(carried) = self.carried.get(flow) else {
+            return;
+        };
+        if let Some(child) = carried.children.get(&link) {
+            let (peak, budget) = (carried.peak, child.budget);
+            self.change(FlowChange::AddEgress {
+                flow,
+                link,
+                peak,
+                budget,
+            });
+        }
+    }
+
+    /// The origin of a flow declares another rate: that of all its egresses.
+    pub(super) fn on_peak(&mut self, flow: FlowId, peak: Bitrate) {
+        let differs = |carried: &&Carried| carried.peak != peak;
+        if self.carried.get(flow).filter(differs).is_none() {
+            return;
+        }
+        let Some(carried) = self.carried.get_mut(flow) else {
+            return;
+        };
+        carried.peak = peak;
+        let granted: Vec<LinkIndex> = carried.granted().collect();
+        for link in granted {
+            self.add_egress(flow, link);
+        }
     }
 
     fn accept(&mut self, flow: FlowId, link: LinkIndex, needs_key: bool) {
@@ -280,8 +318,22 @@ impl Flows {
         let request = Request {
             flow,
             needs_key: carried.key.is_none(),
+            budget: carried.budget,
         };
         self.change(FlowChange::AddUpstream { flow, link });
+        self.send(link, FlowMessage::Request(request));
+    }
+
+    /// Says a request again: it lives on, or its budget is another.
+    pub(super) fn reassert(&mut self, flow: FlowId, link: LinkIndex) {
+        let Some(carried) = self.carried.get(flow) else {
+            return;
+        };
+        let request = Request {
+            flow,
+            needs_key: carried.key.is_none(),
+            budget: carried.budget,
+        };
         self.send(link, FlowMessage::Request(request));
     }
 

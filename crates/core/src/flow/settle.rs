@@ -13,11 +13,10 @@
 //!
 //! Called by [`Flows`] alone. Invariant: after it ran, running it again changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use levada_wire::control::FlowMessage;
-use levada_wire::control::flow::{RefuseReason, Request};
-use levada_wire::{Announce, FlowId, LinkIndex};
+use levada_wire::control::flow::RefuseReason;
+use levada_wire::{Announce, FlowId, LinkIndex, RepairBudget};
 
 use super::carried::{Carried, Challenger, Upstream};
 use super::wishes::Target;
@@ -48,10 +47,12 @@ impl Flows {
         for id in self.wishes.ids() {
             self.resolve(id);
         }
-        let wanted: BTreeSet<FlowId> = self.wishes.targets().map(|target| target.flow).collect();
+        let wanted = self.wishes.wanted();
         self.carry_wanted(&wanted);
-        for flow in self.wanted.symmetric_difference(&wanted) {
-            self.carried.touch(*flow);
+        for flow in self.wanted.keys().chain(wanted.keys()) {
+            if self.wanted.get(flow) != wanted.get(flow) {
+                self.carried.touch(*flow);
+            }
         }
         self.wanted = wanted;
         self.keys.want(self.now, &self.wishes.instances(&self.me));
@@ -61,10 +62,12 @@ impl Flows {
 
     fn settle_flows(&mut self, touched: &[FlowId]) {
         for flow in touched {
-            self.drive(*flow, self.wanted.contains(flow));
-            self.consume(*flow, self.wanted.contains(flow));
+            let wished = self.wanted.get(flow).copied();
+            self.settle_budget(*flow, wished);
+            self.drive(*flow, wished.is_some());
+            self.consume(*flow, wished.is_some());
         }
-        if touched.iter().any(|flow| self.wanted.contains(flow)) {
+        if touched.iter().any(|flow| self.wanted.contains_key(flow)) {
             self.promote_and_report();
         }
         for flow in touched {
@@ -186,14 +189,35 @@ impl Flows {
     }
 
     /// Begins to carry the flows that wishes point at.
-    fn carry_wanted(&mut self, wanted: &BTreeSet<FlowId>) {
-        for flow in wanted {
+    fn carry_wanted(&mut self, wanted: &BTreeMap<FlowId, RepairBudget>) {
+        for flow in wanted.keys() {
             if self.carried.contains(*flow) || self.carried.len() >= CARRIED_MAX {
                 continue;
             }
-            if let Some((of, layer, suite)) = self.catalogue.find(*flow) {
-                self.carry(Carried::new(of, layer, suite));
+            if let Some(offer) = self.catalogue.find(*flow) {
+                self.carry(Carried::new(offer));
             }
+        }
+    }
+
+    /// Makes the flow's budget what consumers and children want at most, and tells the datapath and upstream. While
+    /// nobody wants the flow it stays what it was.
+    fn settle_budget(&mut self, flow: FlowId, wished: Option<RepairBudget>) {
+        let Some(carried) = self.carried.get(flow) else {
+            return;
+        };
+        let wanted = wished.max(carried.children_budget());
+        let Some(budget) = wanted.filter(|wanted| *wanted != carried.budget) else {
+            return;
+        };
+        let Some(carried) = self.carried.get_mut(flow) else {
+            return;
+        };
+        carried.budget = budget;
+        let asked: Vec<LinkIndex> = carried.asked().collect();
+        self.change(FlowChange::SetBudget { flow, budget });
+        for link in asked {
+            self.reassert(flow, link);
         }
     }
 
@@ -317,16 +341,6 @@ impl Flows {
         if let Some(link) = ask {
             self.ask(flow, link);
         }
-    }
-
-    fn reassert(&mut self, flow: FlowId, link: LinkIndex) {
-        self.send(
-            link,
-            FlowMessage::Request(Request {
-                flow,
-                needs_key: false,
-            }),
-        );
     }
 
     /// Lets a flow go, and whoever sends it.

@@ -88,6 +88,7 @@ fn request(link: LinkIndex, flow: FlowId) -> Input {
         message: FlowMessage::Request(Request {
             flow,
             needs_key: true,
+            budget: RepairBudget::DEFAULT,
         }),
     }
 }
@@ -158,6 +159,7 @@ fn the_contract_holds() {
                     id: SubscriptionId(1),
                     name: stream(1),
                     layer: Layer(0),
+                    budget: RepairBudget::DEFAULT,
                 }),
                 7 => Input::Command(Command::Unsubscribe {
                     id: SubscriptionId(1),
@@ -331,6 +333,7 @@ fn one_flow_too_many_is_refused_as_full() {
             &Request {
                 flow,
                 needs_key: true,
+                budget: RepairBudget::DEFAULT,
             },
         );
     }
@@ -342,11 +345,18 @@ fn one_flow_too_many_is_refused_as_full() {
 fn one_wish_too_many_is_told_that_it_is_not_served() {
     let mut flows = flows();
     for id in 0..WISHES_MAX as u64 {
-        flows.wishes.add(SubscriptionId(id), stream(1), Layer(0));
+        flows.wishes.add(
+            SubscriptionId(id),
+            stream(1),
+            Layer(0),
+            RepairBudget::DEFAULT,
+        );
     }
     let one_more = SubscriptionId(WISHES_MAX as u64);
 
-    let told = flows.wishes.add(one_more, stream(1), Layer(0));
+    let told = flows
+        .wishes
+        .add(one_more, stream(1), Layer(0), RepairBudget::DEFAULT);
 
     let state = SubscriptionState::Unknown;
     assert_eq!(

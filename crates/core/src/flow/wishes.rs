@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use levada_wire::control::flow::InstanceRef;
-use levada_wire::{Announce, FlowId, Layer, NodeId, StreamName};
+use levada_wire::{Announce, FlowId, Layer, NodeId, RepairBudget, StreamName};
 
 use super::offers::instance_of;
 use crate::api::{Event, SubscriptionId, SubscriptionState};
@@ -22,6 +22,8 @@ pub(super) struct Wishes {
 pub(super) struct Wish {
     pub(super) name: StreamName,
     pub(super) layer: Layer,
+    /// How late packets may be for it.
+    budget: RepairBudget,
     pub(super) serving: Option<Target>,
     pub(super) next: Option<Target>,
     told: Option<SubscriptionState>,
@@ -41,6 +43,7 @@ impl Wishes {
         id: SubscriptionId,
         name: StreamName,
         layer: Layer,
+        budget: RepairBudget,
     ) -> Option<Event> {
         if self.wishes.len() >= WISHES_MAX {
             return Some(Event::Subscription {
@@ -51,6 +54,7 @@ impl Wishes {
         let wish = Wish {
             name,
             layer,
+            budget,
             serving: None,
             next: None,
             told: None,
@@ -85,6 +89,18 @@ impl Wishes {
         self.wishes
             .values()
             .flat_map(|wish| wish.serving.iter().chain(&wish.next))
+    }
+
+    /// The flows that wishes point at, each with the largest of their budgets.
+    pub(super) fn wanted(&self) -> BTreeMap<FlowId, RepairBudget> {
+        let mut wanted = BTreeMap::new();
+        for wish in self.wishes.values() {
+            for target in wish.serving.iter().chain(&wish.next) {
+                let budget = wanted.entry(target.flow).or_insert(wish.budget);
+                *budget = wish.budget.max(*budget);
+            }
+        }
+        wanted
     }
 
     /// The instances whose secrets are needed.

@@ -73,6 +73,11 @@ impl Cache {
         }
     }
 
+    /// How late packets may be asked for from now on.
+    pub(crate) fn set_budget(&mut self, budget: Duration) {
+        self.kept_for = REPAIR_KEPT.max(budget);
+    }
+
     /// Keeps a run, if there is room for it; says whether there was.
     pub(crate) fn insert(&mut self, run: &Run, now: Instant, room: &mut Room) -> bool {
         let is_newer = self.start.is_none_or(|start| run.first > start);

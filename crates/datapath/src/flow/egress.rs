@@ -6,9 +6,10 @@
 
 use std::net::SocketAddr;
 
-use levada_wire::LinkIndex;
+use levada_wire::{Bitrate, LinkIndex};
 
 use super::run::{RUN_PACKETS_MAX, Run};
+use crate::api::EgressTerms;
 use crate::ledger::{DropReason, Ledger};
 use crate::link;
 use crate::outbox::Outbox;
@@ -27,36 +28,56 @@ const _: () = assert!(
 #[derive(Debug, Default)]
 pub(crate) struct Egresses {
     /// In the order of their links, so that a replay sends in the same order.
-    links: Vec<LinkIndex>,
+    all: Vec<Egress>,
+}
+
+/// One egress.
+#[derive(Debug)]
+struct Egress {
+    link: LinkIndex,
+    terms: EgressTerms,
 }
 
 impl Egresses {
     pub(crate) const fn len(&self) -> usize {
-        self.links.len()
+        self.all.len()
     }
 
     pub(crate) fn contains(&self, link: LinkIndex) -> bool {
-        self.links.binary_search(&link).is_ok()
+        self.place_of(link).is_ok()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = LinkIndex> + '_ {
-        self.links.iter().copied()
+        self.all.iter().map(|egress| egress.link)
     }
 
-    /// Adds an egress; `false` if it is there already.
-    pub(crate) fn add(&mut self, link: LinkIndex) -> bool {
-        let place = self.links.binary_search(&link);
-        if let Err(place) = place {
-            self.links.insert(place, link);
+    /// Adds an egress; one that is there already stays as it is.
+    pub(crate) fn add(&mut self, link: LinkIndex, terms: EgressTerms) {
+        if let Err(place) = self.place_of(link) {
+            self.all.insert(place, Egress { link, terms });
         }
-        place.is_err()
+    }
+
+    /// Gives an egress other terms; `false` if there is none.
+    pub(crate) fn set_terms(&mut self, link: LinkIndex, terms: EgressTerms) -> bool {
+        let place = self.place_of(link);
+        if let Ok(place) = place {
+            self.all[place].terms = terms;
+        }
+        place.is_ok()
+    }
+
+    /// The peaks of all egresses together.
+    pub(crate) fn admitted(&self) -> Bitrate {
+        let peaks = self.all.iter().map(|egress| egress.terms.peak.0);
+        Bitrate(peaks.fold(0, u64::saturating_add))
     }
 
     /// Removes an egress; `false` if there is none.
     pub(crate) fn remove(&mut self, link: LinkIndex) -> bool {
-        let place = self.links.binary_search(&link);
+        let place = self.place_of(link);
         if let Ok(place) = place {
-            self.links.remove(place);
+            self.all.remove(place);
         }
         place.is_ok()
     }
@@ -72,9 +93,9 @@ impl Egresses {
     ) -> u64 {
         let packets = run.packets() as u64;
         let mut sent = 0;
-        for &egress in &self.links {
+        for egress in &self.all {
             let link = links
-                .get_mut(egress)
+                .get_mut(egress.link)
                 .expect("removing a link removes its egresses");
             ledger.due += packets;
             if came_from == Some(link.remote) {
@@ -85,6 +106,10 @@ impl Egresses {
             sent += packets;
         }
         sent
+    }
+
+    fn place_of(&self, link: LinkIndex) -> Result<usize, usize> {
+        self.all.binary_search_by_key(&link, |egress| egress.link)
     }
 }
 

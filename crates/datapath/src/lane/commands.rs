@@ -10,7 +10,7 @@ use levada_wire::packet::seal::Opener;
 use levada_wire::{FlowId, Frame, Instant, LinkIndex, WallTime};
 
 use super::{State, catch_up};
-use crate::api::{Command, Originate};
+use crate::api::{Command, EgressTerms, Originate};
 use crate::flow::Flow;
 use crate::flow::egress::EGRESSES_MAX;
 use crate::ledger::DropReason;
@@ -96,7 +96,11 @@ fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
         Command::RemoveUpstream { flow, link } => {
             with_flow(state, flow, |flow| flow.upstreams.retire(link))
         }
-        Command::AddEgress { flow, link } => add_egress(state, flow, link),
+        Command::AddEgress { flow, link, terms } => add_egress(state, flow, link, terms),
+        Command::SetBudget { flow, budget } => with_flow(state, flow, |flow| {
+            flow.set_budget(budget);
+            true
+        }),
         Command::RemoveEgress { flow, link } => with_flow(state, flow, |flow| {
             flow.server.remove(link);
             flow.egresses.remove(link)
@@ -151,15 +155,23 @@ fn close(state: &mut State, id: FlowId) -> bool {
     true
 }
 
-fn add_egress(state: &mut State, id: FlowId, link: LinkIndex) -> bool {
+fn add_egress(state: &mut State, id: FlowId, link: LinkIndex, terms: EgressTerms) -> bool {
     let is_link = state.links.contains(link);
-    let is_new = with_flow(state, id, |flow| {
-        is_link && flow.egresses.len() < EGRESSES_MAX && flow.egresses.add(link)
+    let mut is_new = false;
+    let is_done = with_flow(state, id, |flow| {
+        if flow.egresses.set_terms(link, terms) {
+            return true;
+        }
+        is_new = is_link && flow.egresses.len() < EGRESSES_MAX;
+        if is_new {
+            flow.egresses.add(link, terms);
+        }
+        is_new
     });
     if is_new {
         catch_up(state, id, link);
     }
-    is_new
+    is_done
 }
 
 fn originate_flow(state: &mut State, originate: &Originate) -> bool {

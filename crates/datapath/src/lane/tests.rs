@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use levada_wire::datagram::link::{LinkDatagram, Ping};
 use levada_wire::machine::OUTPUTS_PER_CALL_MAX;
-use levada_wire::{Frame, LinkIndex};
+use levada_wire::{Bitrate, Frame, LinkIndex};
 
 use super::*;
-use crate::api::{Command, Delivery, Input};
+use crate::api::{Command, Delivery, EgressTerms, Input};
 use crate::flow::egress::EGRESSES_MAX;
 use crate::ledger::DropReason;
 use crate::testkit::{self, FLOW, Net, frame, link_to};
@@ -97,6 +97,7 @@ fn a_burst_goes_on_as_one_send_per_egress() {
         Command::AddEgress {
             flow: FLOW,
             link: LinkIndex(7),
+            terms: EgressTerms::UNLIMITED,
         },
     );
 
@@ -127,6 +128,7 @@ fn early_packets_wait_for_the_key_and_are_then_taken() {
         Command::AddEgress {
             flow,
             link: link_to(1),
+            terms: EgressTerms::UNLIMITED,
         },
     );
     net.command(1, Command::OpenFlow { flow });
@@ -162,6 +164,7 @@ fn more_early_packets_than_the_limit_are_dropped_for_that_reason() {
         Command::AddEgress {
             flow,
             link: link_to(1),
+            terms: EgressTerms::UNLIMITED,
         },
     );
     net.command(1, Command::OpenFlow { flow });
@@ -229,6 +232,7 @@ fn a_packet_never_goes_back_to_where_it_came_from() {
         Command::AddEgress {
             flow: FLOW,
             link: link_to(0),
+            terms: EgressTerms::UNLIMITED,
         },
     );
 
@@ -284,6 +288,25 @@ fn a_removed_link_takes_its_egresses_along() {
 }
 
 #[test]
+fn other_terms_for_an_egress_send_nothing_again() {
+    let mut net = Net::chain(2);
+    net.push(frame(1, true, 0, 10));
+    net.deliver();
+    let sent = net.lanes[0].counters().flows[0].packets_out;
+    let terms = EgressTerms {
+        peak: Bitrate(5_000_000),
+        ..EgressTerms::UNLIMITED
+    };
+
+    let (flow, link) = (FLOW, link_to(1));
+    net.command(0, Command::AddEgress { flow, link, terms });
+
+    let row = net.lanes[0].counters().flows[0];
+    assert_eq!((row.admitted, row.packets_out), (Bitrate(5_000_000), sent));
+    assert_eq!(net.lanes[0].counters().commands_refused, 0);
+}
+
+#[test]
 fn more_copies_than_one_call_may_leave_go_on_in_the_next() {
     let mut net = Net::new(2);
     let flow = FLOW;
@@ -293,6 +316,7 @@ fn more_copies_than_one_call_may_leave_go_on_in_the_next() {
         Command::AddEgress {
             flow,
             link: link_to(1),
+            terms: EgressTerms::UNLIMITED,
         },
     );
     net.command(1, Command::OpenFlow { flow });
@@ -306,7 +330,14 @@ fn more_copies_than_one_call_may_leave_go_on_in_the_next() {
     for index in 0..u16::try_from(EGRESSES_MAX).unwrap() {
         net.command(1, stray_link(1_000 + index));
         let link = LinkIndex(1_000 + u32::from(index));
-        net.command(1, Command::AddEgress { flow, link });
+        net.command(
+            1,
+            Command::AddEgress {
+                flow,
+                link,
+                terms: EgressTerms::UNLIMITED,
+            },
+        );
     }
     let refused = net.lanes[1].counters().commands_refused;
     net.command(
@@ -314,6 +345,7 @@ fn more_copies_than_one_call_may_leave_go_on_in_the_next() {
         Command::AddEgress {
             flow,
             link: link_to(0),
+            terms: EgressTerms::UNLIMITED,
         },
     );
     assert_eq!(
@@ -383,7 +415,14 @@ fn commands_beyond_a_limit_or_without_sense_change_one_count() {
     let before = net.lanes[0].counters();
 
     net.command(0, Command::OpenFlow { flow: other });
-    net.command(0, Command::AddEgress { flow, link });
+    net.command(
+        0,
+        Command::AddEgress {
+            flow,
+            link,
+            terms: EgressTerms::UNLIMITED,
+        },
+    );
     net.command(0, Command::AddUpstream { flow, link });
     net.command(
         0,

@@ -11,7 +11,7 @@ use levada_wire::packet::Kind;
 use levada_wire::{FlowId, Frame, LinkIndex};
 
 use super::*;
-use crate::api::{Delivery, Originate, Transmit};
+use crate::api::{Delivery, EgressTerms, Originate, Transmit};
 use crate::ledger::DropReason;
 use crate::sys::{BareSettings, BareSocket, SocketSettings};
 use crate::testkit::{self, frame};
@@ -165,7 +165,11 @@ fn each_flow_is_one_lanes_and_arrives_whole() {
             for &flow in &flows {
                 consumer.consume(flow);
                 origin.originate(flow);
-                origin.command(Command::AddEgress { flow, link: LINK });
+                origin.command(Command::AddEgress {
+                    flow,
+                    link: LINK,
+                    terms: EgressTerms::UNLIMITED,
+                });
             }
 
             for frame in some_frames() {
@@ -260,7 +264,11 @@ fn a_ping_says_what_all_lanes_have_sent_and_is_told_what_all_have_received() {
         let flow = flow_of(2);
         consumer.consume(flow);
         origin.originate(flow);
-        origin.command(Command::AddEgress { flow, link: LINK });
+        origin.command(Command::AddEgress {
+            flow,
+            link: LINK,
+            terms: EgressTerms::UNLIMITED,
+        });
         for frame in some_frames() {
             origin.push(flow, frame);
         }
@@ -297,7 +305,11 @@ fn a_long_egress_list_is_shared_by_all_lanes_and_each_egress_gets_all_in_order()
         for (at, receiver) in receivers.iter().enumerate() {
             let link = LinkIndex(u32::try_from(at).unwrap());
             origin.add_link(link, receiver.local_addr());
-            origin.command(Command::AddEgress { flow, link });
+            origin.command(Command::AddEgress {
+                flow,
+                link,
+                terms: EgressTerms::UNLIMITED,
+            });
         }
 
         for frame in some_frames() {
@@ -335,7 +347,11 @@ fn a_receiver_that_stands_still_or_cannot_be_changes_nothing_for_others() {
         for (at, remote) in remotes.into_iter().enumerate() {
             let link = LinkIndex(u32::try_from(at).unwrap());
             origin.add_link(link, remote);
-            origin.command(Command::AddEgress { flow, link });
+            origin.command(Command::AddEgress {
+                flow,
+                link,
+                terms: EgressTerms::UNLIMITED,
+            });
         }
 
         for frame in some_frames() {

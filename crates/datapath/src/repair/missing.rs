@@ -103,6 +103,11 @@ impl Missing {
         }
     }
 
+    /// How late packets may be that are missed from now on.
+    pub(crate) const fn set_budget(&mut self, budget: Duration) {
+        self.budget = budget;
+    }
+
     /// When [`Missing::ask`] has something to do.
     pub(crate) const fn wake(&self) -> Option<Instant> {
         self.wake

@@ -10,7 +10,7 @@ use levada_wire::key::LinkKey;
 use levada_wire::{Frame, LinkIndex};
 
 use super::*;
-use crate::api::{Delivery, Transmit};
+use crate::api::{Delivery, EgressTerms, Transmit};
 use crate::lane::LaneSettings;
 use crate::ledger::DropReason;
 use crate::sys::SocketSettings;
@@ -94,7 +94,11 @@ fn pair(address: &str, settings: SocketSettings) -> (Node, Node) {
     // Answered once its commands are done: nothing comes before the consumer is ready.
     let _ = consumer.handle.fresh_counters();
     origin.command(Command::Originate(Box::new(testkit::originate())));
-    origin.command(Command::AddEgress { flow, link: LINK });
+    origin.command(Command::AddEgress {
+        flow,
+        link: LINK,
+        terms: EgressTerms::UNLIMITED,
+    });
     (origin, consumer)
 }
 

@@ -119,6 +119,7 @@ impl Client {
             layer: options.layer.0,
             queue_frames_max: options.queue_frames_max,
             queue_bytes_max: options.queue_bytes_max,
+            repair_budget_ms: u64::try_from(options.repair_budget.as_millis()).unwrap_or(u64::MAX),
         };
         self.ask(&Request::Play(request)).await?;
         Ok(RemoteSubscriber { client: self })

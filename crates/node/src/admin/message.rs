@@ -180,6 +180,7 @@ pub(super) struct PlayRequest {
     pub(super) layer: u8,
     pub(super) queue_frames_max: usize,
     pub(super) queue_bytes_max: usize,
+    pub(super) repair_budget_ms: u64,
 }
 
 /// What a subscriber gets beside frames and descriptions.

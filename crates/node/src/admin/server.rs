@@ -224,7 +224,8 @@ async fn play(
 ) -> io::Result<()> {
     let options = SubscribeOptions::default()
         .with_layer(Layer(request.layer))
-        .with_queue(request.queue_frames_max, request.queue_bytes_max);
+        .with_queue(request.queue_frames_max, request.queue_bytes_max)
+        .with_repair_budget(Duration::from_millis(request.repair_budget_ms));
     let subscribed = match request.name.parse::<StreamName>() {
         Ok(name) => node.subscribe(name, options).await.map_err(in_words),
         Err(error) => Err(in_words(error)),

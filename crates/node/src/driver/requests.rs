@@ -8,7 +8,7 @@ use std::sync::Arc;
 use levada_core::{Command, Input, Offer};
 use levada_datapath::api as datapath;
 use levada_wire::key::Suite;
-use levada_wire::{Description, FlowId, StreamName};
+use levada_wire::{Description, FlowId, RepairBudget, StreamName};
 use levada_words::Offered;
 
 use super::task::{Driver, Publication};
@@ -57,6 +57,7 @@ impl Driver {
                     id,
                     name,
                     layer: options.layer,
+                    budget: RepairBudget::new(options.repair_budget),
                 });
                 let _ = reply.send(());
             }

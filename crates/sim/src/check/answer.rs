@@ -97,6 +97,7 @@ fn about_one_flow(bytes: &[u8]) -> Option<FlowMessage> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use levada_wire::RepairBudget;
     use levada_wire::control::flow::{Accept, Cancel, Refuse, RefuseReason, Request};
 
     use super::*;
@@ -123,6 +124,7 @@ mod tests {
             &bytes(FlowMessage::Request(Request {
                 flow: FLOW,
                 needs_key: true,
+                budget: RepairBudget::DEFAULT,
             })),
         );
         answers

@@ -6,12 +6,12 @@
 //! all. Copies that a network makes are not counted: only what nodes send. Called by `check` for each datagram. Invariant:
 //! what is remembered of a flow is bounded by [`NUMBERS_MAX`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use levada_wire::packet::Kind;
-use levada_wire::{FlowId, Header, Instant};
+use levada_wire::{FlowId, Header, Instant, LinkIndex};
 
 use super::Facts;
 
@@ -32,21 +32,42 @@ struct Sent {
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     sent: BTreeMap<(usize, FlowId), BTreeMap<SocketAddr, BTreeMap<u64, Sent>>>,
+    /// The egresses of nodes, so that one whose terms change is not taken for a new one.
+    egresses: BTreeSet<(usize, FlowId, LinkIndex)>,
     /// When link datagrams were sent, by their sender, their receiver, and the half of the flow's id that they show.
     asked: BTreeMap<(SocketAddr, SocketAddr, u32), VecDeque<Instant>>,
 }
 
 impl Copies {
     /// A neighbour of a node becomes an egress of a flow: it may get again what it had before.
-    pub(super) fn egress_added(&mut self, node: usize, flow: FlowId, neighbour: SocketAddr) {
-        if let Some(sent) = self.sent.get_mut(&(node, flow)) {
+    pub(super) fn egress_added(
+        &mut self,
+        node: usize,
+        flow: FlowId,
+        link: LinkIndex,
+        neighbour: SocketAddr,
+    ) {
+        let is_new = self.egresses.insert((node, flow, link));
+        if let Some(sent) = self.sent.get_mut(&(node, flow)).filter(|_| is_new) {
             sent.remove(&neighbour);
         }
+    }
+
+    /// A link is no egress of a flow any more.
+    pub(super) fn egress_removed(&mut self, node: usize, flow: FlowId, link: LinkIndex) {
+        self.egresses.remove(&(node, flow, link));
+    }
+
+    /// A node knows a flow no more.
+    pub(super) fn flow_closed(&mut self, node: usize, flow: FlowId) {
+        self.egresses
+            .retain(|known| (known.0, known.1) != (node, flow));
     }
 
     /// A node's process is gone, and with it what it knew.
     pub(super) fn ended(&mut self, node: usize) {
         self.sent.retain(|(at, _), _| *at != node);
+        self.egresses.retain(|(at, ..)| *at != node);
     }
 
     pub(super) fn datagram(
@@ -194,11 +215,17 @@ mod tests {
         copies.datagram(at(20), &facts, 1, [to(9), to(1)], &numbered(5));
         copies.datagram(at(20), &facts, 1, [to(9), to(2)], &numbered(5));
 
-        copies.egress_added(1, FLOW, to(1));
+        copies.egress_added(1, FLOW, LinkIndex(1), to(1));
 
         assert_eq!(
             copies.datagram(at(20), &facts, 1, [to(9), to(1)], &numbered(5)),
             None
+        );
+        copies.egress_added(1, FLOW, LinkIndex(1), to(1)); // its terms change
+        assert!(
+            copies
+                .datagram(at(20), &facts, 1, [to(9), to(1)], &numbered(5))
+                .is_some()
         );
         assert!(
             copies

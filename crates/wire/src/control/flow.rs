@@ -17,7 +17,7 @@ use super::messages;
 use crate::announce::{SignedAnnounce, SignedWithdraw};
 use crate::id::{FlowId, InstanceId, NodeId, StreamName};
 use crate::identity::{self, Identity, Purpose, SealedSecret};
-use crate::units::Layer;
+use crate::units::{Layer, RepairBudget};
 
 /// The most announces in one collection; a node that knows more sends several.
 pub const COLLECTION_MAX: usize = 12;
@@ -97,6 +97,9 @@ pub struct Request {
     /// Whether the accept must bring the carry key: the sender does not have it yet.
     #[n(1)]
     pub needs_key: bool,
+    /// How late its packets may be here: the most that the sender's own consumers and children want.
+    #[n(2)]
+    pub budget: RepairBudget,
 }
 
 /// The flow comes: from the start of the newest group, which is still growing, then live.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
@@ -18,7 +20,7 @@ use crate::frame::TrackKind;
 use crate::id::{FlowId, InstanceId, LinkIndex, NetworkId, NodeId, NodePrefix, StreamName};
 use crate::identity::{Identity, SealedSecret};
 use crate::key::Suite;
-use crate::units::{Bitrate, Distance, Layer, PacketSize};
+use crate::units::{Bitrate, Distance, Layer, PacketSize, RepairBudget};
 
 /// Signatures are slow without optimisation, and a message has few corners: fewer cases than usual find them.
 const CASES: u32 = 64;
@@ -149,13 +151,24 @@ fn any_stream_message() -> impl Strategy<Value = FlowMessage> {
     ]
 }
 
+fn any_budget() -> impl Strategy<Value = RepairBudget> {
+    let any =
+        any::<u16>().prop_map(|millis| RepairBudget::new(Duration::from_millis(millis.into())));
+    prop_oneof![Just(RepairBudget::DEFAULT), any]
+}
+
 fn any_flow_message() -> impl Strategy<Value = FlowMessage> {
     let flow = || any::<u64>().prop_map(FlowId);
     let key = (any::<u8>(), any_sealed()).prop_map(|(epoch, sealed)| CarryGrant { epoch, sealed });
     let consumer = || any::<[u8; 32]>().prop_map(NodeId);
     prop_oneof![
-        (flow(), any::<bool>())
-            .prop_map(|(flow, needs_key)| FlowMessage::Request(Request { flow, needs_key })),
+        (flow(), any::<bool>(), any_budget()).prop_map(|(flow, needs_key, budget)| {
+            FlowMessage::Request(Request {
+                flow,
+                needs_key,
+                budget,
+            })
+        }),
         (flow(), prop::option::of(key))
             .prop_map(|(flow, key)| FlowMessage::Accept(Accept { flow, key })),
         (flow(), any_reason())
@@ -456,4 +469,18 @@ fn every_concern_is_found_by_its_number() {
         assert_eq!(Concern::from_code(concern.code()), Some(concern));
     }
     assert_eq!(Concern::from_code(0), None);
+}
+
+// spec: WIRE 7.3 a request that names no budget means 500 ms
+#[test]
+fn a_request_without_a_budget_has_the_default_and_an_endless_one_is_cut() {
+    let budget_of = |body: &[u8]| minicbor::decode::<Request>(body).unwrap().budget;
+    let [none, endless] = [
+        &b"\xa2\x00\x07\x01\xf5"[..],
+        b"\xa3\x00\x07\x01\xf5\x02\x1b\xff\xff\xff\xff\xff\xff\xff\xff",
+    ];
+
+    assert_eq!(budget_of(none), RepairBudget::DEFAULT);
+    assert_eq!(budget_of(none).time(), Duration::from_millis(500));
+    assert_eq!(budget_of(endless), RepairBudget::MAX);
 }

@@ -56,8 +56,6 @@ pub enum LinkDatagram {
     Head(Head),
     /// Send this range from your cache, once.
     Pull(Pull),
-    /// How a flow arrives.
-    Report(Report),
 }
 
 /// Are you there? Answered at once by a pong.
@@ -111,19 +109,6 @@ pub struct Pull {
     pub count: u16,
 }
 
-/// How a flow arrives, once a second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The flow.
-    pub flow: FlowId,
-    /// Packets received since the last report.
-    pub received: u32,
-    /// Packets missing before repair, since the last report.
-    pub missing: u32,
-    /// Interarrival jitter in microseconds (RFC 3550 section 6.4.1).
-    pub jitter: u32,
-}
-
 impl LinkDatagram {
     /// The flow it is about, if any: it steers the datagram to the lane that owns the flow.
     #[must_use]
@@ -136,7 +121,6 @@ impl LinkDatagram {
             | Self::Gone(numbers) => Some(numbers.flow),
             Self::Head(head) => Some(head.flow),
             Self::Pull(pull) => Some(pull.flow),
-            Self::Report(report) => Some(report.flow),
         }
     }
 
@@ -175,17 +159,6 @@ impl LinkDatagram {
                 put(out, 8, &[flow.0.to_be_bytes(), first.value().to_be_bytes()]);
                 out.extend_from_slice(&count.to_be_bytes());
             }
-            Self::Report(Report {
-                flow,
-                received,
-                missing,
-                jitter,
-            }) => {
-                put(out, 9, &[flow.0.to_be_bytes()]);
-                for count in [received, missing, jitter] {
-                    out.extend_from_slice(&count.to_be_bytes());
-                }
-            }
         }
     }
 
@@ -215,12 +188,7 @@ impl LinkDatagram {
                 first: take_number(rest)?,
                 count: u16::from_be_bytes(take(rest)?),
             }),
-            9 => Self::Report(Report {
-                flow: FlowId(take_u64(rest)?),
-                received: u32::from_be_bytes(take(rest)?),
-                missing: u32::from_be_bytes(take(rest)?),
-                jitter: u32::from_be_bytes(take(rest)?),
-            }),
+            // 9 is reserved: it was to say how a flow arrives.
             _ => return None,
         })
     }
@@ -426,14 +394,6 @@ mod tests {
                     flow: FlowId(flow),
                     first,
                     count,
-                })
-            }),
-            any::<(u64, u32, u32, u32)>().prop_map(|(flow, received, missing, jitter)| {
-                LinkDatagram::Report(Report {
-                    flow: FlowId(flow),
-                    received,
-                    missing,
-                    jitter,
                 })
             }),
         ]

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::time::Duration;
+
 use levada_wire::control::Message;
 use levada_wire::control::flow::{
     Accept, Announce, Cancel, CarryGrant, Collection, Doubts, FlowMessage, InstanceRef, KeyGrant,
@@ -14,7 +16,7 @@ use levada_wire::control::flow::{
 use levada_wire::control::link::{Hello, Leave, LinkMessage};
 use levada_wire::control::route::{Hops, RouteMessage, Sequence, SequenceRequest, Update};
 use levada_wire::identity::SealedSecret;
-use levada_wire::{Distance, LinkIndex};
+use levada_wire::{Distance, LinkIndex, RepairBudget};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
@@ -93,6 +95,12 @@ fn flow_messages() -> Vec<FlowMessage> {
         FlowMessage::Request(Request {
             flow,
             needs_key: true,
+            budget: RepairBudget::DEFAULT,
+        }),
+        FlowMessage::Request(Request {
+            flow,
+            needs_key: true,
+            budget: RepairBudget::new(Duration::from_millis(800)),
         }),
         FlowMessage::Accept(Accept {
             flow,
@@ -146,7 +154,11 @@ pub(crate) const fn control_name(message: &Message) -> &'static str {
         Message::Flow(FlowMessage::Collection(_)) => "collection",
         Message::Flow(FlowMessage::Doubts(_)) => "doubts",
         Message::Flow(FlowMessage::Withdraw(_)) => "withdraw",
-        Message::Flow(FlowMessage::Request(_)) => "request",
+        // The first is what a node sends that knows of no budgets.
+        Message::Flow(FlowMessage::Request(request)) => match request.budget {
+            RepairBudget::DEFAULT => "request",
+            _ => "request-budget",
+        },
         Message::Flow(FlowMessage::Accept(_)) => "accept",
         Message::Flow(FlowMessage::Refuse(_)) => "refuse",
         Message::Flow(FlowMessage::Cancel(_)) => "cancel",

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use levada_wire::datagram::link::{
-    Counter, Head, LinkDatagram, LinkHeader, LinkSeal, Numbers, Ping, Pong, Pull, Report,
+    Counter, Head, LinkDatagram, LinkHeader, LinkSeal, Numbers, Ping, Pong, Pull,
 };
 use levada_wire::datagram::site::beacon::{Epoch, Flags, Priority, RosterDigest};
 use levada_wire::datagram::site::probe::Slot;
@@ -96,15 +96,6 @@ pub(crate) fn link_messages() -> Vec<(&'static str, LinkDatagram)> {
                 flow: flow(),
                 first: number(10),
                 count: 20,
-            }),
-        ),
-        (
-            "report",
-            LinkDatagram::Report(Report {
-                flow: flow(),
-                received: 30,
-                missing: 4,
-                jitter: 500,
             }),
         ),
     ]

@@ -22,6 +22,7 @@ pub(super) fn any_message(rng: &mut ChaCha8Rng, peers: &[NodeId]) -> Message {
         0 => FlowMessage::Request(Request {
             flow,
             needs_key: rng.next_u32().is_multiple_of(2),
+            budget: RepairBudget::DEFAULT,
         }),
         1 => FlowMessage::Accept(Accept { flow, key: None }),
         2 => FlowMessage::Refuse(Refuse {
@@ -514,6 +515,7 @@ fn two_nodes_that_ask_each_other_refuse_each_other() {
     let request = FlowMessage::Request(Request {
         flow,
         needs_key: true,
+        budget: RepairBudget::DEFAULT,
     });
     net.input(
         2,

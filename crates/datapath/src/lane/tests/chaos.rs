@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::api::{Train, Transmit};
+use crate::api::{EgressTerms, Train, Transmit};
 use crate::testkit::address;
 
 /// Everything that a hostile or confused world may do to a lane, drawn from a pool of real datagrams.
@@ -78,7 +78,7 @@ impl Chaos {
         let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
         let dts = i64::from(rng.next_u32()) * 1_000;
         let bytes = rng.next_u32() as usize % 30_000;
-        match rng.next_u32() % 19 {
+        match rng.next_u32() % 21 {
             0 => Command::AddLink {
                 link,
                 remote_index: link,
@@ -95,7 +95,11 @@ impl Chaos {
             5 | 6 => testkit::set_carry_key(),
             7 => Command::AddUpstream { flow, link },
             8 => Command::RemoveUpstream { flow, link },
-            9 | 10 => Command::AddEgress { flow, link },
+            9 | 10 => Command::AddEgress {
+                flow,
+                link,
+                terms: EgressTerms::UNLIMITED,
+            },
             11 => Command::RemoveEgress { flow, link },
             12 | 13 => testkit::consume(),
             14 => Command::StopConsuming { flow },
@@ -110,6 +114,10 @@ impl Chaos {
             },
             17 if rng.next_u32().is_multiple_of(4) => Command::Finish { flow },
             18 if rng.next_u32().is_multiple_of(4) => Command::CloseFlow { flow },
+            19 => Command::SetBudget {
+                flow,
+                budget: Duration::from_millis(u64::from(rng.next_u32() % 1_000)),
+            },
             _ => testkit::push(frame(
                 1 + (dts % 3).unsigned_abs() as u8,
                 dts % 2 == 0,

@@ -384,3 +384,22 @@ fn nobody_is_asked_where_there_is_no_upstream() {
     assert!(rig.asks(at(2_000)).is_empty());
     assert_eq!((rig.counts.nacks_sent, rig.counts.given_up), (0, 1));
 }
+
+#[test]
+fn another_budget_is_that_of_what_is_missed_from_then_on() {
+    let mut rig = Rig::new(&[FIRST]);
+    rig.arrive(0, 3, at(0));
+    rig.arrive(4, 2, at(1));
+    rig.missing.set_budget(2 * BUDGET);
+    rig.arrive(7, 2, at(2));
+
+    let _ = rig.asks(at(2) + BUDGET);
+    let after_the_old = (
+        rig.missing.expects(number(3)),
+        rig.missing.expects(number(6)),
+    );
+    let _ = rig.asks(at(2) + 2 * BUDGET);
+
+    assert_eq!(after_the_old, (false, true));
+    assert!(!rig.missing.expects(number(6)));
+}

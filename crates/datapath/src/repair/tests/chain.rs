@@ -15,7 +15,9 @@ use levada_wire::{Instant, Machine, PacketSize};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::api::{Command, Delivery, Event, Input, Originate, Output, Train, Transmit};
+use crate::api::{
+    Command, Delivery, EgressTerms, Event, Input, Originate, Output, Train, Transmit,
+};
 use crate::lane::{Lane, LaneSettings};
 use crate::testkit::{self, FLOW, address, datagrams, link_to, only_frames};
 
@@ -174,7 +176,14 @@ impl Chain {
             self.command(child, testkit::set_carry_key());
             self.command(child, Command::AddUpstream { flow, link });
             let link = link_to(child);
-            self.command(child - 1, Command::AddEgress { flow, link });
+            self.command(
+                child - 1,
+                Command::AddEgress {
+                    flow,
+                    link,
+                    terms: EgressTerms::UNLIMITED,
+                },
+            );
         }
         self.command(self.lanes.len() - 1, testkit::consume());
         self.schedule(self.now, Happening::Frame);

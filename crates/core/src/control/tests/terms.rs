@@ -1,0 +1,90 @@
+//! What an egress is admitted with: the peak that the origin declares, and the budget that the child wants.
+
+use super::flows::star;
+use super::*;
+
+/// The terms of each egress that a datapath was told of, in order.
+fn terms(changes: &[FlowChange]) -> Vec<(LinkIndex, Bitrate, RepairBudget)> {
+    let terms = |change: &FlowChange| match *change {
+        FlowChange::AddEgress {
+            link, peak, budget, ..
+        } => Some((link, peak, budget)),
+        _ => None,
+    };
+    changes.iter().filter_map(terms).collect()
+}
+
+fn budgets(changes: &[FlowChange]) -> Vec<RepairBudget> {
+    let budget = |change: &FlowChange| match *change {
+        FlowChange::SetBudget { budget, .. } => Some(budget),
+        _ => None,
+    };
+    changes.iter().filter_map(budget).collect()
+}
+
+fn millis(millis: u64) -> RepairBudget {
+    RepairBudget::new(Duration::from_millis(millis))
+}
+
+#[test]
+fn each_egress_has_the_peak_of_its_flow_and_the_budget_of_its_child() {
+    let mut net = star();
+
+    net.subscribe_with(2, 1, "cam", millis(800));
+    net.subscribe_with(3, 1, "cam", millis(200));
+
+    let peak = Bitrate(4_000_000);
+    assert_eq!(
+        terms(&net.told(1)),
+        [(index(2), peak, millis(800)), (index(3), peak, millis(200))]
+    );
+    let origin = net.told(0);
+    assert_eq!(terms(&origin), [(index(1), peak, millis(800))]);
+    assert_eq!(budgets(&origin), [millis(800)]);
+}
+
+#[test]
+fn a_budget_that_grows_is_said_again_up_to_the_origin_and_shrinks_with_who_leaves() {
+    let mut net = star();
+    net.subscribe(2, 1, "cam");
+    net.pass(Duration::from_secs(1));
+    net.told(0);
+
+    net.subscribe_with(3, 1, "cam", millis(3_000));
+    let grown = net.told(0);
+    net.unsubscribe(3, 1);
+    net.pass(2 * LINGER);
+    let shrunk = net.told(0);
+
+    let peak = Bitrate(4_000_000);
+    for (told, budget) in [(grown, millis(3_000)), (shrunk, RepairBudget::DEFAULT)] {
+        assert_eq!(terms(&told), [(index(1), peak, budget)]);
+        assert_eq!(budgets(&told), [budget]);
+    }
+}
+
+#[test]
+fn two_wishes_at_one_node_share_the_larger_budget() {
+    let mut net = star();
+
+    net.subscribe_with(2, 1, "cam", millis(100));
+    net.subscribe_with(2, 2, "cam", millis(900));
+    net.subscribe_with(2, 3, "cam", millis(300));
+
+    assert_eq!(budgets(&net.told(2)), [millis(100), millis(900)]);
+}
+
+#[test]
+fn a_peak_that_changes_is_that_of_every_egress_there_is() {
+    let mut net = star();
+    net.subscribe(2, 1, "cam");
+    net.told(0);
+    net.told(1);
+
+    net.revise(0, "cam", Bitrate(9_000_000));
+
+    for (node, child) in [(0, 1), (1, 2)] {
+        let expected = (index(child), Bitrate(9_000_000), RepairBudget::DEFAULT);
+        assert_eq!(terms(&net.told(node)), [expected], "of node {node}");
+    }
+}
