@@ -383,6 +383,8 @@ pub struct FlowCounters {
     pub cached_packets: u64,
     /// Groups that did not fit in the cache: whoever joined during one waited for the next.
     pub cache_overflows: u64,
+    /// Groups that could not be joined, for a while at least, since something of them was lost for good.
+    pub cache_holes: u64,
     /// Whether a newcomer is sent the newest group at once.
     pub is_joinable: bool,
     /// The peaks that its egresses were admitted with, together.

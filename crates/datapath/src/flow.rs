@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_wire::key::CarryKey;
-use levada_wire::{FlowId, Instant, Wakeup};
+use levada_wire::{FlowId, Instant, LinkIndex, Number, Wakeup};
 
 use crate::api::FlowCounters;
 use crate::origin::Origin;
@@ -83,6 +83,8 @@ pub(crate) struct Flow {
     pub(crate) missing: Missing,
     pub(crate) server: Server,
     pub(crate) tail: Tail,
+    /// Newcomers that were told that the group which starts there cannot be joined, unless it still can.
+    pub(crate) waiting: Vec<(LinkIndex, Number)>,
     pub(crate) counters: FlowCounters,
     wakeup: Option<Wakeup>,
 }
@@ -101,6 +103,7 @@ impl Flow {
             missing: Missing::new(budget),
             server: Server::default(),
             tail: Tail::default(),
+            waiting: Vec::new(),
             counters: FlowCounters {
                 flow: id.0,
                 ..FlowCounters::default()
@@ -120,9 +123,35 @@ impl Flow {
         let mut row = self.counters;
         row.cached_packets = self.cache.packets() as u64;
         row.cache_overflows = self.cache.overflows();
+        row.cache_holes = self.cache.holes();
         row.is_joinable = self.cache.is_joinable();
         row.admitted = self.egresses.admitted();
         row
+    }
+
+    /// Moves the join point away from a group with a hole that will not be filled, and back when it is after all; then a
+    /// consumer that waits begins there.
+    pub(crate) fn judge_join_point(&mut self) {
+        let has_given_up = self.missing.take_has_given_up();
+        let missing = &self.missing;
+        let expected = |range| missing.expected_in(range);
+        let is_back = self.cache.judge(has_given_up, missing.next(), expected);
+        if let Some(consumer) = self
+            .consumer
+            .as_mut()
+            .filter(|one| is_back && one.is_seeking())
+        {
+            for run in self.cache.join() {
+                consumer.push(run);
+            }
+        }
+    }
+
+    /// The group that a newcomer would join if it could: its start is here or was given up.
+    pub(crate) fn unjoinable_group(&self) -> Option<Number> {
+        let newest = self.cache.newest_group()?;
+        let may_come = self.origin.is_none() && self.missing.expects(newest);
+        (!self.cache.is_joinable() && !may_come).then_some(newest)
     }
 
     /// When one of its parts has something to do.

@@ -14,11 +14,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use levada_wire::{FlowId, Instant, Machine, RepairBudget, Wakeup};
+use levada_wire::datagram::link::{LinkDatagram, Numbers};
+use levada_wire::{FlowId, Instant, LinkIndex, Machine, RepairBudget, Wakeup};
 
 use crate::api::{Event, Input, LaneCounters, LinkCounters, Output};
 use crate::flow;
-use crate::flow::cache::Room;
+use crate::flow::cache::{CACHE_RUNS_MAX, Room};
 use crate::forward;
 use crate::ledger::Ledger;
 use crate::link::{self, totals::Totals};
@@ -197,6 +198,7 @@ fn drive(state: &mut State, id: FlowId, now: Instant) {
     let has_more = release_early(state, id, now) | drive_origin(state, id, now);
     // Once before the consumer, who must know what was given up, and once for what it finds to be false.
     let has_more = repair::drive(state, id, now) | has_more;
+    let has_more = judge_join_point(state, id) | has_more;
     let has_more = drive_consumer(state, id, now) | has_more;
     let has_more = repair::drive(state, id, now) | has_more;
     let wakeup = if has_more {
@@ -281,8 +283,55 @@ fn drive_consumer(state: &mut State, id: FlowId, now: Instant) -> bool {
     }
 }
 
+/// Lets the join point follow what was given up and what came late; newcomers that waited for it are sent the group.
+fn judge_join_point(state: &mut State, id: FlowId) -> bool {
+    let Some(flow) = state.flows.get_mut(id) else {
+        return false;
+    };
+    flow.judge_join_point();
+    loop {
+        let Some(flow) = state.flows.get_mut(id) else {
+            return false;
+        };
+        let Some(joined) = flow.cache.join_point() else {
+            return false;
+        };
+        if state.outbox.room() <= CACHE_RUNS_MAX {
+            return !flow.waiting.is_empty();
+        }
+        let Some((newcomer, group)) = flow.waiting.pop() else {
+            return false;
+        };
+        if group == joined && flow.egresses.contains(newcomer) {
+            catch_up(state, id, newcomer);
+        }
+    }
+}
+
+/// A newcomer is sent what the cache holds of the newest group, or told that it cannot join that.
+pub(crate) fn begin(state: &mut State, id: FlowId, newcomer: LinkIndex) {
+    let Some(flow) = state.flows.get_mut(id) else {
+        return;
+    };
+    let Some(group) = flow.unjoinable_group() else {
+        return catch_up(state, id, newcomer);
+    };
+    flow.waiting
+        .retain(|&(link, of)| link != newcomer && of == group);
+    flow.waiting.push((newcomer, group));
+    if let Some(link) = state.links.get_mut(newcomer) {
+        let gone = Numbers {
+            flow: id,
+            first: group,
+            bitmap: Vec::new(),
+        };
+        state.ledger.repair.gones_sent += 1;
+        link.say(state.number, LinkDatagram::Gone(gone), &mut state.outbox);
+    }
+}
+
 /// Sends a newcomer what the cache holds of the newest group.
-pub(crate) fn catch_up(state: &mut State, id: FlowId, newcomer: levada_wire::LinkIndex) {
+fn catch_up(state: &mut State, id: FlowId, newcomer: LinkIndex) {
     let Some(flow) = state.flows.get_mut(id) else {
         return;
     };
@@ -300,7 +349,7 @@ pub(crate) fn catch_up(state: &mut State, id: FlowId, newcomer: levada_wire::Lin
 
 const _: () = assert!(
     FRAMES_PER_BURST_MAX * 2 < levada_wire::machine::OUTPUTS_PER_CALL_MAX
-        && flow::cache::CACHE_RUNS_MAX < levada_wire::machine::OUTPUTS_PER_CALL_MAX,
+        && CACHE_RUNS_MAX < levada_wire::machine::OUTPUTS_PER_CALL_MAX,
     "a consumer moves in every call, and a whole cache fits in one"
 );
 

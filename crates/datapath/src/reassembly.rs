@@ -102,6 +102,11 @@ impl Reassembly {
         }
     }
 
+    /// Whether no group's first packet has come yet.
+    pub(crate) const fn is_seeking(&self) -> bool {
+        matches!(self.state, State::Seeking)
+    }
+
     /// Opens packets of that epoch from now on.
     pub(crate) fn add_opener(&mut self, epoch: u8, opener: Opener) {
         self.openers.retain(|&(held, _)| held != epoch);

@@ -151,7 +151,9 @@ pub struct FlowRow {
     pub cached_packets: u64,
     /// Groups that did not fit in the cache: whoever joined during one waited for the next.
     pub cache_overflows: u64,
-    /// Whether a newcomer is sent the newest group at once.
+    /// Groups that could not be joined, for a while at least, since something of them was lost for good.
+    pub cache_holes: u64,
+    /// Whether a newcomer is sent the newest group at once. If not it waits for the next.
     pub is_joinable: bool,
 }
 
@@ -336,6 +338,7 @@ impl FlowRow {
             bytes_out: counted.bytes_out,
             cached_packets: counted.cached_packets,
             cache_overflows: counted.cache_overflows,
+            cache_holes: counted.cache_holes,
             is_joinable: counted.is_joinable,
         }
     }

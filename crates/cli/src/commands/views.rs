@@ -178,6 +178,7 @@ fn flows_table(rows: &[FlowRow]) -> Table {
         ("PACKETS IN", Align::Right),
         ("PACKETS OUT", Align::Right),
         ("CACHED", Align::Right),
+        ("JOIN", Align::Left),
         ("CAUSE", Align::Left),
     ]);
     for row in rows {
@@ -192,10 +193,20 @@ fn flows_table(rows: &[FlowRow]) -> Table {
             row.packets_in.to_string(),
             row.packets_out.to_string(),
             row.cached_packets.to_string(),
+            join(row).into(),
             row.cause.clone(),
         ]);
     }
     table
+}
+
+/// Where a newcomer of a flow begins.
+const fn join(row: &FlowRow) -> &'static str {
+    match (row.is_joinable, row.cached_packets) {
+        (true, _) => "now",
+        (false, 0) => "-",
+        (false, _) => "next group",
+    }
 }
 
 /// What the node and its datapath counted, by name.

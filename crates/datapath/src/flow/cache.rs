@@ -7,14 +7,19 @@
 //! ```
 //!
 //! What lies before the join point stays for the time in which somebody may still ask for it ([`REPAIR_KEPT`], or the
-//! flow's repair budget if that is longer), and goes first where there is not room for all. A group that does not fit
-//! beside nothing else cannot be joined: its packets are still forwarded, the latest of them still serve repair, and
-//! whoever joins waits for the next group. That is counted and visible, never silent. Not the window (`window.rs`): the
-//! cache forgets. Called by `forward::hand_on`, by `repair` when it serves, and by the lane when an egress or a consumer
-//! joins. Invariant: runs are in the order of their numbers, a newcomer gets none before the join point, and
-//! [`Room::used`] is the sum over all caches of the lane.
+//! flow's repair budget if that is longer), and goes first where there is not room for all.
+//!
+//! Two things move the join point to the next group: the newest does not fit beside nothing else, or it has a hole that
+//! repair has given up. Its packets are still forwarded and still serve repair, and whoever joins waits for the next group; a
+//! hole that is filled late moves the join point back. Both are counted and visible, never silent
+//! (docs/decisions/0013).
+//!
+//! Not the window (`window.rs`): the cache forgets. Called by `forward::hand_on`, by `repair` when it serves, and by the lane
+//! when an egress or a consumer joins. Invariant: runs are in the order of their numbers, a newcomer gets none before the
+//! join point, and [`Room::used`] is the sum over all caches of the lane.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use levada_wire::{Instant, Number};
@@ -42,12 +47,26 @@ struct Held {
     since: Instant,
 }
 
+/// What is known of the newest group that has its first packet.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    first: Number,
+    /// Packets held from there on.
+    packets: u64,
+    /// Something of it will not come.
+    has_hole: bool,
+    /// That was counted.
+    is_counted: bool,
+    /// Nobody has looked yet whether it has a hole.
+    is_new: bool,
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Cache {
     held: VecDeque<Held>,
-    /// The join point.
-    start: Option<Number>,
+    /// The join point, unless the group has a hole.
+    start: Option<Start>,
     /// Start of the newest group that did not fit: it cannot be joined.
     skipped: Option<Number>,
     bytes: usize,
@@ -56,6 +75,7 @@ pub(crate) struct Cache {
     /// How long what is before the join point is kept.
     kept_for: Duration,
     overflows: u64,
+    holes: u64,
 }
 
 impl Cache {
@@ -70,6 +90,7 @@ impl Cache {
             bytes_max,
             kept_for: REPAIR_KEPT.max(budget),
             overflows: 0,
+            holes: 0,
         }
     }
 
@@ -80,10 +101,10 @@ impl Cache {
 
     /// Keeps a run, if there is room for it; says whether there was.
     pub(crate) fn insert(&mut self, run: &Run, now: Instant, room: &mut Room) -> bool {
-        let is_newer = self.start.is_none_or(|start| run.first > start);
+        let is_newer = self.start.is_none_or(|start| run.first > start.first);
         let skipped = self.skipped.is_some_and(|start| run.group_start <= start);
         if run.first == run.group_start && is_newer && !skipped {
-            self.start = Some(run.first);
+            self.start_at(run.first);
         }
         self.drop_what_is_old(now, room);
         let bytes = run.bytes.len();
@@ -102,10 +123,34 @@ impl Cache {
     /// What a newcomer must be sent, in order; nothing while there is no join point.
     pub(crate) fn join(&self) -> impl Iterator<Item = &Run> {
         let from = match self.start {
-            Some(start) => self.held.partition_point(|held| held.run.first < start),
-            None => self.held.len(),
+            Some(start) if !start.has_hole => self.place_from(start.first),
+            _ => self.held.len(),
         };
         self.held.range(from..).map(|held| &held.run)
+    }
+
+    /// Looks whether the newest group has a hole that will not be filled, if there is cause to: a number of the flow was
+    /// given up, or nobody has looked yet, or the last look found one. `end` is one past the highest number known, and
+    /// `expected` counts those in a range that may still come. Says whether newcomers may join again who could not.
+    pub(crate) fn judge(
+        &mut self,
+        has_given_up: bool,
+        end: Option<Number>,
+        expected: impl FnOnce(Range<Number>) -> u64,
+    ) -> bool {
+        let cached = self.held.back().map(|held| held.run.end());
+        let Some((start, end)) = self.start.as_mut().zip(cached.max(end)) else {
+            return false;
+        };
+        if !(has_given_up || std::mem::take(&mut start.is_new) || start.has_hole) {
+            return false;
+        }
+        let lacks = end.since(start.first).saturating_sub(start.packets);
+        let has_hole = lacks > 0 && lacks > expected(start.first..end);
+        if has_hole && !std::mem::replace(&mut start.is_counted, true) {
+            self.holes += 1;
+        }
+        std::mem::replace(&mut start.has_hole, has_hole) && !has_hole
     }
 
     /// The packets from `number` on that lie together, `most` at most; `None` if the first of them is not here.
@@ -127,7 +172,7 @@ impl Cache {
                 self.add(Held { run, since }, room);
             }
         }
-        if self.start == Some(number) {
+        if self.start.is_some_and(|start| start.first == number) {
             self.start = None;
         }
     }
@@ -146,12 +191,47 @@ impl Cache {
 
     /// Whether a newcomer would be sent something.
     pub(crate) const fn is_joinable(&self) -> bool {
-        self.start.is_some()
+        matches!(
+            self.start,
+            Some(Start {
+                has_hole: false,
+                ..
+            })
+        )
+    }
+
+    /// The join point.
+    pub(crate) fn join_point(&self) -> Option<Number> {
+        let start = self.start.filter(|start| !start.has_hole)?;
+        Some(start.first)
+    }
+
+    /// The first number of the newest group of which anything is held.
+    pub(crate) fn newest_group(&self) -> Option<Number> {
+        self.held.back().map(|held| held.run.group_start)
     }
 
     /// How many groups did not fit.
     pub(crate) const fn overflows(&self) -> u64 {
         self.overflows
+    }
+
+    /// How many groups could not be joined, for a while at least, since something of them was lost.
+    pub(crate) const fn holes(&self) -> u64 {
+        self.holes
+    }
+
+    /// The newest group begins with that number.
+    fn start_at(&mut self, first: Number) {
+        let held = self.held.range(self.place_from(first)..);
+        let packets = held.map(|held| held.run.packets() as u64).sum();
+        self.start = Some(Start {
+            first,
+            packets,
+            has_hole: false,
+            is_counted: false,
+            is_new: true,
+        });
     }
 
     fn has_room_for(&self, bytes: usize, room: &Room) -> bool {
@@ -162,7 +242,7 @@ impl Cache {
 
     /// Drops the oldest run that is there for repair alone; if all are of the newest group, nobody joins that any more.
     fn drop_before_join(&mut self, newest: &Run, room: &mut Room) {
-        let is_of_group = |held: &Held| self.start.is_some_and(|start| held.run.first >= start);
+        let is_of_group = |held: &Held| is_from(self.start.as_ref(), &held.run);
         if self.held.front().is_none_or(is_of_group) && self.start.take().is_some() {
             self.skipped = Some(newest.group_start);
             self.overflows += 1;
@@ -172,12 +252,17 @@ impl Cache {
 
     fn drop_what_is_old(&mut self, now: Instant, room: &mut Room) {
         while let Some(oldest) = self.held.front() {
-            let is_of_group = self.start.is_some_and(|start| oldest.run.first >= start);
-            if is_of_group || now.since(oldest.since) <= self.kept_for {
+            if is_from(self.start.as_ref(), &oldest.run) || now.since(oldest.since) <= self.kept_for
+            {
                 return;
             }
             self.remove(0, room);
         }
+    }
+
+    /// Where the runs from that number on begin.
+    fn place_from(&self, number: Number) -> usize {
+        self.held.partition_point(|held| held.run.first < number)
     }
 
     /// Where the run with that packet lies.
@@ -191,9 +276,10 @@ impl Cache {
         self.bytes += held.run.bytes.len();
         room.used += held.run.bytes.len();
         self.packets += held.run.packets();
-        let first = held.run.first;
-        let at = self.held.partition_point(|held| held.run.first < first);
-        self.held.insert(at, held);
+        if let Some(start) = self.start_of(&held.run) {
+            start.packets += held.run.packets() as u64;
+        }
+        self.held.insert(self.place_from(held.run.first), held);
     }
 
     fn remove(&mut self, at: usize, room: &mut Room) -> Option<Held> {
@@ -201,8 +287,20 @@ impl Cache {
         self.bytes -= held.run.bytes.len();
         room.used -= held.run.bytes.len();
         self.packets -= held.run.packets();
+        if let Some(start) = self.start_of(&held.run) {
+            start.packets -= held.run.packets() as u64;
+        }
         Some(held)
     }
+
+    /// The newest group, if the run lies in it.
+    fn start_of(&mut self, run: &Run) -> Option<&mut Start> {
+        self.start.as_mut().filter(|start| run.first >= start.first)
+    }
+}
+
+fn is_from(start: Option<&Start>, run: &Run) -> bool {
+    start.is_some_and(|start| run.first >= start.first)
 }
 
 fn place_in(run: &Run, number: Number) -> usize {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use levada_wire::packet::seal::Opener;
 use levada_wire::{FlowId, Frame, Instant, LinkIndex, WallTime};
 
-use super::{State, catch_up};
+use super::{State, begin};
 use crate::api::{Command, EgressTerms, Originate};
 use crate::flow::Flow;
 use crate::flow::egress::EGRESSES_MAX;
@@ -169,7 +169,7 @@ fn add_egress(state: &mut State, id: FlowId, link: LinkIndex, terms: EgressTerms
         is_new
     });
     if is_new {
-        catch_up(state, id, link);
+        begin(state, id, link);
     }
     is_done
 }

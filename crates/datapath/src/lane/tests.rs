@@ -456,3 +456,4 @@ fn a_flow_starts_once_under_one_instance() {
 }
 
 mod chaos;
+mod joining;

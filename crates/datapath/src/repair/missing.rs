@@ -14,6 +14,7 @@
 //! up. After [`Missing::ask`] the next wake-up lies ahead.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use levada_wire::datagram::link::LinkDatagram;
@@ -86,8 +87,20 @@ pub(crate) struct Missing {
     is_joining: bool,
     /// A newcomer plays the old packets that it is sent now: from this number on no deadline is before that moment.
     joined: Option<(Number, Instant)>,
+    /// The group that is the newest at an upstream cannot be joined: nothing of it is asked for before what came first.
+    unjoinable: Option<Unjoinable>,
+    /// Something was given up since the join point was judged.
+    has_given_up: bool,
     budget: Duration,
     wake: Option<Instant>,
+}
+
+/// A group that an upstream could not send from its start on.
+#[derive(Clone, Copy, Debug)]
+struct Unjoinable {
+    start: Number,
+    /// The first packet that came of it.
+    came: Option<Number>,
 }
 
 impl Missing {
@@ -98,6 +111,8 @@ impl Missing {
             wants: BTreeMap::new(),
             is_joining: true,
             joined: None,
+            unjoinable: None,
+            has_given_up: false,
             budget,
             wake: None,
         }
@@ -121,6 +136,21 @@ impl Missing {
     /// Whether a number is expected: it is missing, or it was not sent yet as far as is known.
     pub(crate) fn expects(&self, number: Number) -> bool {
         !self.is_hopeless(number)
+    }
+
+    /// One past the highest number known to have been sent; `None` before the first.
+    pub(crate) const fn next(&self) -> Option<Number> {
+        self.next
+    }
+
+    /// How many numbers of a range are missing and may still come.
+    pub(crate) fn expected_in(&self, range: Range<Number>) -> u64 {
+        self.wants.range(range).count() as u64
+    }
+
+    /// Whether anything was given up since the last call.
+    pub(crate) const fn take_has_given_up(&mut self) -> bool {
+        std::mem::replace(&mut self.has_given_up, false)
     }
 
     /// The next packets come from the start of a group: what of it was lost is of use, however old it is.
@@ -147,7 +177,10 @@ impl Missing {
         }
         let (start, before) = match (self.next, self.latest) {
             (Some(next), Some(latest)) => (next, latest),
-            _ => (run.group_start, (run.group_start, run.sent)),
+            _ => {
+                let start = self.enter(run);
+                (start, (start, run.sent))
+            }
         };
         // What was shown by one packet alone may have been overtaken; two in a row are a better sign.
         let is_sure = run.packets() > 1;
@@ -168,6 +201,9 @@ impl Missing {
             |number| time_of(sent_of(number, before, run)),
             counts,
         );
+        if let Some(gap) = self.joinable_again(run, shown, now) {
+            self.add(gap, now, |_| now, counts);
+        }
         let mut filled = Vec::new();
         for number in (0..run.packets()).map(|at| run.first.plus(at as u64)) {
             match self.wants.remove(&number) {
@@ -184,6 +220,32 @@ impl Missing {
         }
         self.next = self.next.max(Some(run.end()));
         Some(filled)
+    }
+
+    /// Where a newcomer whose first packets these are begins: at the start of their group, if it can be joined.
+    fn enter(&mut self, run: &Run) -> Number {
+        let unjoinable = self.unjoinable.as_mut();
+        match unjoinable.filter(|group| group.start == run.group_start) {
+            Some(group) if run.first > group.start => {
+                group.came = Some(run.first);
+                run.first
+            }
+            _ => run.group_start,
+        }
+    }
+
+    /// The start of a group that could not be joined has come after all: what lies between it and what came first.
+    fn joinable_again(&mut self, run: &Run, shown: Shown, now: Instant) -> Option<Gap> {
+        let group = self.unjoinable?;
+        let end = group.came.filter(|_| run.first == group.start)?;
+        self.unjoinable = None;
+        self.joined = Some((group.start, now + self.budget));
+        Some(Gap {
+            start: group.start,
+            end,
+            ask_at: now + REORDER_MAX,
+            link: Some(shown.link),
+        })
     }
 
     /// An upstream says the highest number that it has sent.
@@ -238,7 +300,8 @@ impl Missing {
         }
     }
 
-    /// An upstream says that this one will not come; it is given up when all say so.
+    /// An upstream says that this one will not come; it is given up when all say so. Before anything came it is the first
+    /// of a group that cannot be joined.
     pub(crate) fn gone(
         &mut self,
         number: Number,
@@ -247,6 +310,10 @@ impl Missing {
         now: Instant,
         counts: &mut RepairCounts,
     ) {
+        if self.next.is_none() {
+            let (start, came) = (number, None);
+            self.unjoinable = Some(Unjoinable { start, came });
+        }
         let Some(want) = self.wants.get_mut(&number) else {
             return;
         };
@@ -258,7 +325,7 @@ impl Missing {
             .all(|source| want.gone_at.contains(&source.link))
         {
             self.wants.remove(&number);
-            counts.given_up += 1;
+            self.give_up(1, counts);
         } else {
             (want.ask_at, want.repeats) = (now, false);
             self.wake = Some(now);
@@ -275,9 +342,9 @@ impl Missing {
     ) -> Vec<Ask> {
         let mut drafts: Vec<Draft> = Vec::new();
         let mut wake: Option<Instant> = None;
+        let before = self.wants.len();
         self.wants.retain(|&number, want| {
             if want.deadline <= now {
-                counts.given_up += 1;
                 return false;
             }
             let at = want
@@ -287,6 +354,7 @@ impl Missing {
             true
         });
         self.wake = wake;
+        self.give_up((before - self.wants.len()) as u64, counts);
         counts.nacks_sent += drafts.len() as u64;
         for source in sources {
             if drafts.iter().any(|draft| draft.link == source.link) {
@@ -310,7 +378,7 @@ impl Missing {
             0
         };
         let tracked = count.min(MISSING_MAX as u64);
-        counts.given_up += count - tracked;
+        self.give_up(count - tracked, counts);
         for number in (0..tracked).map(|at| gap.start.plus(count - tracked + at)) {
             // A clock that jumped must not make anybody wait for ever.
             let mut deadline = time_of(number).min(now) + self.budget;
@@ -318,7 +386,7 @@ impl Missing {
                 deadline = deadline.max(earliest);
             }
             if deadline <= now {
-                counts.given_up += 1;
+                self.give_up(1, counts);
                 continue;
             }
             self.wants.entry(number).or_insert_with(|| Want {
@@ -335,8 +403,13 @@ impl Missing {
         }
         while self.wants.len() > MISSING_MAX {
             self.wants.pop_first();
-            counts.given_up += 1;
+            self.give_up(1, counts);
         }
+    }
+
+    const fn give_up(&mut self, packets: u64, counts: &mut RepairCounts) {
+        self.has_given_up |= packets > 0;
+        counts.given_up += packets;
     }
 }
 

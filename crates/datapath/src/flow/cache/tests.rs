@@ -193,3 +193,64 @@ fn a_group_whose_first_packet_was_false_cannot_be_joined() {
     assert!(!cache.is_joinable());
     assert_eq!(cache.packets(), 4);
 }
+
+/// Looks for holes, where that many of the missing numbers may still come.
+fn judge(cache: &mut Cache, end: u64, expected: u64) -> bool {
+    cache.judge(true, Some(number(end)), |_| expected)
+}
+
+#[test]
+fn a_hole_that_may_be_filled_can_be_joined_and_one_that_will_not_cannot() {
+    let (mut cache, mut room) = (cache(1_000 * PACKET), room());
+    cache.insert(&run(0, 0, 3), NOW, &mut room);
+    cache.insert(&run(0, 5, 2), NOW, &mut room);
+
+    judge(&mut cache, 7, 2);
+    assert_eq!((joined(&cache), cache.holes()), (vec![(0, 3), (5, 2)], 0));
+    judge(&mut cache, 7, 1);
+    judge(&mut cache, 7, 1);
+
+    assert!(joined(&cache).is_empty() && !cache.is_joinable());
+    assert_eq!((cache.holes(), cache.packets()), (1, 5));
+    assert!(cache.part(number(5), 1).is_some(), "it still serves repair");
+}
+
+#[test]
+fn a_hole_that_is_filled_late_moves_the_join_point_back() {
+    let (mut cache, mut room) = (cache(1_000 * PACKET), room());
+    cache.insert(&run(0, 0, 3), NOW, &mut room);
+    cache.insert(&run(0, 4, 2), NOW, &mut room);
+    judge(&mut cache, 6, 0);
+
+    cache.insert(&run(0, 3, 1), NOW, &mut room);
+    assert!(judge(&mut cache, 6, 0));
+
+    assert_eq!(joined(&cache), [(0, 3), (3, 1), (4, 2)]);
+    assert!(!judge(&mut cache, 6, 0), "it is told once");
+}
+
+#[test]
+fn a_lost_end_is_a_hole_and_the_next_group_is_joined() {
+    let (mut cache, mut room) = (cache(1_000 * PACKET), room());
+    cache.insert(&run(0, 0, 3), NOW, &mut room);
+
+    judge(&mut cache, 5, 0);
+    assert!(!cache.is_joinable());
+    cache.insert(&run(5, 5, 1), NOW, &mut room);
+    judge(&mut cache, 6, 0);
+
+    assert_eq!((joined(&cache), cache.holes()), (vec![(5, 1)], 1));
+}
+
+#[test]
+fn a_group_whose_start_comes_after_its_hole_was_given_up_cannot_be_joined() {
+    let (mut cache, mut room) = (cache(1_000 * PACKET), room());
+    cache.insert(&run(10, 12, 1), NOW, &mut room);
+    judge(&mut cache, 13, 1);
+
+    cache.insert(&run(10, 10, 1), NOW, &mut room);
+    cache.judge(false, Some(number(13)), |_| 0);
+
+    assert!(!cache.is_joinable());
+    assert_eq!(cache.newest_group(), Some(number(10)));
+}
