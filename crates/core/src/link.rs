@@ -411,6 +411,7 @@ impl Links {
                     time: ping.time,
                     sent: ping.sent,
                     received,
+                    size: ping.size(),
                 };
                 let message = LinkDatagram::Pong(pong);
                 self.outputs.push_back(Output::Datagram { link, message });

@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_wire::LinkIndex;
-use levada_wire::datagram::link::{
-    Counter, LINK_DATAGRAM_BYTES_MAX, LinkDatagram, LinkHeader, LinkSeal, Ping,
-};
+use levada_wire::datagram::link::{Counter, LinkDatagram, LinkHeader, LinkSeal, Ping};
 use levada_wire::key::LinkKey;
 
 use crate::ledger::DropReason;
@@ -27,6 +25,9 @@ use totals::Counts;
 
 /// The most lanes of a peer whose datagrams are told apart: more than one lane per core of a large machine.
 pub(crate) const PEER_LANES_MAX: usize = 64;
+
+/// Room for any link datagram but a padded ping: header, seal, and a list of numbers with its bitmap.
+const USUAL_BYTES: usize = 96;
 
 /// One link.
 #[derive(Debug)]
@@ -80,18 +81,19 @@ impl Link {
         self.trip.or(self.counts.trip())
     }
 
-    /// Seals a message, counts it as sent, and fills in the count of a ping.
+    /// Seals a message, counts it as sent, and fills in the count of a ping. A padded ping is not counted: it finds out
+    /// what the path is too narrow for, and that is not loss.
     pub(crate) fn seal(&mut self, lane: u8, mut message: LinkDatagram) -> Bytes {
         if let LinkDatagram::Ping(Ping { sent, .. }) = &mut message {
             *sent = self.counts.sent.total();
         }
         self.sealed += 1;
-        self.counts.sent += 1;
+        self.counts.sent += u64::from(counts(&message));
         let header = LinkHeader {
             index: self.remote_index,
             counter: Counter::new(lane, self.sealed),
         };
-        let mut out = Vec::with_capacity(LINK_DATAGRAM_BYTES_MAX);
+        let mut out = Vec::with_capacity(USUAL_BYTES);
         self.seal.seal(header, &message, &mut out);
         out.into()
     }
@@ -117,9 +119,15 @@ impl Link {
         let message = self.opener.open(datagram).ok_or(DropReason::BadSeal)?;
         self.replays.insert(lane, replay.with(count));
         let before = self.counts.received.total();
-        self.counts.received += 1;
+        self.counts.received += u64::from(counts(&message));
         Ok((message, before))
     }
+}
+
+/// Whether a link datagram counts for the loss of its link.
+// spec: WIRE 8.2 padded pings are not counted
+const fn counts(message: &LinkDatagram) -> bool {
+    !matches!(message, LinkDatagram::Ping(Ping { padding: 1.., .. }))
 }
 
 /// The last 64 counts of one lane of the peer (RFC 4303 section 3.4.3).
@@ -232,6 +240,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use levada_wire::PacketSize;
     use levada_wire::datagram::link::Pong;
 
     use super::*;
@@ -250,6 +259,15 @@ mod tests {
             time,
             sent: 0,
             received: 0,
+            size: 0,
+        })
+    }
+
+    fn ping(time: u64) -> LinkDatagram {
+        LinkDatagram::Ping(Ping {
+            time,
+            sent: 0,
+            padding: 0,
         })
     }
 
@@ -263,11 +281,29 @@ mod tests {
         a.counts.sent += 41;
         a.seal(0, pong(1));
 
-        let ping = a.seal(0, LinkDatagram::Ping(Ping { time: 5, sent: 0 }));
+        let ping = a.seal(0, ping(5));
 
-        let sent = Ping { time: 5, sent: 42 };
+        let sent = Ping {
+            time: 5,
+            sent: 42,
+            padding: 0,
+        };
         assert_eq!(open(&mut b, &ping), Ok((LinkDatagram::Ping(sent), 0)));
         assert_eq!((a.counts.sent.own(), b.counts.received.own()), (43, 1));
+    }
+
+    // spec: WIRE 8.2 padded pings are not counted
+    #[test]
+    fn a_padded_ping_is_counted_at_neither_end() {
+        let (mut a, mut b) = pair();
+        let padded = Ping::padded(5, 0, PacketSize::MAX);
+        let sealed = a.seal(0, LinkDatagram::Ping(padded));
+
+        let opened = open(&mut b, &sealed);
+
+        assert_eq!(sealed.len(), PacketSize::MAX.bytes());
+        assert_eq!(opened, Ok((LinkDatagram::Ping(padded), 0)));
+        assert_eq!((a.counts.sent.own(), b.counts.received.own()), (0, 0));
     }
 
     #[test]

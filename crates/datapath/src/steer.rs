@@ -179,7 +179,11 @@ mod tests {
             first: levada_wire::Number::ZERO,
             bitmap: Vec::new(),
         };
-        let ping = LinkDatagram::Ping(Ping { time: 0, sent: 0 });
+        let ping = LinkDatagram::Ping(Ping {
+            time: 0,
+            sent: 0,
+            padding: 0,
+        });
         let send = |message| Command::SendDatagram { link, message };
         let key = LinkKey::from_bytes([0; 32]);
         let add = Command::AddLink {

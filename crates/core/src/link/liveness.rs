@@ -172,6 +172,7 @@ impl Liveness {
         Some(Ping {
             time: now.as_micros(),
             sent: 0,
+            padding: 0,
         })
     }
 

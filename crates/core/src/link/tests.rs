@@ -81,7 +81,11 @@ fn hello(link: LinkIndex, boot: u64) -> Input {
 }
 
 fn ping(link: LinkIndex) -> Input {
-    let message = LinkDatagram::Ping(Ping { time: 5, sent: 10 });
+    let message = LinkDatagram::Ping(Ping {
+        time: 5,
+        sent: 10,
+        padding: 0,
+    });
     Input::Datagram {
         link,
         message,
@@ -362,7 +366,12 @@ fn pings_of_40_steps(links: &mut Links, answers: impl Fn(u64) -> bool) -> usize 
         let outputs = sleep_until(links, at(step * 100));
         for output in outputs {
             let Output::Datagram {
-                message: LinkDatagram::Ping(Ping { time, sent }),
+                message:
+                    LinkDatagram::Ping(Ping {
+                        time,
+                        sent,
+                        padding: 0,
+                    }),
                 ..
             } = output
             else {
@@ -383,6 +392,7 @@ fn pong(time: u64, sent: u64) -> Input {
         time,
         sent,
         received: sent,
+        size: 0,
     };
     Input::Datagram {
         link: LINK,
@@ -400,6 +410,7 @@ fn round_trip_and_loss_come_from_pings_and_pongs() {
             time: at(millis - 20).as_micros(),
             sent,
             received,
+            size: 0,
         }),
         received: 0,
     };

@@ -228,7 +228,11 @@ fn each_packet_that_cannot_go_on_has_its_reason() {
 #[test]
 fn a_link_datagram_that_is_false_replayed_or_for_nobody_changes_one_count() {
     let mut net = Net::new(2);
-    let ping = LinkDatagram::Ping(Ping { time: 1, sent: 0 });
+    let ping = LinkDatagram::Ping(Ping {
+        time: 1,
+        sent: 0,
+        padding: 0,
+    });
     net.command(
         0,
         Command::SendDatagram {

@@ -251,7 +251,11 @@ fn counts_of_both_ends_of_a_link_agree() {
     for frame in second(0) {
         net.push(frame);
     }
-    let ping = LinkDatagram::Ping(Ping { time: 1, sent: 0 });
+    let ping = LinkDatagram::Ping(Ping {
+        time: 1,
+        sent: 0,
+        padding: 0,
+    });
 
     net.command(
         0,

@@ -275,7 +275,11 @@ fn a_ping_says_what_all_lanes_have_sent_and_is_told_what_all_have_received() {
         let sent = origin.lanes.fresh_counters().lane.links[0].sent;
         consumer.counters_when(|counters| counters.lane.links[0].received == sent);
 
-        let message = LinkDatagram::Ping(Ping { time: 1, sent: 0 });
+        let message = LinkDatagram::Ping(Ping {
+            time: 1,
+            sent: 0,
+            padding: 0,
+        });
         origin.command(Command::SendDatagram {
             link: LINK,
             message,
@@ -287,7 +291,11 @@ fn a_ping_says_what_all_lanes_have_sent_and_is_told_what_all_have_received() {
             } => Some((message, received)),
             _ => None,
         });
-        let ping = LinkDatagram::Ping(Ping { time: 1, sent });
+        let ping = LinkDatagram::Ping(Ping {
+            time: 1,
+            sent,
+            padding: 0,
+        });
         assert!(sent > 50);
         assert_eq!(told, Some((ping, sent)));
     }

@@ -148,7 +148,11 @@ fn a_stream_crosses_real_sockets_with_every_feature_on_or_off() {
 fn a_train_that_mixes_quic_media_and_link_datagrams_is_told_apart() {
     let (origin, consumer) = pair("[::1]:0", SocketSettings::default());
     origin.command(testkit::push(frame(1, true, 0, 100)));
-    let ping = LinkDatagram::Ping(Ping { time: 1, sent: 0 });
+    let ping = LinkDatagram::Ping(Ping {
+        time: 1,
+        sent: 0,
+        padding: 0,
+    });
     // One socket sends all three; on IPv6 the kernel joins whatever has one size.
     let quic = Transmit {
         to: consumer.handle.local_addr(),

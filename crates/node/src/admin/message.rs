@@ -309,7 +309,7 @@ pub(super) fn parse_delivery(message: &Message) -> io::Result<Delivery> {
     })
 }
 
-const REFUSALS: [RefuseReason; 8] = [
+const REFUSALS: [RefuseReason; 10] = [
     RefuseReason::Unknown,
     RefuseReason::NoRoute,
     RefuseReason::Loop,
@@ -317,6 +317,8 @@ const REFUSALS: [RefuseReason; 8] = [
     RefuseReason::Full,
     RefuseReason::Timeout,
     RefuseReason::Forbidden,
+    RefuseReason::TooLarge,
+    RefuseReason::Congested,
     RefuseReason::Other,
 ];
 const GAPS: [GapReason; 5] = [

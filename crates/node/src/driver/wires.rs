@@ -287,6 +287,7 @@ mod tests {
             time: 0,
             sent: 0,
             received: 0,
+            size: 0,
         });
 
         for received in 0..u64::try_from(EVENTS_MAX).unwrap() {

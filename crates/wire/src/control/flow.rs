@@ -156,12 +156,16 @@ pub enum RefuseReason {
     Timeout,
     /// The asking node may not have it.
     Forbidden,
+    /// The stream's packets are larger than what is proven to get over the link.
+    TooLarge,
+    /// The link loses too much of what it is given: it carries less for a while.
+    Congested,
     /// Something this version has no word for.
     Other,
 }
 
 impl RefuseReason {
-    const TABLE: [(u8, Self); 7] = [
+    const TABLE: [(u8, Self); 9] = [
         (1, Self::Unknown),
         (2, Self::NoRoute),
         (3, Self::Loop),
@@ -169,6 +173,8 @@ impl RefuseReason {
         (5, Self::Full),
         (6, Self::Timeout),
         (7, Self::Forbidden),
+        (8, Self::TooLarge),
+        (9, Self::Congested),
     ];
 }
 
@@ -182,6 +188,8 @@ impl std::fmt::Display for RefuseReason {
             Self::Full => "the neighbour is at its limit",
             Self::Timeout => "the neighbour's own request was not answered in time",
             Self::Forbidden => "this node is not allowed to have it",
+            Self::TooLarge => "the stream's packets are larger than the link is proven to carry",
+            Self::Congested => "the link to the neighbour is congested",
             Self::Other => "the neighbour gives a reason this version does not know",
         })
     }

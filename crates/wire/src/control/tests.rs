@@ -94,9 +94,11 @@ fn any_sealed() -> impl Strategy<Value = SealedSecret> {
 }
 
 fn any_reason() -> impl Strategy<Value = RefuseReason> {
-    use RefuseReason::{Forbidden, Full, Loop, NoRoute, NotWilling, Other, Timeout, Unknown};
+    use RefuseReason::{
+        Congested, Forbidden, Full, Loop, NoRoute, NotWilling, Other, Timeout, TooLarge, Unknown,
+    };
     prop::sample::select(vec![
-        Unknown, NoRoute, Loop, NotWilling, Full, Timeout, Forbidden, Other,
+        Unknown, NoRoute, Loop, NotWilling, Full, Timeout, Forbidden, TooLarge, Congested, Other,
     ])
 }
 

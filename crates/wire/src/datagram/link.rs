@@ -25,14 +25,17 @@ use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey};
 
 use crate::id::{FlowId, LinkIndex};
 use crate::key::LinkKey;
-use crate::units::Number;
+use crate::packet::PACKET_BYTES_MAX;
+use crate::units::{Number, PacketSize};
 
 /// Bytes before the sealed body.
 pub const LINK_HEADER_BYTES: usize = 20;
 /// Bytes of the seal.
 const SEAL_BYTES: usize = 16;
-/// The largest link datagram.
-pub const LINK_DATAGRAM_BYTES_MAX: usize = 512;
+/// The largest link datagram: a ping as large as the largest media packet.
+pub const LINK_DATAGRAM_BYTES_MAX: usize = PACKET_BYTES_MAX;
+/// A ping without padding.
+const PING_BYTES: usize = LINK_HEADER_BYTES + 1 + 8 + 8 + SEAL_BYTES;
 /// The most bytes of a bitmap of numbers: 256 packets.
 pub const BITMAP_BYTES_MAX: usize = 32;
 
@@ -63,8 +66,32 @@ pub enum LinkDatagram {
 pub struct Ping {
     /// The sender's clock in microseconds; comes back in the pong.
     pub time: u64,
-    /// Datagrams (all kinds but QUIC) the sender has sent on this link before this one.
+    /// Datagrams (all kinds but QUIC and padded pings) the sender has sent on this link before this one.
     pub sent: u64,
+    /// Bytes of padding behind it: the pong to a padded ping proves that a packet of that size gets through.
+    pub padding: u16,
+}
+
+impl Ping {
+    /// A ping whose datagram is as large as a full packet of a stream.
+    #[must_use]
+    pub fn padded(time: u64, sent: u64, size: PacketSize) -> Self {
+        let padding = size.bytes() - PING_BYTES;
+        Self {
+            time,
+            sent,
+            padding: u16::try_from(padding).expect("a packet size has 16 bits"),
+        }
+    }
+
+    /// The bytes of the whole datagram if it is padded, else zero: what its pong says.
+    #[must_use]
+    pub fn size(&self) -> u16 {
+        match self.padding {
+            0 => 0,
+            padding => padding.saturating_add(PING_BYTES as u16),
+        }
+    }
 }
 
 /// I am.
@@ -74,8 +101,10 @@ pub struct Pong {
     pub time: u64,
     /// The count that the ping brought.
     pub sent: u64,
-    /// Datagrams of the ping's sender that had arrived on this link before the ping.
+    /// Datagrams of the ping's sender that had arrived on this link before the ping; padded pings are not counted.
     pub received: u64,
+    /// The bytes of the ping's whole datagram if it was padded, else zero.
+    pub size: u16,
 }
 
 /// Some numbers of a flow: `first`, and `first + 1 + i` for each bit `i` that is set.
@@ -126,13 +155,19 @@ impl LinkDatagram {
 
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Ping(Ping { time, sent }) => {
-                put(out, 1, &[time.to_be_bytes(), sent.to_be_bytes()])
+            Self::Ping(Ping {
+                time,
+                sent,
+                padding,
+            }) => {
+                put(out, 1, &[time.to_be_bytes(), sent.to_be_bytes()]);
+                out.resize(out.len() + usize::from(*padding), 0);
             }
             Self::Pong(Pong {
                 time,
                 sent,
                 received,
+                size,
             }) => {
                 put(
                     out,
@@ -143,6 +178,9 @@ impl LinkDatagram {
                         received.to_be_bytes(),
                     ],
                 );
+                if *size > 0 {
+                    out.extend_from_slice(&size.to_be_bytes());
+                }
             }
             Self::Nack(numbers) => numbers.encode(3, out),
             Self::NackBad(numbers) => numbers.encode(4, out),
@@ -169,11 +207,13 @@ impl LinkDatagram {
             1 => Self::Ping(Ping {
                 time: take_u64(rest)?,
                 sent: take_u64(rest)?,
+                padding: u16::try_from(rest.len()).ok()?,
             }),
             2 => Self::Pong(Pong {
                 time: take_u64(rest)?,
                 sent: take_u64(rest)?,
                 received: take_u64(rest)?,
+                size: take(rest).map_or(0, u16::from_be_bytes),
             }),
             3 => Self::Nack(Numbers::decode(rest)?),
             4 => Self::NackBad(Numbers::decode(rest)?),
@@ -258,7 +298,7 @@ impl LinkHeader {
     /// Reads the header; `None` if `datagram` is of another kind or of a length none has.
     #[must_use]
     pub fn peek(datagram: &[u8]) -> Option<Self> {
-        // spec: WIRE 8.1 a link datagram has 37 to 512 bytes and no reserved bit set; others are dropped
+        // spec: WIRE 8.1 a link datagram has 37 to 1,440 bytes and no reserved bit set; others are dropped
         let length = LINK_HEADER_BYTES + 1 + SEAL_BYTES..=LINK_DATAGRAM_BYTES_MAX;
         if !length.contains(&datagram.len()) || datagram[..4] != [0x06, 0, 0, 0] {
             return None;
@@ -357,160 +397,4 @@ impl LinkSeal {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn any_message() -> impl Strategy<Value = LinkDatagram> {
-        let number = (0..=Number::MAX.value()).prop_map(|n| Number::new(n).unwrap());
-        let bitmap = prop::collection::vec(any::<u8>(), 0..=BITMAP_BYTES_MAX);
-        let numbers =
-            (any::<u64>(), number.clone(), bitmap).prop_map(|(flow, first, bitmap)| Numbers {
-                flow: FlowId(flow),
-                first,
-                bitmap,
-            });
-        prop_oneof![
-            any::<(u64, u64)>().prop_map(|(time, sent)| LinkDatagram::Ping(Ping { time, sent })),
-            any::<(u64, u64, u64)>().prop_map(|(time, sent, received)| {
-                LinkDatagram::Pong(Pong {
-                    time,
-                    sent,
-                    received,
-                })
-            }),
-            numbers.clone().prop_map(LinkDatagram::Nack),
-            numbers.clone().prop_map(LinkDatagram::NackBad),
-            numbers.clone().prop_map(LinkDatagram::Pending),
-            numbers.prop_map(LinkDatagram::Gone),
-            (any::<u64>(), number.clone()).prop_map(|(flow, highest)| LinkDatagram::Head(Head {
-                flow: FlowId(flow),
-                highest
-            })),
-            (any::<u64>(), number, any::<u16>()).prop_map(|(flow, first, count)| {
-                LinkDatagram::Pull(Pull {
-                    flow: FlowId(flow),
-                    first,
-                    count,
-                })
-            }),
-        ]
-    }
-
-    fn sealed(message: &LinkDatagram, lane: u8, count: u64) -> Vec<u8> {
-        let header = LinkHeader {
-            index: LinkIndex(77),
-            counter: Counter::new(lane, count),
-        };
-        let mut out = Vec::new();
-        LinkSeal::new(&LinkKey::from_bytes([1; 32])).seal(header, message, &mut out);
-        out
-    }
-
-    proptest! {
-        #[test]
-        fn a_message_survives_its_seal(message in any_message(), lane: u8, count in 0..1_u64 << 56) {
-            let datagram = sealed(&message, lane, count);
-            let header = LinkHeader::peek(&datagram).unwrap();
-
-            prop_assert_eq!((header.counter.lane(), header.counter.count()), (lane, count));
-            prop_assert_eq!(header.index, LinkIndex(77));
-            let opened = LinkSeal::new(&LinkKey::from_bytes([1; 32])).open(&datagram);
-            prop_assert_eq!(opened, Some(message));
-        }
-
-        // spec: WIRE 8.1 a link datagram that was changed MUST NOT open
-        #[test]
-        fn a_changed_bit_does_not_open(message in any_message(), at: prop::sample::Index, bit in 0..8) {
-            let mut datagram = sealed(&message, 0, 1);
-            let at = at.index(datagram.len());
-            datagram[at] ^= 1_u8 << bit;
-
-            prop_assert_eq!(LinkSeal::new(&LinkKey::from_bytes([1; 32])).open(&datagram), None);
-        }
-
-        #[test]
-        fn any_body_decodes_or_not(body in prop::collection::vec(any::<u8>(), 0..600)) {
-            if let Some(message) = LinkDatagram::decode(&body) {
-                let mut again = Vec::new();
-                message.encode(&mut again);
-                prop_assert_eq!(LinkDatagram::decode(&again), Some(message));
-            }
-        }
-    }
-
-    // spec: WIRE 8.1
-    #[test]
-    fn a_datagram_of_another_length_or_with_a_reserved_bit_has_no_header() {
-        let ping = LinkDatagram::Ping(Ping { time: 1, sent: 2 });
-        let mut datagram = sealed(&ping, 0, 1);
-
-        assert_eq!(
-            LinkHeader::peek(&datagram[..LINK_HEADER_BYTES + SEAL_BYTES]),
-            None
-        );
-        assert!(LinkHeader::peek(&datagram).is_some());
-        datagram[3] = 1;
-        assert_eq!(LinkHeader::peek(&datagram), None);
-        datagram[3] = 0;
-        datagram.resize(LINK_DATAGRAM_BYTES_MAX + 1, 0);
-        assert_eq!(LinkHeader::peek(&datagram), None);
-    }
-
-    // spec: WIRE 8.2
-    #[test]
-    fn a_bitmap_or_a_number_beyond_its_limit_does_not_decode() {
-        let nack = |first: u64, bitmap: usize| {
-            let mut body = Vec::new();
-            put(&mut body, 3, &[[0; 8], first.to_be_bytes()]);
-            body.resize(body.len() + bitmap, 0xFF);
-            LinkDatagram::decode(&body)
-        };
-
-        assert!(nack(Number::MAX.value(), BITMAP_BYTES_MAX).is_some());
-        assert_eq!(nack(Number::MAX.value(), BITMAP_BYTES_MAX + 1), None);
-        assert_eq!(nack(Number::MAX.value() + 1, 0), None);
-    }
-
-    // spec: WIRE 11 unknown types and bytes from the future are ignored
-    #[test]
-    fn a_longer_message_reads_as_what_is_known_of_it_and_a_new_type_as_nothing() {
-        let ping = LinkDatagram::Ping(Ping { time: 1, sent: 2 });
-        let mut body = Vec::new();
-        ping.encode(&mut body);
-        body.push(0xAB);
-
-        assert_eq!(LinkDatagram::decode(&body), Some(ping));
-        body[0] = 200;
-        assert_eq!(LinkDatagram::decode(&body), None);
-    }
-
-    #[test]
-    fn a_message_about_a_flow_is_steered_like_its_packets() {
-        let head = Head {
-            flow: FlowId(0x1122_3344_5566_7788),
-            highest: Number::ZERO,
-        };
-
-        assert_eq!(
-            sealed(&LinkDatagram::Head(head), 0, 1)[4..8],
-            [0x11, 0x22, 0x33, 0x44]
-        );
-    }
-
-    #[test]
-    fn a_bitmap_names_the_numbers_after_the_first() {
-        let first = Number::new(10).unwrap();
-        let numbers = Numbers {
-            flow: FlowId(1),
-            first,
-            bitmap: vec![0b1000_0001, 0b0100_0000],
-        };
-
-        let named: Vec<u64> = numbers.iter().map(Number::value).collect();
-
-        assert_eq!(named, [10, 11, 18, 20]);
-    }
-}
+mod tests;

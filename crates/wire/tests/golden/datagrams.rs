@@ -70,13 +70,34 @@ pub(crate) fn link_messages() -> Vec<(&'static str, LinkDatagram)> {
         bitmap: vec![0x81, 0x40],
     };
     vec![
-        ("ping", LinkDatagram::Ping(Ping { time: 1, sent: 2 })),
+        (
+            "ping",
+            LinkDatagram::Ping(Ping {
+                time: 1,
+                sent: 2,
+                padding: 0,
+            }),
+        ),
+        (
+            "ping-padded",
+            LinkDatagram::Ping(Ping::padded(1, 2, PacketSize::MIN)),
+        ),
         (
             "pong",
             LinkDatagram::Pong(Pong {
                 time: 1,
                 sent: 2,
                 received: 3,
+                size: 0,
+            }),
+        ),
+        (
+            "pong-padded",
+            LinkDatagram::Pong(Pong {
+                time: 1,
+                sent: 2,
+                received: 3,
+                size: 576,
             }),
         ),
         ("nack", LinkDatagram::Nack(numbers())),

@@ -19,7 +19,11 @@ struct Chaos {
 impl Chaos {
     fn new() -> Self {
         let mut net = Net::chain(2);
-        let ping = LinkDatagram::Ping(Ping { time: 1, sent: 0 });
+        let ping = LinkDatagram::Ping(Ping {
+            time: 1,
+            sent: 0,
+            padding: 0,
+        });
         for frame in (0..4).flat_map(second) {
             net.push(frame);
             net.command(
@@ -89,7 +93,11 @@ impl Chaos {
             1 if rng.next_u32().is_multiple_of(4) => Command::RemoveLink { link },
             2 => Command::SendDatagram {
                 link,
-                message: LinkDatagram::Ping(Ping { time: 0, sent: 0 }),
+                message: LinkDatagram::Ping(Ping {
+                    time: 0,
+                    sent: 0,
+                    padding: 0,
+                }),
             },
             3 | 4 => Command::OpenFlow { flow },
             5 | 6 => testkit::set_carry_key(),

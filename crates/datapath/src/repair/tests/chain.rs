@@ -290,7 +290,15 @@ impl Chain {
                 for lane in 0..self.lanes.len() {
                     for peer in self.peers(lane) {
                         let time = (self.now + clock_of(lane)).as_micros();
-                        self.say(lane, peer, LinkDatagram::Ping(Ping { time, sent: 0 }));
+                        self.say(
+                            lane,
+                            peer,
+                            LinkDatagram::Ping(Ping {
+                                time,
+                                sent: 0,
+                                padding: 0,
+                            }),
+                        );
                     }
                 }
                 self.schedule(self.now + PING_EVERY, Happening::Ping);
@@ -347,6 +355,7 @@ impl Chain {
                         time: ping.time,
                         sent: ping.sent,
                         received,
+                        size: 0,
                     };
                     self.say(lane, peer, LinkDatagram::Pong(pong));
                 }
