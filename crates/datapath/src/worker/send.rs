@@ -149,8 +149,9 @@ impl SendQueue {
         if !is_late && self.skipping.is_empty() {
             return false;
         }
-        let is_media = Kind::of(&run.bytes) == Kind::Media;
-        let Some(header) = Header::peek(&run.bytes).filter(|_| is_media) else {
+        let first = &run.bytes[..run.segment_bytes.min(run.bytes.len())];
+        let is_media = Kind::of(first) == Kind::Media;
+        let Some(header) = Header::peek(first).filter(|_| is_media) else {
             return is_late;
         };
         let egress = (run.to, header.flow);
@@ -277,43 +278,50 @@ mod tests {
         assert!(is_accounted_for(&queue.counters));
     }
 
-    /// A packet of a flow, at that place of its group.
-    fn packet(flow: u64, offset: u32) -> Transmit {
+    /// Packets of a flow in one run, longer together than a packet may be; the first is at that place of its group.
+    const RUN: usize = 25;
+
+    fn packets(flow: u64, offset: u32) -> Transmit {
         let header = Header {
             flow: FlowId(flow),
             offset,
             ..crate::testkit::header(u64::from(offset) + 1_000)
         };
-        let bytes = Bytes::from([&header.encode()[..], &[0; 40]].concat());
+        let packet = [&header.encode()[..], &[0; 40]].concat();
         Transmit {
             to: crate::testkit::address(0),
-            segment_bytes: bytes.len(),
-            bytes,
+            segment_bytes: packet.len(),
+            bytes: packet.repeat(RUN).into(),
         }
+    }
+
+    /// The flow and the offset of a run's first packet.
+    fn first_of(run: &Transmit) -> Option<(u64, u32)> {
+        let header = Header::peek(&run.bytes[..run.segment_bytes])?;
+        Some((header.flow.0, header.offset))
     }
 
     #[test]
     fn an_egress_that_is_behind_goes_on_with_the_next_group_and_others_go_on_at_once() {
         let mut queue = SendQueue::default();
         let late = NOW + BACKLOG_MAX + Duration::from_millis(1);
-        queue.push(NOW, packet(1, 0));
-        queue.push(NOW, packet(2, 0));
+        queue.push(NOW, packets(1, 0));
+        queue.push(NOW, packets(2, 0));
         queue.flush(NOW, |_| Err(io::ErrorKind::WouldBlock.into()));
         for offset in [1, 2, 0, 1] {
-            queue.push(late, packet(1, offset));
+            queue.push(late, packets(1, offset));
         }
-        queue.push(late, packet(3, 7));
+        queue.push(late, packets(3, 7));
 
         let mut sent = Vec::new();
         queue.flush(late, |run| {
-            let header = Header::peek(&run.bytes);
-            sent.extend(header.map(|header| (header.flow.0, header.offset)));
+            sent.extend(first_of(run));
             run.bytes.clear();
             Ok(())
         });
 
         assert_eq!(sent, [(1, 0), (1, 1), (3, 7)]);
-        assert_eq!(queue.counters.skipped, 4);
+        assert_eq!(queue.counters.skipped, 4 * RUN as u64);
         assert!(is_accounted_for(&queue.counters) && queue.is_empty());
     }
 
@@ -323,10 +331,10 @@ mod tests {
         let late = NOW + BACKLOG_MAX * 2;
         let beyond = SKIPPING_MAX as u64;
         for flow in 0..=beyond {
-            queue.push(NOW, packet(flow, 0));
+            queue.push(NOW, packets(flow, 0));
         }
-        queue.push(late, packet(0, 1));
-        queue.push(late, packet(beyond, 1));
+        queue.push(late, packets(0, 1));
+        queue.push(late, packets(beyond, 1));
 
         queue.flush(late, |run| {
             run.bytes.clear();
@@ -335,7 +343,7 @@ mod tests {
 
         assert_eq!(
             (queue.counters.skipped, queue.counters.sent),
-            (beyond + 2, 1)
+            ((beyond + 2) * RUN as u64, RUN as u64)
         );
     }
 
