@@ -7,9 +7,10 @@
 //!               datagram, QUIC
 //! ```
 //!
-//! Packets go on at once, in the order in which they came; only a consumer waits for what is missing. Packets of one burst that arrived together leave
-//! together, as one slice of the received bytes: no copy, no allocation per packet, no lock, no log, and `now` is
-//! read once per receive, by the caller. Not policy: who is an egress was commanded. Called by [`crate::Lane`].
+//! Packets go on at once, in the order in which they came; only a consumer waits for what is missing. Packets of one burst
+//! that arrived together leave together: at most one send per egress and burst, as one slice of the received bytes, or
+//! gathered by one copy where others' datagrams lie in between. No allocation per packet (counted: `counting.rs`), no lock,
+//! no log, and `now` is read once per receive, by the caller. Not policy: who is an egress was commanded. Called by [`crate::Lane`].
 //! Invariant: before its carry tag is checked a packet changes counters only, and may wait unproven for its flow's
 //! key, within a bound (decision 0004); a packet never goes back to the address that it came from.
 //!
@@ -49,7 +50,7 @@ enum Stop {
 
 /// Takes one receive: sends each packet of it to every egress of its flow, and everything else where it belongs.
 pub(crate) fn forward(state: &mut State, train: &Train, now: Instant) {
-    let mut run: Option<Growing> = None;
+    let mut runs = std::mem::take(&mut state.runs);
     for (place, range) in segments(train).enumerate() {
         state.ledger.arrived += 1;
         let packet = &train.bytes[range.clone()];
@@ -59,18 +60,44 @@ pub(crate) fn forward(state: &mut State, train: &Train, now: Instant) {
             other_kind(state, train, &range, now);
         } else {
             match admit(state, packet, train.from) {
-                Ok(header) => {
-                    if !run.as_mut().is_some_and(|run| run.extend(&header, &range)) {
-                        let full = run.replace(Growing::new(header, range));
-                        finish(state, full, train, now);
-                    }
-                }
+                Ok(header) => lay(&mut runs, header, place, range.len()),
                 Err(Stop::Hold) => hold(state, train.bytes.slice(range), train.from),
                 Err(Stop::Drop(reason)) => state.ledger.drop_packets(reason, 1),
             }
         }
     }
-    finish(state, run, train, now);
+    let gathered = gather(&runs, train);
+    let mut at = 0;
+    for run in runs.drain(..) {
+        let bytes = if run.places().is_together() {
+            train.bytes.slice(run.places().range(train))
+        } else {
+            at += run.bytes();
+            gathered.slice(at - run.bytes()..at)
+        };
+        hand_on(state, run.flow(), &run.finish(bytes), Some(train.from), now);
+    }
+    state.runs = runs;
+}
+
+/// Adds a packet to the latest run of its flow, or begins another.
+fn lay(runs: &mut Vec<Growing>, header: Header, place: usize, bytes: usize) {
+    let of_flow = |run: &&mut Growing| run.flow() == header.flow;
+    let latest = runs.iter_mut().rev().find(of_flow);
+    if !latest.is_some_and(|run| run.extend(&header, place, bytes)) {
+        runs.push(Growing::new(header, place, bytes)); // at most one for each datagram of a train
+    }
+}
+
+/// Where others' datagrams lie among a run's packets, those are copied together, all runs into one buffer: a copy costs
+/// less than a second send, of which there would be one for each egress.
+fn gather(runs: &[Growing], train: &Train) -> Bytes {
+    let scattered = || runs.iter().filter(|run| !run.places().is_together());
+    let mut bytes = Vec::with_capacity(scattered().map(Growing::bytes).sum());
+    for run in scattered() {
+        run.places().copy(train, &mut bytes);
+    }
+    bytes.into()
 }
 
 /// Judges one packet. The order is the point: the tag comes before whatever remembers.
@@ -147,18 +174,11 @@ pub(crate) fn release(state: &mut State, early: Early, now: Instant) {
     state.ledger.held -= 1;
     match admit(state, &early.packet, early.from) {
         Ok(header) => {
-            let run = Growing::new(header, 0..early.packet.len()).finish(&early.packet);
+            let run = Growing::new(header, 0, early.packet.len()).finish(early.packet);
             hand_on(state, header.flow, &run, Some(early.from), now);
         }
         Err(Stop::Hold) => hold(state, early.packet, early.from),
         Err(Stop::Drop(reason)) => state.ledger.drop_packets(reason, 1),
-    }
-}
-
-fn finish(state: &mut State, run: Option<Growing>, train: &Train, now: Instant) {
-    if let Some(run) = run {
-        let id = run.flow();
-        hand_on(state, id, &run.finish(&train.bytes), Some(train.from), now);
     }
 }
 

@@ -20,6 +20,7 @@ use levada_wire::{FlowId, Instant, LinkIndex, Machine, RepairBudget, Wakeup};
 use crate::api::{Event, Input, LaneCounters, LinkCounters, Output};
 use crate::flow;
 use crate::flow::cache::{CACHE_RUNS_MAX, Room};
+use crate::flow::run::Growing;
 use crate::forward;
 use crate::ledger::Ledger;
 use crate::link::{self, totals::Totals};
@@ -78,6 +79,8 @@ pub(crate) struct State {
     pub(crate) cache_room: Room,
     pub(crate) outbox: Outbox,
     pub(crate) ledger: Ledger,
+    /// The runs of the train that is being forwarded; empty between calls, and kept for its memory.
+    pub(crate) runs: Vec<Growing>,
     /// Flows that must be driven before the call returns.
     pub(crate) touched: Vec<FlowId>,
     pub(crate) commands_refused: u64,
@@ -114,6 +117,7 @@ impl Lane {
                 cache_room,
                 outbox: Outbox::default(),
                 ledger: Ledger::default(),
+                runs: Vec::new(),
                 touched: Vec::new(),
                 commands_refused: 0,
                 frames_refused: BTreeMap::new(),

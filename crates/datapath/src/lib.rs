@@ -17,6 +17,8 @@
 
 pub mod api;
 mod clock;
+#[cfg(test)]
+mod counting;
 mod flow;
 mod forward;
 mod lane;

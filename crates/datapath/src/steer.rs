@@ -1,4 +1,4 @@
-//! Which lane a datagram belongs to, and the cutting of trains that hold datagrams of several.
+//! Which lane a datagram belongs to, and the dividing of trains that hold datagrams of several.
 //!
 //! ```text
 //! media, parity, link   bytes 4-7 (FlowId::steer) mod lanes: the lane that owns the flow; 0 for a link's own business
@@ -9,10 +9,13 @@
 //! joins by addresses, so flows of several lanes, and QUIC, come in one train. Not the passing on: that is the worker's.
 //! Called by [`crate::worker`] and [`crate::lanes`]. Invariant: what belongs to a lane stays in the order of arrival.
 
+use bytes::Bytes;
 use levada_wire::packet::Kind;
 use levada_wire::{FlowId, datagram::link::LinkDatagram};
 
 use crate::api::{Command, Train};
+use crate::flow::run::{Places, RUN_PACKETS_MAX};
+use crate::lanes::LANES_MAX;
 
 /// The lane of a flow.
 pub(crate) const fn lane_of(flow: FlowId, lanes: usize) -> usize {
@@ -69,10 +72,16 @@ fn owner(datagram: &[u8], lanes: usize) -> Option<usize> {
     Some(lane_of_steer(u32::from_be_bytes(steer), lanes))
 }
 
-/// Cuts a train into the longest parts of one lane each, in order; what is nobody's goes with its neighbours.
+/// Divides a train into one part for each lane that has datagrams in it, in the order of arrival within each lane; what
+/// is nobody's stays here. A part that lies together is a slice of the train; others are copied together, so that a burst
+/// stays one send.
 #[derive(Debug)]
 pub(crate) struct Parts {
+    /// What is not divided yet.
     rest: Train,
+    /// What is, as many datagrams at a time as [`Places`] can tell apart, and where in it each lane's lie.
+    divided: Train,
+    places: [Places; LANES_MAX],
     lanes: usize,
     /// Who has received it.
     here: usize,
@@ -81,24 +90,27 @@ pub(crate) struct Parts {
 impl Parts {
     pub(crate) const fn new(train: Train, lanes: usize, here: usize) -> Self {
         Self {
+            divided: Train {
+                from: train.from,
+                bytes: Bytes::new(),
+                segment_bytes: train.segment_bytes,
+            },
             rest: train,
+            places: [Places::NONE; LANES_MAX],
             lanes,
             here,
         }
     }
 
-    /// The lane of the first datagrams, and how many bytes of them there are.
-    fn first(&self) -> (usize, usize) {
+    /// Divides the next datagrams; `false` if there are none.
+    fn divide(&mut self) -> bool {
         let step = self.rest.segment_bytes.max(1);
-        let bytes = &self.rest.bytes;
-        let of = |at: usize| {
-            let end = bytes.len().min(at + step);
-            owner(&bytes[at..end], self.lanes).unwrap_or(self.here)
-        };
-        let lane = of(0);
-        let mut starts = (step..bytes.len()).step_by(step);
-        let end = starts.find(|&at| of(at) != lane);
-        (lane, end.unwrap_or(bytes.len()))
+        let most = self.rest.bytes.len().min(step * RUN_PACKETS_MAX);
+        self.divided.bytes = self.rest.bytes.split_to(most);
+        for (place, datagram) in self.divided.bytes.chunks(step).enumerate() {
+            self.places[owner(datagram, self.lanes).unwrap_or(self.here)].add(place);
+        }
+        most > 0
     }
 }
 
@@ -106,23 +118,34 @@ impl Iterator for Parts {
     type Item = (usize, Train);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.bytes.is_empty() {
-            return None;
+        loop {
+            if let Some(lane) = self.places.iter().position(|places| !places.is_empty()) {
+                let places = std::mem::take(&mut self.places[lane]);
+                let bytes = if places.is_together() {
+                    self.divided.bytes.slice(places.range(&self.divided))
+                } else {
+                    let mut bytes = Vec::with_capacity(self.divided.bytes.len());
+                    places.copy(&self.divided, &mut bytes);
+                    bytes.into()
+                };
+                let (from, segment_bytes) = (self.divided.from, self.divided.segment_bytes);
+                let part = Train {
+                    from,
+                    bytes,
+                    segment_bytes,
+                };
+                return Some((lane, part));
+            }
+            if !self.divide() {
+                return None;
+            }
         }
-        let (lane, bytes) = self.first();
-        let part = Train {
-            from: self.rest.from,
-            bytes: self.rest.bytes.split_to(bytes),
-            segment_bytes: self.rest.segment_bytes,
-        };
-        Some((lane, part))
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use bytes::Bytes;
     use levada_wire::LinkIndex;
     use levada_wire::datagram::link::{Numbers, Ping};
     use levada_wire::key::LinkKey;
@@ -164,10 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn a_mixed_train_is_cut_where_the_lane_changes() {
+    fn each_lane_gets_its_part_of_a_mixed_train_in_one_piece() {
         let parts = lengths(&[1, 1, 9, 0, 2, 2, 2, 1], 0);
 
-        assert_eq!(parts, [(1, 2), (0, 2), (2, 3), (1, 1)]);
+        assert_eq!(parts, [(0, 2), (1, 3), (2, 3)]);
     }
 
     #[test]
@@ -204,19 +227,19 @@ mod tests {
     proptest! {
         #[test]
         fn each_datagram_comes_out_once_in_order_and_at_its_lane(
-            marks in prop::collection::vec(prop_oneof![0u8..3, Just(9u8)], 0..64),
+            marks in prop::collection::vec(prop_oneof![0u8..3, Just(9u8)], 0..150),
             here in 0usize..3,
         ) {
             let whole = train(&marks);
-            let mut bytes = Vec::new();
-            for (lane, part) in Parts::new(whole.clone(), 3, here) {
-                for datagram in part.bytes.chunks(SEGMENT) {
-                    prop_assert_eq!(owner(datagram, 3).unwrap_or(here), lane);
-                }
-                bytes.extend_from_slice(&part.bytes);
-            }
+            let datagrams = || whole.bytes.chunks(SEGMENT);
+            for lane in 0..3 {
+                let is_of_lane = |datagram: &&[u8]| owner(datagram, 3).unwrap_or(here) == lane;
+                let parts = Parts::new(whole.clone(), 3, here).filter(|part| part.0 == lane);
+                let got: Vec<u8> = parts.flat_map(|(_, part)| part.bytes.to_vec()).collect();
 
-            prop_assert_eq!(Bytes::from(bytes), whole.bytes);
+                let wanted: Vec<u8> = datagrams().filter(is_of_lane).flatten().copied().collect();
+                prop_assert_eq!(got, wanted);
+            }
         }
     }
 }

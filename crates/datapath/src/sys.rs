@@ -5,6 +5,8 @@
 //! system calls. Not when to send: that is [`crate::worker`]. Called by it and, for QUIC, by the node. Invariant:
 //! the bytes that arrive are the same with each feature on or off.
 
+#[cfg(test)]
+mod allocations;
 mod bare;
 mod gro;
 mod gso;
@@ -14,6 +16,8 @@ mod route;
 mod set;
 mod socket;
 
+#[cfg(test)]
+pub(crate) use allocations::allocations;
 pub use bare::{BareArrival, BareSettings, BareSocket};
 pub(crate) use route::source_towards;
 pub use set::SocketSet;

@@ -85,6 +85,8 @@ pub struct WorkerCounters {
     pub lane: LaneCounters,
     /// The socket's.
     pub send: SendCounters,
+    /// Receives that brought something: a datagram or a train.
+    pub receives: u64,
     /// Receives that failed, other than for want of a datagram.
     pub receive_errors: u64,
     /// Datagrams that arrived here and were passed on to the lane that owns their flow.
@@ -100,12 +102,14 @@ impl AddAssign<&Self> for WorkerCounters {
         let Self {
             lane,
             send,
+            receives,
             receive_errors,
             passed_on,
             shared_sends,
         } = other;
         self.lane += lane;
         self.send += send;
+        self.receives += receives;
         self.receive_errors += receive_errors;
         self.passed_on += passed_on;
         self.shared_sends += shared_sends;

@@ -21,7 +21,7 @@ const ONE_SECOND: u64 = 312_456 / 8;
 /// Forged datagrams, a millisecond apart.
 const FORGED: u64 = 6_000;
 /// What may grow in a network that works, and by replays: packets and copies, each with the fate that it ought to have.
-const USUAL: [&str; 14] = [
+const USUAL: [&str; 16] = [
     "arrived",
     "made",
     "forwarded",
@@ -34,6 +34,8 @@ const USUAL: [&str; 14] = [
     "cached_bytes",
     "socket_sent",
     "socket_sent_bytes",
+    "socket_calls",
+    "receives",
     "dropped_duplicate",
     "dropped_replayed",
 ];

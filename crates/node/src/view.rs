@@ -235,6 +235,7 @@ fn datapath_counters(counted: &WorkerCounters) -> Vec<Counter> {
         ("commands_refused", counted.lane.commands_refused),
         ("socket_sent", send.sent),
         ("socket_sent_bytes", send.sent_bytes),
+        ("socket_calls", send.calls),
         ("socket_too_large", send.too_large),
         ("socket_refused", send.refused),
         ("socket_dropped", send.dropped),
@@ -242,6 +243,7 @@ fn datapath_counters(counted: &WorkerCounters) -> Vec<Counter> {
         ("socket_blocked", send.blocked),
         ("passed_on", counted.passed_on),
         ("shared_sends", counted.shared_sends),
+        ("receives", counted.receives),
         ("receive_errors", counted.receive_errors),
     ]
     .map(|(name, value)| Counter::new(name, value))

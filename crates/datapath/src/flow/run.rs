@@ -1,13 +1,16 @@
 //! A run: packets of one burst with consecutive numbers that lie end to end in one buffer.
 //!
 //! It is what is cached, and what one send per egress takes: a burst that arrived whole in one receive goes on as
-//! one slice of that receive, without a copy. Not a burst: a burst that came in pieces is several runs. Made by
-//! `forward` and `origin`. Invariant: all packets but the last have `segment_bytes`; the last is not longer.
+//! one slice of that receive, without a copy; where datagrams of others lay in between, its packets are gathered. Not a
+//! burst: a burst that came in pieces is several runs. Made by `forward` and `origin`. Invariant: all packets but the last
+//! have `segment_bytes`; the last is not longer.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 use levada_wire::{Header, Number, OriginTime};
+
+use crate::api::Train;
 
 /// The most bytes of one send: what an IPv4 UDP datagram can hold, which is what the kernel checks for GSO too.
 pub(crate) const RUN_BYTES_MAX: usize = 65_507;
@@ -66,24 +69,78 @@ impl Run {
     }
 }
 
-/// A run that is being found in a train, one packet after the other.
+/// Where in a train some of its datagrams lie: bit `i` stands for the one at place `i`.
+///
+/// All datagrams of a train but the last are of one size, so places are all that it takes to find bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Places(u64);
+
+impl Places {
+    pub(crate) const NONE: Self = Self(0);
+
+    /// One place, below [`RUN_PACKETS_MAX`].
+    pub(crate) const fn one(place: usize) -> Self {
+        Self(1 << place)
+    }
+
+    pub(crate) const fn add(&mut self, place: usize) {
+        self.0 |= 1 << place;
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    const fn first(self) -> usize {
+        self.0.trailing_zeros() as usize
+    }
+
+    const fn end(self) -> usize {
+        (u64::BITS - self.0.leading_zeros()) as usize
+    }
+
+    /// Whether nothing lies between them.
+    pub(crate) const fn is_together(self) -> bool {
+        self.end() - self.first() == self.0.count_ones() as usize
+    }
+
+    /// All bytes from the first to the last.
+    pub(crate) fn range(self, train: &Train) -> Range<usize> {
+        let end = self.end() * train.segment_bytes;
+        self.first() * train.segment_bytes..end.min(train.bytes.len())
+    }
+
+    /// Lays the datagrams behind what is in `into`.
+    pub(crate) fn copy(self, train: &Train, into: &mut Vec<u8>) {
+        let places = (self.first()..self.end()).filter(|place| self.0 >> place & 1 == 1);
+        for place in places {
+            into.extend_from_slice(&train.bytes[Self::one(place).range(train)]);
+        }
+    }
+}
+
+/// A run that is being found in a train, one packet after the other. What belongs to others may lie in between.
 #[derive(Debug)]
 pub(crate) struct Growing {
     /// The header of its latest packet.
     latest: Header,
     first: Number,
-    range: Range<usize>,
+    places: Places,
+    bytes: usize,
+    packets: usize,
     segment_bytes: usize,
 }
 
 impl Growing {
-    /// Starts with one packet, which lies at `range` of the train.
-    pub(crate) const fn new(header: Header, range: Range<usize>) -> Self {
+    /// Starts with one packet of that many bytes, at `place` of the train.
+    pub(crate) const fn new(header: Header, place: usize, bytes: usize) -> Self {
         Self {
             latest: header,
             first: header.number,
-            segment_bytes: range.end - range.start,
-            range,
+            places: Places::one(place),
+            bytes,
+            packets: 1,
+            segment_bytes: bytes,
         }
     }
 
@@ -92,27 +149,38 @@ impl Growing {
         self.latest.flow
     }
 
-    /// Takes the packet at `range` as its next one; `false` if it must start another run.
-    pub(crate) fn extend(&mut self, header: &Header, range: &Range<usize>) -> bool {
-        let fits = self.range.end == range.start
-            && !self.latest.last
+    /// How many bytes it has.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where its packets lie.
+    pub(crate) const fn places(&self) -> Places {
+        self.places
+    }
+
+    /// Takes the packet at `place` as its next one; `false` if it must start another run.
+    pub(crate) fn extend(&mut self, header: &Header, place: usize, bytes: usize) -> bool {
+        let fits = !self.latest.last
             && self.latest.flow == header.flow
             && self.latest.number.next() == header.number
             && self.latest.group == header.group
             // A packet longer than the first, or anything after a shorter one, cannot ride in the same send.
-            && self.range.len().is_multiple_of(self.segment_bytes)
-            && range.len() <= self.segment_bytes
-            && range.end - self.range.start <= RUN_BYTES_MAX
-            && self.range.len() / self.segment_bytes < RUN_PACKETS_MAX;
+            && self.bytes == self.packets * self.segment_bytes
+            && bytes <= self.segment_bytes
+            && self.bytes + bytes <= RUN_BYTES_MAX
+            && self.packets < RUN_PACKETS_MAX;
         if fits {
             self.latest = *header;
-            self.range.end = range.end;
+            self.places.add(place);
+            self.bytes += bytes;
+            self.packets += 1;
         }
         fits
     }
 
-    /// The run, as a slice of the train's bytes.
-    pub(crate) fn finish(self, train: &Bytes) -> Run {
+    /// The run; `bytes` are its packets end to end.
+    pub(crate) fn finish(self, bytes: Bytes) -> Run {
         Run {
             first: self.first,
             group_start: self
@@ -124,7 +192,7 @@ impl Growing {
                 .burst()
                 .expect("admitted headers do not contradict themselves"),
             sent: self.latest.sent,
-            bytes: train.slice(self.range),
+            bytes,
             segment_bytes: self.segment_bytes,
         }
     }

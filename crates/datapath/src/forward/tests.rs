@@ -280,7 +280,7 @@ fn packets_of_one_burst_that_came_together_leave_together_and_without_a_copy() {
 }
 
 #[test]
-fn a_send_ends_with_its_burst_with_a_hole_and_with_another_flow() {
+fn a_send_ends_with_its_burst_and_with_a_hole_and_gathers_what_lies_apart() {
     let mut net = Net::chain(3);
     let packet = |number, last, flow| {
         let header = Header {
@@ -308,11 +308,13 @@ fn a_send_ends_with_its_burst_with_a_hole_and_with_another_flow() {
 
     net.input(1, train(0, &packets));
 
-    let sizes: Vec<usize> = sends_to(&mut net, 2)
-        .iter()
-        .map(|t| t.bytes.len() / 66)
-        .collect();
-    assert_eq!(sizes, [3, 1, 2, 1, 1, 1]);
+    let sends = sends_to(&mut net, 2);
+    let sizes: Vec<usize> = sends.iter().map(|t| t.bytes.len() / 66).collect();
+    assert_eq!(sizes, [3, 3, 1, 1, 1]);
+    assert_eq!(
+        sends[1].bytes,
+        [&packets[3][..], &packets[5], &packets[6]].concat()
+    );
     assert_eq!(net.lanes[1].ledger().dropped(DropReason::UnknownFlow), 1);
 }
 
@@ -330,17 +332,15 @@ fn the_last_packet_of_a_send_may_be_shorter_and_none_longer() {
         (header, bytes)
     };
     let lay = |packets: &[(Header, usize)]| {
-        let mut at = 0;
         let mut growing: Option<Growing> = None;
         let mut cuts = 0;
-        for &(header, bytes) in packets {
-            let range = at..at + bytes;
-            at += bytes;
+        for (place, &(header, bytes)) in packets.iter().enumerate() {
+            let place = place % RUN_PACKETS_MAX;
             if !growing
                 .as_mut()
-                .is_some_and(|run| run.extend(&header, &range))
+                .is_some_and(|run| run.extend(&header, place, bytes))
             {
-                growing = Some(Growing::new(header, range));
+                growing = Some(Growing::new(header, place, bytes));
                 cuts += 1;
             }
         }

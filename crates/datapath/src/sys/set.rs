@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 
 use super::socket::BindError;
 use super::{Feature, NOT_WANTED, Socket, SocketSettings, reuseport};
+use crate::lanes::LANES_MAX;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct SocketSet {
 }
 
 impl SocketSet {
-    /// Opens sockets for that many lanes, at least one.
+    /// Opens sockets for that many lanes, at least one and at most [`LANES_MAX`].
     ///
     /// # Errors
     ///
@@ -39,7 +40,7 @@ impl SocketSet {
     ) -> Result<Self, BindError> {
         let failed = |source| BindError { address, source };
         let mut sockets = vec![Socket::bind(address, settings)?];
-        let lanes = lanes.max(1);
+        let lanes = lanes.clamp(1, LANES_MAX);
         let steering = match settings.steering {
             false => Feature::Off(NOT_WANTED),
             true if !reuseport::IS_POSSIBLE => {

@@ -37,6 +37,8 @@ pub struct SendCounters {
     pub sent: u64,
     /// Their bytes.
     pub sent_bytes: u64,
+    /// System calls that it took them by.
+    pub calls: u64,
     /// Datagrams larger than the path's first hop takes.
     pub too_large: u64,
     /// Datagrams that the kernel refused: no route, a firewall.
@@ -58,6 +60,7 @@ impl AddAssign<&Self> for SendCounters {
             given,
             sent,
             sent_bytes,
+            calls,
             too_large,
             refused,
             dropped,
@@ -68,6 +71,7 @@ impl AddAssign<&Self> for SendCounters {
         self.given += given;
         self.sent += sent;
         self.sent_bytes += sent_bytes;
+        self.calls += calls;
         self.too_large += too_large;
         self.refused += refused;
         self.dropped += dropped;
@@ -177,6 +181,7 @@ impl SendQueue {
             match result {
                 Ok(()) => {
                     self.counters.sent += gone;
+                    self.counters.calls += 1;
                     self.counters.sent_bytes += (bytes_before - run.bytes.len()) as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,

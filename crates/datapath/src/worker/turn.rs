@@ -75,6 +75,7 @@ pub(super) struct Worker {
 /// What the worker itself counts.
 #[derive(Debug, Default)]
 struct Counters {
+    receives: u64,
     receive_errors: u64,
     passed_on: u64,
     shared_sends: u64,
@@ -177,7 +178,10 @@ impl Worker {
             } = &self.parts;
             let buffer = &mut self.buffer;
             match readiness.try_io(|| socket.receive(buffer)) {
-                Ok(train) => self.on_train(train),
+                Ok(train) => {
+                    self.counters.receives += 1;
+                    self.on_train(train);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_readable = false,
                 Err(_) => {
                     // Of an earlier send, usually: it says nothing of this socket.
@@ -376,6 +380,7 @@ impl Worker {
         WorkerCounters {
             lane,
             send: self.outlets.counters(),
+            receives: self.counters.receives,
             receive_errors: self.counters.receive_errors,
             passed_on: self.counters.passed_on,
             shared_sends: self.counters.shared_sends,
