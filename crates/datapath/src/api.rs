@@ -4,7 +4,7 @@
 //! joins it to a socket. Invariant: commands carry no codec and no decision; they say what to do with a flow.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,8 @@ use levada_wire::{
 pub enum Input {
     /// One receive: a train of datagrams from one sender.
     Train(Train),
+    /// One receive by a multicast group. Media alone comes that way.
+    Heard(Train),
     /// The node wants something.
     Command(Command),
 }
@@ -36,6 +38,24 @@ pub struct Train {
     pub bytes: Bytes,
     /// Size of each datagram but the last; never zero.
     pub segment_bytes: usize,
+}
+
+/// An interface of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interface {
+    /// Its number.
+    pub index: u32,
+    /// Its IPv4 address, if it has one: by that the system knows it when something is sent to a group of IPv4.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// A multicast group on one interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Multicast {
+    /// Where packets for it are sent.
+    pub address: SocketAddr,
+    /// On which interface.
+    pub interface: Interface,
 }
 
 /// What the node wants.
@@ -94,6 +114,20 @@ pub enum Command {
         flow: FlowId,
         /// Which link.
         link: LinkIndex,
+    },
+    /// Packets of the flow come by this group too: from upstreams, as over their links.
+    Hear {
+        /// Which flow.
+        flow: FlowId,
+        /// Which group.
+        group: Multicast,
+    },
+    /// They do not any more.
+    StopHearing {
+        /// Which flow.
+        flow: FlowId,
+        /// Which group.
+        group: Multicast,
     },
     /// Send the flow over this link, from the start of the newest cached group on. For an egress that is there already
     /// only the terms count.
@@ -249,6 +283,15 @@ pub enum Event {
         flow: FlowId,
         /// Over which link.
         link: LinkIndex,
+    },
+    /// A group cannot be joined: its packets must come another way.
+    CannotHear {
+        /// For which flow.
+        flow: FlowId,
+        /// Which group.
+        group: Multicast,
+        /// What the system says.
+        reason: String,
     },
     /// Something for the local subscribers of a flow, in order.
     Delivery {

@@ -11,7 +11,6 @@
 //! Invariant: each flow has at most one place in the timer set, and it is that of its next wake-up.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,9 +18,11 @@ use levada_wire::key::CarryKey;
 use levada_wire::{FlowId, Instant, LinkIndex, Number, Wakeup};
 
 use crate::api::FlowCounters;
+use crate::forward::Came;
+use crate::lane::LaneSettings;
 use crate::origin::Origin;
 use crate::reassembly::Reassembly;
-use crate::repair::{Missing, Server, Tail};
+use crate::repair::{Dice, Missing, Server, Tail};
 
 pub(crate) mod cache;
 pub(crate) mod egress;
@@ -64,7 +65,7 @@ impl Keys {
 /// A packet that came before its flow's key: unproven, and untouched until it is.
 #[derive(Debug)]
 pub(crate) struct Early {
-    pub(crate) from: SocketAddr,
+    pub(crate) came: Came,
     pub(crate) packet: Bytes,
 }
 
@@ -85,25 +86,27 @@ pub(crate) struct Flow {
     pub(crate) tail: Tail,
     /// Newcomers that were told that the group which starts there cannot be joined, unless it still can.
     pub(crate) waiting: Vec<(LinkIndex, Number)>,
+    pub(crate) dice: Dice,
     pub(crate) counters: FlowCounters,
     wakeup: Option<Wakeup>,
 }
 
 impl Flow {
-    pub(crate) fn new(id: FlowId, cache_bytes_max: usize, budget: Duration) -> Self {
+    pub(crate) fn new(id: FlowId, settings: &LaneSettings) -> Self {
         Self {
             keys: Keys::default(),
             upstreams: Upstreams::default(),
             window: Window::new(),
-            cache: Cache::new(cache_bytes_max, budget),
+            cache: Cache::new(settings.flow_cache_bytes_max, settings.repair_budget),
             egresses: Egresses::default(),
             early: VecDeque::new(),
             origin: None,
             consumer: None,
-            missing: Missing::new(budget),
+            missing: Missing::new(settings.repair_budget),
             server: Server::default(),
             tail: Tail::default(),
             waiting: Vec::new(),
+            dice: Dice::new(settings.seed ^ id.0),
             counters: FlowCounters {
                 flow: id.0,
                 ..FlowCounters::default()
@@ -255,7 +258,7 @@ mod tests {
     fn a_flow_has_one_place_among_the_timers() {
         let mut table = Table::default();
         let id = FlowId(1);
-        table.insert(id, Flow::new(id, 0, Duration::ZERO));
+        table.insert(id, Flow::new(id, &LaneSettings::default()));
         let wakeup = |nanos| {
             let at = Instant::from_nanos(nanos);
             Some(Wakeup { at, why: "test" })

@@ -41,6 +41,15 @@ use crate::repair;
 /// The most datagrams of one train: what the kernel joins (`UDP_GRO_CNT_MAX`, net/ipv4/udp_offload.c).
 pub(crate) const TRAIN_SEGMENTS_MAX: usize = RUN_PACKETS_MAX;
 
+/// How packets came to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Came {
+    /// Who sent them.
+    pub(crate) from: SocketAddr,
+    /// They were heard on a multicast group: others have them too, and the link did not count them.
+    pub(crate) is_heard: bool,
+}
+
 /// Why a segment does not go on as a media packet.
 enum Stop {
     Drop(DropReason),
@@ -49,7 +58,11 @@ enum Stop {
 }
 
 /// Takes one receive: sends each packet of it to every egress of its flow, and everything else where it belongs.
-pub(crate) fn forward(state: &mut State, train: &Train, now: Instant) {
+pub(crate) fn forward(state: &mut State, train: &Train, is_heard: bool, now: Instant) {
+    let came = Came {
+        from: train.from,
+        is_heard,
+    };
     let mut runs = std::mem::take(&mut state.runs);
     for (place, range) in segments(train).enumerate() {
         state.ledger.arrived += 1;
@@ -57,11 +70,11 @@ pub(crate) fn forward(state: &mut State, train: &Train, now: Instant) {
         if place >= TRAIN_SEGMENTS_MAX {
             state.ledger.drop_packets(DropReason::LongTrain, 1);
         } else if Kind::of(packet) != Kind::Media {
-            other_kind(state, train, &range, now);
+            other_kind(state, train, &range, is_heard, now);
         } else {
-            match admit(state, packet, train.from) {
+            match admit(state, packet, came) {
                 Ok(header) => lay(&mut runs, header, place, range.len()),
-                Err(Stop::Hold) => hold(state, train.bytes.slice(range), train.from),
+                Err(Stop::Hold) => hold(state, train.bytes.slice(range), came),
                 Err(Stop::Drop(reason)) => state.ledger.drop_packets(reason, 1),
             }
         }
@@ -75,7 +88,7 @@ pub(crate) fn forward(state: &mut State, train: &Train, now: Instant) {
             at += run.bytes();
             gathered.slice(at - run.bytes()..at)
         };
-        hand_on(state, run.flow(), &run.finish(bytes), Some(train.from), now);
+        hand_on(state, run.flow(), &run.finish(bytes), Some(came), now);
     }
     state.runs = runs;
 }
@@ -101,12 +114,12 @@ fn gather(runs: &[Growing], train: &Train) -> Bytes {
 }
 
 /// Judges one packet. The order is the point: the tag comes before whatever remembers.
-fn admit(state: &mut State, packet: &[u8], from: SocketAddr) -> Result<Header, Stop> {
+fn admit(state: &mut State, packet: &[u8], came: Came) -> Result<Header, Stop> {
     let header = Header::peek(packet).ok_or(Stop::Drop(DropReason::BadHeader))?;
     let flow = state.flows.get_mut(header.flow);
     let flow = flow.ok_or(Stop::Drop(DropReason::UnknownFlow))?;
     let Some(key) = flow.keys.get(header.key) else {
-        return Err(stop_without_key(flow, from, &state.links));
+        return Err(stop_without_key(flow, came.from, &state.links));
     };
     // spec: WIRE 4.3 a node MUST check the carry tag before the packet changes anything but counters
     if !carry::check(key, packet) {
@@ -115,7 +128,7 @@ fn admit(state: &mut State, packet: &[u8], from: SocketAddr) -> Result<Header, S
     if header.burst().is_none() || header.group_start().is_none() {
         return Err(Stop::Drop(DropReason::Contradiction));
     }
-    if !note_arrival(flow, &header, from, &mut state.links, &mut state.outbox) {
+    if !note_arrival(flow, &header, came, &mut state.links, &mut state.outbox) {
         // A genuine packet from elsewhere is a replay: it must not make a newcomer start in the past.
         return Err(Stop::Drop(DropReason::NotUpstream));
     }
@@ -127,25 +140,19 @@ fn admit(state: &mut State, packet: &[u8], from: SocketAddr) -> Result<Header, S
 }
 
 /// Hands packets on that were admitted or made here: to the cache, to every egress, to the consumer.
-pub(crate) fn hand_on(
-    state: &mut State,
-    id: FlowId,
-    run: &Run,
-    came_from: Option<SocketAddr>,
-    now: Instant,
-) {
+pub(crate) fn hand_on(state: &mut State, id: FlowId, run: &Run, came: Option<Came>, now: Instant) {
     let Some(flow) = state.flows.get_mut(id) else {
         return;
     };
     let (packets, bytes) = (run.packets() as u64, run.bytes.len() as u64);
     let kept = flow.cache.insert(run, now, &mut state.cache_room);
     let (links, counts) = (&state.links, &mut state.ledger.repair);
-    if came_from.is_some_and(|from| repair::on_run(flow, run, from, links, now, counts)) {
+    if came.is_some_and(|came| repair::on_run(flow, run, came, links, now, counts)) {
         state.touched.push(id);
     }
     let copies = flow.egresses.send(
         run,
-        came_from,
+        came.map(|came| came.from),
         &mut state.links,
         &mut state.outbox,
         &mut state.ledger,
@@ -172,12 +179,12 @@ pub(crate) fn hand_on(
 /// Takes a packet that waited for its key.
 pub(crate) fn release(state: &mut State, early: Early, now: Instant) {
     state.ledger.held -= 1;
-    match admit(state, &early.packet, early.from) {
+    match admit(state, &early.packet, early.came) {
         Ok(header) => {
             let run = Growing::new(header, 0, early.packet.len()).finish(early.packet);
-            hand_on(state, header.flow, &run, Some(early.from), now);
+            hand_on(state, header.flow, &run, Some(early.came), now);
         }
-        Err(Stop::Hold) => hold(state, early.packet, early.from),
+        Err(Stop::Hold) => hold(state, early.packet, early.came),
         Err(Stop::Drop(reason)) => state.ledger.drop_packets(reason, 1),
     }
 }
@@ -191,12 +198,12 @@ fn stop_without_key(flow: &Flow, from: SocketAddr, links: &link::Table) -> Stop 
     }
 }
 
-fn hold(state: &mut State, packet: Bytes, from: SocketAddr) {
+fn hold(state: &mut State, packet: Bytes, came: Came) {
     let id = Header::peek(&packet).map(|header| header.flow);
     let flow = id.and_then(|id| state.flows.get_mut(id));
     match flow.filter(|flow| flow.early.len() < state.settings.early_packets_max) {
         Some(flow) => {
-            flow.early.push_back(Early { from, packet });
+            flow.early.push_back(Early { came, packet });
             state.ledger.held += 1;
         }
         None => state.ledger.drop_packets(DropReason::EarlyFull, 1),
@@ -207,11 +214,11 @@ fn hold(state: &mut State, packet: Bytes, from: SocketAddr) {
 fn note_arrival(
     flow: &mut Flow,
     header: &Header,
-    from: SocketAddr,
+    came: Came,
     links: &mut link::Table,
     outbox: &mut Outbox,
 ) -> bool {
-    let Some(arrival) = flow.upstreams.arrived(header.number, from, links) else {
+    let Some(arrival) = flow.upstreams.arrived(header.number, came.from, links) else {
         return false;
     };
     if arrival.first {
@@ -220,15 +227,23 @@ fn note_arrival(
             link: arrival.link,
         });
     }
-    if let Some(link) = links.get_mut(arrival.link).filter(|_| arrival.counts) {
+    let counts = arrival.counts && !came.is_heard;
+    if let Some(link) = links.get_mut(arrival.link).filter(|_| counts) {
         link.counts.received += 1;
     }
     true
 }
 
 /// Takes a segment that is no media packet.
-fn other_kind(state: &mut State, train: &Train, range: &Range<usize>, now: Instant) {
+fn other_kind(
+    state: &mut State,
+    train: &Train,
+    range: &Range<usize>,
+    is_heard: bool,
+    now: Instant,
+) {
     match Kind::of(&train.bytes[range.clone()]) {
+        _ if is_heard => state.ledger.drop_packets(DropReason::UnknownKind, 1),
         Kind::Link => match link_datagram(state, &train.bytes[range.clone()], now) {
             Ok(()) => state.ledger.settle(Fate::Control, 1),
             Err(reason) => state.ledger.drop_packets(reason, 1),

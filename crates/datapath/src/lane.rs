@@ -49,6 +49,8 @@ pub struct LaneSettings {
     pub cache_bytes_max: usize,
     /// How late a flow's packets may be before [`crate::api::Command::SetBudget`] says otherwise.
     pub repair_budget: Duration,
+    /// Where its draws begin: nodes need different ones, so that not all ask at once for what all have lost.
+    pub seed: u64,
 }
 
 /// The most packets of a flow that wait for its key: 600 ms at 4 Mb/s, far above a control round trip.
@@ -63,6 +65,7 @@ impl Default for LaneSettings {
             flow_cache_bytes_max: 16 << 20,
             cache_bytes_max: 64 << 20,
             repair_budget: RepairBudget::DEFAULT.time(),
+            seed: 0,
         }
     }
 }
@@ -177,7 +180,8 @@ impl Machine for Lane {
     fn handle_input(&mut self, now: Instant, input: Input) {
         self.begin(now);
         match input {
-            Input::Train(train) => forward::forward(&mut self.state, &train, self.now),
+            Input::Train(train) => forward::forward(&mut self.state, &train, false, self.now),
+            Input::Heard(train) => forward::forward(&mut self.state, &train, true, self.now),
             Input::Command(command) => commands::apply(&mut self.state, command, self.now),
         }
         self.settle();

@@ -36,8 +36,8 @@ mod testkit;
 pub mod worker;
 
 pub use api::{
-    Command, Delivery, EgressTerms, Event, FlowCounters, Gap, GapReason, Input, LaneCounters,
-    LinkCounters, Originate, Output, Train, Transmit,
+    Command, Delivery, EgressTerms, Event, FlowCounters, Gap, GapReason, Input, Interface,
+    LaneCounters, LinkCounters, Multicast, Originate, Output, Train, Transmit,
 };
 pub use clock::Clock;
 pub use lane::{EARLY_PACKETS_MAX, Lane, LaneSettings};

@@ -16,7 +16,7 @@
 //! lane (timers, joins). Invariant: only upstreams are asked and believed, only children are served, and one datagram
 //! causes at most twice [`NUMBERS_PER_DATAGRAM`] copies and [`ANSWERS_MAX`] answers.
 
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 use levada_wire::{FlowId, Instant, LinkIndex, Number};
@@ -25,10 +25,12 @@ use crate::flow::Flow;
 use crate::flow::cache::Cache;
 use crate::flow::run::Run;
 use crate::flow::upstream::UPSTREAMS_MAX;
+use crate::forward::Came;
 use crate::lane::State;
 use crate::link;
 
 mod counts;
+mod dice;
 mod missing;
 mod numbers;
 mod serve;
@@ -39,6 +41,7 @@ mod trip;
 mod zero;
 
 pub use counts::RepairCounts;
+pub(crate) use dice::Dice;
 pub(crate) use missing::Missing;
 pub(crate) use numbers::NUMBERS_PER_DATAGRAM;
 pub(crate) use serve::Server;
@@ -57,18 +60,17 @@ pub(crate) const ANSWERS_MAX: usize = 2;
 pub(crate) fn on_run(
     flow: &mut Flow,
     run: &Run,
-    from: SocketAddr,
+    came: Came,
     links: &link::Table,
     now: Instant,
     counts: &mut RepairCounts,
 ) -> bool {
-    let Some(link) = flow.upstreams.sample(from, links, run.sent, now) else {
+    let Some(link) = flow.upstreams.sample(came, links, run.sent, now) else {
         return false;
     };
-    let trip = trip_of(links, link);
+    let shown = shown(flow, link, links);
     let upstreams = &flow.upstreams;
     let time_of = |sent| upstreams.time_of(sent, now).unwrap_or(now);
-    let shown = Shown { link, trip };
     let Some(filled) = flow.missing.arrived(run, shown, now, time_of, counts) else {
         return false;
     };
@@ -145,8 +147,8 @@ fn learn(
     match message {
         LinkDatagram::Head(head) => {
             flow.upstreams.heard(link);
-            flow.missing
-                .head(head.highest, Shown { link, trip }, now, counts)
+            let shown = shown(flow, link, links);
+            flow.missing.head(head.highest, shown, now, counts)
         }
         LinkDatagram::Pending(numbers) => {
             let source = Source {
@@ -289,6 +291,20 @@ pub(crate) fn drive(state: &mut State, id: FlowId, now: Instant) -> bool {
         }
     }
     false
+}
+
+/// How a gap is known that an upstream shows: where many see it at once, each waits a time of its own before it asks.
+fn shown(flow: &mut Flow, link: LinkIndex, links: &link::Table) -> Shown {
+    let back_off = if flow.upstreams.is_multicast(link) {
+        flow.dice.back_off()
+    } else {
+        Duration::ZERO
+    };
+    Shown {
+        link,
+        trip: trip_of(links, link),
+        back_off,
+    }
 }
 
 fn trip_of(links: &link::Table, link: LinkIndex) -> RoundTrip {

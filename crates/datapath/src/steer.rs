@@ -45,6 +45,8 @@ pub(crate) fn taker(command: &Command, lanes: usize) -> Taker {
         | Command::SetCarryKey { flow, .. }
         | Command::AddUpstream { flow, .. }
         | Command::RemoveUpstream { flow, .. }
+        | Command::Hear { flow, .. }
+        | Command::StopHearing { flow, .. }
         | Command::AddEgress { flow, .. }
         | Command::SetBudget { flow, .. }
         | Command::RemoveEgress { flow, .. }

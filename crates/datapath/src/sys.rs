@@ -10,6 +10,7 @@ mod allocations;
 mod bare;
 mod gro;
 mod gso;
+pub(crate) mod multicast;
 mod option;
 mod reuseport;
 mod route;

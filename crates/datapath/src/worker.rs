@@ -27,6 +27,7 @@ use crate::lane::Lane;
 use crate::sys::{Feature, Socket};
 
 mod handover;
+mod hearing;
 mod outlets;
 mod queue;
 mod send;
@@ -34,6 +35,7 @@ mod spread;
 mod turn;
 
 pub use handover::{HANDED_BYTES_MAX, HANDED_SENDS_MAX};
+pub use hearing::{EARS_MAX, GROUPS_PER_EAR_MAX};
 pub use outlets::{OUTLETS_MAX, WAYS_MAX};
 pub use queue::{COMMAND_BYTES_MAX, COMMANDS_MAX, Full};
 pub use send::{BACKLOG_MAX, SEND_QUEUE_BYTES_MAX, SendCounters};
@@ -54,6 +56,8 @@ const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
 /// The first of the sockets to send by; the lane's own is none of them.
 const OUTLETS: Token = Token(2);
+/// The first of the sockets that hear groups.
+const EARS: Token = Token(OUTLETS.0 + OUTLETS_MAX);
 
 /// What a worker is made of.
 pub struct Config {

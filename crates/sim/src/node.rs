@@ -112,10 +112,18 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn new(settings: Settings, keeps_sending: bool) -> Self {
+        let (seed, _) = settings
+            .seed
+            .split_first_chunk()
+            .expect("a seed has 32 bytes");
+        let lane = LaneSettings {
+            seed: u64::from_be_bytes(*seed),
+            ..LaneSettings::default()
+        };
         Self {
             control: Control::new(settings),
             control_tally: Tally::default(),
-            lane: Lane::new(0, LaneSettings::default()),
+            lane: Lane::new(0, lane),
             lane_tally: Tally::default(),
             links: BTreeMap::new(),
             by_end: BTreeMap::new(),

@@ -111,7 +111,7 @@ fn terms(peak: Bitrate, budget: RepairBudget) -> EgressTerms {
 ///
 /// # Errors
 ///
-/// What is not the core's comes back: deliveries go to subscribers.
+/// What is not the core's comes back: deliveries go to subscribers, and what the system refuses to the log.
 pub fn input(event: Event) -> Result<Input, Event> {
     match event {
         Event::Datagram {
@@ -124,7 +124,7 @@ pub fn input(event: Event) -> Result<Input, Event> {
             received,
         }),
         Event::Delivering { flow, link } => Ok(Input::Delivering { flow, link }),
-        delivery @ Event::Delivery { .. } => Err(delivery),
+        other @ (Event::Delivery { .. } | Event::CannotHear { .. }) => Err(other),
     }
 }
 

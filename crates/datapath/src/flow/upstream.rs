@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use levada_wire::{Instant, LinkIndex, Number, OriginTime};
 
 use super::window::{Verdict, Window};
+use crate::forward::Came;
 use crate::link;
 use crate::repair::{RoundTrip, Source, Zero};
 
@@ -27,6 +28,8 @@ pub(crate) struct Upstream {
     reported: bool,
     /// Something of the flow came from it: it knows that it is to send it.
     heard: bool,
+    /// Its latest packets were heard on a multicast group, where others hear them too.
+    is_multicast: bool,
     /// What came over it, whatever came over others.
     window: Window,
     /// When packets should come over it; `None` before the first.
@@ -88,6 +91,7 @@ impl Upstreams {
             expected: true,
             reported: false,
             heard: false,
+            is_multicast: false,
             window: Window::new(),
             zero: None,
             ask_from: Instant::ZERO,
@@ -120,17 +124,24 @@ impl Upstreams {
         all.any(|upstream| upstream.link == link && upstream.expected)
     }
 
+    /// Whether its latest packets were heard on a multicast group.
+    pub(crate) fn is_multicast(&self, link: LinkIndex) -> bool {
+        let mut all = self.all.iter();
+        all.any(|upstream| upstream.link == link && upstream.is_multicast)
+    }
+
     /// Takes note of when packets came that were not here before; gives the link, or `None` if they came over none.
     pub(crate) fn sample(
         &mut self,
-        from: SocketAddr,
+        came: Came,
         links: &link::Table,
         sent: OriginTime,
         now: Instant,
     ) -> Option<LinkIndex> {
         let place_of = |link| self.all.iter().position(|upstream| upstream.link == link);
-        let place = links.at(from).find_map(place_of)?;
+        let place = links.at(came.from).find_map(place_of)?;
         let upstream = &mut self.all[place];
+        upstream.is_multicast = came.is_heard;
         match &mut upstream.zero {
             Some(zero) => zero.sample(sent, now),
             None => upstream.zero = Some(Zero::new(sent, now)),

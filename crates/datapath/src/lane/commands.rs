@@ -117,6 +117,10 @@ fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
             let origin = flow.origin.as_mut();
             origin.map(|origin| origin.finish(now)).is_some()
         }),
+        // The worker does these: a lane knows no socket.
+        Command::Hear { flow, .. } | Command::StopHearing { flow, .. } => {
+            state.flows.get_mut(flow).is_some()
+        }
         Command::CloseFlow { flow } => close(state, flow),
         _ => false,
     }
@@ -134,12 +138,7 @@ fn open(state: &mut State, id: FlowId) -> Option<&mut Flow> {
         if state.flows.len() >= state.settings.flows_max {
             return None;
         }
-        let flow = Flow::new(
-            id,
-            state.settings.flow_cache_bytes_max,
-            state.settings.repair_budget,
-        );
-        state.flows.insert(id, flow);
+        state.flows.insert(id, Flow::new(id, &state.settings));
     }
     state.flows.get_mut(id)
 }

@@ -73,6 +73,8 @@ struct Want {
 pub(crate) struct Shown {
     pub(crate) link: LinkIndex,
     pub(crate) trip: RoundTrip,
+    /// How much longer to wait before asking, since others may ask first and the answer comes to all.
+    pub(crate) back_off: Duration,
 }
 
 /// See the module's head.
@@ -192,7 +194,7 @@ impl Missing {
         let gap = Gap {
             start,
             end: run.first,
-            ask_at: now + wait,
+            ask_at: now + wait + shown.back_off,
             link: Some(shown.link),
         };
         self.add(
@@ -265,7 +267,7 @@ impl Missing {
         let gap = Gap {
             start,
             end,
-            ask_at: now + shown.trip.reordering(),
+            ask_at: now + shown.trip.reordering() + shown.back_off,
             link: Some(shown.link),
         };
         self.add(gap, now, |_| now, counts);

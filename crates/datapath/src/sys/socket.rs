@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::gro::{self, RECEIVE_BYTES_MAX};
 use super::gso::Gso;
-use super::{Feature, reuseport};
+use super::{Feature, multicast, reuseport};
 use crate::api::{Train, Transmit};
 
 /// What a socket is made like.
@@ -119,18 +119,29 @@ impl Socket {
             reuseport::share_before_bind(&socket)?;
         }
         socket.bind(&SockAddr::from(address))?;
+        let bound = Self::of(socket, settings)?;
+        Ok(Self {
+            is_shared: is_beside,
+            ..bound
+        })
+    }
+
+    /// Makes a socket that is bound one of ours.
+    pub(super) fn of(socket: socket2::Socket, settings: &SocketSettings) -> io::Result<Self> {
         let buffers = BufferBytes {
             send: socket.send_buffer_size()?,
             receive: socket.recv_buffer_size()?,
         };
+        let is_ipv6 = socket.local_addr()?.is_ipv6();
+        multicast::hear_only_own(&socket, is_ipv6);
         let io = UdpSocket::from(socket);
-        never_fragment(&io, address.is_ipv6())?;
+        never_fragment(&io, is_ipv6)?;
         Ok(Self {
             local: io.local_addr()?,
             buffers,
             gso: Gso::detect(&io, settings.gso),
             gro: gro::enable(&io, settings.gro),
-            is_shared: is_beside,
+            is_shared: false,
             io,
         })
     }

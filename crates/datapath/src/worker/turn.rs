@@ -11,10 +11,11 @@ use levada_wire::{Instant, Machine};
 use mio::{Events, Interest, Poll};
 
 use super::handover::{Giver, Group};
+use super::hearing::Hearing;
 use super::outlets::Outlets;
 use super::queue::Shared;
 use super::spread::Spread;
-use super::{COUNTERS_INTERVAL, OUTLETS, SOCKET, STOP_PATIENCE, WAKER, WorkerCounters};
+use super::{COUNTERS_INTERVAL, EARS, OUTLETS, SOCKET, STOP_PATIENCE, WAKER, WorkerCounters};
 use crate::api::{Command, Event, Input, Output, Train, Transmit};
 use crate::clock::Clock;
 use crate::lane::Lane;
@@ -55,6 +56,9 @@ pub(super) struct Parts {
 pub(super) struct Worker {
     parts: Parts,
     outlets: Outlets,
+    hearing: Hearing,
+    /// What was heard, while it is worked on.
+    heard: Vec<Train>,
     buffer: ReceiveBuffer,
     commands: Vec<Command>,
     spread: Spread,
@@ -108,6 +112,8 @@ impl Worker {
             given: vec![Vec::new(); lanes],
             taken: (Vec::new(), Vec::new()),
             outlets: Outlets::new(Arc::clone(&parts.socket), now),
+            hearing: Hearing::default(),
+            heard: Vec::new(),
             buffer: ReceiveBuffer::new(),
             commands: Vec::new(),
             counters: Counters::default(),
@@ -148,11 +154,13 @@ impl Worker {
         let mut commands = std::mem::take(&mut self.commands);
         let has_more = self.parts.shared.take(COMMANDS_PER_TURN, &mut commands);
         for command in commands.drain(..) {
+            self.note(&command);
             self.input(Input::Command(command));
         }
         self.commands = commands;
         self.take_from_others();
         self.receive();
+        self.hear();
         let now = self.parts.clock.now();
         if self
             .parts
@@ -165,6 +173,42 @@ impl Worker {
         }
         self.outlets.flush(now);
         has_more
+    }
+
+    /// Does what a command means for sockets: the lane knows none.
+    fn note(&mut self, command: &Command) {
+        match command {
+            Command::Hear { flow, group } => {
+                if let Err(error) = self.hearing.join(*flow, group) {
+                    (self.parts.on_event)(Event::CannotHear {
+                        flow: *flow,
+                        group: *group,
+                        reason: error.to_string(),
+                    });
+                }
+            }
+            Command::StopHearing { flow, group } => {
+                self.hearing.leave(*flow, group);
+            }
+            Command::CloseFlow { flow } => self.hearing.forget(*flow),
+            _ => {}
+        }
+    }
+
+    /// Takes what was heard on groups: it is of this lane's flows.
+    fn hear(&mut self) {
+        let mut heard = std::mem::take(&mut self.heard);
+        let mut errors = 0;
+        let (hearing, buffer) = (&mut self.hearing, &mut self.buffer);
+        hearing.receive(buffer, RECEIVES_PER_TURN, |train| match train {
+            Ok(train) => heard.push(train),
+            Err(_) => errors += 1,
+        });
+        self.counters.receive_errors += errors;
+        for train in heard.drain(..) {
+            self.input(Input::Heard(train));
+        }
+        self.heard = heard;
     }
 
     fn receive(&mut self) {
@@ -293,7 +337,7 @@ impl Worker {
 
     /// How long there is nothing to do unless something comes.
     fn sleep(&self, has_commands: bool) -> Option<Duration> {
-        if has_commands || self.is_readable {
+        if has_commands || self.is_readable || self.hearing.has_more() {
             return Some(Duration::ZERO);
         }
         let now = self.parts.clock.now();
@@ -331,6 +375,7 @@ impl Worker {
                         self.outlets.own_is_writable();
                     }
                 }
+                other if other >= EARS => self.hearing.is_readable(other, EARS),
                 other => self.outlets.is_writable(other, OUTLETS),
             }
         }
@@ -340,6 +385,7 @@ impl Worker {
     /// Has the poller tell what is waited for now.
     fn arm(&mut self, poll: &Poll) {
         self.outlets.arm(poll.registry(), OUTLETS);
+        self.hearing.arm(poll.registry(), EARS);
         let reads = self.parts.receives.then_some(Interest::READABLE);
         let writes = self.outlets.is_own_blocked();
         let writes = writes.then_some(Interest::WRITABLE);

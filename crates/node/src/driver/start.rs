@@ -219,7 +219,7 @@ fn host_name() -> String {
 }
 
 /// Random bytes of the system's.
-fn random<const N: usize>() -> Result<[u8; N], StartError> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], StartError> {
     let mut bytes = [0; N];
     let filled = getrandom::fill(&mut bytes);
     filled.map_err(|error| system("random bytes", io::Error::other(error.to_string())))?;

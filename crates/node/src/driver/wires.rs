@@ -25,6 +25,7 @@ use levada_datapath::worker::{Full, WorkerCounters};
 use levada_datapath::{Clock, LaneSettings};
 use tokio::sync::{mpsc, watch};
 
+use super::start::random;
 use crate::builder::StartError;
 use crate::fanout::Fanout;
 use crate::node::Stopped;
@@ -86,7 +87,7 @@ pub(super) fn start(
     };
     let config = lanes::Config {
         sockets,
-        lane: lane_settings(),
+        lane: lane_settings(u64::from_be_bytes(random()?)),
         clock,
         on_event: Arc::new(sink(life, heard, fanout, Arc::clone(&unheard))),
         on_foreign: Arc::new(on_foreign),
@@ -114,8 +115,9 @@ pub(super) fn start(
 }
 
 /// A lane has room for every link that the core may have.
-fn lane_settings() -> LaneSettings {
+fn lane_settings(seed: u64) -> LaneSettings {
     LaneSettings {
+        seed,
         links_max: LINKS_IN_ALL_MAX,
         ..LaneSettings::default()
     }
@@ -147,6 +149,9 @@ fn sink(
             Event::Delivery { flow, delivery } => return fanout.deliver(flow, delivery),
             Event::Datagram { .. } => true,
             Event::Delivering { .. } => false,
+            Event::CannotHear { group, reason, .. } => {
+                return tracing::warn!(group = %group.address, reason, "a multicast group cannot be joined");
+            }
         };
         let has_room = !may_be_lost || heard.capacity() > EVENTS_KEPT;
         if !has_room || heard.try_send(event).is_err() {
