@@ -154,6 +154,40 @@ pub enum Command {
         /// The budget.
         budget: Duration,
     },
+    /// Send the flow to this group, live packets alone, for that long. Said again, it lasts longer.
+    AddMulticastEgress {
+        /// Which flow.
+        flow: FlowId,
+        /// To which group.
+        group: Multicast,
+        /// For how long, unless it is renewed.
+        lifetime: Duration,
+    },
+    /// Stop sending it.
+    RemoveMulticastEgress {
+        /// Which flow.
+        flow: FlowId,
+        /// Which group.
+        group: Multicast,
+    },
+    /// A link's peer hears that group: it may ask for what it lost.
+    AddMember {
+        /// Which flow.
+        flow: FlowId,
+        /// Which group.
+        group: Multicast,
+        /// Whose link.
+        link: LinkIndex,
+    },
+    /// It does not any more.
+    RemoveMember {
+        /// Which flow.
+        flow: FlowId,
+        /// Which group.
+        group: Multicast,
+        /// Whose link.
+        link: LinkIndex,
+    },
     /// Open the flow for local subscribers, from the start of the newest cached group on. If it is consumed
     /// already this only adds the key of another epoch: no frame is delivered twice.
     Consume {
@@ -283,6 +317,13 @@ pub enum Event {
         flow: FlowId,
         /// Over which link.
         link: LinkIndex,
+    },
+    /// A multicast egress was not renewed in time: nothing is sent to the group any more.
+    MulticastEnded {
+        /// Of which flow.
+        flow: FlowId,
+        /// Which group.
+        group: Multicast,
     },
     /// A group cannot be joined: its packets must come another way.
     CannotHear {

@@ -1,7 +1,7 @@
 //! The state of one flow that a lane owns, and the table of all of them.
 //!
 //! ```text
-//! keys ─▶ upstreams ─▶ window ─▶ cache ─▶ egresses      the path of a packet, in `forward.rs`
+//! keys ─▶ upstreams ─▶ window ─▶ cache ─▶ egresses      the path of a packet, in `forward.rs`; links and multicast
 //!                                     └─▶ consumer      reassembly, if somebody here wants frames
 //! early: packets that came before the key               origin: if the flow starts here
 //! missing, server, tail: what repair knows of it
@@ -26,12 +26,14 @@ use crate::repair::{Dice, Missing, Server, Tail};
 
 pub(crate) mod cache;
 pub(crate) mod egress;
+pub(crate) mod multicast;
 pub(crate) mod run;
 pub(crate) mod upstream;
 pub(crate) mod window;
 
 use cache::Cache;
 use egress::Egresses;
+use multicast::MulticastEgresses;
 use upstream::Upstreams;
 use window::Window;
 
@@ -77,6 +79,7 @@ pub(crate) struct Flow {
     pub(crate) window: Window,
     pub(crate) cache: Cache,
     pub(crate) egresses: Egresses,
+    pub(crate) multicast: MulticastEgresses,
     pub(crate) early: VecDeque<Early>,
     pub(crate) origin: Option<Box<Origin>>,
     pub(crate) consumer: Option<Box<Reassembly>>,
@@ -99,6 +102,7 @@ impl Flow {
             window: Window::new(),
             cache: Cache::new(settings.flow_cache_bytes_max, settings.repair_budget),
             egresses: Egresses::default(),
+            multicast: MulticastEgresses::default(),
             early: VecDeque::new(),
             origin: None,
             consumer: None,
@@ -161,7 +165,31 @@ impl Flow {
     pub(crate) fn next_wakeup(&self) -> Option<Wakeup> {
         let named = |at: Option<Instant>, why| at.map(|at| Wakeup { at, why });
         let origin = self.origin.as_ref().and_then(|origin| origin.deadline());
-        Wakeup::earlier(named(origin, "flush a burst"), self.repair_wakeup())
+        let multicast = named(self.multicast.timer(), "end a multicast egress");
+        let own = Wakeup::earlier(named(origin, "flush a burst"), multicast);
+        Wakeup::earlier(own, self.repair_wakeup())
+    }
+
+    /// Whether a link's peer is sent the flow: over the link, or by a group that it hears.
+    pub(crate) fn serves(&self, link: LinkIndex) -> bool {
+        self.egresses.contains(link) || self.multicast.members().any(|member| member == link)
+    }
+
+    /// How many sends one run causes at most.
+    pub(crate) const fn sends(&self) -> usize {
+        self.egresses.len() + self.multicast.len()
+    }
+
+    /// All links whose peers are sent the flow, each once.
+    pub(crate) fn children(&self) -> Vec<LinkIndex> {
+        let mut all: Vec<_> = self
+            .egresses
+            .iter()
+            .chain(self.multicast.members())
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// When repair has something to do.

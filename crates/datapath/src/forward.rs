@@ -156,6 +156,11 @@ pub(crate) fn hand_on(state: &mut State, id: FlowId, run: &Run, came: Option<Cam
         &mut state.links,
         &mut state.outbox,
         &mut state.ledger,
+    ) + flow.multicast.send(
+        run,
+        came.is_some_and(|came| came.is_heard),
+        &mut state.outbox,
+        &mut state.ledger,
     );
     if let Some(consumer) = &mut flow.consumer {
         consumer.push(run);

@@ -203,6 +203,7 @@ impl Machine for Lane {
 
 /// Lets a flow do what it has to do by now, as far as there is room for outputs, and sets its next wake-up.
 fn drive(state: &mut State, id: FlowId, now: Instant) {
+    end_multicast(state, id, now);
     let has_more = release_early(state, id, now) | drive_origin(state, id, now);
     // Once before the consumer, who must know what was given up, and once for what it finds to be false.
     let has_more = repair::drive(state, id, now) | has_more;
@@ -220,6 +221,18 @@ fn drive(state: &mut State, id: FlowId, now: Instant) {
     state.flows.schedule(id, wakeup);
 }
 
+/// Ends the multicast egresses that were not renewed. First of all: a lane that stood still must not speak where another
+/// node speaks by now.
+fn end_multicast(state: &mut State, id: FlowId, now: Instant) {
+    let Some(flow) = state.flows.get_mut(id) else {
+        return;
+    };
+    while let Some(group) = flow.multicast.expire(now) {
+        let ended = Event::MulticastEnded { flow: id, group };
+        state.outbox.event(ended);
+    }
+}
+
 /// Takes the packets that came before the key, once it is there.
 fn release_early(state: &mut State, id: FlowId, now: Instant) -> bool {
     loop {
@@ -230,7 +243,7 @@ fn release_early(state: &mut State, id: FlowId, now: Instant) -> bool {
         if flow.early.is_empty() {
             return false;
         }
-        if room <= flow.egresses.len() {
+        if room <= flow.sends() {
             return true;
         }
         if let Some(early) = flow.early.pop_front() {
@@ -246,11 +259,12 @@ fn drive_origin(state: &mut State, id: FlowId, now: Instant) -> bool {
         let Some(flow) = state.flows.get_mut(id) else {
             return false;
         };
+        let sends = flow.sends();
         let Some(origin) = &mut flow.origin else {
             return false;
         };
         origin.flush_if_due(now);
-        if room <= flow.egresses.len() {
+        if room <= sends {
             return origin.has_runs();
         }
         let Some(run) = origin.next_run() else {

@@ -21,12 +21,14 @@ use std::time::Duration;
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 use levada_wire::{FlowId, Instant, LinkIndex, Number};
 
-use crate::flow::Flow;
 use crate::flow::cache::Cache;
+use crate::flow::multicast::Answer;
 use crate::flow::run::Run;
 use crate::flow::upstream::UPSTREAMS_MAX;
+use crate::flow::{Flow, egress, multicast};
 use crate::forward::Came;
 use crate::lane::State;
+use crate::ledger::DropReason;
 use crate::link;
 
 mod counts;
@@ -76,6 +78,7 @@ pub(crate) fn on_run(
     };
     for number in filled {
         flow.server.forwarded(number, now);
+        flow.multicast.forwarded(number, now);
     }
     true
 }
@@ -98,7 +101,7 @@ pub(crate) fn on_datagram(
     // upstream, MUST be ignored
     match message {
         LinkDatagram::Nack(_) | LinkDatagram::NackBad(_) | LinkDatagram::Pull(_)
-            if flow.egresses.contains(link) =>
+            if flow.serves(link) =>
         {
             state.ledger.repair.nacks_received += 1;
             match message {
@@ -179,33 +182,53 @@ fn serve(state: &mut State, child: LinkIndex, asked: &Numbers, now: Instant) {
         return;
     };
     let (trip, total) = (link.trip().time(), flow.counters.packets_in);
-    let (mut due, mut twice) = (Vec::new(), Vec::new());
+    let mut group = flow.multicast.of_member(child);
+    let (mut due, mut twice, mut for_all) = (Vec::new(), Vec::new(), Vec::new());
     let (mut pending, mut gone) = (Vec::new(), Vec::new());
     for number in asked.iter() {
-        if flow.cache.part(number, 1).is_some() {
-            let copies = flow.server.admit(child, number, trip, total, now);
-            state.ledger.due += copies.unwrap_or(1);
-            match copies {
-                Ok(1) => due.push(number),
-                Ok(_) => twice.push(number),
-                Err(reason) => state.ledger.drop_copies(reason, 1),
+        if flow.cache.part(number, 1).is_none() {
+            match flow.origin.is_none() && flow.missing.expects(number) {
+                true => pending.push(number),
+                false => gone.push(number),
             }
-        } else if flow.origin.is_none() && flow.missing.expects(number) {
-            pending.push(number);
-        } else {
-            gone.push(number);
+            continue;
+        }
+        let answer = group.as_ref().map(|group| group.answer(number, trip, now));
+        let copies = match answer {
+            Some(Answer::TooSoon) => Err(DropReason::RepairTooSoon),
+            _ => flow.server.admit(child, number, trip, total, now),
+        };
+        match (copies, &mut group) {
+            (Ok(_), Some(group)) if answer == Some(Answer::ToAll) => {
+                group.remember(number, now);
+                for_all.push(number);
+            }
+            (Ok(1), _) => due.push(number),
+            (Ok(_), _) => twice.push(number),
+            (Err(reason), _) => {
+                state.ledger.due += 1;
+                state.ledger.drop_copies(reason, 1);
+            }
         }
     }
-    let again: Vec<Run> = [&due, &twice, &twice]
+    let to_group = group.map(|group| group.group.address);
+    let to_all = runs(&flow.cache, &for_all)
         .into_iter()
+        .map(|run| (run, to_group));
+    let alone = [&due, &twice, &twice].into_iter();
+    let alone = alone
         .flat_map(|numbers| runs(&flow.cache, numbers))
-        .collect();
-    for run in again {
-        let packets = run.packets() as u64;
+        .map(|run| (run, None));
+    for (run, group) in to_all.chain(alone) {
+        let (packets, bytes) = (run.packets() as u64, run.bytes.len() as u64);
+        state.ledger.due += packets;
         state.ledger.repair.repairs_sent += packets;
         flow.counters.packets_out += packets;
-        flow.counters.bytes_out += run.bytes.len() as u64;
-        crate::flow::egress::transmit(&run, link, &mut state.outbox, &mut state.ledger);
+        flow.counters.bytes_out += bytes;
+        match group {
+            Some(group) => multicast::transmit(&run, group, &mut state.outbox, &mut state.ledger),
+            None => egress::transmit(&run, link, &mut state.outbox, &mut state.ledger),
+        }
     }
     for numbers in numbers::pack(asked.flow, &pending) {
         state.ledger.repair.pendings_sent += 1;
@@ -262,7 +285,7 @@ pub(crate) fn drive(state: &mut State, id: FlowId, now: Instant) -> bool {
     let Some(flow) = state.flows.get_mut(id) else {
         return false;
     };
-    if state.outbox.room() <= flow.egresses.len() + UPSTREAMS_MAX {
+    if state.outbox.room() <= flow.sends() + flow.multicast.members().count() + UPSTREAMS_MAX {
         return flow.repair_wakeup().is_some_and(|wakeup| wakeup.at <= now);
     }
     let counts = &mut state.ledger.repair;
@@ -277,14 +300,14 @@ pub(crate) fn drive(state: &mut State, id: FlowId, now: Instant) -> bool {
         }
         flow.upstreams.keep_pace(&sources);
     }
-    if flow.egresses.len() == 0 {
+    if flow.sends() == 0 {
         flow.tail.rest();
     } else if let Some(highest) = flow.tail.head(now) {
-        for child in flow.egresses.iter() {
+        for child in flow.children() {
             let link = state
                 .links
                 .get_mut(child)
-                .expect("removing a link removes its egresses");
+                .expect("removing a link removes its egresses and memberships");
             let head = LinkDatagram::Head(Head { flow: id, highest });
             link.say(state.number, head, &mut state.outbox);
             counts.heads_sent += 1;
@@ -312,6 +335,6 @@ fn trip_of(links: &link::Table, link: LinkIndex) -> RoundTrip {
 }
 
 const _: () = assert!(
-    2 * NUMBERS_PER_DATAGRAM as usize + ANSWERS_MAX <= crate::flow::egress::EGRESSES_MAX,
+    2 * NUMBERS_PER_DATAGRAM as usize + ANSWERS_MAX <= egress::EGRESSES_MAX,
     "a request causes no more than a packet does"
 );

@@ -47,6 +47,10 @@ pub(crate) fn taker(command: &Command, lanes: usize) -> Taker {
         | Command::RemoveUpstream { flow, .. }
         | Command::Hear { flow, .. }
         | Command::StopHearing { flow, .. }
+        | Command::AddMulticastEgress { flow, .. }
+        | Command::RemoveMulticastEgress { flow, .. }
+        | Command::AddMember { flow, .. }
+        | Command::RemoveMember { flow, .. }
         | Command::AddEgress { flow, .. }
         | Command::SetBudget { flow, .. }
         | Command::RemoveEgress { flow, .. }

@@ -169,7 +169,8 @@ pub(crate) fn link_to(lane: usize) -> LinkIndex {
 }
 
 pub(crate) fn add_link(from: usize, to: usize) -> Command {
-    let key = |a: usize, b: usize| LinkKey::from_bytes([u8::try_from(a * 16 + b).unwrap(); 32]);
+    let key =
+        |a: usize, b: usize| LinkKey::from_bytes([u8::try_from((a * 16 + b) % 251).unwrap(); 32]);
     Command::AddLink {
         link: link_to(to),
         remote_index: link_to(from),
@@ -188,6 +189,8 @@ pub(crate) struct Net {
     pub(crate) wires: VecDeque<(usize, Transmit)>,
     /// The wires of this lane are cut, both ways.
     pub(crate) cut: Option<usize>,
+    /// Lanes that hear what is sent to any multicast group.
+    pub(crate) hearers: Vec<usize>,
 }
 
 impl Net {
@@ -197,13 +200,22 @@ impl Net {
     }
 
     pub(crate) fn with_settings(lanes: usize, settings: &LaneSettings) -> Self {
+        let lane = |at: usize| {
+            let seed = at as u64;
+            let settings = LaneSettings {
+                seed,
+                ..settings.clone()
+            };
+            Lane::new(0, settings)
+        };
         let mut net = Self {
-            lanes: (0..lanes).map(|_| Lane::new(0, settings.clone())).collect(),
+            lanes: (0..lanes).map(lane).collect(),
             events: vec![Vec::new(); lanes],
             foreign: Vec::new(),
             now: Instant::from_nanos(1_000_000_000),
             wires: VecDeque::new(),
             cut: None,
+            hearers: Vec::new(),
         };
         for from in 0..lanes {
             for to in (0..lanes).filter(|&to| to != from) {
@@ -260,6 +272,13 @@ impl Net {
         self.collect(lane);
     }
 
+    /// Tells a lane the time.
+    pub(crate) fn timeout(&mut self, lane: usize) {
+        let now = self.now;
+        self.lanes[lane].handle_timeout(now);
+        self.collect(lane);
+    }
+
     /// Lets time pass, with all timers of all lanes at their moment.
     pub(crate) fn sleep(&mut self, duration: Duration) {
         let end = self.now + duration;
@@ -291,6 +310,9 @@ impl Net {
 
     /// Delivers one send.
     pub(crate) fn arrive(&mut self, from: usize, transmit: &Transmit) {
+        if transmit.to.ip().is_multicast() {
+            return self.hear(from, transmit);
+        }
         // `from` may be a stranger: a number that no lane has.
         let to = (0..self.lanes.len()).find(|&lane| address(lane) == transmit.to);
         let train = Train {
@@ -299,6 +321,18 @@ impl Net {
             segment_bytes: transmit.segment_bytes,
         };
         self.input(to.unwrap(), Input::Train(train));
+    }
+
+    /// Delivers one send to a group.
+    fn hear(&mut self, from: usize, transmit: &Transmit) {
+        for lane in self.hearers.clone() {
+            let train = Train {
+                from: address(from),
+                bytes: transmit.bytes.clone(),
+                segment_bytes: transmit.segment_bytes,
+            };
+            self.input(lane, Input::Heard(train));
+        }
     }
 
     /// Delivers one datagram by itself.

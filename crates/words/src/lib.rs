@@ -124,7 +124,9 @@ pub fn input(event: Event) -> Result<Input, Event> {
             received,
         }),
         Event::Delivering { flow, link } => Ok(Input::Delivering { flow, link }),
-        other @ (Event::Delivery { .. } | Event::CannotHear { .. }) => Err(other),
+        other @ (Event::Delivery { .. }
+        | Event::MulticastEnded { .. }
+        | Event::CannotHear { .. }) => Err(other),
     }
 }
 

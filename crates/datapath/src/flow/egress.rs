@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use levada_wire::{Bitrate, LinkIndex};
 
+use super::multicast::MULTICAST_EGRESSES_MAX;
 use super::run::{RUN_PACKETS_MAX, Run};
 use crate::api::EgressTerms;
 use crate::ledger::{DropReason, Ledger};
@@ -19,7 +20,8 @@ use crate::outbox::Outbox;
 pub(crate) const EGRESSES_MAX: usize = 896;
 
 const _: () = assert!(
-    EGRESSES_MAX * RUN_PACKETS_MAX + crate::reassembly::FRAMES_PER_BURST_MAX
+    (EGRESSES_MAX + MULTICAST_EGRESSES_MAX) * RUN_PACKETS_MAX
+        + crate::reassembly::FRAMES_PER_BURST_MAX
         < levada_wire::machine::OUTPUTS_PER_CALL_MAX,
     "one train with a burst per packet fits in the outputs of one call"
 );

@@ -30,6 +30,12 @@ pub(super) fn apply(state: &mut State, command: Command, now: Instant) {
             true
         }
         Command::Consume { .. } => consume(state, command),
+        Command::Hear { .. }
+        | Command::StopHearing { .. }
+        | Command::AddMulticastEgress { .. }
+        | Command::RemoveMulticastEgress { .. }
+        | Command::AddMember { .. }
+        | Command::RemoveMember { .. } => apply_to_multicast(state, command, now),
         _ => apply_to_flow(state, command, now),
     };
     if !is_done {
@@ -61,6 +67,7 @@ fn apply_to_link(state: &mut State, command: Command) -> bool {
         Command::RemoveLink { link } => {
             for flow in state.flows.values_mut() {
                 flow.egresses.remove(link);
+                flow.multicast.forget(link);
                 flow.server.remove(link);
                 flow.upstreams.remove(link);
             }
@@ -117,11 +124,36 @@ fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
             let origin = flow.origin.as_mut();
             origin.map(|origin| origin.finish(now)).is_some()
         }),
+        Command::CloseFlow { flow } => close(state, flow),
+        _ => false,
+    }
+}
+
+fn apply_to_multicast(state: &mut State, command: Command, now: Instant) -> bool {
+    match command {
+        Command::AddMulticastEgress {
+            flow,
+            group,
+            lifetime,
+        } => with_flow(state, flow, |flow| {
+            flow.multicast.renew(group, now + lifetime)
+        }),
+        Command::RemoveMulticastEgress { flow, group } => {
+            with_flow(state, flow, |flow| flow.multicast.remove(&group))
+        }
+        Command::AddMember { flow, group, link } => {
+            let is_link = state.links.contains(link);
+            with_flow(state, flow, |flow| {
+                is_link && flow.multicast.add_member(&group, link)
+            })
+        }
+        Command::RemoveMember { flow, group, link } => with_flow(state, flow, |flow| {
+            flow.multicast.remove_member(&group, link)
+        }),
         // The worker does these: a lane knows no socket.
         Command::Hear { flow, .. } | Command::StopHearing { flow, .. } => {
             state.flows.get_mut(flow).is_some()
         }
-        Command::CloseFlow { flow } => close(state, flow),
         _ => false,
     }
 }

@@ -17,6 +17,8 @@ use crate::sys::{BareSettings, BareSocket, SocketSettings};
 use crate::testkit::{self, frame};
 use crate::worker::{COMMANDS_MAX, HANDED_BYTES_MAX, SHARED_FROM};
 
+mod multicast;
+
 const LINK: LinkIndex = LinkIndex(1);
 const ADDRESSES: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
 
@@ -273,7 +275,7 @@ fn a_ping_says_what_all_lanes_have_sent_and_is_told_what_all_have_received() {
             origin.push(flow, frame);
         }
         let sent = origin.lanes.fresh_counters().lane.links[0].sent;
-        consumer.counters_when(|counters| counters.lane.links[0].received == sent);
+        consumer.counters_when(|counters| counters.lane.links[0].received >= sent);
 
         let message = LinkDatagram::Ping(Ping {
             time: 1,
@@ -291,13 +293,12 @@ fn a_ping_says_what_all_lanes_have_sent_and_is_told_what_all_have_received() {
             } => Some((message, received)),
             _ => None,
         });
-        let ping = LinkDatagram::Ping(Ping {
-            time: 1,
-            sent,
-            padding: 0,
-        });
+        // On a busy machine a head may have gone meanwhile.
+        let Some((LinkDatagram::Ping(ping), received)) = told else {
+            panic!("{told:?}")
+        };
         assert!(sent > 50);
-        assert_eq!(told, Some((ping, sent)));
+        assert!(ping.sent >= sent && (sent..=ping.sent).contains(&received));
     }
 }
 

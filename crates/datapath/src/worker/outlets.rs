@@ -9,7 +9,7 @@
 //! The kernel counts what waits for any interface against the buffer of the socket it was sent by: on one socket an
 //! interface of 500 kb/s stops all others once its packets fill that buffer. Interfaces are told apart by the address that
 //! the host would send from (`sys/route.rs`), asked once per destination and again when its outlet is blocked: routes change.
-//! Where there can be no further sockets everything goes by the first. Not the order of what waits: `send.rs`. Called by the
+//! Where there can be no further sockets everything goes by the first. A multicast group is spoken to by a socket of its interface. Not the order of what waits: `send.rs`. Called by the
 //! worker's turn. Invariant: at most [`OUTLETS_MAX`] sockets and [`WAYS_MAX`] destinations are known.
 
 use std::collections::BTreeMap;
@@ -21,8 +21,8 @@ use levada_wire::Instant;
 use mio::{Interest, Registry, Token};
 
 use super::send::{SendCounters, SendQueue};
-use crate::api::Transmit;
-use crate::sys::{Socket, source_towards};
+use crate::api::{Interface, Multicast, Transmit};
+use crate::sys::{Socket, multicast, source_towards};
 
 /// The most sockets that one lane sends by; further interfaces share the first.
 pub const OUTLETS_MAX: usize = 8;
@@ -38,6 +38,8 @@ struct Outlet {
     /// The host's address on its interface; `None` until something is sent.
     source: Option<IpAddr>,
     queue: SendQueue,
+    /// The interface by which it speaks to groups.
+    speaks_by: Option<Interface>,
     /// It was full, and nothing was heard of it since.
     is_blocked: bool,
     /// How the poller knows it, if it is not the lane's own, and whether it is waited for.
@@ -49,6 +51,7 @@ impl Outlet {
         Self {
             socket,
             source: None,
+            speaks_by: None,
             queue: SendQueue::default(),
             is_blocked: false,
             readiness: readiness.map(|readiness| (readiness, false)),
@@ -70,6 +73,8 @@ pub(super) struct Outlets {
     /// The lane's own socket first.
     all: Vec<Outlet>,
     ways: BTreeMap<SocketAddr, usize>,
+    /// The interfaces of multicast groups.
+    groups: BTreeMap<SocketAddr, Interface>,
     asked_again: Instant,
 }
 
@@ -78,13 +83,30 @@ impl Outlets {
         Self {
             all: vec![Outlet::new(own, None)],
             ways: BTreeMap::new(),
+            groups: BTreeMap::new(),
             asked_again: now,
         }
     }
 
+    /// Notes by which interface a group is spoken to. Said again with each renewal: one too many, and the others are
+    /// forgotten until theirs.
+    pub(super) fn speak(&mut self, group: &Multicast) {
+        if self.groups.len() >= WAYS_MAX && !self.groups.contains_key(&group.address) {
+            self.groups.clear();
+        }
+        self.groups.insert(group.address, group.interface);
+    }
+
     /// Takes a run, to be sent by the next [`Outlets::flush`]; says how many bytes wait with it.
     pub(super) fn push(&mut self, now: Instant, run: Transmit) -> usize {
-        let at = self.way(now, run.to);
+        let way = match run.to.ip().is_multicast() {
+            true => self.way_to_group(run.to),
+            false => Some(self.way(now, run.to)),
+        };
+        let Some(at) = way else {
+            self.all[0].queue.refuse(&run);
+            return 0;
+        };
         let queue = &mut self.all[at].queue;
         queue.push(now, run);
         queue.bytes()
@@ -167,6 +189,25 @@ impl Outlets {
         at
     }
 
+    /// The outlet that speaks to a group; `None` if there can be none.
+    fn way_to_group(&mut self, group: SocketAddr) -> Option<usize> {
+        let interface = *self.groups.get(&group)?;
+        let known = |one: &Outlet| one.speaks_by == Some(interface);
+        if let Some(at) = self.all.iter().position(known) {
+            return Some(at);
+        }
+        // A socket has one interface for all groups, so each interface has a socket; where there can be only one, it speaks
+        // by one interface.
+        let at = match self.open() {
+            Some(at) => at,
+            None if self.all[0].speaks_by.is_none() => 0,
+            None => return None,
+        };
+        multicast::speak_by(&self.all[at].socket, &interface).ok()?;
+        self.all[at].speaks_by = Some(interface);
+        Some(at)
+    }
+
     /// The outlet of an interface, opened now if there is none and can be one.
     fn towards(&mut self, source: IpAddr) -> usize {
         let own = &mut self.all[0];
@@ -174,18 +215,24 @@ impl Outlets {
             return 0;
         }
         let known = self.all.iter().position(|one| one.source == Some(source));
-        known.or_else(|| self.open(source)).unwrap_or(0)
+        if let Some(at) = known {
+            return at;
+        }
+        let Some(at) = self.open() else {
+            return 0;
+        };
+        self.all[at].source = Some(source);
+        at
     }
 
-    fn open(&mut self, source: IpAddr) -> Option<usize> {
+    fn open(&mut self) -> Option<usize> {
         if self.all.len() >= OUTLETS_MAX {
             return None;
         }
         let socket = self.all[0].socket.open_to_send().ok()?;
         let readiness = mio::net::UdpSocket::from_std(socket.try_clone_io().ok()?);
-        let mut outlet = Outlet::new(Arc::new(socket), Some(readiness));
-        outlet.source = Some(source);
-        self.all.push(outlet);
+        self.all
+            .push(Outlet::new(Arc::new(socket), Some(readiness)));
         Some(self.all.len() - 1)
     }
 }

@@ -111,6 +111,13 @@ impl SendQueue {
         }
     }
 
+    /// Counts a run as refused that there is no way for.
+    pub(super) fn refuse(&mut self, run: &Transmit) {
+        let datagrams = datagrams(run);
+        self.counters.given += datagrams;
+        self.counters.refused += datagrams;
+    }
+
     /// Takes a run, to be sent by the next [`SendQueue::flush`].
     pub(super) fn push(&mut self, now: Instant, run: Transmit) {
         let datagrams = datagrams(&run);

@@ -43,7 +43,8 @@ impl Spread {
 
     /// The lane that sends to a destination.
     pub(super) fn home(&mut self, to: SocketAddr) -> usize {
-        if self.until.is_none() {
+        // The lane that owns a flow knows the interfaces of its groups.
+        if self.until.is_none() || to.ip().is_multicast() {
             return self.here;
         }
         if let Some(&home) = self.homes.get(&to) {

@@ -190,6 +190,7 @@ impl Worker {
             Command::StopHearing { flow, group } => {
                 self.hearing.leave(*flow, group);
             }
+            Command::AddMulticastEgress { group, .. } => self.outlets.speak(group),
             Command::CloseFlow { flow } => self.hearing.forget(*flow),
             _ => {}
         }

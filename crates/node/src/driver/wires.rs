@@ -149,6 +149,9 @@ fn sink(
             Event::Delivery { flow, delivery } => return fanout.deliver(flow, delivery),
             Event::Datagram { .. } => true,
             Event::Delivering { .. } => false,
+            Event::MulticastEnded { group, .. } => {
+                return tracing::warn!(group = %group.address, "a multicast egress was not renewed and ended");
+            }
             Event::CannotHear { group, reason, .. } => {
                 return tracing::warn!(group = %group.address, reason, "a multicast group cannot be joined");
             }

@@ -1,0 +1,205 @@
+//! The multicast egresses of a flow: one copy for all who hear a group.
+//!
+//! ```text
+//!                      ┌─ live packets, once ──────────────────────▶ group ─▶ member, member, member
+//!  flow ─▶ this egress ┤
+//!                      └─ repair ─ asked for first: once more ─────▶ group      so that nobody else asks
+//!                                └ asked again by one member ──────▶ that link  it did not hear the group's copy
+//! ```
+//!
+//! A group has members: links whose peers hear it, who may ask for what they lost. A sender that was suspended and goes on
+//! must not speak to a group that has another sender by now, so an egress lasts only as long as the core renews it. Not who
+//! hears a group well enough: that is measured and decided elsewhere. Not catch-up: newcomers get the group's beginning over
+//! their links. Called by `forward::hand_on`, by `repair`, and by the lane for commands and time. Invariant: nothing is sent
+//! to a group past its time, what was heard on a group goes to none, and all that is held is bounded.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use levada_wire::{Instant, LinkIndex, Number};
+
+use super::run::Run;
+use crate::api::Multicast;
+use crate::ledger::{DropReason, Ledger};
+use crate::outbox::Outbox;
+
+/// The most multicast egresses of one flow: a few interfaces, and both groups of each while they change over.
+pub(crate) const MULTICAST_EGRESSES_MAX: usize = 4;
+/// The most members of one group.
+pub(crate) const MEMBERS_MAX: usize = 1_024;
+/// Packets of which it is remembered when they last went to the group.
+pub(crate) const REMEMBERED_MAX: usize = 1_024;
+
+/// What to do with a packet that a member asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It goes to the group: others will want it too.
+    ToAll,
+    /// It went to the group and this member did not hear it.
+    Alone,
+    /// It went to the group so lately that the request was under way.
+    TooSoon,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct MulticastEgress {
+    pub(crate) group: Multicast,
+    until: Instant,
+    /// In order.
+    members: Vec<LinkIndex>,
+    /// When packets were last repaired, or came late, by way of the group.
+    repaired: BTreeMap<Number, Instant>,
+}
+
+impl MulticastEgress {
+    /// A packet goes to the group, again or late.
+    pub(crate) fn remember(&mut self, number: Number, now: Instant) {
+        self.repaired.insert(number, now);
+        if self.repaired.len() > REMEMBERED_MAX {
+            self.repaired.pop_first();
+        }
+    }
+
+    /// Says what to do with a packet that a member at that distance asks for.
+    pub(crate) fn answer(&self, number: Number, trip: Duration, now: Instant) -> Answer {
+        match self.repaired.get(&number) {
+            None => Answer::ToAll,
+            Some(&at) if now.since(at) < trip * 3 / 4 => Answer::TooSoon,
+            Some(_) => Answer::Alone,
+        }
+    }
+}
+
+/// All of them. See the module's head.
+#[derive(Debug, Default)]
+pub(crate) struct MulticastEgresses(Vec<MulticastEgress>);
+
+impl MulticastEgresses {
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Adds one, or lets it last longer; `false` if there are too many.
+    pub(crate) fn renew(&mut self, group: Multicast, until: Instant) -> bool {
+        if let Some(egress) = self.get_mut(&group) {
+            egress.until = until;
+            return true;
+        }
+        if self.0.len() == MULTICAST_EGRESSES_MAX {
+            return false;
+        }
+        self.0.push(MulticastEgress {
+            group,
+            until,
+            members: Vec::new(),
+            repaired: BTreeMap::new(),
+        });
+        true
+    }
+
+    /// Removes one; `false` if there is none.
+    pub(crate) fn remove(&mut self, group: &Multicast) -> bool {
+        let before = self.0.len();
+        self.0.retain(|egress| egress.group != *group);
+        self.0.len() < before
+    }
+
+    /// A link's peer hears the group; `false` if there is no such egress, or it has too many members.
+    pub(crate) fn add_member(&mut self, group: &Multicast, link: LinkIndex) -> bool {
+        let egress = self.get_mut(group);
+        let Some(egress) = egress.filter(|egress| egress.members.len() < MEMBERS_MAX) else {
+            return false;
+        };
+        if let Err(place) = egress.members.binary_search(&link) {
+            egress.members.insert(place, link);
+        }
+        true
+    }
+
+    /// A link's peer hears the group no more; `false` if it did not.
+    pub(crate) fn remove_member(&mut self, group: &Multicast, link: LinkIndex) -> bool {
+        let Some(egress) = self.get_mut(group) else {
+            return false;
+        };
+        let place = egress.members.binary_search(&link);
+        if let Ok(place) = place {
+            egress.members.remove(place);
+        }
+        place.is_ok()
+    }
+
+    /// A link is no more.
+    pub(crate) fn forget(&mut self, link: LinkIndex) {
+        for egress in &mut self.0 {
+            egress.members.retain(|&member| member != link);
+        }
+    }
+
+    /// The egress whose group a link's peer hears.
+    pub(crate) fn of_member(&mut self, link: LinkIndex) -> Option<&mut MulticastEgress> {
+        let mut all = self.0.iter_mut();
+        all.find(|egress| egress.members.binary_search(&link).is_ok())
+    }
+
+    /// All members, those of two groups twice.
+    pub(crate) fn members(&self) -> impl Iterator<Item = LinkIndex> + '_ {
+        self.0
+            .iter()
+            .flat_map(|egress| egress.members.iter().copied())
+    }
+
+    /// Sends a run to each group; gives the number of copies that were sent. What was heard is not said again.
+    pub(crate) fn send(
+        &self,
+        run: &Run,
+        is_heard: bool,
+        outbox: &mut Outbox,
+        ledger: &mut Ledger,
+    ) -> u64 {
+        let packets = run.packets() as u64;
+        let mut sent = 0;
+        for egress in &self.0 {
+            ledger.due += packets;
+            if is_heard {
+                ledger.drop_copies(DropReason::BackToSender, packets);
+            } else {
+                transmit(run, egress.group.address, outbox, ledger);
+                sent += packets;
+            }
+        }
+        sent
+    }
+
+    /// A packet that was missing here goes to all groups: members who ask for it later did not hear it.
+    pub(crate) fn forwarded(&mut self, number: Number, now: Instant) {
+        for egress in &mut self.0 {
+            egress.remember(number, now);
+        }
+    }
+
+    /// When the next one ends.
+    pub(crate) fn timer(&self) -> Option<Instant> {
+        self.0.iter().map(|egress| egress.until).min()
+    }
+
+    /// Takes out one whose time is over.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<Multicast> {
+        let place = self.0.iter().position(|egress| egress.until <= now)?;
+        Some(self.0.remove(place).group)
+    }
+
+    fn get_mut(&mut self, group: &Multicast) -> Option<&mut MulticastEgress> {
+        self.0.iter_mut().find(|egress| egress.group == *group)
+    }
+}
+
+/// Sends a run, already counted as due, to a group.
+pub(crate) fn transmit(run: &Run, to: SocketAddr, outbox: &mut Outbox, ledger: &mut Ledger) {
+    ledger.sent += run.packets() as u64;
+    outbox.transmit(to, run.bytes.clone(), run.segment_bytes);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+//! Tests of multicast egresses: a hub, its members, and what they lose.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+
+use levada_wire::{Header, Machine as _};
+
+use super::*;
+use crate::api::{Command, Event, Input, Interface, Train, Transmit};
+use crate::ledger::DropReason;
+use crate::testkit::{FLOW, Net, address, consume, frame, link_to, originate, push};
+
+const LIFETIME: Duration = Duration::from_secs(1);
+/// From one node of a LAN to another.
+const WAY: Duration = Duration::from_micros(300);
+
+fn group(last: u8) -> Multicast {
+    Multicast {
+        address: SocketAddr::from(([239, 1, 2, last], 7_801)),
+        interface: Interface {
+            index: 2,
+            address: None,
+        },
+    }
+}
+
+fn add_egress(lifetime: Duration) -> Command {
+    Command::AddMulticastEgress {
+        flow: FLOW,
+        group: group(1),
+        lifetime,
+    }
+}
+
+/// Lane 0 is an origin; all others consume its flow, by the group or each by its link.
+fn site(lanes: usize, by_group: bool) -> Net {
+    let mut net = Net::new(lanes);
+    net.command(0, Command::Originate(Box::new(originate())));
+    net.command(0, add_egress(Duration::from_secs(60)));
+    for member in 1..lanes {
+        net.join(0, member);
+        net.command(member, consume());
+        if by_group {
+            be_member(&mut net, member);
+        }
+    }
+    net
+}
+
+fn be_member(net: &mut Net, member: usize) {
+    let (flow, group, link) = (FLOW, group(1), link_to(member));
+    net.command(0, Command::RemoveEgress { flow, link });
+    net.command(0, Command::AddMember { flow, group, link });
+    net.hearers.push(member);
+}
+
+fn to_group(net: &Net) -> usize {
+    let sends = net
+        .wires
+        .iter()
+        .filter(|(_, run)| run.to.ip().is_multicast());
+    sends.count()
+}
+
+/// Lets time pass with a delay on every wire; `is_lost` says which sends do not reach which lane.
+fn run(net: &mut Net, time: Duration, mut is_lost: impl FnMut(&Transmit, usize) -> bool) {
+    let end = net.now + time;
+    let mut flying: Vec<(Instant, usize, usize, Transmit)> = Vec::new();
+    loop {
+        for (from, transmit) in net.wires.drain(..) {
+            let hearers = net.hearers.iter().copied();
+            let to: Vec<usize> = match transmit.to.ip().is_multicast() {
+                true => hearers.filter(|&to| to != from).collect(),
+                false => vec![usize::from(transmit.to.port() - address(0).port())],
+            };
+            for to in to.into_iter().filter(|&to| !is_lost(&transmit, to)) {
+                flying.push((net.now + WAY, from, to, transmit.clone()));
+            }
+        }
+        let next_flight = flying.iter().map(|&(at, ..)| at).min();
+        let wakeups = net.lanes.iter().filter_map(|lane| lane.poll_timeout());
+        let next_timer = wakeups.map(|wakeup| wakeup.at).min();
+        let next = next_flight.into_iter().chain(next_timer).min();
+        let Some(now) = next.filter(|&at| at <= end) else {
+            break;
+        };
+        net.now = net.now.max(now);
+        let (arriving, rest) = flying.into_iter().partition(|&(at, ..)| at <= now);
+        flying = rest;
+        for (_, from, to, transmit) in arriving {
+            arrive(net, from, to, &transmit);
+        }
+        for lane in 0..net.lanes.len() {
+            let is_due = |wakeup: levada_wire::Wakeup| wakeup.at <= now;
+            if net.lanes[lane].poll_timeout().is_some_and(is_due) {
+                net.timeout(lane);
+            }
+        }
+    }
+    net.now = end;
+}
+
+fn arrive(net: &mut Net, from: usize, to: usize, transmit: &Transmit) {
+    let train = Train {
+        from: address(from),
+        bytes: transmit.bytes.clone(),
+        segment_bytes: transmit.segment_bytes,
+    };
+    let input = match transmit.to.ip().is_multicast() {
+        true => Input::Heard(train),
+        false => Input::Train(train),
+    };
+    net.input(to, input);
+}
+
+/// What all members have asked for together, in requests.
+fn requests(net: &Net) -> u64 {
+    let members = net.lanes.iter().skip(1);
+    members.map(|lane| lane.ledger().repair.nacks_sent).sum()
+}
+
+/// Plays 20 frames of which the fifth reaches nobody, and gives how many requests that caused.
+fn requests_after_a_common_loss(members: usize, by_group: bool) -> u64 {
+    let mut net = site(members + 1, by_group);
+    let mut heard_before = BTreeSet::new();
+    for dts in 0..20 {
+        net.command(0, push(frame(1, dts == 0, dts, 900)));
+        run(&mut net, Duration::from_millis(33), |transmit, to| {
+            let is_media = transmit.bytes[0] == 4;
+            dts == 5 && is_media && heard_before.insert(to)
+        });
+    }
+    for member in 1..=members {
+        assert_eq!(net.frames(member).len(), 20, "member {member}");
+    }
+    requests(&net)
+}
+
+#[test]
+fn a_group_gets_one_copy_and_all_who_hear_it_get_the_stream() {
+    let mut net = site(5, true);
+
+    for dts in 0..50 {
+        net.push(frame(1, dts == 0, dts, 3_000));
+        net.deliver();
+    }
+
+    let made = net.lanes[0].ledger().made;
+    assert_eq!(net.lanes[0].ledger().sent, made);
+    for member in 1..5 {
+        assert_eq!(net.frames(member).len(), 50);
+        assert_eq!(net.lanes[member].ledger().consumed, made);
+    }
+}
+
+#[test]
+fn what_a_switch_lost_is_asked_for_by_few_and_repaired_for_all() {
+    let by_group = requests_after_a_common_loss(100, true);
+    let by_links = requests_after_a_common_loss(100, false);
+
+    assert!((1..=10).contains(&by_group), "{by_group}");
+    assert!(by_links >= 100, "{by_links}");
+}
+
+#[test]
+fn who_does_not_hear_the_repair_either_gets_it_alone() {
+    let mut net = site(3, true);
+    let mut lost = None;
+    for dts in 0..20 {
+        net.command(0, push(frame(1, dts == 0, dts, 100)));
+        run(&mut net, Duration::from_millis(33), |transmit, to| {
+            let is_heard = transmit.to.ip().is_multicast();
+            let number = Header::peek(&transmit.bytes).map(|header| header.number);
+            if is_heard && dts == 5 && lost.is_none() {
+                lost = number;
+            }
+            is_heard && to == 1 && lost.is_some() && number == lost
+        });
+    }
+
+    assert_eq!(net.frames(1).len(), 20);
+    let repair = net.lanes[0].ledger().repair;
+    assert_eq!(repair.repairs_sent, 2, "to the group, then to the member");
+    let copies = net.lanes[2].ledger().dropped(DropReason::Duplicate);
+    assert_eq!(copies, 1, "of the group's");
+}
+
+#[test]
+fn an_egress_that_is_not_renewed_ends_and_says_so() {
+    let mut net = site(1, false);
+    net.command(0, add_egress(LIFETIME));
+    net.sleep(LIFETIME * 3 / 4);
+    net.command(0, add_egress(LIFETIME));
+    net.sleep(LIFETIME * 3 / 4);
+    net.push(frame(1, true, 0, 10));
+    assert_eq!(to_group(&net), 1);
+    net.wires.clear();
+
+    net.sleep(LIFETIME / 2);
+    net.push(frame(1, false, 1, 10));
+
+    assert_eq!(to_group(&net), 0);
+    let ended = |event: &Event| matches!(event, Event::MulticastEnded { .. });
+    assert_eq!(net.events[0].iter().filter(|event| ended(event)).count(), 1);
+}
+
+#[test]
+fn a_lane_that_stood_still_says_nothing_where_another_speaks_by_now() {
+    let mut net = site(1, false);
+    net.command(0, add_egress(LIFETIME));
+
+    net.now += LIFETIME * 10;
+    net.push(frame(1, true, 0, 10));
+
+    assert_eq!(to_group(&net), 0);
+}
+
+#[test]
+fn what_was_heard_is_not_said_again() {
+    let mut net = site(3, true);
+    net.command(2, add_egress(LIFETIME));
+
+    net.push(frame(1, true, 0, 10));
+    net.deliver();
+
+    let ledger = net.lanes[2].ledger();
+    assert_eq!(ledger.unsent(DropReason::BackToSender), ledger.due);
+    assert_eq!((ledger.due, ledger.sent), (1, 0));
+}
+
+#[test]
+fn only_media_is_heard() {
+    let mut net = site(2, true);
+    net.lanes[0].handle_input(
+        net.now,
+        Input::Command(Command::SendDatagram {
+            link: link_to(1),
+            message: levada_wire::datagram::link::LinkDatagram::Head(
+                levada_wire::datagram::link::Head {
+                    flow: FLOW,
+                    highest: Number::ZERO,
+                },
+            ),
+        }),
+    );
+    let crate::Output::Transmit(datagram) = net.lanes[0].poll_output().unwrap() else {
+        panic!("a datagram is sent")
+    };
+    let train = Train {
+        from: address(0),
+        segment_bytes: datagram.segment_bytes,
+        bytes: datagram.bytes,
+    };
+
+    net.input(1, Input::Heard(train.clone()));
+    assert_eq!(net.lanes[1].ledger().dropped(DropReason::UnknownKind), 1);
+    assert_eq!(net.lanes[1].ledger().control, 0);
+
+    net.input(1, Input::Train(train));
+    assert_eq!(net.lanes[1].ledger().control, 1);
+}
+
+#[test]
+fn what_is_heard_counts_on_no_link() {
+    let mut net = site(2, true);
+
+    net.push(frame(1, true, 0, 10));
+    net.deliver();
+
+    assert_eq!(net.frames(1).len(), 1);
+    let sent = net.lanes[0].counters().links;
+    let received = net.lanes[1].counters().links;
+    assert!(sent.iter().all(|row| row.sent == 0), "{sent:?}");
+    assert!(received.iter().all(|row| row.received == 0), "{received:?}");
+}
+
+#[test]
+fn more_egresses_or_members_than_the_limits_are_refused() {
+    let mut egresses = MulticastEgresses::default();
+    let until = Instant::ZERO + LIFETIME;
+    for last in 0..u8::try_from(MULTICAST_EGRESSES_MAX).unwrap() {
+        assert!(egresses.renew(group(last), until));
+    }
+    let members = u32::try_from(MEMBERS_MAX).unwrap();
+    assert!((0..members).all(|link| egresses.add_member(&group(0), LinkIndex(link))));
+
+    assert!(!egresses.renew(group(99), until));
+    assert!(!egresses.add_member(&group(0), LinkIndex(members)));
+    assert!(!egresses.add_member(&group(99), LinkIndex(0)));
+
+    assert!(
+        egresses.renew(group(0), until),
+        "what is there may last longer"
+    );
+    assert!(egresses.remove_member(&group(0), LinkIndex(7)));
+    assert!(egresses.add_member(&group(0), LinkIndex(members)));
+}
+
+#[test]
+fn what_is_remembered_of_repairs_is_bounded() {
+    let mut egresses = MulticastEgresses::default();
+    egresses.renew(group(0), Instant::ZERO + LIFETIME);
+    for number in 0..REMEMBERED_MAX as u64 * 2 {
+        egresses.forwarded(Number::new(number).unwrap(), Instant::ZERO);
+    }
+
+    assert_eq!(egresses.0[0].repaired.len(), REMEMBERED_MAX);
+}
