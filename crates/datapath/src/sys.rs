@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod allocations;
 mod bare;
+#[cfg(all(test, target_os = "linux"))]
+mod failing;
 mod gro;
 mod gso;
 pub(crate) mod multicast;

@@ -241,6 +241,7 @@ fn datapath_counters(counted: &WorkerCounters) -> Vec<Counter> {
         ("socket_dropped", send.dropped),
         ("socket_skipped", send.skipped),
         ("socket_blocked", send.blocked),
+        ("socket_gso_failed", send.gso_failed),
         ("passed_on", counted.passed_on),
         ("shared_sends", counted.shared_sends),
         ("receives", counted.receives),

@@ -14,13 +14,22 @@ use super::*;
 use crate::api::{Delivery, EgressTerms, Originate, Transmit};
 use crate::ledger::DropReason;
 use crate::sys::{BareSettings, BareSocket, SocketSettings};
-use crate::testkit::{self, frame};
+use crate::testkit::{self, Computer, frame, on_each_computer};
 use crate::worker::{COMMANDS_MAX, HANDED_BYTES_MAX, SHARED_FROM};
 
 mod multicast;
 
 const LINK: LinkIndex = LinkIndex(1);
 const ADDRESSES: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
+
+on_each_computer! {
+    each_flow_is_one_lanes_and_arrives_whole,
+    a_train_that_mixes_flows_and_quic_is_shared_out_by_datagram,
+    a_ping_says_what_all_lanes_have_sent_and_is_told_what_all_have_received,
+    a_long_egress_list_is_shared_by_all_lanes_and_each_egress_gets_all_in_order,
+    a_receiver_that_stands_still_or_cannot_be_changes_nothing_for_others,
+    lanes_start_again_on_the_port_that_they_left,
+}
 
 /// A flow of that lane, of two or more.
 const fn flow_of(lane: u64) -> FlowId {
@@ -52,13 +61,17 @@ impl Node {
         events: Receiver<Event>,
         on_event: Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Self {
+        let computer = Computer::here();
+        let wanted = computer.sockets();
         let settings = SocketSettings {
-            steering,
-            ..SocketSettings::default()
+            steering: steering && wanted.steering,
+            ..wanted
         };
+        let sockets = SocketSet::bind(address.parse().unwrap(), &settings, lanes).unwrap();
+        sockets.each().for_each(|socket| computer.befall(socket));
         let (on_foreign, foreign): (Sender<Train>, _) = channel();
         let lanes = spawn(Config {
-            sockets: SocketSet::bind(address.parse().unwrap(), &settings, lanes).unwrap(),
+            sockets,
             lane: LaneSettings::default(),
             clock: Clock::start(),
             on_event,
@@ -150,6 +163,11 @@ fn pair(address: &str, lanes: usize, steering: bool) -> (Node, Node) {
     (origin, consumer)
 }
 
+/// What lanes said to children of flows that fell quiet.
+fn heads(counters: &WorkerCounters) -> u64 {
+    counters.lane.ledger.repair.heads_sent
+}
+
 fn some_frames() -> Vec<Frame> {
     let frame = |i: i64| {
         let is_sync = i % 25 == 0;
@@ -158,7 +176,6 @@ fn some_frames() -> Vec<Frame> {
     (0..50).map(frame).collect()
 }
 
-#[test]
 fn each_flow_is_one_lanes_and_arrives_whole() {
     for (address, steering) in ADDRESSES.into_iter().zip([true, false]) {
         for lanes in [1, 2, 3] {
@@ -230,7 +247,6 @@ fn mixed_train(to: SocketAddr, lanes: usize) -> Transmit {
     }
 }
 
-#[test]
 fn a_train_that_mixes_flows_and_quic_is_shared_out_by_datagram() {
     for address in ADDRESSES {
         for (lanes, steering) in [(2, true), (2, false), (3, true), (3, false)] {
@@ -247,7 +263,13 @@ fn a_train_that_mixes_flows_and_quic_is_shared_out_by_datagram() {
             let quic: usize = node.foreign.try_iter().map(|train| train.bytes.len()).sum();
             assert_eq!(quic, 100 * 500);
             assert_eq!(all.lane.ledger.dropped(DropReason::UnknownFlow), 300);
-            assert!(all.passed_on > 0, "the kernel looks at the first only");
+            // Of a train the kernel looks at the first only; what comes alone it brings where it belongs.
+            let comes_alone = steering && !Computer::here().has_gso() && !Computer::is_bare();
+            assert_eq!(
+                all.passed_on == 0,
+                comes_alone,
+                "{address} {lanes} {steering}"
+            );
             for (lane, counters) in node.lanes.counters_by_lane().iter().enumerate() {
                 let of_lane = (0..40)
                     .filter(|at| at % 4 != 3 && at % lanes == lane)
@@ -259,7 +281,6 @@ fn a_train_that_mixes_flows_and_quic_is_shared_out_by_datagram() {
     }
 }
 
-#[test]
 fn a_ping_says_what_all_lanes_have_sent_and_is_told_what_all_have_received() {
     for steering in [true, false] {
         let (origin, consumer) = pair("127.0.0.1:0", 3, steering);
@@ -293,23 +314,22 @@ fn a_ping_says_what_all_lanes_have_sent_and_is_told_what_all_have_received() {
             } => Some((message, received)),
             _ => None,
         });
-        // On a busy machine a head may have gone meanwhile.
         let Some((LinkDatagram::Ping(ping), received)) = told else {
-            panic!("{told:?}")
+            panic!("{told:?}");
         };
-        assert!(sent > 50);
-        assert!(ping.sent >= sent && (sent..=ping.sent).contains(&received));
+        // A lane may say a head at any time.
+        assert!(sent > 50 && ping.sent >= sent && received >= sent);
+        assert!(ping.sent.max(received) <= sent + heads(&origin.lanes.fresh_counters()));
     }
 }
 
-#[test]
 fn a_long_egress_list_is_shared_by_all_lanes_and_each_egress_gets_all_in_order() {
     for (address, steering) in ADDRESSES.into_iter().zip([true, false]) {
         let origin = Node::start(address, 2, steering);
         let flow = flow_of(1);
         origin.originate(flow);
         let receivers: Vec<BareSocket> = (0..=SHARED_FROM)
-            .map(|_| BareSocket::bind(address.parse().unwrap(), &BareSettings::default()).unwrap())
+            .map(|_| Computer::far_end(address, &BareSettings::default()))
             .collect();
         for (at, receiver) in receivers.iter().enumerate() {
             let link = LinkIndex(u32::try_from(at).unwrap());
@@ -337,7 +357,6 @@ fn a_long_egress_list_is_shared_by_all_lanes_and_each_egress_gets_all_in_order()
     }
 }
 
-#[test]
 fn a_receiver_that_stands_still_or_cannot_be_changes_nothing_for_others() {
     for steering in [true, false] {
         let origin = Node::start("127.0.0.1:0", 2, steering);
@@ -373,7 +392,8 @@ fn a_receiver_that_stands_still_or_cannot_be_changes_nothing_for_others() {
         let send = counters.send;
         assert_eq!((send.sent, send.refused), (2 * each, each));
         assert_eq!((send.dropped, send.skipped, send.waiting), (0, 0, 0));
-        assert_eq!(datagrams(&well).len() as u64, each);
+        let heads = heads(&counters) / 3;
+        assert_eq!(datagrams(&well).len() as u64, each - heads);
         assert!((datagrams(&still).len() as u64) < each);
     }
 }
@@ -390,7 +410,6 @@ fn datagrams(socket: &BareSocket) -> Vec<Vec<u8>> {
         .collect()
 }
 
-#[test]
 fn lanes_start_again_on_the_port_that_they_left() {
     for address in ADDRESSES {
         let first = Node::start(address, 3, true);

@@ -74,6 +74,11 @@ impl BareSocket {
         })
     }
 
+    #[cfg(test)]
+    pub(super) const fn io(&self) -> &UdpSocket {
+        &self.io
+    }
+
     /// Where it is bound.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {

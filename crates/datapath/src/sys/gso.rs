@@ -50,6 +50,27 @@ impl Gso {
         }
     }
 
+    /// Whether it is to be used where it can be.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != UNWANTED
+    }
+
+    /// Whether it was on until a run was refused.
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == FAILED
+    }
+
+    /// Is off from now on, and says so once, however many threads find out at the same time.
+    fn fail(&self, error: &io::Error) {
+        if self.0.swap(FAILED, Ordering::Relaxed) != FAILED {
+            tracing::warn!(
+                %error,
+                "the system refuses to send several packets at once (GSO) and takes them one by one: by this socket they \
+                 leave alone from now on, which costs several times as much"
+            );
+        }
+    }
+
     /// Sends as much of `transmit` as one system call takes, and takes from it what is done with.
     ///
     /// All that it takes has one fate: sent, or refused with the error. After `WouldBlock` nothing was taken.
@@ -68,7 +89,7 @@ impl Gso {
             Err(error) if may_be_gso(&error) => {
                 // The single send tells whether the run or the destination is to blame.
                 send_first(io, to, transmit)?;
-                self.0.store(FAILED, Ordering::Relaxed);
+                self.fail(&error);
                 Ok(())
             }
             result => {

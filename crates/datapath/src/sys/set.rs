@@ -67,6 +67,11 @@ impl SocketSet {
         self.steering
     }
 
+    #[cfg(test)]
+    pub(crate) fn each(&self) -> impl Iterator<Item = &Socket> {
+        self.sockets.iter()
+    }
+
     /// The socket of each lane, in their order.
     pub(crate) fn into_sockets(self) -> Vec<Socket> {
         self.sockets

@@ -195,6 +195,11 @@ impl Socket {
         self.gso.state()
     }
 
+    /// Whether runs left in one system call until the kernel refused one.
+    pub(crate) fn gso_has_failed(&self) -> bool {
+        self.gso.has_failed()
+    }
+
     /// Whether trains arrive in one system call.
     #[must_use]
     pub const fn gro(&self) -> Feature {
@@ -229,7 +234,7 @@ impl Socket {
                 send: self.buffers.send / 2, // the kernel says double of what it was asked for (socket(7))
                 receive: 0,
             },
-            gso: self.gso.state().is_on(),
+            gso: self.gso.is_wanted(), // another interface may do what this one refuses
             gro: false,
             steering: false,
         };

@@ -168,6 +168,7 @@ impl Outlets {
         let mut sum = SendCounters::default();
         for outlet in &self.all {
             sum += &outlet.queue.counters;
+            sum.gso_failed += u64::from(outlet.socket.gso_has_failed());
         }
         sum
     }

@@ -51,6 +51,8 @@ pub struct SendCounters {
     pub waiting: u64,
     /// How often the socket was full.
     pub blocked: u64,
+    /// Sockets by which packets leave alone since the kernel refused to take several at once.
+    pub gso_failed: u64,
 }
 
 /// Counts of several lanes together.
@@ -67,6 +69,7 @@ impl AddAssign<&Self> for SendCounters {
             skipped,
             waiting,
             blocked,
+            gso_failed,
         } = other;
         self.given += given;
         self.sent += sent;
@@ -78,6 +81,7 @@ impl AddAssign<&Self> for SendCounters {
         self.skipped += skipped;
         self.waiting += waiting;
         self.blocked += blocked;
+        self.gso_failed += gso_failed;
     }
 }
 
