@@ -142,7 +142,8 @@ pub const ANSWER_WAIT: Duration = Duration::from_secs(3);
 /// How long a flow is kept after its last local consumer left: players reconnect and people switch back.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// How long a withdrawn flow is kept: its last packets and its END are still on their way.
+/// How long a withdrawn flow is kept at least: its last packets and its END are still on their way, or must be repaired.
+/// A flow whose budget is longer than half of it is kept for its budget and half of this.
 pub const ENDING: Duration = Duration::from_secs(2);
 
 /// The pause after a refusal.

@@ -210,7 +210,8 @@ impl Checks {
             }
             FlowChange::StopConsuming { flow } | FlowChange::Close { flow } => {
                 self.consumer.ends(node, *flow);
-                self.whole.ends(node, *flow);
+                let missed = self.whole.ends(now, &self.facts, node, *flow);
+                self.found("whole", missed);
                 if matches!(change, FlowChange::Close { .. }) {
                     self.copies.flow_closed(node, *flow);
                 }
@@ -289,6 +290,9 @@ impl Checks {
             .err()
             .map(|saw| format!("{}, flow {flow}: {saw}", self.facts.name(node)));
         self.found("consumer", found);
+        if matches!(delivery, Delivery::End) {
+            self.whole.hears_end(node, flow);
+        }
         if let Delivery::Gap(gap) = delivery {
             let found = self.whole.gap(now, &self.facts, node, flow, gap);
             self.found("whole", found);

@@ -22,6 +22,7 @@ use crate::api::{ConnectionLost, FlowChange, Offer, SubscriptionId, Subscription
 use crate::limits::{ANSWER_DEADLINE, ENDING, LINGER, REQUEST_EXPIRY};
 use crate::view::{FlowRow, FlowState};
 
+mod ending;
 mod flows;
 mod keys;
 mod terms;

@@ -11,6 +11,7 @@ use levada_wire::machine::Wakeup;
 use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, RepairBudget};
 
 use super::catalogue::FlowOffer;
+use crate::limits::ENDING;
 
 #[derive(Debug)]
 pub(super) struct Carried {
@@ -245,6 +246,17 @@ impl Carried {
         }
     }
 
+    /// When a child's request runs out. While the flow ends nobody says requests again, and whoever is fed stays fed.
+    pub(super) fn expiry_of(&self, child: &Child) -> Option<Instant> {
+        let is_fed_to_the_end = self.ending_at.is_some() && child.state == ChildState::Granted;
+        (!is_fed_to_the_end).then_some(child.expires)
+    }
+
+    /// The flow was withdrawn: it is kept for as long as its last packets can be repaired.
+    pub(super) fn end(&mut self, now: Instant) {
+        self.ending_at = Some(now + ENDING.max(self.budget.time() + ENDING / 2));
+    }
+
     pub(super) fn wakeup(&self) -> Option<Wakeup> {
         let upstream = match &self.upstream {
             Upstream::Origin => None,
@@ -276,19 +288,19 @@ impl Carried {
             }
         };
         let children = self.children.values().map(|child| {
-            let expiry = Wakeup {
-                at: child.expires,
+            let expiry = self.expiry_of(child).map(|at| Wakeup {
+                at,
                 why: "request runs out",
-            };
+            });
             match child.state {
                 ChildState::Waiting { until, .. } => Wakeup::earlier(
                     Some(Wakeup {
                         at: until,
                         why: "answer child",
                     }),
-                    Some(expiry),
+                    expiry,
                 ),
-                ChildState::Granted => Some(expiry),
+                ChildState::Granted => expiry,
             }
         });
         // What ends does not linger besides.

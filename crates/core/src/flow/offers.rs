@@ -16,7 +16,6 @@ use super::carried::{Carried, Upstream};
 use super::catalogue::{Back, FlowOffer, Verdict};
 use super::{Flows, Output};
 use crate::api::{Event, FlowChange, Offer};
-use crate::limits::ENDING;
 
 /// A stream of which this node is the origin.
 #[derive(Debug)]
@@ -268,10 +267,10 @@ impl Flows {
         if self.catalogue.withdraw(self.now, &statement) != Verdict::News {
             return;
         }
-        let until = self.now + ENDING;
+        let now = self.now;
         self.wishes_touched = true;
         for carried in self.carried.matching(|carried| carried.of == of) {
-            carried.ending_at = Some(until);
+            carried.end(now);
         }
         let ended = self.wishes.on_withdraw(&of);
         self.outputs.extend(ended.into_iter().map(Output::Event));

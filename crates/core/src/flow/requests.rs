@@ -49,10 +49,15 @@ impl Flows {
         if let Some(reason) = self.refusal_for(link, &carried.of.origin) {
             return Err(reason);
         }
+        let known = carried.children.get(&link).map(|child| child.state);
         if carried.ending_at.is_some() {
+            // Its request crossed the withdraw. It is fed to the end: what was sent last may have to be repaired.
+            if known == Some(ChildState::Granted) {
+                self.accept(flow, link, request.needs_key);
+                return Ok(());
+            }
             return Err(RefuseReason::Unknown);
         }
-        let known = carried.children.get(&link).map(|child| child.state);
         if known.is_none() && carried.children.len() >= CHILDREN_MAX {
             return Err(RefuseReason::Full);
         }
@@ -403,7 +408,9 @@ impl Flows {
             .iter()
             .filter_map(|(link, child)| match child.state {
                 ChildState::Waiting { until, .. } if until <= self.now => Some((*link, late)),
-                _ if child.expires <= self.now => Some((*link, RefuseReason::Timeout)),
+                _ if carried.expiry_of(child).is_some_and(|at| at <= self.now) => {
+                    Some((*link, RefuseReason::Timeout))
+                }
                 _ => None,
             });
         for (link, reason) in over.collect::<Vec<_>>() {

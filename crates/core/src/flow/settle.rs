@@ -201,11 +201,14 @@ impl Flows {
     }
 
     /// Makes the flow's budget what consumers and children want at most, and tells the datapath and upstream. While
-    /// nobody wants the flow it stays what it was.
+    /// nobody wants the flow, and while it ends, it stays what it was.
     fn settle_budget(&mut self, flow: FlowId, wished: Option<RepairBudget>) {
         let Some(carried) = self.carried.get(flow) else {
             return;
         };
+        if carried.ending_at.is_some() {
+            return;
+        }
         let wanted = wished.max(carried.children_budget());
         let Some(budget) = wanted.filter(|wanted| *wanted != carried.budget) else {
             return;

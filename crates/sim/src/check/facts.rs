@@ -113,6 +113,12 @@ impl Facts {
         self.subscriptions.remove(&(node, id))
     }
 
+    /// Whether somebody at that node subscribes to it.
+    pub(crate) fn wants(&self, node: usize, stream: &StreamName) -> bool {
+        let mut all = self.subscriptions.iter();
+        all.any(|((at, _), name)| *at == node && name == stream)
+    }
+
     /// A process is gone; the streams that were watched there.
     pub(crate) fn ended(&mut self, node: usize) -> BTreeSet<StreamName> {
         self.published.retain(|(at, _), _| *at != node);

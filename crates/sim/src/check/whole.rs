@@ -1,10 +1,11 @@
 //! Checker `whole`: while nothing goes wrong but loss, whoever has been consuming for a while misses nothing.
 //!
 //! Only in scenarios that say after which time (`whole`), since only there the loss is one that repair can mend within the
-//! budget. A newcomer has that time to settle, and so has everybody after a fault; a stream that was withdrawn may end early. Not the order of frames, which is `consumer`.
+//! budget. A newcomer has that time to settle, and so has everybody after a fault. Whoever
+//! wants a stream until it is withdrawn has its last packets, and hears that it ended. Not the order of frames, which is `consumer`.
 //! Called by `check` for each gap. Invariant: what is remembered ends with the consumption.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use levada_datapath::api::Gap;
@@ -16,6 +17,7 @@ use super::Facts;
 pub(super) struct Whole {
     after: Option<Duration>,
     began: BTreeMap<(usize, FlowId), Instant>,
+    heard_end: BTreeSet<(usize, FlowId)>,
 }
 
 impl Whole {
@@ -23,6 +25,7 @@ impl Whole {
         Self {
             after,
             began: BTreeMap::new(),
+            heard_end: BTreeSet::new(),
         }
     }
 
@@ -30,13 +33,34 @@ impl Whole {
         self.began.entry((node, flow)).or_insert(now);
     }
 
-    pub(super) fn ends(&mut self, node: usize, flow: FlowId) {
-        self.began.remove(&(node, flow));
+    /// A consumer is let go of. One of a stream that was withdrawn must have heard END, if it is wanted to the last.
+    pub(super) fn ends(
+        &mut self,
+        now: Instant,
+        facts: &Facts,
+        node: usize,
+        flow: FlowId,
+    ) -> Option<String> {
+        let began = self.began.remove(&(node, flow))?;
+        let has_heard = self.heard_end.remove(&(node, flow));
+        let stream = facts.stream_of(flow)?;
+        let is_over = facts.origins_of(stream).next().is_none() && facts.wants(node, stream);
+        let owes = is_over && !has_heard && facts.had(now, began, self.after?);
+        owes.then(|| {
+            let name = facts.name(node);
+            format!("{name} was never told that flow {flow} ended, and nothing but loss went wrong")
+        })
+    }
+
+    /// A consumer hears that the stream ended.
+    pub(super) fn hears_end(&mut self, node: usize, flow: FlowId) {
+        self.heard_end.insert((node, flow));
     }
 
     /// A node's process is gone.
     pub(super) fn ended(&mut self, node: usize) {
         self.began.retain(|(at, _), _| *at != node);
+        self.heard_end.retain(|(at, _)| *at != node);
     }
 
     pub(super) fn gap(
@@ -49,9 +73,7 @@ impl Whole {
     ) -> Option<String> {
         let after = self.after?;
         let began = *self.began.get(&(node, flow))?;
-        // After a withdraw the last hops let go at once, and what was lost last is lost.
-        let goes_on = facts.origins_of(facts.stream_of(flow)?).next().is_some();
-        (goes_on && facts.had(now, began, after)).then(|| {
+        facts.had(now, began, after).then(|| {
             let (name, packets, first) = (facts.name(node), gap.packets, gap.first.value());
             format!("{name} misses {packets} packets of flow {flow} from number {first} on, and nothing but loss went wrong")
         })
@@ -60,11 +82,12 @@ impl Whole {
 
 #[cfg(test)]
 mod tests {
+    use levada_core::SubscriptionId;
     use levada_datapath::api::GapReason;
     use levada_wire::Number;
 
     use super::*;
-    use crate::check::fixture::{FLOW, at, facts};
+    use crate::check::fixture::{FLOW, at, cam, facts};
 
     const GAP: Gap = Gap {
         first: Number::ZERO,
@@ -90,7 +113,7 @@ mod tests {
         let mut facts = facts();
         let mut whole = Whole::new(Some(Duration::from_secs(3)));
         whole.begins(at(10), 2, FLOW);
-        whole.ends(2, FLOW);
+        whole.ends(at(20), &facts, 2, FLOW);
         whole.begins(at(22), 2, FLOW);
         assert_eq!(whole.gap(at(24), &facts, 2, FLOW, &GAP), None);
 
@@ -99,14 +122,34 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_withdrawn_stream_may_be_missed() {
+    fn the_last_packets_of_a_withdrawn_stream_may_not_be_missed() {
         let mut facts = facts();
         let mut whole = Whole::new(Some(Duration::from_secs(3)));
         whole.begins(at(20), 2, FLOW);
 
         facts.unpublished(0, 0);
 
-        assert_eq!(whole.gap(at(60), &facts, 2, FLOW, &GAP), None);
+        assert!(whole.gap(at(60), &facts, 2, FLOW, &GAP).is_some());
+    }
+
+    #[test]
+    fn whoever_wants_a_stream_until_it_is_withdrawn_must_hear_its_end() {
+        let mut facts = facts();
+        facts.subscribed(2, SubscriptionId(1), cam());
+        let mut whole = Whole::new(Some(Duration::from_secs(3)));
+        let mut ends = |facts: &Facts, hears: bool| {
+            whole.begins(at(20), 2, FLOW);
+            if hears {
+                whole.hears_end(2, FLOW);
+            }
+            whole.ends(at(60), facts, 2, FLOW).is_some()
+        };
+
+        assert!(!ends(&facts, false), "the stream goes on");
+        facts.unpublished(0, 0);
+
+        assert!(!ends(&facts, true));
+        assert!(ends(&facts, false));
     }
 
     #[test]
