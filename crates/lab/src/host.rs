@@ -86,6 +86,20 @@ impl Host {
         .map(drop)
     }
 
+    /// Gives it one more address, at once: `fd00::1/64`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn add_address(&self, address: &str) -> anyhow::Result<()> {
+        let namespace = &self.namespace;
+        // Nobody else has it, so nobody is asked.
+        tool::ip(&format!(
+            "-n {namespace} address add {address} dev eth0 nodad"
+        ))
+        .map(drop)
+    }
+
     /// Counts from now on what it sends.
     ///
     /// # Errors

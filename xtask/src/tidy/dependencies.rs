@@ -40,7 +40,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "levada-words",
         ],
     ),
-    ("levada-lab", &["levada-media", "levada-wire"]),
+    (
+        "levada-lab",
+        &["levada-datapath", "levada-media", "levada-wire"],
+    ),
     (
         "levada-cli",
         &[

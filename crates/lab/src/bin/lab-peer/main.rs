@@ -3,9 +3,11 @@
 //! ```text
 //! lab-peer send HOST:PORT BYTE COUNT SIZE   COUNT datagrams of SIZE bytes that begin with BYTE (hex)
 //! lab-peer stranger COUNT                   hears media, then forges and replays COUNT times, a millisecond apart
+//! lab-peer hub GROUP:PORT MEMBER...         sends a stream to a multicast group
+//! lab-peer member GROUP:PORT HUB PLACE      plays it, as the member at that place of the hub's list
 //! ```
 //!
-//! Not a node: it knows the first bytes of datagrams and no key. Started by tests on hosts of theirs. Invariant: it
+//! Not a node: a hub and its members have a datapath and keys that all know, the others know the first bytes of datagrams and no key. Started by tests on hosts of theirs. Invariant: it
 //! sends to addresses that it was given or heard, and ends by itself.
 
 #![forbid(unsafe_code)]
@@ -17,9 +19,12 @@ use anyhow::{Context as _, bail};
 #[cfg(target_os = "linux")]
 mod datagram;
 #[cfg(target_os = "linux")]
+mod group;
+#[cfg(target_os = "linux")]
 mod stranger;
 
-const USAGE: &str = "usage: lab-peer send HOST:PORT BYTE COUNT SIZE | lab-peer stranger COUNT";
+const USAGE: &str = "usage: lab-peer send HOST:PORT BYTE COUNT SIZE | lab-peer stranger COUNT | \
+    lab-peer hub GROUP:PORT MEMBER... | lab-peer member GROUP:PORT HUB PLACE";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -36,6 +41,10 @@ fn main() -> anyhow::Result<()> {
         }
         #[cfg(target_os = "linux")]
         ["stranger", count] => stranger::run(count.parse().context(USAGE)?),
+        #[cfg(target_os = "linux")]
+        ["hub", group, ref members @ ..] => group::hub(group, members),
+        #[cfg(target_os = "linux")]
+        ["member", group, hub, place] => group::member(group, hub, place),
         _ => bail!(USAGE),
     }
 }

@@ -1,0 +1,265 @@
+//! A hub and its members on one LAN: the datapath alone, told by hand what sites will decide.
+//!
+//! ```text
+//! hub ── media ──▶ multicast group ──▶ member, member, member        repair: requests by the members' links
+//! ```
+//!
+//! Keys are the same for everybody and known to all: nothing is secret here. Not a node: there is no control. Called by `main`.
+//! Invariant: a hub ends some time after its last frame, a member at the end of the stream.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use levada_datapath::api::{Delivery, Interface, Multicast};
+use levada_datapath::lanes::{self, Lanes};
+use levada_datapath::{
+    Clock, Command, Event, LaneSettings, Originate, RepairCounts, SocketSet, SocketSettings,
+};
+use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
+use levada_wire::{
+    Description, FlowId, Frame, InstanceId, LinkIndex, PacketSize, Track, TrackId, TrackKind,
+    WallTime,
+};
+
+const FLOW: FlowId = FlowId(0x1234_5678_0000_0001);
+const INSTANCE: InstanceId = InstanceId([3; 16]);
+/// The hub's number for a member is the member's place in its list; a member's number for the hub is this.
+const HUB: LinkIndex = LinkIndex(1_000);
+const PORT: u16 = 7800;
+const FRAMES: i64 = 150;
+const BETWEEN_FRAMES: Duration = Duration::from_millis(20);
+const LIFETIME: Duration = Duration::from_secs(1);
+/// What was lost last may still be asked for.
+const AFTERWARDS: Duration = Duration::from_secs(2);
+/// A member whose stream does not end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The lanes of one of them, and what they say.
+struct Peer {
+    lanes: Lanes,
+    events: Receiver<Event>,
+    group: Multicast,
+}
+
+impl Peer {
+    fn start(group: &str) -> anyhow::Result<Self> {
+        let seed = u64::from(std::process::id());
+        let (say, events) = channel();
+        let say = OnceLock::from(say);
+        let sockets = SocketSet::bind(
+            SocketAddr::new("::".parse()?, PORT),
+            &SocketSettings::default(),
+            2,
+        )?;
+        let lanes = lanes::spawn(lanes::Config {
+            sockets,
+            lane: LaneSettings {
+                seed,
+                ..LaneSettings::default()
+            },
+            clock: Clock::start(),
+            on_event: Arc::new(move |event| {
+                let said = say.get().map(|say| say.send(event));
+                drop(said);
+            }),
+            on_foreign: Arc::new(drop),
+        })?;
+        Ok(Self {
+            lanes,
+            events,
+            group: Multicast {
+                address: group.parse().context("no group")?,
+                interface: interface()?,
+            },
+        })
+    }
+
+    fn command(&self, command: Command) -> anyhow::Result<()> {
+        self.lanes.send(command).context("the lane is busy")
+    }
+
+    fn add_link(
+        &self,
+        link: LinkIndex,
+        remote_index: LinkIndex,
+        remote: IpAddr,
+    ) -> anyhow::Result<()> {
+        self.command(Command::AddLink {
+            link,
+            remote_index,
+            remote: SocketAddr::new(remote, PORT),
+            send: LinkKey::from_bytes([7; 32]),
+            receive: LinkKey::from_bytes([7; 32]),
+        })
+    }
+
+    /// What repair did, by name.
+    fn counts(self) -> BTreeMap<&'static str, u64> {
+        let counters = self.lanes.stop();
+        let repair: RepairCounts = counters.lane.ledger.repair;
+        let mut counts: BTreeMap<_, _> = repair.rows().collect();
+        counts.insert("made", counters.lane.ledger.made);
+        counts
+    }
+}
+
+/// The one cable of a host.
+fn interface() -> anyhow::Result<Interface> {
+    let index = std::fs::read_to_string("/sys/class/net/eth0/ifindex")?;
+    // Towards anywhere on the cable: what answers there does not matter.
+    let asking = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    asking.connect("10.255.255.254:9")?;
+    let address: Option<Ipv4Addr> = match asking.local_addr()?.ip() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    };
+    Ok(Interface {
+        index: index.trim().parse()?,
+        address,
+    })
+}
+
+/// Sends the stream to a group whose members these are, and prints what repair did.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a source has its pace, and how long members still ask it cannot know"
+)]
+pub(crate) fn hub(group: &str, members: &[&str]) -> anyhow::Result<()> {
+    let hub = Peer::start(group)?;
+    hub.command(Command::Originate(Box::new(originate())))?;
+    renew(&hub)?;
+    for (link, member) in (0..).map(LinkIndex).zip(members) {
+        hub.add_link(link, HUB, member.parse().context("no address")?)?;
+        hub.command(Command::AddMember {
+            flow: FLOW,
+            group: hub.group,
+            link,
+        })?;
+    }
+    let begin = Instant::now();
+    for at in 0..FRAMES {
+        hub.command(Command::Push {
+            flow: FLOW,
+            frame: frame(at),
+            wall: WallTime(1_700_000_000_000_000),
+        })?;
+        renew(&hub)?;
+        let next = BETWEEN_FRAMES * u32::try_from(at + 1)?;
+        thread::sleep(next.saturating_sub(begin.elapsed()));
+    }
+    hub.command(Command::Finish { flow: FLOW })?;
+    thread::sleep(AFTERWARDS);
+    print(hub.counts())
+}
+
+#[allow(clippy::print_stderr, reason = "the test waits for it")]
+fn say_ready() {
+    eprintln!("ready");
+}
+
+/// Plays the stream that is heard on a group, and prints what repair did, and how many frames and gaps there were.
+pub(crate) fn member(group: &str, hub: &str, place: &str) -> anyhow::Result<()> {
+    let member = Peer::start(group)?;
+    let place = LinkIndex(place.parse().context("no place")?);
+    member.add_link(HUB, place, hub.parse().context("no address")?)?;
+    let (flow, group) = (FLOW, member.group);
+    member.command(Command::Hear { flow, group })?;
+    member.command(Command::OpenFlow { flow })?;
+    member.command(Command::SetBudget {
+        flow,
+        budget: Duration::from_secs(10),
+    })?;
+    member.command(Command::SetCarryKey {
+        flow,
+        epoch: 1,
+        key: CarryKey::from_bytes([4; 16]),
+    })?;
+    member.command(Command::AddUpstream { flow, link: HUB })?;
+    member.command(Command::Consume {
+        flow,
+        instance: INSTANCE,
+        suite: Suite::Aes128Gcm,
+        epoch: 1,
+        secret: ContentSecret::from_bytes([5; 32]),
+    })?;
+    say_ready();
+    let (mut frames, mut gaps) = (0, 0);
+    loop {
+        match member
+            .events
+            .recv_timeout(PATIENCE)
+            .context("no END came")?
+        {
+            Event::Delivery { delivery, .. } => match delivery {
+                Delivery::Frame { .. } => frames += 1,
+                Delivery::Gap(_) => gaps += 1,
+                Delivery::End => break,
+                _ => {}
+            },
+            Event::CannotHear { reason, .. } => {
+                anyhow::bail!("the group cannot be heard: {reason}")
+            }
+            _ => {}
+        }
+    }
+    let mut counts = member.counts();
+    counts.extend([("frames", frames), ("gaps", gaps)]);
+    print(counts)
+}
+
+fn renew(hub: &Peer) -> anyhow::Result<()> {
+    hub.command(Command::AddMulticastEgress {
+        flow: FLOW,
+        group: hub.group,
+        lifetime: LIFETIME,
+    })
+}
+
+fn frame(at: i64) -> Frame {
+    let is_sync = at % 50 == 0;
+    let bytes = if is_sync { 20_000 } else { 3_000 };
+    Frame {
+        track: TrackId(1),
+        sync: is_sync,
+        discardable: false,
+        dts: at * 1_800,
+        pts: at * 1_800,
+        data: vec![at.to_le_bytes()[0]; bytes].into(),
+    }
+}
+
+fn originate() -> Originate {
+    let track = Track {
+        id: TrackId(1),
+        kind: TrackKind::Video,
+        codec: "h264".into(),
+        timescale: NonZeroU32::new(90_000).expect("it is not zero"),
+        config: Vec::new(),
+        language: None,
+    };
+    Originate {
+        flow: FLOW,
+        instance: INSTANCE,
+        suite: Suite::Aes128Gcm,
+        epoch: 1,
+        secret: ContentSecret::from_bytes([5; 32]),
+        carry: CarryKey::from_bytes([4; 16]),
+        packet_size: PacketSize::DEFAULT,
+        description: Arc::new(Description {
+            tracks: vec![track],
+        }),
+        flush_interval: Duration::ZERO,
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "this is what the test reads")]
+fn print(counts: BTreeMap<&'static str, u64>) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(&counts)?);
+    Ok(())
+}
