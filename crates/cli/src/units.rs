@@ -1,4 +1,4 @@
-//! Quantities as people type them: `500ms`, `4Mb/s`.
+//! Quantities as people type them: `500ms`, `4Mb/s`, `10%`.
 //!
 //! Not how they are printed, which their types do. Called by clap for flags. Invariant: a number without a unit is
 //! refused, because nobody can know which one was meant.
@@ -68,6 +68,17 @@ pub(crate) fn bitrate(text: &str) -> Result<Bitrate, String> {
     Ok(Bitrate(bits.round() as u64))
 }
 
+/// Reads `10%`, as a part of one.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let (number, unit) = split(text, "10%")?;
+    match unit {
+        "%" if number <= 100.0 => Ok(number / 100.0),
+        "%" => Err("that is more than all".to_owned()),
+        "" => Err(format!("say the unit: `{text}%`")),
+        _ => Err(format!("`{unit}` is no share: write per cent, as in `10%`")),
+    }
+}
+
 /// A number and what follows it.
 fn split<'a>(text: &'a str, example: &str) -> Result<(f64, &'a str), String> {
     let text = text.trim();
@@ -123,6 +134,21 @@ mod tests {
             ("1Gb/s", 1_000_000_000),
         ] {
             assert_eq!(bitrate(text), Ok(Bitrate(bits)), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_per_cent_and_at_most_all() {
+        assert_eq!(share("10%"), Ok(0.1));
+        assert_eq!(share("0.5 %"), Ok(0.005));
+        for (text, part) in [
+            ("0.1", "`0.1%`"),
+            ("101%", "more than all"),
+            ("5 of 6", "as in `10%`"),
+            ("-1%", "as in `10%`"),
+        ] {
+            let error = share(text).expect_err(text);
+            assert!(error.contains(part), "{text}: {error}");
         }
     }
 

@@ -131,6 +131,93 @@ fn join_prints_both_newcomers() {
 }
 
 #[test]
+fn loss_tells_of_every_hop_what_was_lost_and_repaired_beside_both_floors() {
+    let home = Home::new();
+
+    let json = home.run(&[
+        "bench",
+        "loss",
+        "--hops",
+        "2",
+        "--rate",
+        "1Mb/s",
+        "--loss",
+        "10%",
+        "--rtt",
+        "10ms",
+        "--budget",
+        "2s",
+        "--seconds",
+        "1",
+        "--json",
+    ]);
+
+    assert!(json.status.success(), "{json:?}");
+    let row = &lines(&json.output)[0];
+    let hops = row["hops"].as_array().unwrap();
+    assert_eq!(hops.len(), 2);
+    for hop in hops {
+        for key in [
+            "packets",
+            "lost",
+            "nacks",
+            "repaired",
+            "extra",
+            "extra_bytes",
+        ] {
+            assert!(is_measured(&hop[key]), "{key}: {row}");
+        }
+    }
+    assert!(is_measured(&row["frames"]));
+    assert!(
+        row["floor"]["frames_lost"].as_u64() > row["frames_lost"].as_u64(),
+        "{row}"
+    );
+    for end in [row, &row["floor"], &row["control"]] {
+        assert!(end["contradiction"].is_null(), "{row}");
+    }
+    assert!(is_measured(&row["control"]["late"]["p50_ms"]));
+}
+
+#[test]
+fn loss_shows_hops_and_frames_in_two_tables() {
+    let home = Home::new();
+
+    let table = home.run(&[
+        "bench",
+        "loss",
+        "--rate",
+        "1Mb/s",
+        "--bursts",
+        "--reorder",
+        "--duplicate",
+        "--rtt",
+        "10ms",
+        "--seconds",
+        "0.2",
+    ]);
+
+    assert!(table.status.success(), "{table:?}");
+    let text = &table.output;
+    assert!(
+        text.contains("10% lost in bursts of 4, 2% up to 10 ms late, 2% twice"),
+        "{text}"
+    );
+    let heads = text.lines().filter(|line| line.starts_with("CASE"));
+    assert_eq!(heads.count(), 2, "{text}");
+}
+
+#[test]
+fn a_path_that_cannot_be_is_refused_with_the_cure() {
+    let home = Home::new();
+
+    let refused = home.run(&["bench", "loss", "--outage", "3s"]);
+
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(refused.errors.contains("--outage"), "{refused:?}");
+}
+
+#[test]
 fn micro_prints_every_step() {
     let home = Home::new();
 

@@ -199,11 +199,21 @@ pub(crate) fn spawn_lanes(
     count: usize,
     on_event: Arc<dyn Fn(Event) + Send + Sync>,
 ) -> anyhow::Result<Lanes> {
+    spawn_lanes_with(count, LaneSettings::default(), Clock::start(), on_event)
+}
+
+/// The same, with other limits than a node's and a clock that others know.
+pub(crate) fn spawn_lanes_with(
+    count: usize,
+    lane: LaneSettings,
+    clock: Clock,
+    on_event: Arc<dyn Fn(Event) + Send + Sync>,
+) -> anyhow::Result<Lanes> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let config = lanes::Config {
         sockets: SocketSet::bind(any, &SocketSettings::default(), count)?,
-        lane: LaneSettings::default(),
-        clock: Clock::start(),
+        lane,
+        clock,
         on_event,
         on_foreign: Arc::new(|_| {}),
     };

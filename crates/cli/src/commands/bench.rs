@@ -1,4 +1,4 @@
-//! `levada bench fanout | hop | join | micro`: what the datapath does on this machine, each figure beside its floor.
+//! `levada bench fanout | hop | join | loss | micro`: what the datapath does on this machine, each figure beside its floor.
 //!
 //! Not the measuring (`bench.rs`): flags, tables, JSON. Invariant: each command ends by itself, and what is printed for
 //! people is a part of what `--json` has.
@@ -12,13 +12,17 @@ use serde::Serialize;
 
 use crate::bench::contender::Task;
 use crate::bench::cpu::Machine;
+use crate::bench::fanout::Case;
 use crate::bench::origin::Camera;
 use crate::bench::receivers::Kind;
 use crate::bench::stats::Spread;
-use crate::bench::{fanout, hop, join, micro, traffic};
+use crate::bench::{hop, join, micro, traffic};
 use crate::logging::{self, Level};
-use crate::table::{Align, Table, or_dash};
+use crate::table::{Align, Table};
 use crate::{say, units};
+
+mod fanout;
+mod loss;
 
 /// The most egresses that may be asked for: a lane's own limit shows before it.
 const EGRESSES_MAX: u32 = 10_000;
@@ -33,11 +37,13 @@ const SECONDS: std::ops::RangeInclusive<f64> = 0.01..=60.0;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// How many bits a lane sends to many egresses for each second of its processor
-    Fanout(Fanout),
+    Fanout(fanout::Args),
     /// How much later packets are because they went through one node at 70% load
     Hop(Hop),
     /// How soon a newcomer has the first whole frame of a flow that is carried already
     Join(Join),
+    /// What arrives over hops that lose datagrams; without a flag about the path, the set of the project's goals
+    Loss(loss::Args),
     /// What each step of a packet's way costs by itself, in memory
     Micro(Micro),
 }
@@ -51,37 +57,6 @@ struct Common {
     /// Print one JSON object for each line of the table
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Fanout {
-    /// How many egresses; several are measured one after the other
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100",
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(EGRESSES_MAX)))]
-    egresses: Vec<u32>,
-    /// How many flows the lane carries, each to all egresses
-    #[arg(long, value_name = "N", default_value_t = 1,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(FLOWS_MAX)))]
-    flows: u32,
-    /// How long a frame waits at its origin for others to share its burst; publishers wait 10ms
-    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = units::duration)]
-    flush: Duration,
-    /// How many lanes do it
-    #[arg(long, value_name = "N", default_value_t = 1,
-        value_parser = clap::value_parser!(u32).range(1..=levada_datapath::LANES_MAX as i64))]
-    lanes: u32,
-    /// Rounds: in each the lane and both floors are measured once
-    #[arg(long, value_name = "N", default_value_t = 7,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(REPEAT_MAX)))]
-    repeat: u32,
-    /// How long each of the three is measured in a round
-    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
-    seconds: Duration,
-    /// What the far ends are like
-    #[arg(long, value_delimiter = ',', default_value = "gro,plain")]
-    receivers: Vec<Kind>,
-    #[command(flatten)]
-    common: Common,
 }
 
 #[derive(Debug, clap::Args)]
@@ -146,9 +121,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
 pub(crate) fn execute(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
     logging::start(Level::Warn, debug)?;
     match command {
-        Command::Fanout(args) => fanouts(&args),
+        Command::Fanout(args) => fanout::execute(&args),
         Command::Hop(args) => hops(&args),
         Command::Join(args) => joins(&args),
+        Command::Loss(args) => loss::execute(&args),
         Command::Micro(args) => micros(&args),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -162,13 +138,13 @@ fn each_case<R>(
     rates: &[Bitrate],
     egresses: &[u32],
     receivers: &[Kind],
-    measure: impl Fn(fanout::Case) -> anyhow::Result<R>,
+    measure: impl Fn(Case) -> anyhow::Result<R>,
 ) -> Measured<R> {
     let (mut reports, mut result) = (Vec::new(), Ok(()));
     for &rate in rates {
         for &egresses in egresses {
             for &receivers in receivers {
-                let case = fanout::Case {
+                let case = Case {
                     egresses: usize::try_from(egresses).expect("at most 10,000"),
                     camera: Camera::usual(rate),
                     receivers,
@@ -228,86 +204,6 @@ fn spread(spread: &Spread, digits: usize) -> String {
 fn per_cent(of: &Spread) -> String {
     let [median, min, max] = [of.median, of.min, of.max].map(|share| share * 100.0);
     format!("{median:.0}% ({min:.0}-{max:.0})")
-}
-
-fn fanouts(args: &Fanout) -> anyhow::Result<()> {
-    let machine = Machine::begin();
-    let rounds = usize::try_from(args.repeat).context("too many rounds")?;
-    let task = Task {
-        flows: usize::try_from(args.flows).context("too many flows")?,
-        lanes: usize::try_from(args.lanes).context("too many lanes")?,
-    };
-    let (reports, result) = each_case(&args.common.rate, &args.egresses, &args.receivers, |case| {
-        let camera = Camera {
-            flush_interval: args.flush,
-            ..case.camera
-        };
-        let case = fanout::Case {
-            task,
-            camera,
-            ..case
-        };
-        fanout::measure(case, rounds, args.seconds)
-    });
-    let lost = reports.iter().map(|report| report.missing_bytes).sum();
-    if let Some(warning) = missing(lost) {
-        say::note(warning);
-    }
-    show(
-        args.common.json,
-        &machine.end(),
-        &reports,
-        fanout_table,
-        fanout_note,
-    )?;
-    result
-}
-
-/// What several lanes do, which one lane's columns do not have.
-fn fanout_note(report: &fanout::Report) -> Option<String> {
-    (report.lanes > 1).then(|| {
-        format!(
-            "{} lanes, {}: {} Gbit by seconds of the busiest lane's processor, which is what goes through where each has \
-             one to itself",
-            report.lanes,
-            report.receivers.name(),
-            spread(&report.gbit_per_busiest_cpu_s_spread, 1),
-        )
-    })
-}
-
-fn fanout_table(reports: &[fanout::Report]) -> Table {
-    let mut table = Table::new(&[
-        ("EGRESSES", Align::Right),
-        ("RATE", Align::Right),
-        ("RECEIVERS", Align::Left),
-        ("LANES", Align::Right),
-        ("GBIT/CPU-S", Align::Right),
-        ("RELAY FLOOR", Align::Right),
-        ("OF IT", Align::Right),
-        ("SEND FLOOR", Align::Right),
-        ("OF IT", Align::Right),
-        ("US/PACKET", Align::Right),
-        ("PACKETS/SEND", Align::Right),
-    ]);
-    for report in reports {
-        let sends = report.sends.filter(|&sends| sends > 0);
-        let per_send = sends.map(|sends| report.packets as f64 / sends as f64);
-        table.row([
-            report.egresses.to_string(),
-            Bitrate(report.rate_bps).to_string(),
-            report.receivers.name().to_owned(),
-            report.lanes.to_string(),
-            spread(&report.gbit_per_cpu_s_spread, 1),
-            spread(&report.floor_gbit_per_cpu_s_spread, 1),
-            per_cent(&report.of_floor_spread),
-            spread(&report.send_floor_gbit_per_cpu_s_spread, 1),
-            per_cent(&report.of_send_floor_spread),
-            format!("{:.2}", report.us_per_packet),
-            or_dash(per_send.map(|count| format!("{count:.1}"))),
-        ]);
-    }
-    table
 }
 
 fn hops(args: &Hop) -> anyhow::Result<()> {
@@ -485,7 +381,8 @@ mod tests {
             ("hop --receivers tcp", "gro, plain"),
             ("hop --seconds 0", "0.01 to 60"),
             ("join --repeat 0", "1..=1000"),
-            ("loss", "unrecognized subcommand"),
+            ("loss --loss 2", "`2%`"),
+            ("lost", "unrecognized subcommand"),
         ] {
             let error = parse(words).expect_err(words);
             assert!(error.contains(cure), "{words}: {error}");

@@ -1,0 +1,486 @@
+//! `levada bench loss`: what arrives over hops that lose, reorder and double datagrams or are silent for a while.
+//!
+//! Three chains of real lanes carry the same traffic at the same time, so that the machine is the same to all:
+//!
+//! ```text
+//! lane      paths as bad as was said                          what is measured
+//! floor     the same, but media alone passes towards the      what would be lost without repair
+//!           child and nothing back
+//! control   paths that are as long and not bad at all         how late frames are at best
+//! ```
+//!
+//! A frame is lost if the consumer was not delivered it: frames are told by their track and time, and what is found is held
+//! against the gaps that were delivered and against the counters of lanes and forwarder. Not a congested network: the paths
+//! have no rate. Called by the command. Invariant: a frame that was sent was delivered once or is counted as lost.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use levada_datapath::{Delivery, GapReason, WorkerCounters};
+use levada_wire::{Bitrate, TrackId};
+use serde::Serialize;
+
+use super::chain::{Chain, Counted, News};
+use super::forwarder::{Passes, Plan, Taken};
+use super::impair::Impairment;
+use super::stats::percentile;
+use super::traffic::Traffic;
+
+/// How long after the end of the flow its last frames are waited for, beside budget and paths.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The highest rate that a chain on one machine carries evenly.
+pub(crate) const RATE_MAX: Bitrate = Bitrate(50_000_000);
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Case {
+    pub(crate) hops: usize,
+    pub(crate) rate: Bitrate,
+    /// Of each hop, in either direction.
+    pub(crate) impairment: Impairment,
+    pub(crate) budget: Duration,
+    pub(crate) long: Duration,
+    pub(crate) seed: u64,
+}
+
+/// One hop, from the parent's side and the forwarder's on to the child's.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Hop {
+    /// Packets that the parent sent for the first time.
+    pub(crate) packets: u64,
+    /// Of those, lost on the path.
+    pub(crate) lost: u64,
+    /// Requests that the child sent.
+    pub(crate) nacks: u64,
+    /// Packets that the child got after it had asked.
+    pub(crate) repaired: u64,
+    /// Packets that the child got without asking, from parity; none where there is no parity.
+    pub(crate) recovered: Option<u64>,
+    /// Media and parity that the parent sent beyond its packets, by its packets.
+    pub(crate) extra: f64,
+    /// All bytes of both directions, with IPv4 and UDP headers, beyond those of the packets, by those.
+    pub(crate) extra_bytes: f64,
+    /// Packets that the child has given up.
+    pub(crate) given_up: u64,
+    /// All that parent and child counted of repair.
+    pub(crate) parent: BTreeMap<&'static str, u64>,
+    pub(crate) child: BTreeMap<&'static str, u64>,
+}
+
+/// How late frames were, in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Late {
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
+}
+
+/// What one chain delivered.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct End {
+    pub(crate) frames: u64,
+    pub(crate) frames_lost: u64,
+    /// Packets that are missing in what was delivered, by the reason that was given.
+    pub(crate) gaps: BTreeMap<&'static str, u64>,
+    /// `None` if no frame came.
+    pub(crate) late: Option<Late>,
+    /// What frames, gaps and the counters of lanes and forwarder tell differently: then the line is worth nothing.
+    pub(crate) contradiction: Option<String>,
+}
+
+/// One line of results.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    bench: &'static str,
+    pub(crate) hops: Vec<Hop>,
+    pub(crate) rate_bps: u64,
+    /// Of each hop.
+    pub(crate) rtt_ms: f64,
+    pub(crate) loss: f64,
+    pub(crate) burst: f64,
+    pub(crate) reorder: f64,
+    pub(crate) duplicate: f64,
+    pub(crate) outage_ms: f64,
+    pub(crate) budget_ms: f64,
+    pub(crate) seconds: f64,
+    pub(crate) seed: u64,
+    /// Over all hops.
+    pub(crate) extra: f64,
+    #[serde(flatten)]
+    pub(crate) end: End,
+    pub(crate) floor: End,
+    pub(crate) control: End,
+}
+
+/// The set of the project's goals (see `bench/RESULTS.md`), each at 8 Mb/s.
+pub(crate) fn goals(long: Duration, seed: u64) -> Vec<Case> {
+    let millis = Duration::from_millis;
+    let even = Impairment {
+        delay: millis(20),
+        loss: 0.1,
+        ..Impairment::default()
+    };
+    let case = |hops, impairment, budget| Case {
+        hops,
+        rate: Bitrate(8_000_000),
+        impairment,
+        budget: millis(budget),
+        long,
+        seed,
+    };
+    let bursts = Impairment { burst: 4.0, ..even };
+    let mixed = Impairment {
+        reorder: 0.02,
+        duplicate: 0.02,
+        ..even
+    };
+    let outage = Impairment {
+        loss: 0.0,
+        outage: millis(100),
+        ..even
+    };
+    let far = Impairment {
+        delay: millis(50),
+        ..even
+    };
+    vec![
+        case(1, even, 400),
+        case(1, even, 200),
+        case(3, even, 400),
+        case(1, bursts, 400),
+        case(1, mixed, 400),
+        case(1, outage, 500),
+        case(1, far, 180),
+    ]
+}
+
+/// Measures one case.
+pub(crate) fn measure(case: Case) -> anyhow::Result<Report> {
+    let bad = Plan {
+        impairment: case.impairment,
+        passes: Passes::All,
+        seed: case.seed,
+    };
+    let alone = Plan {
+        passes: Passes::MediaAlone,
+        ..bad
+    };
+    let good = Plan {
+        impairment: case.impairment.delay_alone(),
+        ..bad
+    };
+    let all = std::thread::scope(|scope| {
+        let run = |plan| scope.spawn(move || carry(case, plan));
+        [bad, alone, good].map(run).map(|run| {
+            let result = run.join();
+            result.unwrap_or_else(|_| Err(anyhow::anyhow!("a measurement panicked")))
+        })
+    });
+    let [
+        (tale, counted),
+        (floor, floor_counted),
+        (control, control_counted),
+    ] = match all {
+        [Ok(lane), Ok(floor), Ok(control)] => [lane, floor, control],
+        results => {
+            let mut errors = results.into_iter().filter_map(Result::err);
+            return Err(errors.next().expect("one of them failed"));
+        }
+    };
+    let millis = |long: Duration| long.as_secs_f64() * 1e3;
+    let Impairment {
+        delay,
+        loss,
+        burst,
+        reorder,
+        duplicate,
+        outage,
+    } = case.impairment;
+    let end = tale.end(&counted);
+    Ok(Report {
+        bench: "loss",
+        extra: extra(counted.paths.iter()),
+        hops: hops(&counted),
+        rate_bps: case.rate.0,
+        rtt_ms: millis(2 * delay),
+        loss,
+        burst,
+        reorder,
+        duplicate,
+        outage_ms: millis(outage),
+        budget_ms: millis(case.budget),
+        seconds: case.long.as_secs_f64(),
+        seed: case.seed,
+        end,
+        floor: floor.end(&floor_counted),
+        control: control.end(&control_counted),
+    })
+}
+
+/// What the frames of one chain went through.
+#[derive(Debug, Default)]
+struct Tale {
+    /// By track and time: when each was sent.
+    sent: BTreeMap<(TrackId, i64), Instant>,
+    /// Of those that came, how late.
+    late: Vec<u64>,
+    came: BTreeMap<(TrackId, i64), u64>,
+    gaps: BTreeMap<&'static str, u64>,
+    has_ended: bool,
+}
+
+/// Carries the traffic over one chain at its own pace.
+fn carry(case: Case, plan: Plan) -> anyhow::Result<(Tale, Counted)> {
+    let chain = Chain::start(case.hops, plan, case.budget)?;
+    let mut traffic = Traffic::new(case.rate, case.seed);
+    let mut tale = Tale::default();
+    let began = Instant::now();
+    let mut next = traffic.next();
+    while next.at < case.long {
+        tale.listen(&chain, began + next.at)?;
+        let key = (next.frame.track, next.frame.dts);
+        tale.sent.insert(key, Instant::now());
+        chain.push(next.frame)?;
+        next = traffic.next();
+    }
+    chain.finish_flow()?;
+    let ways = 2 * case.impairment.delay * u32::try_from(case.hops).unwrap_or(u32::MAX);
+    tale.listen(&chain, Instant::now() + case.budget + ways + PATIENCE)?;
+    let counted = chain.finish()?;
+    let overruns = counted.paths.iter().map(|path| path.overruns);
+    anyhow::ensure!(
+        overruns.sum::<u64>() == 0,
+        "more was under way than the forwarder holds: ask for a shorter --rtt or a lower --rate"
+    );
+    Ok((tale, counted))
+}
+
+impl Tale {
+    /// Takes what the consumer is delivered, until that moment or the end of the flow.
+    fn listen(&mut self, chain: &Chain, until: Instant) -> anyhow::Result<()> {
+        while !self.has_ended {
+            let left = until.saturating_duration_since(Instant::now());
+            match chain.news.recv_timeout(left) {
+                Ok(news) => self.take(news),
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the consumer has ended"),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, News { at, delivery }: News) {
+        match delivery {
+            Delivery::Frame { frame, .. } => {
+                let key = (frame.track, frame.dts);
+                *self.came.entry(key).or_insert(0) += 1;
+                if let Some(&sent) = self.sent.get(&key) {
+                    let nanos = at.saturating_duration_since(sent).as_nanos();
+                    self.late.push(u64::try_from(nanos).unwrap_or(u64::MAX));
+                }
+            }
+            Delivery::Gap(gap) => {
+                let reason = match gap.reason {
+                    GapReason::Lost => "lost",
+                    GapReason::Bad => "bad",
+                    GapReason::Overrun => "overrun",
+                    _ => "other",
+                };
+                *self.gaps.entry(reason).or_insert(0) += gap.packets;
+            }
+            Delivery::End => self.has_ended = true,
+            _ => {}
+        }
+    }
+
+    /// What came of it, held against what was counted.
+    fn end(mut self, counted: &Counted) -> End {
+        self.late.sort_unstable();
+        let at = |per_cent| percentile(&self.late, per_cent).map(|nanos| nanos as f64 / 1e6);
+        let late = at(50.0).zip(at(99.0)).zip(at(100.0));
+        let came = self.sent.keys().filter(|&key| self.came.contains_key(key));
+        let frames_lost = (self.sent.len() - came.count()) as u64;
+        End {
+            frames: self.sent.len() as u64,
+            frames_lost,
+            late: late.map(|((p50_ms, p99_ms), max_ms)| Late {
+                p50_ms,
+                p99_ms,
+                max_ms,
+            }),
+            contradiction: self.contradiction(frames_lost, counted),
+            gaps: self.gaps,
+        }
+    }
+
+    /// What somebody tells otherwise than the others. Each frame came once at most, a frame is lost where there is a gap,
+    /// there are as many packets on the first path as the origin made, and the consumer misses nothing that it has not given up.
+    fn contradiction(&self, frames_lost: u64, counted: &Counted) -> Option<String> {
+        let (origin, consumer) = counted.nodes.first().zip(counted.nodes.last())?;
+        let made = origin.lane.ledger.made;
+        let taken = counted.paths.first().map_or(0, |path| path.first.taken);
+        let here = consumer.lane.flows.first().map_or(0, |row| row.packets_in);
+        let absent = made.saturating_sub(here);
+        let told: u64 = self.gaps.values().sum();
+        let repair = &consumer.lane.ledger.repair;
+        let given_up = repair.given_up + repair.repairs_late;
+        if let Some((key, times)) = self.came.iter().find(|&(_, &times)| times > 1) {
+            return Some(format!("a frame came {times} times: {key:?}"));
+        }
+        if taken != made {
+            return Some(format!(
+                "{made} packets were made and {taken} went over the first hop"
+            ));
+        }
+        if told > 0 && given_up == 0 {
+            return Some(format!(
+                "{told} packets are missing in what was delivered and none was given up"
+            ));
+        }
+        // A tail that never showed has no gap.
+        if self.has_ended && (absent > told || (frames_lost > 0) != (told > 0)) {
+            return Some(format!(
+                "{frames_lost} frames are lost and {absent} packets absent, and {told} packets are missing in what was \
+                 delivered"
+            ));
+        }
+        None
+    }
+}
+
+/// What each hop did.
+fn hops(counted: &Counted) -> Vec<Hop> {
+    let hop = |(path, nodes): (&Taken, &[WorkerCounters])| {
+        let repair_of = |place: usize| &nodes[place].lane.ledger.repair;
+        let repair = repair_of(1);
+        let [parent, child] =
+            [0, 1].map(|place| repair_of(place).rows().collect::<BTreeMap<_, _>>());
+        let all = [path.first, path.again, path.parity, path.forth, path.back];
+        let bytes: u64 = all.iter().map(|tally| tally.bytes).sum();
+        Hop {
+            packets: path.first.taken,
+            lost: path.first.lost,
+            nacks: repair.nacks_sent,
+            repaired: repair.repairs_received,
+            recovered: child.get("recovered").copied(),
+            extra: extra(std::iter::once(path)),
+            extra_bytes: bytes as f64 / (path.first.bytes.max(1)) as f64 - 1.0,
+            given_up: repair.given_up,
+            parent,
+            child,
+        }
+    };
+    counted
+        .paths
+        .iter()
+        .zip(counted.nodes.windows(2))
+        .map(hop)
+        .collect()
+}
+
+/// Media and parity that parents sent beyond their packets, by their packets.
+fn extra<'a>(paths: impl Iterator<Item = &'a Taken>) -> f64 {
+    let (again, first) = paths.fold((0, 0), |(again, first), path| {
+        (
+            again + path.again.taken + path.parity.taken,
+            first + path.first.taken,
+        )
+    });
+    again as f64 / first.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use levada_datapath::FlowCounters;
+
+    use super::super::forwarder::Tally;
+    use super::*;
+
+    /// Ten packets were made, and the consumer has given up `missing` of them.
+    fn counted(missing: u64) -> Counted {
+        let mut nodes = vec![WorkerCounters::default(); 2];
+        nodes[0].lane.ledger.made = 10;
+        nodes[1].lane.ledger.repair.given_up = missing;
+        nodes[1].lane.flows.push(FlowCounters {
+            packets_in: 10 - missing,
+            ..FlowCounters::default()
+        });
+        let first = Tally {
+            taken: 10,
+            bytes: 10_000,
+            lost: 3,
+        };
+        let again = Tally {
+            taken: 3,
+            bytes: 3_000,
+            lost: 0,
+        };
+        let paths = vec![Taken {
+            first,
+            again,
+            ..Taken::default()
+        }];
+        Counted { nodes, paths }
+    }
+
+    /// Five frames of which so many came, and that many missing packets were told.
+    fn tale(came: i64, told: u64) -> Tale {
+        let mut tale = Tale {
+            has_ended: true,
+            ..Tale::default()
+        };
+        for dts in 0..5 {
+            tale.sent.insert((TrackId(1), dts), Instant::now());
+        }
+        for dts in 0..came {
+            tale.came.insert((TrackId(1), dts), 1);
+        }
+        if told > 0 {
+            tale.gaps.insert("lost", told);
+        }
+        tale
+    }
+
+    #[test]
+    fn frames_that_did_not_come_are_lost_and_everybody_must_tell_the_same() {
+        let whole = tale(5, 0).end(&counted(0));
+        let lossy = tale(4, 2).end(&counted(2));
+
+        assert_eq!((whole.frames_lost, whole.contradiction), (0, None));
+        assert_eq!((lossy.frames_lost, lossy.contradiction), (1, None));
+    }
+
+    #[test]
+    fn a_loss_that_nobody_told_or_counted_is_a_contradiction() {
+        for (came, told, given_up) in [(4, 0, 0), (5, 2, 2), (4, 2, 0), (4, 1, 2)] {
+            let end = tale(came, told).end(&counted(given_up));
+
+            let what = format!("{came} came, {told} told, {given_up} given up");
+            assert!(end.contradiction.is_some(), "{what}");
+        }
+        let mut twice = tale(5, 0);
+        twice.came.insert((TrackId(1), 0), 2);
+        let end = twice.end(&counted(0));
+        assert!(end.contradiction.unwrap().contains("2 times"));
+    }
+
+    #[test]
+    fn what_was_sent_beyond_the_packets_is_extra() {
+        let hop = hops(&counted(1)).remove(0);
+
+        assert_eq!((hop.packets, hop.lost, hop.given_up), (10, 3, 1));
+        assert!((hop.extra - 0.3).abs() < 1e-9 && (hop.extra_bytes - 0.3).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_goals_are_measured_at_what_they_say() {
+        let goals = goals(Duration::from_secs(1), 1);
+
+        let first = goals.first().unwrap();
+        assert_eq!((first.hops, first.budget.as_millis()), (1, 400));
+        assert!(goals.iter().all(|case| case.rate == Bitrate(8_000_000)));
+        assert!(goals.iter().any(|case| case.hops == 3));
+    }
+}

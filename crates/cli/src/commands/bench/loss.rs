@@ -1,0 +1,377 @@
+//! `levada bench loss`: its flags and its tables.
+//!
+//! Not the measuring (`bench/loss.rs`). Called by `commands/bench.rs`. Invariant: without a flag that says what a path is
+//! like, the set of the project's goals is measured; with one, that case alone.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use levada::Bitrate;
+
+use super::{seconds, show};
+use crate::bench::chain::HOPS_MAX;
+use crate::bench::cpu::Machine;
+use crate::bench::impair::{HELD_BACK_MAX, Impairment, OUTAGE_EVERY, OUTAGE_FIRST};
+use crate::bench::loss::{self, Case, End, Late, Report};
+use crate::table::{Align, Table, or_dash};
+use crate::{say, units};
+
+/// What is measured unless something else is said.
+const RTT_USUAL: Duration = Duration::from_millis(40);
+const BUDGET_USUAL: Duration = Duration::from_millis(400);
+/// The longest way there and back: beyond, lanes take no answer for one.
+const RTT_MAX: Duration = Duration::from_secs(2);
+/// The longest budget, which caches keep packets for.
+const BUDGET_MAX: Duration = Duration::from_secs(5);
+/// The highest share of datagrams of which something may become.
+const SHARE_MAX: f64 = 0.5;
+/// The longest bursts in the mean.
+const BURST_MAX: f64 = 100.0;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How many hops, each with a path of its own [default: 1]
+    #[arg(long, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=HOPS_MAX as i64))]
+    hops: Option<u32>,
+    /// The stream's rate [default: 8Mb/s]
+    #[arg(long, value_parser = rate)]
+    rate: Option<Bitrate>,
+    /// The share of datagrams that each hop loses, in either direction; `0%` for none [default: 10%]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    loss: Option<f64>,
+    /// Have losses come in bursts of so many datagrams in the mean, 4 if no number is given
+    #[arg(long, value_name = "DATAGRAMS", num_args = 0..=1, default_missing_value = "4", value_parser = burst)]
+    bursts: Option<f64>,
+    /// How long each hop takes there and back [default: 40ms]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    rtt: Option<Duration>,
+    /// The share of datagrams that are held back for up to 10ms so that others overtake them, 2% if none is given
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "2%", value_parser = share)]
+    reorder: Option<f64>,
+    /// The share of datagrams that come twice, 2% if none is given
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "2%", value_parser = share)]
+    duplicate: Option<f64>,
+    /// How long nothing passes: after a second, and then every two seconds
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    outage: Option<Duration>,
+    /// How late a packet may be, over all hops: the time in which it is repaired [default: 400ms]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    budget: Option<Duration>,
+    /// How long the stream is
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    seconds: Duration,
+    /// From what all chance is drawn
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+    /// Print one JSON object for each case
+    #[arg(long)]
+    json: bool,
+}
+
+/// A rate that several lanes on one machine carry evenly.
+fn rate(text: &str) -> Result<Bitrate, String> {
+    let rate = super::rate(text)?;
+    if rate > loss::RATE_MAX {
+        return Err("loss is measured at up to 50Mb/s".to_owned());
+    }
+    Ok(rate)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = units::share(text)?;
+    if share > SHARE_MAX {
+        return Err("that is more than half of all datagrams: write up to 50%".to_owned());
+    }
+    Ok(share)
+}
+
+fn burst(text: &str) -> Result<f64, String> {
+    let mean = text.parse::<f64>().ok();
+    let mean = mean.filter(|mean| (1.0..=BURST_MAX).contains(mean));
+    mean.ok_or_else(|| format!("write a number of datagrams from 1 to {BURST_MAX}, as in `4`"))
+}
+
+impl Args {
+    /// What is to be measured.
+    fn cases(&self) -> anyhow::Result<Vec<Case>> {
+        if self.is_unsaid() {
+            return Ok(loss::goals(self.seconds, self.seed));
+        }
+        let rtt = self.rtt.unwrap_or(RTT_USUAL);
+        let budget = self.budget.unwrap_or(BUDGET_USUAL);
+        let outage = self.outage.unwrap_or_default();
+        let loss = self.loss.unwrap_or(0.1);
+        anyhow::ensure!(
+            rtt <= RTT_MAX,
+            "`--rtt` is at most {RTT_MAX:?}: farther than around the world nobody is asked again"
+        );
+        anyhow::ensure!(
+            budget > Duration::ZERO && budget <= BUDGET_MAX,
+            "`--budget` is more than nothing and at most {BUDGET_MAX:?}: what is repaired must be in a cache"
+        );
+        anyhow::ensure!(
+            outage < OUTAGE_EVERY,
+            "`--outage` is shorter than {OUTAGE_EVERY:?}, after which the next one begins"
+        );
+        anyhow::ensure!(
+            outage.is_zero() || self.seconds > OUTAGE_FIRST,
+            "the first outage begins after {OUTAGE_FIRST:?}: ask for more `--seconds`"
+        );
+        anyhow::ensure!(
+            self.bursts.is_none() || loss > 0.0,
+            "`--bursts` says how losses come, and `--loss 0%` that there are none: leave one out"
+        );
+        Ok(vec![Case {
+            hops: usize::try_from(self.hops.unwrap_or(1)).context("too many hops")?,
+            rate: self.rate.unwrap_or(Bitrate(8_000_000)),
+            impairment: Impairment {
+                delay: rtt / 2,
+                loss,
+                burst: self.bursts.unwrap_or(0.0),
+                reorder: self.reorder.unwrap_or(0.0),
+                duplicate: self.duplicate.unwrap_or(0.0),
+                outage,
+            },
+            budget,
+            long: self.seconds,
+            seed: self.seed,
+        }])
+    }
+
+    /// Whether no flag says what is to be measured.
+    fn is_unsaid(&self) -> bool {
+        let shares = [self.loss, self.bursts, self.reorder, self.duplicate];
+        let times = [self.rtt, self.outage, self.budget];
+        shares.iter().all(Option::is_none)
+            && times.iter().all(Option::is_none)
+            && self.hops.is_none()
+            && self.rate.is_none()
+    }
+}
+
+pub(super) fn execute(args: &Args) -> anyhow::Result<()> {
+    let cases = args.cases()?;
+    let machine = Machine::begin();
+    let (mut reports, mut result) = (Vec::new(), Ok(()));
+    for (place, &case) in cases.iter().enumerate() {
+        if cases.len() > 1 {
+            say::note(format_args!("case {} of {}", place + 1, cases.len()));
+        }
+        match loss::measure(case) {
+            Ok(report) => reports.push(report),
+            Err(error) => result = result.and(Err(error)),
+        }
+    }
+    let machine = machine.end();
+    show(args.json, &machine, &reports, hop_table, |_| None)?;
+    if !args.json && !reports.is_empty() {
+        say::result("")?;
+        say::print(end_table(&reports))?;
+    }
+    for (place, report) in reports.iter().enumerate() {
+        for (who, end) in ends(report) {
+            if let Some(contradiction) = &end.contradiction {
+                say::note(format_args!(
+                    "warning: do not trust case {}: of the {who} {contradiction}",
+                    place + 1
+                ));
+            }
+        }
+    }
+    result
+}
+
+fn ends(report: &Report) -> [(&'static str, &End); 3] {
+    [
+        ("lane", &report.end),
+        ("floor", &report.floor),
+        ("control", &report.control),
+    ]
+}
+
+/// A case in a few words.
+fn about(report: &Report) -> String {
+    let percent = |share: f64| format!("{:.0}%", share * 100.0);
+    let mut words = vec![
+        Bitrate(report.rate_bps).to_string(),
+        format!("{:.0} ms RTT", report.rtt_ms),
+    ];
+    if report.loss > 0.0 {
+        let mut loss = format!("{} lost", percent(report.loss));
+        if report.burst > 0.0 {
+            loss = format!("{loss} in bursts of {:.0}", report.burst);
+        }
+        words.push(loss);
+    }
+    if report.reorder > 0.0 {
+        let most = HELD_BACK_MAX.as_millis();
+        words.push(format!("{} up to {most} ms late", percent(report.reorder)));
+    }
+    if report.duplicate > 0.0 {
+        words.push(format!("{} twice", percent(report.duplicate)));
+    }
+    if report.outage_ms > 0.0 {
+        words.push(format!("{:.0} ms of silence", report.outage_ms));
+    }
+    words.push(format!("budget {:.0} ms", report.budget_ms));
+    words.join(", ")
+}
+
+fn hop_table(reports: &[Report]) -> Table {
+    let mut table = Table::new(&[
+        ("CASE", Align::Right),
+        ("EACH HOP", Align::Left),
+        ("HOP", Align::Right),
+        ("PACKETS", Align::Right),
+        ("LOST", Align::Right),
+        ("NACKS", Align::Right),
+        ("REPAIRED", Align::Right),
+        ("RECOVERED", Align::Right),
+        ("EXTRA PACKETS", Align::Right),
+        ("EXTRA BYTES", Align::Right),
+        ("GIVEN UP", Align::Right),
+    ]);
+    for (place, report) in reports.iter().enumerate() {
+        for (at, hop) in report.hops.iter().enumerate() {
+            let is_first = at == 0;
+            table.row([
+                (place + 1).to_string(),
+                if is_first {
+                    about(report)
+                } else {
+                    String::new()
+                },
+                (at + 1).to_string(),
+                hop.packets.to_string(),
+                hop.lost.to_string(),
+                hop.nacks.to_string(),
+                hop.repaired.to_string(),
+                or_dash(hop.recovered),
+                format!("{:.1}%", hop.extra * 100.0),
+                format!("{:.1}%", hop.extra_bytes * 100.0),
+                hop.given_up.to_string(),
+            ]);
+        }
+    }
+    table
+}
+
+fn end_table(reports: &[Report]) -> Table {
+    let mut table = Table::new(&[
+        ("CASE", Align::Right),
+        ("FRAMES", Align::Right),
+        ("LOST", Align::Right),
+        ("WHY", Align::Left),
+        ("WITHOUT REPAIR", Align::Right),
+        ("ON A GOOD PATH", Align::Right),
+        ("P50 MS", Align::Right),
+        ("P99 MS", Align::Right),
+        ("MAX MS", Align::Right),
+        ("GOOD PATH P50", Align::Right),
+        ("P99", Align::Right),
+    ]);
+    for (place, report) in reports.iter().enumerate() {
+        let End { late, .. } = &report.end;
+        let control = &report.control;
+        let at = |late: &Option<Late>, of: fn(&Late) -> f64| {
+            or_dash(late.map(|late| format!("{:.1}", of(&late))))
+        };
+        table.row([
+            (place + 1).to_string(),
+            report.end.frames.to_string(),
+            report.end.frames_lost.to_string(),
+            why(&report.end),
+            report.floor.frames_lost.to_string(),
+            control.frames_lost.to_string(),
+            at(late, |late| late.p50_ms),
+            at(late, |late| late.p99_ms),
+            at(late, |late| late.max_ms),
+            at(&control.late, |late| late.p50_ms),
+            at(&control.late, |late| late.p99_ms),
+        ]);
+    }
+    table
+}
+
+/// The packets that are missing in what was delivered, by the reason.
+fn why(end: &End) -> String {
+    let all = end.gaps.iter();
+    let all: Vec<String> = all
+        .map(|(reason, packets)| format!("{packets} packets {reason}"))
+        .collect();
+    if all.is_empty() {
+        "-".to_owned()
+    } else {
+        all.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// What a line asks for, or what it is told.
+    fn cases(words: &str) -> Result<Vec<Case>, String> {
+        let words = std::iter::once("loss").chain(words.split_whitespace());
+        let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+        line.args.cases().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_a_word_about_the_path_the_goals_are_measured() {
+        let goals = cases("--seconds 3 --seed 5").unwrap();
+
+        assert_eq!(goals, loss::goals(Duration::from_secs(3), 5));
+    }
+
+    #[test]
+    fn one_word_about_the_path_makes_one_case_with_the_usual_rest() {
+        let cases = cases("--budget 200ms --bursts --reorder --duplicate 1%").unwrap();
+
+        let [case] = cases[..] else {
+            panic!("one case, not {cases:?}");
+        };
+        let Impairment {
+            delay,
+            loss,
+            burst,
+            reorder,
+            duplicate,
+            outage,
+        } = case.impairment;
+        assert_eq!((delay.as_millis(), case.budget.as_millis()), (20, 200));
+        assert_eq!((loss, burst, reorder, duplicate), (0.1, 4.0, 0.02, 0.01));
+        assert_eq!((case.hops, case.rate), (1, Bitrate(8_000_000)));
+        assert!(outage.is_zero());
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused_with_the_cure() {
+        for (words, cure) in [
+            ("--hops 0", "1..=8"),
+            ("--loss 10", "`10%`"),
+            ("--loss 60%", "up to 50%"),
+            ("--rate 60Mb/s", "up to 50Mb/s"),
+            ("--bursts 0.5", "from 1 to 100"),
+            ("--bursts 4 --loss 0%", "leave one out"),
+            ("--rtt 3s", "`--rtt` is at most 2s"),
+            ("--rtt 40", "`40ms`"),
+            ("--budget 0ms", "`--budget` is more than nothing"),
+            ("--outage 2s", "`--outage` is shorter than 2s"),
+            ("--outage 100ms --seconds 0.5", "more `--seconds`"),
+        ] {
+            let error = cases(words).unwrap_err();
+            assert!(error.contains(cure), "{words}: {error}");
+        }
+    }
+}
