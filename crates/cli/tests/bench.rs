@@ -97,6 +97,8 @@ fn hop_prints_latencies_or_says_that_the_machine_is_too_busy() {
         "hop",
         "--egresses",
         "2",
+        "--flows",
+        "2",
         "--repeat",
         "1",
         "--seconds",

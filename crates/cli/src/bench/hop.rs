@@ -78,19 +78,19 @@ pub(crate) struct Report {
     pub(crate) disturbed: usize,
 }
 
-/// Measures one case, `rounds` times.
-pub(crate) fn measure(mut case: Case, rounds: usize, long: Duration) -> anyhow::Result<Report> {
+/// Measures one case, `rounds` times; with so many flows, or with as many as make the load.
+pub(crate) fn measure(
+    mut case: Case,
+    flows: Option<usize>,
+    rounds: usize,
+    long: Duration,
+) -> anyhow::Result<Report> {
     let mut receivers = Receivers::new(case.egresses, case.receivers, true)?;
     let (capacity, send_cost) = capacity(case, &mut receivers)?;
-    case.task.flows = flows_for(capacity * LOAD, case.egresses, case.camera);
-    // Many flows cost more than one at the same rate, so the plan is put right by what the lane really takes.
-    for _ in 0..TRIALS_MAX {
-        let (trial, _) = one(Who::Lane, case, &mut receivers, long)?;
-        if LOADS.contains(&trial.load()) {
-            break;
-        }
-        case.task.flows = rescaled(case.task.flows, trial.load());
-    }
+    case.task.flows = match flows {
+        Some(flows) => flows,
+        None => flows_of_load(case, capacity, &mut receivers, long)?,
+    };
     let mut measured = Vec::with_capacity(rounds);
     let (mut disturbed, mut latest) = (0, String::new());
     while measured.len() < rounds && disturbed < rounds * DISTURBED_FACTOR {
@@ -147,6 +147,25 @@ fn capacity(case: Case, receivers: &mut Receivers) -> anyhow::Result<(f64, f64)>
     let median = |values| Spread::of(values).map(|spread| spread.median);
     let both = median(lane).zip(median(floor));
     both.ok_or_else(|| anyhow::anyhow!("the capacity was not measured"))
+}
+
+/// As many flows as make the wanted load. Many cost more than one at the same rate, so the plan is put right by what the
+/// lane really takes.
+fn flows_of_load(
+    mut case: Case,
+    capacity: f64,
+    receivers: &mut Receivers,
+    long: Duration,
+) -> anyhow::Result<usize> {
+    case.task.flows = flows_for(capacity * LOAD, case.egresses, case.camera);
+    for _ in 0..TRIALS_MAX {
+        let (trial, _) = one(Who::Lane, case, receivers, long)?;
+        if LOADS.contains(&trial.load()) {
+            break;
+        }
+        case.task.flows = rescaled(case.task.flows, trial.load());
+    }
+    Ok(case.task.flows)
 }
 
 /// As many flows as make the wanted load, when so many made this one.

@@ -65,6 +65,9 @@ pub(crate) struct Hop {
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "8,100",
         value_parser = clap::value_parser!(u32).range(1..=i64::from(EGRESSES_MAX)))]
     egresses: Vec<u32>,
+    /// How many flows the lane carries, each to all egresses; without it as many as make 70% load
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(FLOWS_MAX)))]
+    flows: Option<u32>,
     /// Rounds: in each the lane and the floor are measured once
     #[arg(long, value_name = "N", default_value_t = 5,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(REPEAT_MAX)))]
@@ -209,8 +212,10 @@ fn per_cent(of: &Spread) -> String {
 fn hops(args: &Hop) -> anyhow::Result<()> {
     let machine = Machine::begin();
     let rounds = usize::try_from(args.repeat).context("too many rounds")?;
+    let flows = args.flows.map(usize::try_from).transpose();
+    let flows = flows.context("too many flows")?;
     let (reports, result) = each_case(&args.common.rate, &args.egresses, &args.receivers, |case| {
-        hop::measure(case, rounds, args.seconds)
+        hop::measure(case, flows, rounds, args.seconds)
     });
     show(
         args.common.json,
