@@ -124,6 +124,13 @@ pub enum Input {
         /// Over which link.
         link: LinkIndex,
     },
+    /// The most that was sent in any second lately of a flow that starts here, headers of UDP and IP not counted.
+    Measured {
+        /// Which flow.
+        flow: FlowId,
+        /// The rate.
+        rate: Bitrate,
+    },
 }
 
 /// What the node's user may want.
@@ -181,6 +188,9 @@ pub struct Offer {
     pub suite: Suite,
     /// Its layers; layer 0 must be among them.
     pub layers: Vec<LayerOffer>,
+    /// Whether its publisher knows no peaks: those of the layers hold until they are measured, and
+    /// [`Command::Revise`] does not change them.
+    pub is_measured: bool,
 }
 
 /// What the core wants done.
@@ -378,6 +388,16 @@ pub enum Event {
         /// Its name.
         name: StreamName,
     },
+    /// A stream published here sends more in a second than its publisher declared. It is held to that: nodes may skip
+    /// what is above it. Said once a minute at most.
+    PeakExceeded {
+        /// Its name.
+        name: StreamName,
+        /// What was declared.
+        peak: Bitrate,
+        /// What was sent.
+        rate: Bitrate,
+    },
     /// A subscription moved on.
     Subscription {
         /// Which.
@@ -492,7 +512,7 @@ impl fmt::Display for ConnectionLost {
     }
 }
 
-/// Reserved rates are declared, never guessed: what a stream declares if its publisher does not know better.
+/// What is declared of a stream whose publisher declares nothing, until it is measured.
 pub const PEAK_DEFAULT: Bitrate = Bitrate(20_000_000);
 
 #[cfg(test)]

@@ -75,6 +75,7 @@ impl Machine for Control {
                 });
             }
             Input::Delivering { flow, link } => self.flows(flow::Input::Delivering { flow, link }),
+            Input::Measured { flow, rate } => self.flows(flow::Input::Measured { flow, rate }),
         }
     }
 

@@ -5,6 +5,7 @@
 //! | [`catalogue`] | announces and withdraws, spread epidemically |
 //! | [`carried`] | the flows that this node requests, forwards or originates |
 //! | [`keys`] | content secrets on their way from origins to consumers |
+//! | `peak` | what is declared of a flow that is measured |
 //! | [`wishes`] | local subscriptions by name |
 //!
 //! What `Flows` does with them is in three files: `offers` (what this node publishes, announces and withdraws),
@@ -30,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use levada_wire::control::FlowMessage;
 use levada_wire::control::flow::{InstanceRef, RefuseReason};
 use levada_wire::machine::{Machine, Wakeup};
-use levada_wire::{FlowId, Identity, Instant, LinkIndex, NodeId, RepairBudget};
+use levada_wire::{Bitrate, FlowId, Identity, Instant, LinkIndex, NodeId, RepairBudget};
 use rand_chacha::ChaCha20Rng;
 
 use crate::api::{Command, Event, FlowChange, Settings};
@@ -42,6 +43,7 @@ pub mod carried;
 pub mod catalogue;
 pub mod keys;
 mod offers;
+mod peak;
 mod requests;
 mod settle;
 mod table;
@@ -90,6 +92,13 @@ pub enum Input {
         flow: FlowId,
         /// Over which link.
         link: LinkIndex,
+    },
+    /// The most that was sent lately in a second of a flow that starts here.
+    Measured {
+        /// Which flow.
+        flow: FlowId,
+        /// The rate.
+        rate: Bitrate,
     },
     /// The node's user wants something. Commands about neighbours are not for this part.
     Command(Command),
@@ -159,6 +168,7 @@ impl Machine for Flows {
             }
             Input::Route { origin, route } => self.on_route(origin, route),
             Input::Delivering { flow, link } => self.on_delivering(flow, link),
+            Input::Measured { flow, rate } => self.on_measured(flow, rate),
             Input::Command(command) => self.on_command(command),
         }
         self.settle();

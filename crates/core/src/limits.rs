@@ -149,6 +149,17 @@ pub const ENDING: Duration = Duration::from_secs(2);
 /// The pause after a refusal.
 pub const REQUEST_PAUSE: Duration = Duration::from_millis(500);
 
+// Peaks: `flow/peak.rs`
+
+/// How long after its first second a flow is measured before its peak replaces the default.
+pub const PEAK_SETTLES: Duration = Duration::from_secs(2);
+
+/// How long a peak is kept though less than half of it is sent.
+pub const PEAK_KEPT: Duration = Duration::from_secs(60);
+
+/// Between two words to the user that a stream sends more than its publisher declared.
+pub const PEAK_WARNING: Duration = Duration::from_secs(60);
+
 // Keys: `flow/keys.rs`
 
 /// The most answers that are waited for on behalf of others. One more request is refused as full.

@@ -334,6 +334,14 @@ pub enum Event {
         /// What the system says.
         reason: String,
     },
+    /// The most that was made in any second lately of a flow that starts here, as bytes on the wire: said each second
+    /// while packets are made, and at once when it leaps.
+    Measured {
+        /// Which flow.
+        flow: FlowId,
+        /// Bytes of packets, which are payload of UDP.
+        rate: Bitrate,
+    },
     /// Something for the local subscribers of a flow, in order.
     Delivery {
         /// Which flow.

@@ -264,12 +264,16 @@ fn drive_origin(state: &mut State, id: FlowId, now: Instant) -> bool {
             return false;
         };
         origin.flush_if_due(now);
-        if room <= sends {
+        // One more for the event of its rate.
+        if room <= sends + 1 {
             return origin.has_runs();
         }
-        let Some(run) = origin.next_run() else {
+        let Some((run, rate)) = origin.next_run(now) else {
             return false;
         };
+        if let Some(rate) = rate {
+            state.outbox.event(Event::Measured { flow: id, rate });
+        }
         for (number, _) in run.iter() {
             flow.window.take(number); // so that a copy that comes back is a duplicate
         }

@@ -19,13 +19,14 @@ use levada_wire::frame::{
     ControlFrame, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader, TRACKS_MAX,
 };
 use levada_wire::packet::BURST_PACKETS_MAX;
-use levada_wire::{Description, Frame, Instant, TrackId, WallTime};
+use levada_wire::{Bitrate, Description, Frame, Instant, TrackId, WallTime};
 
 use crate::api::Originate;
 use crate::flow::run::{RUN_BYTES_MAX, Run};
 use crate::reassembly::FRAMES_PER_BURST_MAX;
 
 mod cut;
+mod meter;
 
 /// The shortest group, by the leading track's decoding times.
 pub const GROUP_MIN: Duration = Duration::from_millis(500);
@@ -126,6 +127,7 @@ pub(crate) struct Origin {
     sequences: BTreeMap<TrackId, u32>,
     lead: Option<Lead>,
     pending: Option<Pending>,
+    meter: meter::Meter,
     is_finished: bool,
 }
 
@@ -147,6 +149,7 @@ impl Origin {
             sequences: BTreeMap::new(),
             lead: None,
             pending: None,
+            meter: meter::Meter::default(),
             is_finished: false,
         })
     }
@@ -233,9 +236,11 @@ impl Origin {
         }
     }
 
-    /// Takes the next packets.
-    pub(crate) fn next_run(&mut self) -> Option<Run> {
-        self.cutter.runs.pop_front()
+    /// Takes the next packets, which leave now; and the flow's rate, when it is to be said.
+    pub(crate) fn next_run(&mut self, now: Instant) -> Option<(Run, Option<Bitrate>)> {
+        let run = self.cutter.runs.pop_front()?;
+        let rate = self.meter.count(run.bytes.len(), now);
+        Some((run, rate))
     }
 
     /// Whether packets wait to be taken.

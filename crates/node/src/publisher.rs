@@ -21,8 +21,9 @@ use crate::node::Stopped;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PublishOptions {
-    /// The highest rate of the stream: what is reserved for it. 20 Mb/s unless said otherwise.
-    pub peak: Bitrate,
+    /// The highest rate of the stream over a second: what nodes reserve for it, and what they hold it to. Unless it is
+    /// said, it is measured; until that is done, 20 Mb/s are declared.
+    pub peak: Option<Bitrate>,
     /// The size of full packets. 1,232 bytes unless said otherwise, which fits any path.
     pub packet_size: PacketSize,
     /// How long a frame may wait for others to share its burst; zero sends each at once. 10 ms unless said otherwise.
@@ -32,7 +33,7 @@ pub struct PublishOptions {
 impl Default for PublishOptions {
     fn default() -> Self {
         Self {
-            peak: PEAK_DEFAULT,
+            peak: None,
             packet_size: PacketSize::DEFAULT,
             flush_interval: Duration::from_millis(10),
         }
@@ -40,10 +41,10 @@ impl Default for PublishOptions {
 }
 
 impl PublishOptions {
-    /// Sets the highest rate.
+    /// Declares the highest rate.
     #[must_use]
     pub const fn with_peak(mut self, peak: Bitrate) -> Self {
-        self.peak = peak;
+        self.peak = Some(peak);
         self
     }
 
@@ -69,7 +70,7 @@ impl PublishOptions {
 pub struct Publisher {
     name: StreamName,
     flow: FlowId,
-    peak: Bitrate,
+    peak: Option<Bitrate>,
     description: Arc<Description>,
     /// Takes the offer back when it is dropped.
     slot: Slot,
@@ -80,7 +81,7 @@ impl Publisher {
         slot: Slot,
         name: StreamName,
         flow: FlowId,
-        peak: Bitrate,
+        peak: Option<Bitrate>,
         description: Arc<Description>,
     ) -> Self {
         Self {
@@ -161,14 +162,14 @@ impl Publisher {
 }
 
 /// The one layer that a publisher offers: all tracks.
-pub(crate) fn layers(description: &Description, peak: Bitrate) -> Vec<LayerOffer> {
+pub(crate) fn layers(description: &Description, peak: Option<Bitrate>) -> Vec<LayerOffer> {
     let tracks = description.tracks.iter().map(|track| TrackOffer {
         kind: track.kind,
         codec: track.codec.clone(),
     });
     vec![LayerOffer {
         layer: Layer(0),
-        peak,
+        peak: peak.unwrap_or(PEAK_DEFAULT),
         tracks: tracks.collect(),
     }]
 }

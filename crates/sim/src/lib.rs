@@ -58,7 +58,7 @@ pub mod scenario;
 mod trace;
 mod world;
 
-pub use report::{Failure, NetworkTraffic, Report};
+pub use report::{Failure, KnownStream, NetworkTraffic, Report};
 pub use sabotage::{Sabotage, UnknownSabotage};
 pub use scenario::{Scenario, ScenarioError};
 pub use trace::TraceHash;

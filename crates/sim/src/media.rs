@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_core::Offer;
+use levada_core::api::PEAK_DEFAULT;
 use levada_wire::announce::{LayerOffer, TrackOffer};
 use levada_wire::key::Suite;
-use levada_wire::{Bitrate, Description, Frame, Layer, Track, TrackId, TrackKind, WallTime};
+use levada_wire::{Description, Frame, Layer, Track, TrackId, TrackKind, WallTime};
 
 use crate::chance::Fnv64;
 use crate::scenario::{StreamPlan, TrackPlan};
@@ -140,11 +141,6 @@ pub(crate) fn description(plan: &StreamPlan) -> Arc<Description> {
 
 /// What a publisher says when it starts.
 pub(crate) fn offer(plan: &StreamPlan, wall: WallTime) -> Offer {
-    let bytes_per_second: u64 = plan
-        .tracks
-        .iter()
-        .map(|t| u64::from(t.frames_per_second) * u64::from(t.bytes.max(t.sync_bytes)))
-        .sum();
     let tracks = (0..plan.tracks.len()).map(|index| TrackOffer {
         kind: kind(index),
         codec: codec(index).to_owned(),
@@ -156,9 +152,10 @@ pub(crate) fn offer(plan: &StreamPlan, wall: WallTime) -> Offer {
         suite: Suite::Aes128Gcm,
         layers: vec![LayerOffer {
             layer: Layer(0),
-            peak: Bitrate(bytes_per_second * 8 * 2),
+            peak: plan.peak.unwrap_or(PEAK_DEFAULT),
             tracks: tracks.collect(),
         }],
+        is_measured: plan.peak.is_none(),
     }
 }
 
@@ -239,6 +236,7 @@ mod tests {
             until: None,
             packet_size: PacketSize::DEFAULT,
             flush: Duration::ZERO,
+            peak: None,
             tracks: vec![video, audio],
         }
     }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use levada_wire::Instant;
+use levada_wire::{Bitrate, Instant, StreamName};
 
 use crate::check;
 use crate::net::{Load, Net, Toward, Traffic};
@@ -47,6 +47,19 @@ pub struct Report {
     pub gaps: u64,
     /// What each network and each direction of a link carried.
     pub networks: Vec<NetworkTraffic>,
+    /// The streams that each node knows at the end.
+    pub known: Vec<KnownStream>,
+}
+
+/// A stream that a node knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownStream {
+    /// The node's name.
+    pub node: String,
+    /// The stream's.
+    pub stream: StreamName,
+    /// The peak that its origin declares, as far as the node has heard.
+    pub peak: Bitrate,
 }
 
 /// What one network or one direction of a link carried.
@@ -230,6 +243,7 @@ pub(crate) fn report(
         frames_delivered: checked.frames,
         gaps: checked.gaps,
         networks: networks(scenario, net),
+        known: Vec::new(),
     }
 }
 

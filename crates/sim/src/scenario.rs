@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use levada_wire::{PacketSize, StreamName};
+use levada_wire::{Bitrate, PacketSize, StreamName};
 
 use crate::net::{LanSettings, Loss, Toward, WanSettings};
 
@@ -126,6 +126,8 @@ pub(crate) struct StreamPlan {
     pub(crate) until: Option<Span>,
     pub(crate) packet_size: PacketSize,
     pub(crate) flush: Duration,
+    /// What its publisher declares; else it is measured.
+    pub(crate) peak: Option<Bitrate>,
     pub(crate) tracks: Vec<TrackPlan>,
 }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_core::Command;
-use levada_wire::{Identity, Instant, NodeId};
+use levada_wire::{Bitrate, Identity, Instant, Layer, NodeId};
 
 use crate::chance::{Chance, Dice};
 use crate::check::{Checks, Overview, Peer, Snapshot, Violation};
@@ -28,7 +28,7 @@ use crate::net::lan::QUERY_INTERVAL;
 use crate::net::{Net, Transit};
 use crate::node::{Clock, Process};
 use crate::queue::Queue;
-use crate::report::{self, Report};
+use crate::report::{self, KnownStream, Report};
 use crate::sabotage::Sabotage;
 use crate::scenario::Scenario;
 use crate::trace::{Trace, TraceHash};
@@ -418,7 +418,7 @@ impl<'a> World<'a> {
     fn report(&self, until: Instant) -> Report {
         let checked = self.checks.counts();
         let connections = self.connections.count() as u64;
-        report::report(
+        let report = report::report(
             self.scenario,
             &self.net,
             until,
@@ -426,6 +426,31 @@ impl<'a> World<'a> {
             self.counts,
             checked,
             connections,
-        )
+        );
+        Report {
+            known: self.known(),
+            ..report
+        }
+    }
+
+    /// What each running node knows of streams.
+    fn known(&self) -> Vec<KnownStream> {
+        let of_node = |(index, node): (usize, &Node)| {
+            let name = &self.scenario.nodes[index].name;
+            let streams = node
+                .process
+                .iter()
+                .flat_map(|process| process.control().view().streams);
+            let known = streams.map(|row| KnownStream {
+                node: name.clone(),
+                peak: row
+                    .announce
+                    .layer(Layer(0))
+                    .map_or(Bitrate(0), |offer| offer.peak),
+                stream: row.name,
+            });
+            known.collect::<Vec<_>>()
+        };
+        self.nodes.iter().enumerate().flat_map(of_node).collect()
     }
 }

@@ -111,3 +111,47 @@ fn one_copy_of_a_flow_crosses_a_link_however_many_players_are_behind_it() {
     assert_eq!(with.frames_delivered, 4 * one.frames_delivered);
     assert_eq!(with.gaps, 0);
 }
+
+#[test]
+fn a_peak_that_nobody_declares_is_measured_and_known_everywhere_and_one_that_is_declared_stays() {
+    let text = r#"
+        about = "two cameras of one rate, of which one declares it"
+        duration = "12s"
+        network = [{ name = "origin" }, { name = "site" }]
+        wan = [{ between = ["origin", "site"], delay = "10ms" }]
+        node = [
+            { name = "origin", network = "origin" },
+            { name = "relay", network = "site", relay = true, neighbours = ["origin"] },
+            { name = "player", network = "site", neighbours = ["relay"] },
+        ]
+        subscription = [{ stream = "measured", nodes = ["player"], from = "2s" }]
+        [[stream]]
+        name = "measured"
+        origin = "origin"
+        video = { frames_per_second = 25, bytes = 4000, sync_every = 25, sync_bytes = 4000 }
+        [[stream]]
+        name = "declared"
+        origin = "origin"
+        peak = "7Mb/s"
+        video = { frames_per_second = 25, bytes = 4000, sync_every = 25, sync_bytes = 4000 }
+    "#;
+    let scenario = levada_sim::Scenario::parse("peaks.toml", text).unwrap();
+
+    let report = run(&scenario, 1).unwrap();
+
+    let known = |stream: &str| -> Vec<_> {
+        let rows = report
+            .known
+            .iter()
+            .filter(|row| row.stream.as_str() == stream);
+        rows.map(|row| (row.node.as_str(), row.peak.0)).collect()
+    };
+    // 25 frames of about 4,000 bytes in a second, with headers, seals and descriptions, and a quarter more.
+    let [(_, peak), ..] = known("measured")[..] else {
+        panic!("{report}");
+    };
+    assert!((1_000_000..1_800_000).contains(&peak), "{peak}");
+    let everywhere = |peak| [("origin", peak), ("relay", peak), ("player", peak)];
+    assert_eq!(known("measured"), everywhere(peak));
+    assert_eq!(known("declared"), everywhere(7_000_000));
+}

@@ -124,6 +124,7 @@ pub fn input(event: Event) -> Result<Input, Event> {
             received,
         }),
         Event::Delivering { flow, link } => Ok(Input::Delivering { flow, link }),
+        Event::Measured { flow, rate } => Ok(Input::Measured { flow, rate }),
         other @ (Event::Delivery { .. }
         | Event::MulticastEnded { .. }
         | Event::CannotHear { .. }) => Err(other),

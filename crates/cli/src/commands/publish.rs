@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// Start a file anew at its end, without a seam
     #[arg(long = "loop")]
     repeats: bool,
-    /// The highest rate of the stream, which is reserved for it [default: 20Mb/s]
+    /// The highest rate of the stream in any second, which nodes reserve and hold it to [default: measured]
     #[arg(long, value_name = "RATE", value_parser = units::bitrate)]
     peak: Option<Bitrate>,
     #[command(flatten)]

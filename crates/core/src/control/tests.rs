@@ -81,6 +81,7 @@ fn offer(text: &str, wall: u64) -> Offer {
             peak: Bitrate(4_000_000),
             tracks,
         }],
+        is_measured: false,
     }
 }
 

@@ -9,13 +9,15 @@ use levada_wire::announce::{Announce, LayerOffer, SignedAnnounce, SignedWithdraw
 use levada_wire::control::flow::{COLLECTION_MAX, InstanceRef, KeyGrant};
 use levada_wire::control::{FlowMessage, flow as message};
 use levada_wire::key::{CarrySecret, ContentSecret};
-use levada_wire::{InstanceId, LinkIndex, NodeId, StreamName};
+use levada_wire::{Bitrate, FlowId, InstanceId, Instant, LinkIndex, NodeId, StreamName};
 use rand_core::Rng as _;
 
 use super::carried::{Carried, Upstream};
 use super::catalogue::{Back, FlowOffer, Verdict};
+use super::peak::Peak;
 use super::{Flows, Output};
 use crate::api::{Event, FlowChange, Offer};
+use crate::limits::PEAK_WARNING;
 
 /// A stream of which this node is the origin.
 #[derive(Debug)]
@@ -27,6 +29,10 @@ pub(super) struct Published {
     pub(super) grants: BTreeMap<NodeId, KeyGrant>,
     carry: CarrySecret,
     announce: Announce,
+    /// The peaks of its layers, in their order, if they are measured; else empty.
+    peaks: Vec<Peak>,
+    /// When its user was told last that it sends more than it declares.
+    warned_at: Option<Instant>,
 }
 
 impl Flows {
@@ -58,6 +64,8 @@ impl Flows {
             grants: BTreeMap::new(),
             carry: CarrySecret::from_bytes(carry),
             announce: announce.clone(),
+            peaks: measured_peaks(&announce.layers, offer.is_measured),
+            warned_at: None,
         };
         for layer in &announce.layers {
             self.originate(&published, layer);
@@ -97,7 +105,7 @@ impl Flows {
         });
     }
 
-    pub(super) fn on_revise(&mut self, name: &StreamName, layers: Vec<LayerOffer>) {
+    pub(super) fn on_revise(&mut self, name: &StreamName, mut layers: Vec<LayerOffer>) {
         let Some(published) = self.published.get_mut(name) else {
             return;
         };
@@ -110,6 +118,49 @@ impl Flows {
         if !same(&published.announce.layers, &layers) {
             return;
         }
+        if !published.peaks.is_empty() {
+            for (layer, before) in layers.iter_mut().zip(&published.announce.layers) {
+                layer.peak = before.peak;
+            }
+        }
+        self.announce_anew(name, layers);
+    }
+
+    /// What was made of one of this node's flows in a second.
+    pub(super) fn on_measured(&mut self, flow: FlowId, rate: Bitrate) {
+        let Some(carried) = self.carried.get(flow).filter(|carried| carried.is_origin()) else {
+            return;
+        };
+        let (name, layer) = (carried.of.name.clone(), carried.layer);
+        let own = self.published.get_mut(&name);
+        let Some(published) = own.filter(|own| own.of == carried.of) else {
+            return;
+        };
+        let mut layers = published.announce.layers.clone();
+        let Some(at) = layers.iter().position(|offer| offer.layer == layer) else {
+            return;
+        };
+        let Some(peak) = published.peaks.get_mut(at) else {
+            let peak = layers[at].peak;
+            let is_told = published
+                .warned_at
+                .is_some_and(|at| self.now < at + PEAK_WARNING);
+            if rate > peak && !is_told {
+                published.warned_at = Some(self.now);
+                self.event(Event::PeakExceeded { name, peak, rate });
+            }
+            return;
+        };
+        if let Some(peak) = peak.measured(self.now, rate) {
+            layers[at].peak = peak;
+            self.announce_anew(&name, layers);
+        }
+    }
+
+    fn announce_anew(&mut self, name: &StreamName, layers: Vec<LayerOffer>) {
+        let Some(published) = self.published.get_mut(name) else {
+            return;
+        };
         let version = published.announce.version + 1;
         let revised = Announce {
             layers,
@@ -290,6 +341,11 @@ impl Flows {
         });
         self.outputs.extend(sends);
     }
+}
+
+fn measured_peaks(layers: &[LayerOffer], is_measured: bool) -> Vec<Peak> {
+    let measured = layers.iter().filter(|_| is_measured);
+    measured.map(|layer| Peak::new(layer.peak)).collect()
 }
 
 /// The instance that an announce is about.

@@ -69,7 +69,7 @@ impl Rig {
     /// What has left since the last time.
     fn bursts(&mut self) -> Vec<Burst> {
         let (mut bursts, mut headers, mut sizes, mut body) = (vec![], vec![], vec![], vec![]);
-        while let Some(run) = self.origin.next_run() {
+        while let Some((run, _)) = self.origin.next_run(self.now) {
             for (number, packet) in run.iter() {
                 let header = Header::peek(&packet).unwrap();
                 assert_eq!(header.number, number);

@@ -95,7 +95,7 @@ impl Client {
     ) -> Result<RemotePublisher, ClientError> {
         let request = PublishRequest {
             name: name.to_string(),
-            peak_bps: options.peak.0,
+            peak_bps: options.peak.map(|peak| peak.0),
             packet_size: u16::try_from(options.packet_size.bytes()).unwrap_or(u16::MAX),
             flush_us: u64::try_from(options.flush_interval.as_micros()).unwrap_or(u64::MAX),
             description: description.into(),

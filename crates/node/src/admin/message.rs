@@ -167,7 +167,7 @@ pub(super) enum Request {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PublishRequest {
     pub(super) name: String,
-    pub(super) peak_bps: u64,
+    pub(super) peak_bps: Option<u64>,
     pub(super) packet_size: u16,
     pub(super) flush_us: u64,
     pub(super) description: DescriptionRow,

@@ -182,10 +182,10 @@ async fn begin(request: PublishRequest, node: Handle) -> Result<Publisher, Strin
     let name: StreamName = request.name.parse().map_err(in_words)?;
     let packet_size =
         PacketSize::new(request.packet_size).ok_or("the packet size is out of range")?;
-    let options = PublishOptions::default()
-        .with_peak(Bitrate(request.peak_bps))
+    let mut options = PublishOptions::default()
         .with_packet_size(packet_size)
         .with_flush_interval(Duration::from_micros(request.flush_us));
+    options.peak = request.peak_bps.map(Bitrate);
     let node = Node::from_handle(node);
     let description = request.description.into();
     node.publish(name, description, options)

@@ -127,6 +127,12 @@ impl Driver {
                 tracing::debug!(%name, "streams changed");
                 self.tell(Event::StreamsChanged { name });
             }
+            core::Event::PeakExceeded { name, peak, rate } => {
+                tracing::warn!(
+                    stream = %name, %peak, %rate,
+                    "a stream sends more than its publisher declared; what is above that may be skipped"
+                );
+            }
             core::Event::Subscription { id, state } => self.on_subscription(id, state),
             // An event of a later core that this crate has no word for.
             _ => {}

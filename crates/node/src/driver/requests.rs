@@ -92,6 +92,7 @@ impl Driver {
             packet_size: options.packet_size,
             suite: suite(),
             layers: layers(&description, options.peak),
+            is_measured: options.peak.is_none(),
         };
         let publication = Publication {
             slot,

@@ -147,7 +147,8 @@ fn sink(
         let Life(_) = &life;
         let may_be_lost = match event {
             Event::Delivery { flow, delivery } => return fanout.deliver(flow, delivery),
-            Event::Datagram { .. } => true,
+            // The next one of these says it too.
+            Event::Datagram { .. } | Event::Measured { .. } => true,
             Event::Delivering { .. } => false,
             Event::MulticastEnded { group, .. } => {
                 return tracing::warn!(group = %group.address, "a multicast egress was not renewed and ended");

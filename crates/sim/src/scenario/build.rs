@@ -249,6 +249,7 @@ fn stream(places: &Places, raw: raw::Stream) -> Checked<StreamPlan> {
         until: raw.until,
         packet_size: size.ok_or_else(|| format!("{of}: packet_bytes is 576 to 1440"))?,
         flush: raw.flush.map_or(Duration::from_millis(10), |time| time.0),
+        peak: raw.peak.map(|rate| rate.0),
         tracks,
     })
 }

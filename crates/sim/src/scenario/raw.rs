@@ -95,6 +95,7 @@ pub(super) struct Stream {
     pub(super) until: Option<Span>,
     pub(super) packet_bytes: Option<u16>,
     pub(super) flush: Option<Time>,
+    pub(super) peak: Option<Rate>,
     pub(super) video: Video,
     pub(super) audio: Option<Audio>,
 }

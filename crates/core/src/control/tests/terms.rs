@@ -88,3 +88,56 @@ fn a_peak_that_changes_is_that_of_every_egress_there_is() {
         assert_eq!(terms(&net.told(node)), [expected], "of node {node}");
     }
 }
+
+fn peaks(net: &Net) -> Vec<Bitrate> {
+    let peak = |node: &Control| node.view().streams[0].announce.layers[0].peak;
+    net.nodes.iter().map(peak).collect()
+}
+
+/// The datapath of node 0 measures that rate of its stream once a second.
+fn measure(net: &mut Net, seconds: u64, rate: u64) {
+    for _ in 0..seconds {
+        net.pass(Duration::from_secs(1));
+        let flow = net.nodes[0].view().streams[0].announce.flow(Layer(0));
+        let rate = Bitrate(rate);
+        net.input(0, Input::Measured { flow, rate });
+    }
+    net.settle();
+}
+
+#[test]
+fn what_is_measured_is_declared_to_everybody_and_a_new_description_leaves_it() {
+    let mut net = Net::new(3, &[(0, 1), (1, 2)]);
+    let measured = Offer {
+        is_measured: true,
+        ..offer("cam", net.wall)
+    };
+    net.command(0, Command::Publish(measured));
+    net.settle();
+
+    measure(&mut net, 2, 1_000_000);
+    let before = peaks(&net);
+    measure(&mut net, 2, 1_000_000);
+    let after = peaks(&net);
+    net.revise(0, "cam", Bitrate(9_000_000));
+
+    assert_eq!(
+        before,
+        [Bitrate(4_000_000); 3],
+        "what it was published with"
+    );
+    assert_eq!(after, [Bitrate(1_300_000); 3]);
+    assert_eq!(peaks(&net), after);
+}
+
+#[test]
+fn a_declared_peak_stays_whatever_is_measured_and_its_publisher_is_told_once_a_minute() {
+    let mut net = star();
+
+    measure(&mut net, 119, 50_000_000);
+
+    assert_eq!(peaks(&net), [Bitrate(4_000_000); 4]);
+    let told = net.events[0].iter();
+    let told = told.filter(|event| matches!(event, Event::PeakExceeded { .. }));
+    assert_eq!(told.count(), 2);
+}
