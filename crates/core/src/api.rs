@@ -117,6 +117,13 @@ pub enum Input {
         /// Datagrams that had arrived on the link before this one.
         received: u64,
     },
+    /// The system refused to send a datagram over this link: it is too large for the link's first hop.
+    TooLarge {
+        /// Which link.
+        link: LinkIndex,
+        /// How many bytes it had.
+        bytes: usize,
+    },
     /// The first packet of a flow came in over this link since the link became one of its upstreams.
     Delivering {
         /// Which flow.

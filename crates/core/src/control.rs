@@ -74,6 +74,9 @@ impl Machine for Control {
                     received,
                 });
             }
+            Input::TooLarge { link, bytes } => {
+                self.links(link::Input::TooLarge { link, bytes });
+            }
             Input::Delivering { flow, link } => self.flows(flow::Input::Delivering { flow, link }),
             Input::Measured { flow, rate } => self.flows(flow::Input::Measured { flow, rate }),
         }
@@ -199,6 +202,9 @@ impl Control {
                     Message::Flow(message) => self.flows(flow::Input::Message { link, message }),
                     Message::Link(_) => {}
                 },
+                link::Output::Carries { link, carries } => {
+                    self.flows(flow::Input::Carries { link, carries });
+                }
                 link::Output::DialFailed { remote, reason } => {
                     self.put(Output::Event(Event::DialFailed { remote, reason }));
                 }
@@ -238,6 +244,9 @@ impl Control {
                 route::Output::Changed { origin, route } => {
                     self.flows(flow::Input::Route { origin, route });
                 }
+                route::Output::Others { origin, others } => {
+                    self.flows(flow::Input::Others { origin, others });
+                }
             }
         }
     }
@@ -258,9 +267,12 @@ impl Control {
                         .handle_input(self.now, link::Input::Active { link, active });
                 }
                 flow::Output::Originate(offers) => self.routes(route::Input::Originate(offers)),
+                flow::Output::Sizes(sizes) => {
+                    self.links.handle_input(self.now, link::Input::Sizes(sizes));
+                }
             }
         }
-        // Flows make links ping; pings make nothing else happen, so this ends here.
+        // Flows make links ping, and links tell of sizes; neither makes the other say the same again, so this ends here.
         self.drain_links();
     }
 

@@ -8,8 +8,9 @@
 //! | `peak` | what is declared of a flow that is measured |
 //! | [`wishes`] | local subscriptions by name |
 //!
-//! What `Flows` does with them is in three files: `offers` (what this node publishes, announces and withdraws),
-//! `requests` (what neighbours ask of each other for a flow), `settle` (which flow is asked of whom).
+//! What `Flows` does with them is in four files: `offers` (what this node publishes, announces and withdraws),
+//! `requests` (what neighbours ask of each other for a flow), `eligible` (which link may carry which flow), `settle` (which
+//! flow is asked of whom).
 //!
 //! **Who decides to request a flow:** `Flows::settle`. It looks at what is wanted (children, wishes) and at
 //! where the route leads, and makes upstream requests follow. Everything else only changes what it looks at.
@@ -31,16 +32,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use levada_wire::control::FlowMessage;
 use levada_wire::control::flow::{InstanceRef, RefuseReason};
 use levada_wire::machine::{Machine, Wakeup};
-use levada_wire::{Bitrate, FlowId, Identity, Instant, LinkIndex, NodeId, RepairBudget};
+use levada_wire::{
+    Bitrate, FlowId, Identity, Instant, LinkIndex, NodeId, PacketSize, RepairBudget,
+};
 use rand_chacha::ChaCha20Rng;
 
 use crate::api::{Command, Event, FlowChange, Settings};
 use crate::chance;
-use crate::route::Route;
+use crate::link::Carries;
+use crate::route::{Other, Route};
 use crate::view::{FlowRow, StreamRow};
 
 pub mod carried;
 pub mod catalogue;
+mod eligible;
 pub mod keys;
 mod offers;
 mod peak;
@@ -100,6 +105,20 @@ pub enum Input {
         /// The rate.
         rate: Bitrate,
     },
+    /// How large packets may be that go over a link.
+    Carries {
+        /// Which link.
+        link: LinkIndex,
+        /// How large.
+        carries: Carries,
+    },
+    /// Neighbours besides the selected one that tell of a way to an origin, the nearest first.
+    Others {
+        /// Which origin.
+        origin: NodeId,
+        /// The neighbours.
+        others: Vec<Other>,
+    },
     /// The node's user wants something. Commands about neighbours are not for this part.
     Command(Command),
 }
@@ -127,6 +146,8 @@ pub enum Output {
     },
     /// Whether this node offers streams changed.
     Originate(bool),
+    /// The packet sizes that known streams have changed.
+    Sizes(BTreeSet<PacketSize>),
 }
 
 /// All flows of this node.
@@ -139,6 +160,10 @@ pub struct Flows {
     rng: ChaCha20Rng,
     neighbours: BTreeMap<LinkIndex, NodeId>,
     routes: BTreeMap<NodeId, Route>,
+    /// Other ways than the routes.
+    others: BTreeMap<NodeId, Vec<Other>>,
+    /// What each link carries, if it is not the default.
+    carries: BTreeMap<LinkIndex, Carries>,
     catalogue: Catalogue,
     published: BTreeMap<levada_wire::StreamName, Published>,
     carried: Table,
@@ -169,6 +194,8 @@ impl Machine for Flows {
             Input::Route { origin, route } => self.on_route(origin, route),
             Input::Delivering { flow, link } => self.on_delivering(flow, link),
             Input::Measured { flow, rate } => self.on_measured(flow, rate),
+            Input::Carries { link, carries } => self.on_carries(link, carries),
+            Input::Others { origin, others } => self.on_others(origin, others),
             Input::Command(command) => self.on_command(command),
         }
         self.settle();
@@ -213,6 +240,8 @@ impl Flows {
             rng: chance::generator(&settings.seed, 3),
             neighbours: BTreeMap::new(),
             routes: BTreeMap::new(),
+            others: BTreeMap::new(),
+            carries: BTreeMap::new(),
             catalogue: Catalogue::default(),
             published: BTreeMap::new(),
             carried: Table::default(),
@@ -261,6 +290,7 @@ impl Flows {
 
     fn on_link_down(&mut self, link: LinkIndex) {
         self.neighbours.remove(&link);
+        self.carries.remove(&link);
         self.active.remove(&link);
         self.keys.on_link_down(link);
         let now = self.now;

@@ -17,14 +17,14 @@
 //!
 //! Invariant: at most one link per node is up, and both ends agree which.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use levada_wire::control::Message;
 use levada_wire::control::link::{Hello, Leave, LinkMessage, NODE_NAME_BYTES_MAX};
 use levada_wire::datagram::link::{LinkDatagram, Pong};
 use levada_wire::machine::{Machine, Wakeup};
-use levada_wire::{Instant, LinkIndex, NetworkId, NodeId};
+use levada_wire::{Instant, LinkIndex, NetworkId, NodeId, PacketSize};
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
 
@@ -36,12 +36,15 @@ use crate::view::LinkRow;
 mod border;
 mod dialer;
 mod liveness;
+mod size;
 #[cfg(test)]
 mod tests;
 
 pub use border::{Input, Output, Peer};
 use dialer::Dialer;
 use liveness::{Liveness, Verdict};
+pub use size::Carries;
+use size::Size;
 
 /// All links of this node.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ pub struct Links {
     rng: ChaCha20Rng,
     dialer: Dialer,
     links: BTreeMap<LinkIndex, Link>,
+    /// The packet sizes that links are tried with; at most as many as there are sizes.
+    sizes: BTreeSet<PacketSize>,
     outputs: VecDeque<Output>,
 }
 
@@ -81,6 +86,7 @@ struct Up {
     name: String,
     relay: bool,
     liveness: Liveness,
+    size: Size,
 }
 
 impl Link {
@@ -104,7 +110,14 @@ impl Link {
                 at: *until,
                 why: "greeting",
             },
-            State::Up(up) => up.liveness.wakeup(),
+            State::Up(up) => {
+                let (liveness, size) = (up.liveness.wakeup(), up.size.wakeup());
+                if size.at < liveness.at {
+                    size
+                } else {
+                    liveness
+                }
+            }
         }
     }
 }
@@ -141,6 +154,8 @@ impl Machine for Links {
                 self.on_datagram(link, &message, received);
             }
             Input::Active { link, active } => self.on_active(link, active),
+            Input::Sizes(sizes) => self.on_sizes(sizes),
+            Input::TooLarge { link, bytes } => self.on_too_large(link, bytes),
             Input::Leave => self.on_leave(),
         }
         self.dial();
@@ -151,6 +166,7 @@ impl Machine for Links {
         self.now = self.now.max(now);
         self.close_the_silent();
         self.ping();
+        self.try_sizes();
         self.dial();
     }
 
@@ -183,6 +199,7 @@ impl Links {
             dialer: Dialer::new(chance::generator(&settings.seed, 2)),
             rng,
             links: BTreeMap::new(),
+            sizes: BTreeSet::from([PacketSize::DEFAULT]),
             outputs: VecDeque::new(),
         }
     }
@@ -203,6 +220,8 @@ impl Links {
                 loss_in_permille: up.map_or(0, |up| up.liveness.loss_in_permille()),
                 loss_out_permille: up.map_or(0, |up| up.liveness.loss_out_permille()),
                 relay: up.is_some_and(|up| up.relay),
+                packet_size: up.map(|up| up.size.told()),
+                is_size_proven: up.is_some_and(|up| up.size.is_proven()),
             }
         });
         links.chain(self.dialer.view()).collect()
@@ -378,6 +397,7 @@ impl Links {
             name: hello.name.clone(),
             relay: hello.relay,
             liveness: Liveness::new(now),
+            size: Size::new(now),
         };
         let before = std::mem::replace(&mut opened.state, State::Up(Box::new(up)));
         self.dialer.on_up(opened.peer);
@@ -396,6 +416,7 @@ impl Links {
             );
         }
         self.ping();
+        self.try_sizes();
     }
 
     fn on_datagram(&mut self, link: LinkIndex, message: &LinkDatagram, received: u64) {
@@ -416,7 +437,11 @@ impl Links {
                 let message = LinkDatagram::Pong(pong);
                 self.outputs.push_back(Output::Datagram { link, message });
             }
-            LinkDatagram::Pong(pong) => up.liveness.on_pong(now, pong),
+            LinkDatagram::Pong(pong) => {
+                up.liveness.on_pong(now, pong);
+                up.size.on_pong(now, pong.time, pong.size, &self.sizes);
+                self.try_sizes();
+            }
             // Everything else is about flows and never leaves the datapath.
             _ => {}
         }
@@ -426,6 +451,7 @@ impl Links {
         let now = self.now;
         if let Some(up) = self.links.get_mut(&link).and_then(Link::up_mut) {
             up.liveness.set_active(now, active);
+            up.size.set_active(now, active);
             self.ping();
         }
     }

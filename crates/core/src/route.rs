@@ -79,6 +79,22 @@ pub enum Output {
         /// The route; none when there is no way.
         route: Option<Route>,
     },
+    /// The neighbours besides the selected one that tell of a way changed.
+    Others {
+        /// To which origin.
+        origin: NodeId,
+        /// Those neighbours, the nearest first.
+        others: Vec<Other>,
+    },
+}
+
+/// A neighbour that tells of a way to an origin and is not the selected one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// The link to it.
+    pub link: LinkIndex,
+    /// Whether its way cannot lead through this node: it may be used as well as the selected one.
+    pub is_feasible: bool,
 }
 
 /// A selected route.
@@ -396,6 +412,7 @@ impl Routes {
             return;
         };
         if origin.is_forgotten(self.now) {
+            // Nobody tells of it, so no other way was reported either.
             self.origins.remove(&id);
             return;
         }
@@ -422,12 +439,25 @@ impl Routes {
             self.outputs
                 .push_back(Output::Changed { origin: id, route });
         }
+        self.report_others(id);
         let links: Vec<LinkIndex> = self.neighbours.keys().copied().collect();
         for link in links {
             self.tell(id, link);
         }
         // What was told may have changed what is feasible; starvation is asked about at once.
         self.on_origin_timeout(id);
+    }
+
+    /// Says which other neighbours tell of a way, if that changed: also what was told to one may change it.
+    fn report_others(&mut self, id: NodeId) {
+        let others = self
+            .origins
+            .get_mut(&id)
+            .and_then(Origin::unreported_others);
+        if let Some(others) = others {
+            self.outputs
+                .push_back(Output::Others { origin: id, others });
+        }
     }
 
     /// Looks at what may be news to whom, as far as one call goes: in a large network one lost link changes every
@@ -470,5 +500,6 @@ impl Routes {
             link,
             message: RouteMessage::Update(update),
         });
+        self.report_others(id);
     }
 }

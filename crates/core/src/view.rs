@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use levada_wire::{Announce, Distance, FlowId, LinkIndex, NodeId, StreamName};
+use levada_wire::{Announce, Distance, FlowId, LinkIndex, NodeId, PacketSize, StreamName};
 
 /// All rows at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,10 @@ pub struct LinkRow {
     pub loss_out_permille: u16,
     /// Whether the peer forwards for others.
     pub relay: bool,
+    /// Packets of this size may go over it to the peer; none while it is not up.
+    pub packet_size: Option<PacketSize>,
+    /// Whether a ping of that size was answered; until then it is assumed.
+    pub is_size_proven: bool,
 }
 
 /// The selected route to an origin.

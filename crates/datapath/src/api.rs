@@ -311,6 +311,13 @@ pub enum Event {
         /// Datagrams that had arrived on the link before this one.
         received: u64,
     },
+    /// The system did not send a datagram over a link: it is too large for the link's first hop.
+    TooLarge {
+        /// Which link.
+        link: LinkIndex,
+        /// How many bytes it had.
+        bytes: usize,
+    },
     /// The first proven packet of a flow from an upstream since it was added.
     Delivering {
         /// Which flow.

@@ -11,6 +11,7 @@
 //! contract of [`levada_wire::Machine`]; whatever comes in, nothing panics and both ledgers sum to zero.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,6 +152,11 @@ impl Lane {
             commands_refused: self.state.commands_refused,
             frames_refused: self.state.frames_refused.clone(),
         }
+    }
+
+    /// The links to that address.
+    pub(crate) fn links_at(&self, remote: SocketAddr) -> impl Iterator<Item = LinkIndex> + '_ {
+        self.state.links.at(remote)
     }
 
     /// Begins a call: time never goes back, and the timers due come first.

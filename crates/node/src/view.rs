@@ -10,6 +10,7 @@ use levada_core::view as core;
 use levada_datapath::api::LaneCounters;
 use levada_datapath::ledger::DropReason;
 use levada_datapath::worker::WorkerCounters;
+use levada_wire::PacketSize;
 
 use crate::quic::close;
 
@@ -75,6 +76,10 @@ pub struct LinkRow {
     pub loss_out_permille: u16,
     /// Whether the peer forwards for others.
     pub relay: bool,
+    /// The bytes of the largest packets that may go over it to the peer; none while it is not up.
+    pub packet_bytes: Option<usize>,
+    /// Whether such a size was proven; until then it is assumed.
+    pub is_packet_size_proven: bool,
     /// Datagrams that came over it, QUIC not counted.
     pub datagrams_in: u64,
     /// Datagrams sent over it, QUIC not counted.
@@ -284,6 +289,8 @@ impl LinkRow {
             loss_in_permille: row.loss_in_permille,
             loss_out_permille: row.loss_out_permille,
             relay: row.relay,
+            packet_bytes: row.packet_size.map(PacketSize::bytes),
+            is_packet_size_proven: row.is_size_proven,
             datagrams_in: counted.map_or(0, |link| link.received),
             datagrams_out: counted.map_or(0, |link| link.sent),
         }

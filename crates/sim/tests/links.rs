@@ -20,7 +20,7 @@ fn traced(text: &str, seed: u64) -> (Report, String) {
 
 #[test]
 fn an_idle_link_outlives_bursts_of_loss() {
-    // One datagram in five is lost, five in a row on average: to a ping a second a burst is often longer than the time
+    // one datagram in five is lost, four in a row on average: to a ping a second a burst is often longer than the time
     // after which a peer counts as dead.
     let text = r#"
         about = "two nodes with nothing to say to each other, over a link that loses in bursts"
@@ -33,10 +33,59 @@ fn an_idle_link_outlives_bursts_of_loss() {
         [[wan]]
         between = ["a", "b"]
         delay = "20ms"
-        bursts = { begin = "5%", end = "20%", inside = "100%" }
+        bursts = { begin = "6%", end = "25%", inside = "100%" }
     "#;
 
     let deaths = (1..=20).map(|seed| traced(text, seed).1.matches("Silent").count());
 
     assert_eq!(deaths.sum::<usize>(), 0);
+}
+
+#[test]
+fn a_stream_too_large_for_one_relay_comes_over_the_other() {
+    // Both ways are as long; the one that is taken first does not carry packets of that size.
+    let text = r#"
+        about = "an origin, two relays, and a player at both"
+        duration = "40s"
+        network = [{ name = "o" }, { name = "x" }, { name = "y" }, { name = "p" }]
+        node = [
+            { name = "origin", network = "o" },
+            { name = "narrow", network = "x", relay = true, neighbours = ["origin"], start = "0s" },
+            { name = "wide", network = "y", relay = true, neighbours = ["origin"], start = "0s" },
+            { name = "player", network = "p", neighbours = ["narrow", "wide"], start = "1s" },
+        ]
+        wan = [
+            { between = ["o", "x"], delay = "10ms" },
+            { between = ["o", "y"], delay = "10ms" },
+            { between = ["x", "p"], delay = "10ms", loss = "2%", packet_size_max = 1300 },
+            { between = ["y", "p"], delay = "10ms", loss = "2%" },
+        ]
+        subscription = [
+            { stream = "large", nodes = ["player"], from = "3s" },
+            { stream = "usual", nodes = ["player"], from = "3s" },
+        ]
+        [[stream]]
+        name = "large"
+        origin = "origin"
+        packet_bytes = 1440
+        video = { frames_per_second = 25, bytes = 6000, sync_every = 25, sync_bytes = 20000 }
+        [[stream]]
+        name = "usual"
+        origin = "origin"
+        video = { frames_per_second = 25, bytes = 6000, sync_every = 25, sync_bytes = 20000 }
+    "#;
+
+    for seed in 1..=2 {
+        let (report, trace) = traced(text, seed);
+
+        let media = |name: &str| {
+            let network = report.networks.iter().find(|network| network.name == name);
+            network.unwrap().traffic.media_bytes
+        };
+        let (narrow, wide) = (media("x > p"), media("y > p"));
+        assert!(narrow > 3_000_000 && wide > 3_000_000, "{narrow} {wide}");
+        assert!(report.frames_delivered > 1_700, "{report}");
+        // Only before it was found out was it asked for there.
+        assert!(trace.matches("TooLarge").count() < 40, "seed {seed}");
+    }
 }

@@ -123,6 +123,7 @@ pub fn input(event: Event) -> Result<Input, Event> {
             message,
             received,
         }),
+        Event::TooLarge { link, bytes } => Ok(Input::TooLarge { link, bytes }),
         Event::Delivering { flow, link } => Ok(Input::Delivering { flow, link }),
         Event::Measured { flow, rate } => Ok(Input::Measured { flow, rate }),
         other @ (Event::Delivery { .. }

@@ -143,6 +143,7 @@ fn links_table(rows: &[LinkRow]) -> Table {
         ("RTT", Align::Right),
         ("LOSS IN", Align::Right),
         ("LOSS OUT", Align::Right),
+        ("PACKET", Align::Right),
         ("CAUSE", Align::Left),
     ]);
     for row in rows {
@@ -157,10 +158,19 @@ fn links_table(rows: &[LinkRow]) -> Table {
             or_dash(row.rtt_us.map(micros)),
             loss(row.loss_in_permille),
             loss(row.loss_out_permille),
+            or_dash(
+                row.packet_bytes
+                    .map(|bytes| packet_size(bytes, row.is_packet_size_proven)),
+            ),
             row.cause.clone(),
         ]);
     }
     table
+}
+
+/// How large packets may be: what is only assumed has a mark.
+fn packet_size(bytes: usize, is_proven: bool) -> String {
+    format!("{bytes}{}", if is_proven { "" } else { "?" })
 }
 
 fn percent(permille: u16) -> String {

@@ -1,13 +1,14 @@
 //! Whole nodes in a small net: each message is encoded and decoded on its way.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use levada_wire::announce::{LayerOffer, TrackOffer};
 use levada_wire::control::flow::KeyGrant;
 use levada_wire::control::{Decoder, FlowMessage};
+use levada_wire::datagram::link::LinkDatagram;
 use levada_wire::frame::TrackKind;
 use levada_wire::key::{ContentSecret, Suite};
 use levada_wire::machine::harness::check_contract;
@@ -25,6 +26,7 @@ use crate::view::{FlowRow, FlowState};
 mod ending;
 mod flows;
 mod keys;
+mod sizes;
 mod terms;
 
 /// Nodes by number. A link between `a` and `b` is index `b` at `a` and `a` at `b`.
@@ -45,6 +47,8 @@ struct Net {
     withheld: Vec<KeyGrant>,
     /// Messages from the first to the second are swallowed.
     deaf: Option<(usize, usize)>,
+    /// Where link datagrams larger than [`PacketSize::DEFAULT`] are lost.
+    narrow: BTreeSet<(usize, usize)>,
 }
 
 fn settings(node: usize) -> Settings {
@@ -110,6 +114,7 @@ impl Net {
             events: vec![Vec::new(); count],
             wire: Vec::new(),
             deaf: None,
+            narrow: BTreeSet::new(),
             withhold_grants: false,
             withheld: Vec::new(),
         }
@@ -181,7 +186,10 @@ impl Net {
                 }
                 Output::Datagram { link, message } => {
                     let (to, link) = (link.0 as usize, index(node));
-                    if self.linked.contains_key(&(node, to)) {
+                    let is_large = matches!(&message, LinkDatagram::Ping(ping)
+                        if usize::from(ping.size()) > PacketSize::DEFAULT.bytes());
+                    let is_lost = is_large && self.narrow.contains(&(node, to));
+                    if self.linked.contains_key(&(node, to)) && !is_lost {
                         // Pings and pongs end in one step each, so this does not run away.
                         self.input(
                             to,

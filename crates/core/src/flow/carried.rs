@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use levada_wire::control::flow::{CarryGrant, InstanceRef, RefuseReason};
 use levada_wire::key::{CarryKey, Suite};
 use levada_wire::machine::Wakeup;
-use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, RepairBudget};
+use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, PacketSize, RepairBudget};
 
 use super::catalogue::FlowOffer;
 use crate::limits::ENDING;
@@ -20,6 +20,8 @@ pub(super) struct Carried {
     pub(super) suite: Suite,
     /// The rate that its origin declares.
     pub(super) peak: Bitrate,
+    /// The size of full packets.
+    pub(super) packet_size: PacketSize,
     /// How late packets may be here, as the datapath and upstream were told.
     pub(super) budget: RepairBudget,
     /// The key epoch and the key, once known.
@@ -32,6 +34,8 @@ pub(super) struct Carried {
     pub(super) linger_until: Option<Instant>,
     /// Set once it was withdrawn.
     pub(super) ending_at: Option<Instant>,
+    /// Links that refused it for a reason of their own, and until when another is asked if there is one.
+    pub(super) avoided: BTreeMap<LinkIndex, Instant>,
 }
 
 /// Where a flow comes from.
@@ -132,6 +136,7 @@ impl Carried {
             layer: offer.layer,
             suite: offer.suite,
             peak: offer.peak,
+            packet_size: offer.packet_size,
             budget: RepairBudget::DEFAULT,
             key: None,
             upstream: Upstream::IDLE,
@@ -139,6 +144,7 @@ impl Carried {
             consuming: false,
             linger_until: None,
             ending_at: None,
+            avoided: BTreeMap::new(),
         }
     }
 
@@ -200,6 +206,7 @@ impl Carried {
 
     pub(super) fn on_link_down(&mut self, now: Instant, link: LinkIndex) {
         self.children.remove(&link);
+        self.avoided.remove(&link);
         let over = Upstream::Idle {
             retry_at: Some(now),
             cause: None,
@@ -307,8 +314,13 @@ impl Carried {
         let linger = self.linger_until.filter(|_| self.ending_at.is_none());
         let linger = linger.map(|at| Wakeup { at, why: "linger" });
         let ending = self.ending_at.map(|at| Wakeup { at, why: "ending" });
+        let avoided = self.avoided.values().min();
+        let avoided = avoided.map(|at| Wakeup {
+            at: *at,
+            why: "a link may be asked again",
+        });
         children
-            .chain([linger, ending])
+            .chain([linger, ending, avoided])
             .fold(upstream, Wakeup::earlier)
     }
 }

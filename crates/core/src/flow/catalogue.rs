@@ -12,7 +12,7 @@ use levada_wire::control::FlowMessage;
 use levada_wire::control::flow::{COLLECTION_MAX, Collection, Doubts, InstanceRef};
 use levada_wire::key::Suite;
 use levada_wire::machine::Wakeup;
-use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, NodeId, StreamName};
+use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, NodeId, PacketSize, StreamName};
 
 use super::offers::instance_of;
 use crate::limits::{
@@ -30,6 +30,10 @@ pub(super) struct Catalogue {
     due: Option<Instant>,
     /// The flows of all layers of all entries.
     flows: BTreeMap<FlowId, FlowOffer>,
+    /// How many entries have packets of each size.
+    sizes: BTreeMap<PacketSize, usize>,
+    /// Whether there is a size more, or one less, than was taken last.
+    has_other_sizes: bool,
 }
 
 /// What is announced of one flow.
@@ -40,6 +44,8 @@ pub(super) struct FlowOffer {
     pub(super) suite: Suite,
     /// The rate that its origin declares.
     pub(super) peak: Bitrate,
+    /// The size of full packets.
+    pub(super) packet_size: PacketSize,
 }
 
 #[derive(Debug)]
@@ -93,6 +99,9 @@ impl Catalogue {
         }
         self.remove(&key);
         *self.per_origin.entry(announce.origin).or_insert(0) += 1;
+        let of_size = self.sizes.entry(announce.packet_size).or_insert(0);
+        *of_size += 1;
+        self.has_other_sizes |= *of_size == 1;
         let of = instance_of(announce);
         for offer in &announce.layers {
             let flow = FlowOffer {
@@ -100,6 +109,7 @@ impl Catalogue {
                 layer: offer.layer,
                 suite: announce.suite,
                 peak: offer.peak,
+                packet_size: announce.packet_size,
             };
             self.flows.insert(announce.flow(offer.layer), flow);
         }
@@ -185,9 +195,22 @@ impl Catalogue {
             }
         }
         let announce = entry.statement.content();
+        if let Some(count) = self.sizes.get_mut(&announce.packet_size) {
+            *count -= 1;
+            if *count == 0 {
+                self.sizes.remove(&announce.packet_size);
+                self.has_other_sizes = true;
+            }
+        }
         for offer in &announce.layers {
             self.flows.remove(&announce.flow(offer.layer));
         }
+    }
+
+    /// The packet sizes of all streams, if they are others than when they were taken last.
+    pub(super) fn take_sizes(&mut self) -> Option<BTreeSet<PacketSize>> {
+        let is_news = std::mem::take(&mut self.has_other_sizes);
+        is_news.then(|| self.sizes.keys().copied().collect())
     }
 
     /// What is announced of a flow.

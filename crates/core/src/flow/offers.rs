@@ -86,6 +86,7 @@ impl Flows {
             layer: layer.layer,
             suite,
             peak: layer.peak,
+            packet_size: published.announce.packet_size,
         });
         let flow = carried.flow();
         let carry = published.carry.carry_key(flow);

@@ -14,6 +14,7 @@ use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
 
 use super::Flows;
 use super::carried::{Carried, Challenger, Child, ChildState, Upstream};
+use super::eligible::Fit;
 use crate::api::FlowChange;
 use crate::chance::jittered;
 use crate::limits::{
@@ -43,6 +44,9 @@ impl Flows {
             if let Some(reason) = self.refusal_for(link, &offer.of.origin) {
                 return Err(reason);
             }
+            if self.fit(link, offer.packet_size) == Fit::No {
+                return Err(RefuseReason::TooLarge);
+            }
             self.carry(Carried::new(offer));
         }
         let carried = self.carried.get(flow).ok_or(RefuseReason::Unknown)?;
@@ -50,6 +54,13 @@ impl Flows {
             return Err(reason);
         }
         let known = carried.children.get(&link).map(|child| child.state);
+        if self.way(carried) == Some(link) {
+            return Err(RefuseReason::Loop);
+        }
+        let fit = self.fit(link, carried.packet_size);
+        if fit == Fit::No {
+            return Err(RefuseReason::TooLarge);
+        }
         if carried.ending_at.is_some() {
             // Its request crossed the withdraw. It is fed to the end: what was sent last may have to be repaired.
             if known == Some(ChildState::Granted) {
@@ -63,7 +74,7 @@ impl Flows {
         }
         let expires = self.now + REQUEST_EXPIRY;
         let until = self.now + ANSWER_DEADLINE;
-        let ready = carried.is_ready();
+        let ready = carried.is_ready() && fit == Fit::Yes;
         let carried = self.carried.get_mut(flow).ok_or(RefuseReason::Unknown)?;
         let state = known.unwrap_or(ChildState::Waiting {
             until,
@@ -174,7 +185,7 @@ impl Flows {
     }
 
     /// Feeds the children that have waited for the flow.
-    fn grant_waiting(&mut self, flow: FlowId) {
+    pub(super) fn grant_waiting(&mut self, flow: FlowId) {
         let Some(carried) = self.carried.get(flow).filter(|carried| carried.is_ready()) else {
             return;
         };
@@ -185,7 +196,8 @@ impl Flows {
                 ChildState::Waiting { needs_key, .. } => Some((*link, needs_key)),
                 ChildState::Granted => None,
             });
-        let waiting: Vec<_> = waiting.collect();
+        let fits = |(link, _): &(LinkIndex, bool)| self.fit(*link, carried.packet_size) == Fit::Yes;
+        let waiting: Vec<_> = waiting.filter(fits).collect();
         for (link, needs_key) in waiting {
             self.grant(flow, link, needs_key);
         }
@@ -280,11 +292,14 @@ impl Flows {
     pub(super) fn abandon(&mut self, flow: FlowId, link: LinkIndex, reason: RefuseReason) {
         let later = self.now + jittered(REQUEST_PAUSE, &mut self.rng);
         let now = self.now;
+        self.avoid(flow, link, reason);
+        let way = self.carried.get(flow).and_then(|carried| self.way(carried));
         let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
+        let has_other = carried.avoided.contains_key(&link) && way.is_some_and(|way| way != link);
         let idle = Upstream::Idle {
-            retry_at: Some(later),
+            retry_at: Some(if has_other { now } else { later }),
             cause: Some(reason),
         };
         match &mut carried.upstream {
@@ -402,12 +417,15 @@ impl Flows {
         let Some(carried) = self.carried.get(flow) else {
             return;
         };
-        let late = late_reason(carried);
+        let (late, size) = (late_reason(carried), carried.packet_size);
         let over = carried
             .children
             .iter()
             .filter_map(|(link, child)| match child.state {
-                ChildState::Waiting { until, .. } if until <= self.now => Some((*link, late)),
+                ChildState::Waiting { until, .. } if until <= self.now => {
+                    let fits = self.fit(*link, size) == Fit::Yes;
+                    Some((*link, if fits { late } else { RefuseReason::TooLarge }))
+                }
                 _ if carried.expiry_of(child).is_some_and(|at| at <= self.now) => {
                     Some((*link, RefuseReason::Timeout))
                 }

@@ -40,6 +40,7 @@ impl Flows {
             self.settle_flows(&touched);
         }
         self.note_active();
+        self.tell_sizes();
     }
 
     /// Looks at the wishes again, and touches the flows whose being wanted changed.
@@ -237,6 +238,7 @@ impl Flows {
         if carried.is_origin() || carried.ending_at.is_some() {
             return;
         }
+        carried.avoided.retain(|_, until| *until > now);
         let used = wished || !carried.children.is_empty();
         if used {
             carried.linger_until = None;
@@ -244,10 +246,7 @@ impl Flows {
             self.release(flow);
             return;
         }
-        let toward = self
-            .carried
-            .get(flow)
-            .and_then(|carried| self.toward(&carried.of));
+        let toward = self.carried.get(flow).and_then(|carried| self.way(carried));
         self.follow(flow, toward);
     }
 

@@ -3,12 +3,14 @@
 //! Plain data, without a decision. Used by `Control`, which translates it to the node's own border. Invariant: a
 //! [`Output::Pass`] never names a link that is not up.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use levada_wire::control::{LinkMessage, Message};
 use levada_wire::datagram::link::LinkDatagram;
-use levada_wire::{LinkIndex, NodeId};
+use levada_wire::{LinkIndex, NodeId, PacketSize};
 
+use super::Carries;
 use crate::api::{ConnectionLost, DialId, LinkDown, Neighbour};
 
 /// What may happen to the links.
@@ -65,6 +67,15 @@ pub enum Input {
         link: LinkIndex,
         /// Whether.
         active: bool,
+    },
+    /// The packet sizes that known streams have; links are tried with each.
+    Sizes(BTreeSet<PacketSize>),
+    /// A datagram of that many bytes was too large for the link's first hop.
+    TooLarge {
+        /// Which link.
+        link: LinkIndex,
+        /// The bytes.
+        bytes: usize,
     },
     /// This node leaves.
     Leave,
@@ -125,6 +136,13 @@ pub enum Output {
         link: LinkIndex,
         /// What.
         message: Message,
+    },
+    /// How large packets may be that go over a link; [`Carries::default`] until said otherwise.
+    Carries {
+        /// Which link.
+        link: LinkIndex,
+        /// How large.
+        carries: Carries,
     },
     /// An address could not be reached.
     DialFailed {

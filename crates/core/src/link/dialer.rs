@@ -266,6 +266,8 @@ impl Dialer {
                 loss_in_permille: 0,
                 loss_out_permille: 0,
                 relay: false,
+                packet_size: None,
+                is_size_proven: false,
             })
         })
     }

@@ -17,6 +17,7 @@ use crate::limits::{
 };
 
 mod dialling;
+mod size;
 
 const LINK: LinkIndex = LinkIndex(7);
 const OTHER: LinkIndex = LinkIndex(8);
@@ -361,38 +362,37 @@ fn an_idle_link_is_pinged_quickly_from_a_missing_pong_to_the_next_one() {
 /// Counts what is sent in four seconds; the peer speaks every 100 ms, and answers the pings of the steps that `answers`
 /// says yes to.
 fn pings_of_40_steps(links: &mut Links, answers: impl Fn(u64) -> bool) -> usize {
-    let mut pings = 0;
+    let mut count = 0;
     for step in 1..=40 {
-        let outputs = sleep_until(links, at(step * 100));
-        for output in outputs {
-            let Output::Datagram {
-                message:
-                    LinkDatagram::Ping(Ping {
-                        time,
-                        sent,
-                        padding: 0,
-                    }),
-                ..
-            } = output
-            else {
-                continue;
-            };
-            pings += 1;
+        for ping in pings(&sleep_until(links, at(step * 100))) {
+            count += usize::from(ping.size() == 0);
             if answers(step) {
-                links.handle_input(at(step * 100), pong(time, sent));
+                links.handle_input(at(step * 100), pong(&ping));
             }
         }
         links.handle_input(at(step * 100), ping(LINK));
     }
-    pings
+    count
 }
 
-fn pong(time: u64, sent: u64) -> Input {
+fn pings(outputs: &[Output]) -> Vec<Ping> {
+    let ping = |output: &Output| match output {
+        Output::Datagram {
+            message: LinkDatagram::Ping(ping),
+            ..
+        } => Some(*ping),
+        _ => None,
+    };
+    outputs.iter().filter_map(ping).collect()
+}
+
+/// The answer to a ping.
+fn pong(ping: &Ping) -> Input {
     let pong = Pong {
-        time,
-        sent,
-        received: sent,
-        size: 0,
+        time: ping.time,
+        sent: ping.sent,
+        received: ping.sent,
+        size: ping.size(),
     };
     Input::Datagram {
         link: LINK,

@@ -10,7 +10,7 @@ use levada_wire::id::NodePrefix;
 use levada_wire::machine::Wakeup;
 use levada_wire::{Distance, Instant, LinkIndex};
 
-use super::Route;
+use super::{Other, Route};
 use crate::limits::{ORIGIN_KEPT, SEQUENCE_RETRY, SEQUENCE_TRIES};
 
 /// What a neighbour told of an origin.
@@ -38,6 +38,8 @@ pub(super) struct Origin {
     selected: Option<LinkIndex>,
     /// The route as it was reported last.
     reported: Option<Route>,
+    /// The other ways as they were reported last.
+    reported_others: Vec<Other>,
     feasibility: Option<(Sequence, Distance)>,
     told: BTreeMap<LinkIndex, News>,
     starving: Option<Starving>,
@@ -93,6 +95,27 @@ impl Origin {
         }
         self.reported.clone_from(&route);
         Some(route)
+    }
+
+    /// The ways besides the selected one, if they are not what was reported last; notes them as reported.
+    pub(super) fn unreported_others(&mut self) -> Option<Vec<Other>> {
+        let selected = self.selected;
+        let others = self
+            .heard
+            .iter()
+            .filter(|(link, _)| Some(**link) != selected);
+        let mut others: Vec<(&LinkIndex, &Heard)> = others.collect();
+        others.sort_by_key(|(link, heard)| (heard.distance, **link));
+        let other = |(link, heard): &(&LinkIndex, &Heard)| Other {
+            link: **link,
+            is_feasible: self.is_feasible(heard),
+        };
+        let others: Vec<Other> = others.iter().map(other).collect();
+        if others == self.reported_others {
+            return None;
+        }
+        self.reported_others.clone_from(&others);
+        Some(others)
     }
 
     /// The sequence of the selected route; of what was told last when there is none.

@@ -112,7 +112,7 @@ fn stray_link(index: u16) -> Command {
     Command::AddLink {
         link: LinkIndex(u32::from(index)),
         remote_index: LinkIndex(0),
-        remote: std::net::SocketAddr::from(([10, 9, 9, 9], index)),
+        remote: SocketAddr::from(([10, 9, 9, 9], index)),
         send: key.clone(),
         receive: key,
     }

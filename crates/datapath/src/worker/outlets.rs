@@ -124,6 +124,15 @@ impl Outlets {
         }
     }
 
+    /// Says to whom datagrams did not go because of their size, each with the least such size.
+    pub(super) fn take_too_large(&mut self, mut say: impl FnMut(SocketAddr, usize)) {
+        for outlet in &mut self.all {
+            for (to, bytes) in outlet.queue.take_too_large() {
+                say(to, bytes);
+            }
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.all.iter().all(|outlet| outlet.queue.is_empty())
     }

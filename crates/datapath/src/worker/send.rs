@@ -28,6 +28,9 @@ pub const BACKLOG_MAX: Duration = Duration::from_millis(200);
 /// The most egresses that are on their way to the next group at a time; of one more only the late runs go.
 const SKIPPING_MAX: usize = 4_096;
 
+/// The most destinations noted at a time that a datagram was too large for; one more is noted when it happens again.
+const TOO_LARGE_MAX: usize = 16;
+
 /// What became of the datagrams that a lane sent, for itself or for another lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendCounters {
@@ -93,6 +96,8 @@ pub(super) struct SendQueue {
     bytes: usize,
     /// Egresses that go on with the next group.
     skipping: BTreeSet<(SocketAddr, FlowId)>,
+    /// To whom a datagram did not go because of its size, and the least such size.
+    too_large: Vec<(SocketAddr, usize)>,
     pub(super) counters: SendCounters,
 }
 
@@ -196,11 +201,31 @@ impl SendQueue {
                     self.counters.sent_bytes += (bytes_before - run.bytes.len()) as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(error) if is_too_large(&error) => self.counters.too_large += gone,
+                Err(error) if is_too_large(&error) => {
+                    self.counters.too_large += gone;
+                    let bytes = run.segment_bytes.min(bytes_before - run.bytes.len());
+                    self.note_too_large(run.to, bytes);
+                }
                 Err(_) => self.counters.refused += gone,
             }
         }
         true
+    }
+}
+
+impl SendQueue {
+    fn note_too_large(&mut self, to: SocketAddr, bytes: usize) {
+        let has_room = self.too_large.len() < TOO_LARGE_MAX;
+        match self.too_large.iter_mut().find(|(known, _)| *known == to) {
+            Some((_, least)) => *least = bytes.min(*least),
+            None if has_room => self.too_large.push((to, bytes)),
+            None => {}
+        }
+    }
+
+    /// Takes note of the destinations that a datagram was too large for, each with the least size that was.
+    pub(super) fn take_too_large(&mut self) -> impl Iterator<Item = (SocketAddr, usize)> {
+        self.too_large.drain(..)
     }
 }
 
@@ -271,6 +296,33 @@ mod tests {
 
         assert!(queue.counters.dropped >= 400);
         assert!(queue.counters.waiting * 100 <= SEND_QUEUE_BYTES_MAX as u64);
+        assert!(is_accounted_for(&queue.counters));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_a_datagram_was_too_large_for_is_noted_once_with_the_least_size_up_to_the_limit() {
+        let mut queue = SendQueue::default();
+        let mut larger = run(0, 1);
+        larger.segment_bytes = 150;
+        larger.bytes = Bytes::from_static(&[0; 150]);
+        queue.push(NOW, larger);
+        queue.push(NOW, run(0, 2));
+        for lane in 1..=TOO_LARGE_MAX {
+            let to = crate::testkit::address(lane);
+            queue.push(NOW, Transmit { to, ..run(0, 1) });
+        }
+
+        queue.flush(NOW, |run| {
+            let gone = run.segment_bytes.min(run.bytes.len());
+            run.bytes.advance(gone);
+            Err(io::Error::from_raw_os_error(libc::EMSGSIZE))
+        });
+
+        let noted: Vec<_> = queue.take_too_large().collect();
+        assert_eq!(noted[0], (crate::testkit::address(0), 100));
+        assert_eq!(noted.len(), TOO_LARGE_MAX);
+        assert_eq!(queue.take_too_large().count(), 0);
         assert!(is_accounted_for(&queue.counters));
     }
 

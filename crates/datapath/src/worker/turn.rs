@@ -172,7 +172,18 @@ impl Worker {
             self.take_outputs(now);
         }
         self.outlets.flush(now);
+        self.tell_too_large();
         has_more
+    }
+
+    /// Tells of the links that a datagram was too large for: at most once a turn for each.
+    fn tell_too_large(&mut self) {
+        let Parts { lane, on_event, .. } = &mut self.parts;
+        self.outlets.take_too_large(|to, bytes| {
+            for link in lane.links_at(to) {
+                on_event(Event::TooLarge { link, bytes });
+            }
+        });
     }
 
     /// Does what a command means for sockets: the lane knows none.

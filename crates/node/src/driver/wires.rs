@@ -148,7 +148,7 @@ fn sink(
         let may_be_lost = match event {
             Event::Delivery { flow, delivery } => return fanout.deliver(flow, delivery),
             // The next one of these says it too.
-            Event::Datagram { .. } | Event::Measured { .. } => true,
+            Event::Datagram { .. } | Event::Measured { .. } | Event::TooLarge { .. } => true,
             Event::Delivering { .. } => false,
             Event::MulticastEnded { group, .. } => {
                 return tracing::warn!(group = %group.address, "a multicast egress was not renewed and ended");

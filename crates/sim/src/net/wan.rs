@@ -36,6 +36,8 @@ pub struct WanSettings {
     pub rate: Option<Bitrate>,
     /// How long a datagram may wait to be sent; longer, and it is dropped.
     pub queue: Duration,
+    /// The largest UDP payload that gets through; a larger one is lost without a word.
+    pub packet_size_max: usize,
 }
 
 impl WanSettings {
@@ -52,6 +54,7 @@ impl WanSettings {
             corrupt: Probability::NEVER,
             rate: None,
             queue: Duration::from_millis(100),
+            packet_size_max: usize::MAX,
         }
     }
 }
@@ -156,7 +159,9 @@ impl Wan {
         let direction = &mut self.directions[toward as usize];
         direction.traffic.count(load);
         let waited = direction.free_at.since(now);
-        if direction.down > 0 || waited > settings.queue || direction.loser.loses(dice) {
+        let is_too_large = load.bytes > settings.packet_size_max;
+        let is_stopped = direction.down > 0 || waited > settings.queue || is_too_large;
+        if is_stopped || direction.loser.loses(dice) {
             direction.traffic.lost += 1;
             return Step::Lost;
         }
@@ -277,6 +282,23 @@ mod tests {
         assert_eq!(arrivals[20].0, Instant::ZERO + 31 * MS);
         assert_eq!(wan.traffic(Toward::Second).lost, 9);
         assert_eq!(wan.traffic(Toward::First), Traffic::default());
+    }
+
+    #[test]
+    fn what_is_too_large_does_not_get_through() {
+        let narrow = WanSettings {
+            packet_size_max: 971,
+            ..WanSettings::with_delay(MS)
+        };
+        let mut wan = Wan::new([0, 1], narrow);
+        let mut dice = Chance::new(1).split("test", 0);
+        let fits = Load { bytes: 971, ..LOAD };
+
+        let larger = wan.pass(Instant::ZERO, &mut dice, Toward::First, LOAD);
+        let fitting = wan.pass(Instant::ZERO, &mut dice, Toward::First, fits);
+
+        assert_eq!(larger, Step::Lost);
+        assert_ne!(fitting, Step::Lost);
     }
 
     #[test]

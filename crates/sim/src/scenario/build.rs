@@ -182,6 +182,7 @@ fn wan_link(places: &Places, raw: raw::Wan) -> Checked<WanLink> {
         corrupt: share(raw.corrupt),
         rate: raw.rate.map(|rate| rate.0),
         queue: raw.queue.map_or(plain.queue, |time| time.0),
+        packet_size_max: raw.packet_size_max.unwrap_or(plain.packet_size_max),
         ..plain
     };
     Ok(WanLink { ends, settings })

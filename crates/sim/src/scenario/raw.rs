@@ -64,6 +64,7 @@ pub(super) struct Wan {
     pub(super) corrupt: Option<Share>,
     pub(super) rate: Option<Rate>,
     pub(super) queue: Option<Time>,
+    pub(super) packet_size_max: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -95,7 +95,7 @@ fn neighbours_and_addresses_beyond_their_limits_are_not_dialled() {
         Output::Dial { remote, .. } => Some(*remote),
         _ => None,
     });
-    let dialled: std::collections::BTreeSet<SocketAddr> = dialled.collect();
+    let dialled: BTreeSet<SocketAddr> = dialled.collect();
     let expected = [
         ports(1_000, ADDRESSES_MAX),
         ports(2_000, NEIGHBOURS_MAX - 1),

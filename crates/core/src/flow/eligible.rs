@@ -1,0 +1,116 @@
+//! Which link may carry which flow: not one whose packets are larger than is proven to get over it.
+//!
+//! | who | does |
+//! |---|---|
+//! | parent | refuses a child over a link that does not carry the flow's packets; lets it wait while that is being found out |
+//! | child | asks for that flow over another neighbour that tells of a way, and asks the link again after a while |
+//!
+//! The parent judges, because only it knows the way that the packets take: to the child. Another neighbour is used under
+//! the condition that keeps routes free of loops (`route`), and kept while it tells of a way at all. Not how a size is
+//! proven (`link`). Called by [`Flows`]. Invariant: no child is fed over a link that does not carry the flow's packets.
+
+use levada_wire::control::flow::RefuseReason;
+use levada_wire::{FlowId, LinkIndex, NodeId, PacketSize};
+
+use super::carried::{Carried, ChildState, Upstream};
+use super::{Flows, Output};
+use crate::link::Carries;
+use crate::route::Other;
+
+/// Whether packets of a flow get over a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    Yes,
+    /// It is being found out.
+    Maybe,
+    No,
+}
+
+impl Flows {
+    /// Whether packets of that size get over a link to the neighbour.
+    pub(super) fn fit(&self, link: LinkIndex, size: PacketSize) -> Fit {
+        let carries = self.carries.get(&link).copied().unwrap_or_default();
+        match (size <= carries.size, carries.is_trying) {
+            (true, _) => Fit::Yes,
+            (false, true) => Fit::Maybe,
+            (false, false) => Fit::No,
+        }
+    }
+
+    /// What a link carries changed: children are refused, or fed that have waited for it.
+    pub(super) fn on_carries(&mut self, link: LinkIndex, carries: Carries) {
+        if !self.neighbours.contains_key(&link) {
+            return;
+        }
+        self.carries.insert(link, carries);
+        let has_child = |(flow, carried): (FlowId, &Carried)| {
+            let child = carried.children.get(&link)?;
+            Some((flow, carried.packet_size, child.state))
+        };
+        let children: Vec<_> = self.carried.iter().filter_map(has_child).collect();
+        for (flow, size, state) in children {
+            match (self.fit(link, size), state) {
+                (Fit::No, _) => {
+                    self.remove_child(flow, link);
+                    self.refuse(flow, link, RefuseReason::TooLarge);
+                }
+                (Fit::Yes, ChildState::Waiting { .. }) => self.grant_waiting(flow),
+                _ => {}
+            }
+        }
+    }
+
+    /// Neighbours besides the selected one tell of other ways to an origin.
+    pub(super) fn on_others(&mut self, origin: NodeId, others: Vec<Other>) {
+        let waits = |carried: &Carried| carried.of.origin == origin && !carried.avoided.is_empty();
+        self.carried.matching(waits).for_each(drop);
+        if others.is_empty() {
+            self.others.remove(&origin);
+        } else {
+            self.others.insert(origin, others);
+        }
+    }
+
+    /// The link over which a flow should come: the route's, or another while that one refuses it.
+    pub(super) fn way(&self, carried: &Carried) -> Option<LinkIndex> {
+        let route = self.toward(&carried.of)?;
+        let is_open = |link: &LinkIndex| !carried.avoided.contains_key(link);
+        if is_open(&route) {
+            return Some(route);
+        }
+        let others = self.others.get(&carried.of.origin);
+        let others = others.map_or(&[][..], Vec::as_slice);
+        let feasible = others.iter().filter(|other| other.is_feasible);
+        let detour = feasible.map(|other| other.link).find(is_open);
+        // What was feasible when it was chosen is kept while the neighbour tells of a way that does not lead through here.
+        let kept = || match carried.upstream {
+            Upstream::Flowing { link, .. } => {
+                let tells = others.iter().any(|other| other.link == link);
+                tells.then_some(link).filter(is_open)
+            }
+            _ => None,
+        };
+        detour.or_else(kept).or(Some(route))
+    }
+
+    /// The link refused the flow for a reason of its own: another is asked for a while, if there is one.
+    pub(super) fn avoid(&mut self, flow: FlowId, link: LinkIndex, reason: RefuseReason) {
+        let of_the_link = matches!(
+            reason,
+            RefuseReason::TooLarge | RefuseReason::Congested | RefuseReason::Full
+        );
+        let until = self.now + crate::limits::LINK_AVOIDED;
+        if let Some(carried) = self.carried.get_mut(flow).filter(|_| of_the_link)
+            && carried.asked().any(|asked| asked == link)
+        {
+            carried.avoided.insert(link, until);
+        }
+    }
+
+    /// Has links tried with the packet sizes of the streams that are known, if these are others now.
+    pub(super) fn tell_sizes(&mut self) {
+        if let Some(sizes) = self.catalogue.take_sizes() {
+            self.outputs.push_back(Output::Sizes(sizes));
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! How large packets may be that go over one link, found out by pings as large as packets.
+//!
+//! A datagram that is too large for its path is lost without a word: nothing is ever fragmented, and routers' complaints
+//! may not come. So a padded ping is sent beside a plain one. Its pong proves the size; plain pongs without it, several of
+//! them, prove the contrary. That holds whatever the link loses: both are lost alike.
+//!
+//! ```text
+//!            ┌── pong of that size ──▶ proven; the next larger size that a stream has, if any
+//!  trying ───┤
+//!            └── 8 plain pongs first ─▶ too large; the next smaller size, down to what the handshake proved
+//!
+//!  proven ── every 2 s while a flow uses the link, every 60 s else ──▶ trying the proven size again (black holes)
+//! ```
+//!
+//! Only the way to the peer is judged; the peer judges the way back. Not who may use the link (`flow`). Called by
+//! [`super::Links`]. Invariant: what is told grows at once, and falls only when it is known how far.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use levada_wire::datagram::link::{LinkDatagram, Ping};
+use levada_wire::machine::Wakeup;
+use levada_wire::{Instant, LinkIndex, PacketSize};
+
+use super::{Link, Links, Output};
+use crate::limits::{SIZE_AGAIN, SIZE_CHECK_ACTIVE, SIZE_CHECK_IDLE, SIZE_PACE, SIZE_PLAIN_PONGS};
+
+/// What any path carries that a link came up over: QUIC's first packets have 1,200 bytes (RFC 9000 section 14.1).
+const SURE: PacketSize = match PacketSize::new(1_200) {
+    Some(size) => size,
+    None => unreachable!(),
+};
+
+/// The packet size of a link as others may rely on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carries {
+    /// Packets of this size get through.
+    pub size: PacketSize,
+    /// Whether a larger one may soon be found to.
+    pub is_trying: bool,
+}
+
+impl Default for Carries {
+    /// Any IPv6 path carries [`PacketSize::DEFAULT`], and nearly any other: assumed until it is found out.
+    fn default() -> Self {
+        Self {
+            size: PacketSize::DEFAULT,
+            is_trying: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Size {
+    /// The largest size taken to get through while trying goes on.
+    best: PacketSize,
+    /// Whether a pong has proven it.
+    is_proven: bool,
+    /// The least size found to be too large, and until when that is believed.
+    too_large: Option<(PacketSize, Instant)>,
+    trying: Option<Try>,
+    /// When the proven size is tried again.
+    check_at: Instant,
+    active: bool,
+    told: Carries,
+}
+
+/// A size being tried.
+#[derive(Debug)]
+struct Try {
+    size: PacketSize,
+    since: Instant,
+    ping_at: Instant,
+    plain_pongs: u32,
+}
+
+impl Size {
+    /// A link that has just come up.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            best: PacketSize::DEFAULT,
+            is_proven: false,
+            too_large: None,
+            trying: None,
+            check_at: now,
+            active: false,
+            told: Carries::default(),
+        }
+    }
+
+    /// The size that others were told.
+    pub(super) const fn told(&self) -> PacketSize {
+        self.told.size
+    }
+
+    /// Whether a pong has proven it.
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven && self.best == self.told.size
+    }
+
+    /// When [`Size::pings_if_due`] has something to do.
+    pub(super) fn wakeup(&self) -> Wakeup {
+        let at = match (&self.trying, self.too_large) {
+            (Some(trying), _) => trying.ping_at,
+            (None, Some((_, until))) => self.check_at.min(until),
+            (None, None) => self.check_at,
+        };
+        Wakeup {
+            at,
+            why: "packet size",
+        }
+    }
+
+    /// What others must be told, if it is news.
+    pub(super) fn news(&mut self, wanted: &BTreeSet<PacketSize>) -> Option<Carries> {
+        let is_falling = self.trying.is_some() && self.best < self.told.size;
+        let size = if is_falling {
+            self.told.size
+        } else {
+            self.best
+        };
+        let is_trying = self.trying.is_some() && self.above(wanted).any(|larger| *larger > size);
+        let carries = Carries { size, is_trying };
+        (carries != std::mem::replace(&mut self.told, carries)).then_some(carries)
+    }
+
+    /// A flow uses the link from now on, or does so no more.
+    pub(super) fn set_active(&mut self, now: Instant, active: bool) {
+        self.active = active;
+        self.check_at = self.check_at.min(now + self.check_interval());
+    }
+
+    /// The sizes that streams have changed.
+    pub(super) fn on_wanted(&mut self, now: Instant, wanted: &BTreeSet<PacketSize>) {
+        if self.trying.is_none() && self.is_proven {
+            self.try_next(now, wanted);
+        }
+    }
+
+    /// A pong came: to a padded ping of that many bytes, or to a plain one if that is zero.
+    pub(super) fn on_pong(
+        &mut self,
+        now: Instant,
+        time: u64,
+        size: u16,
+        wanted: &BTreeSet<PacketSize>,
+    ) {
+        let answers = |trying: &&mut Try| time >= trying.since.as_micros();
+        let Some(trying) = self.trying.as_mut().filter(answers) else {
+            return;
+        };
+        if usize::from(size) >= trying.size.bytes() {
+            self.best = self.best.max(trying.size);
+            self.is_proven = true;
+            self.too_large = self.too_large.filter(|(least, _)| *least > self.best);
+            self.try_next(now, wanted);
+        } else if size == 0 {
+            trying.plain_pongs += 1;
+            if trying.plain_pongs >= SIZE_PLAIN_PONGS {
+                let size = trying.size;
+                self.on_too_large(now, size, wanted);
+            }
+        }
+    }
+
+    /// A datagram of that size does not get through.
+    pub(super) fn on_too_large(
+        &mut self,
+        now: Instant,
+        size: PacketSize,
+        wanted: &BTreeSet<PacketSize>,
+    ) {
+        if size <= SURE || self.trying.is_none() && size > self.best {
+            return;
+        }
+        let least = self.too_large.map_or(size, |(least, _)| least.min(size));
+        self.too_large = Some((least, now + SIZE_AGAIN));
+        if least <= self.best {
+            (self.best, self.is_proven) = (SURE, true);
+        }
+        if self
+            .trying
+            .as_ref()
+            .is_none_or(|trying| trying.size >= least)
+        {
+            self.try_next(now, wanted);
+        }
+    }
+
+    /// The pings that are due: a plain one, and beside it one as large as a packet.
+    pub(super) fn pings_if_due(&mut self, now: Instant) -> Option<[Ping; 2]> {
+        if self.too_large.is_some_and(|(_, until)| until <= now) {
+            self.too_large = None;
+            self.check_at = now;
+        }
+        if self.trying.is_none() && self.check_at <= now {
+            self.start(now, self.best);
+        }
+        let trying = self.trying.as_mut()?;
+        if trying.ping_at > now {
+            return None;
+        }
+        trying.ping_at = now + SIZE_PACE;
+        let time = now.as_micros();
+        // The datapath, which counts, fills in `sent`.
+        let plain = Ping {
+            time,
+            sent: 0,
+            padding: 0,
+        };
+        Some([plain, Ping::padded(time, 0, trying.size)])
+    }
+
+    /// Goes on with another size, or is done for now.
+    fn try_next(&mut self, now: Instant, wanted: &BTreeSet<PacketSize>) {
+        self.trying = None;
+        self.check_at = now + self.check_interval();
+        let above: Vec<PacketSize> = self.above(wanted).copied().collect();
+        // The largest first, which mostly gets through; once one did not, the middle of what is left.
+        let next = match self.too_large {
+            None => above.last(),
+            Some(_) => above.get(above.len() / 2),
+        };
+        if let Some(next) = next {
+            self.start(now, *next);
+        }
+    }
+
+    fn start(&mut self, now: Instant, size: PacketSize) {
+        self.trying = Some(Try {
+            size,
+            since: now,
+            ping_at: now,
+            plain_pongs: 0,
+        });
+    }
+
+    /// The sizes that are wanted and may get through though they are not proven.
+    fn above<'a>(
+        &self,
+        wanted: &'a BTreeSet<PacketSize>,
+    ) -> impl Iterator<Item = &'a PacketSize> + use<'a> {
+        let (best, too_large) = (self.best, self.too_large);
+        let may = move |size: &&PacketSize| {
+            **size > best && too_large.is_none_or(|(least, _)| **size < least)
+        };
+        wanted.iter().filter(may)
+    }
+
+    const fn check_interval(&self) -> Duration {
+        if self.active {
+            SIZE_CHECK_ACTIVE
+        } else {
+            SIZE_CHECK_IDLE
+        }
+    }
+}
+
+impl Links {
+    /// The packet sizes that known streams have changed.
+    pub(super) fn on_sizes(&mut self, mut sizes: BTreeSet<PacketSize>) {
+        // What is assumed of a link is what it is proven to carry before anything else.
+        sizes.insert(PacketSize::DEFAULT);
+        self.sizes = sizes;
+        for up in self.links.values_mut().filter_map(Link::up_mut) {
+            up.size.on_wanted(self.now, &self.sizes);
+        }
+        self.try_sizes();
+    }
+
+    /// The system did not send a datagram of that many bytes, because it is too large for the link's first hop.
+    pub(super) fn on_too_large(&mut self, link: LinkIndex, bytes: usize) {
+        let size = u16::try_from(bytes).ok().and_then(PacketSize::new);
+        let up = self.links.get_mut(&link).and_then(Link::up_mut);
+        if let (Some(up), Some(size)) = (up, size) {
+            up.size.on_too_large(self.now, size, &self.sizes);
+            self.try_sizes();
+        }
+    }
+
+    /// Sends the padded pings that are due, and tells what has become of sizes.
+    pub(super) fn try_sizes(&mut self) {
+        for (index, link) in &mut self.links {
+            let Some(up) = link.up_mut() else { continue };
+            let link = *index;
+            for ping in up.size.pings_if_due(self.now).into_iter().flatten() {
+                let message = LinkDatagram::Ping(ping);
+                self.outputs.push_back(Output::Datagram { link, message });
+            }
+            if let Some(carries) = up.size.news(&self.sizes) {
+                self.outputs.push_back(Output::Carries { link, carries });
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The packet size of a link, between one machine and a path that is as wide as the test says.
+
+use super::*;
+use crate::limits::{SIZE_AGAIN, SIZE_CHECK_ACTIVE, SIZE_CHECK_IDLE, SIZE_PACE, SIZE_PLAIN_PONGS};
+
+/// A path: what is larger is lost, and of the rest what `loses` says.
+struct Path {
+    links: Links,
+    now: Instant,
+    width: usize,
+    loses: fn(u64) -> bool,
+    pings: u64,
+    told: Vec<(usize, bool)>,
+    padded: usize,
+}
+
+fn size(bytes: u16) -> PacketSize {
+    PacketSize::new(bytes).unwrap()
+}
+
+impl Path {
+    fn new(width: usize) -> Self {
+        let mut links = links();
+        links.handle_input(at(0), connected(LINK, 2, None));
+        links.handle_input(at(0), hello(LINK, 1));
+        let mut path = Self {
+            links,
+            now: at(0),
+            width,
+            loses: |_| false,
+            pings: 0,
+            told: Vec::new(),
+            padded: 0,
+        };
+        path.collect();
+        path
+    }
+
+    /// Hands answers in at once, until there is nothing more to answer.
+    fn collect(&mut self) {
+        while let Some(output) = self.links.poll_output() {
+            match output {
+                Output::Datagram {
+                    message: LinkDatagram::Ping(ping),
+                    ..
+                } => {
+                    self.pings += 1;
+                    self.padded += usize::from(ping.size() > 0);
+                    if usize::from(ping.size()) <= self.width && !(self.loses)(self.pings) {
+                        self.links.handle_input(self.now, pong(&ping));
+                    }
+                }
+                Output::Carries { link, carries } => {
+                    assert_eq!(link, LINK);
+                    self.told.push((carries.size.bytes(), carries.is_trying));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.links.handle_input(self.now, input);
+        self.collect();
+    }
+
+    fn wants(&mut self, sizes: &[u16]) {
+        self.input(Input::Sizes(
+            sizes.iter().map(|bytes| size(*bytes)).collect(),
+        ));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(wakeup) = self
+            .links
+            .poll_timeout()
+            .filter(|wakeup| wakeup.at <= until)
+        {
+            self.now = wakeup.at;
+            self.links.handle_timeout(self.now);
+            self.collect();
+        }
+        self.now = until;
+    }
+
+    /// How large packets may be, and whether that is proven, as people see it.
+    fn shown(&self) -> (usize, bool) {
+        let row = &self.links.view()[0];
+        (row.packet_size.unwrap().bytes(), row.is_size_proven)
+    }
+}
+
+/// As long as it takes to find out that one size is too large.
+const VERDICT: Duration = Duration::from_millis(100 * (SIZE_PLAIN_PONGS as u64 + 1));
+
+#[test]
+fn what_any_path_carries_is_assumed_and_then_proven_by_one_ping() {
+    let mut deaf = Path::new(0);
+    deaf.loses = |_| true;
+
+    let path = Path::new(1_500);
+    deaf.pass(SIZE_PACE);
+
+    assert_eq!((path.shown(), path.padded), ((1_232, true), 1));
+    assert_eq!(path.told, []);
+    assert_eq!((deaf.shown(), deaf.told), ((1_232, false), vec![]));
+}
+
+#[test]
+fn the_largest_size_that_a_stream_has_is_proven_within_a_round_trip() {
+    let mut path = Path::new(1_440);
+
+    path.wants(&[1_232, 1_300, 1_440]);
+
+    assert_eq!(path.told.last(), Some(&(1_440, false)));
+    assert_eq!(path.padded, 2, "the default, and the largest");
+}
+
+#[test]
+fn of_several_sizes_the_largest_that_gets_through_is_found() {
+    let mut path = Path::new(1_372);
+
+    path.wants(&[1_250, 1_300, 1_350, 1_380, 1_400, 1_440]);
+    assert_eq!(
+        path.told,
+        [(1_232, true)],
+        "a child may wait for the verdict"
+    );
+    path.pass(3 * VERDICT);
+
+    assert_eq!(path.told.last(), Some(&(1_350, false)));
+    assert_eq!(path.shown(), (1_350, true));
+}
+
+#[test]
+fn a_path_too_narrow_for_the_default_carries_what_the_handshake_proved() {
+    let mut path = Path::new(1_220);
+
+    path.pass(VERDICT);
+    let before = path.padded;
+    path.pass(Duration::from_secs(10));
+
+    assert_eq!(path.told, [(1_200, false)]);
+    assert_eq!(path.padded, before, "it is not tried again so soon");
+}
+
+#[test]
+fn a_path_that_becomes_narrow_is_noticed_and_one_that_becomes_wide_too() {
+    let mut path = Path::new(1_440);
+    path.wants(&[1_300, 1_440]);
+    path.input(Input::Active {
+        link: LINK,
+        active: true,
+    });
+    path.told.clear();
+
+    path.width = 1_310;
+    path.pass(SIZE_CHECK_ACTIVE + VERDICT);
+    assert_eq!(
+        path.told,
+        [(1_300, false)],
+        "it falls once, to what it carries"
+    );
+
+    path.width = 1_500;
+    path.pass(SIZE_AGAIN + SIZE_CHECK_ACTIVE + VERDICT);
+    assert_eq!(path.told.last(), Some(&(1_440, false)));
+}
+
+#[test]
+fn what_the_system_does_not_send_is_too_large_at_once() {
+    let mut path = Path::new(1_440);
+    path.wants(&[1_440]);
+    path.told.clear();
+
+    path.width = 1_300;
+    path.input(Input::TooLarge {
+        link: LINK,
+        bytes: 1_440,
+    });
+
+    assert_eq!(path.told, [(1_232, false)]);
+    path.input(Input::TooLarge {
+        link: LINK,
+        bytes: 9,
+    });
+    path.input(Input::TooLarge {
+        link: LINK,
+        bytes: 70_000,
+    });
+    assert_eq!(path.shown(), (1_232, true), "no packet has such a size");
+}
+
+#[test]
+fn loss_is_no_narrowness() {
+    let mut path = Path::new(1_440);
+    path.wants(&[1_440]);
+    path.input(Input::Active {
+        link: LINK,
+        active: true,
+    });
+    path.told.clear();
+    // Two of three, in no step with the pairs of pings.
+    path.loses = |ping| ping.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 62 != 0;
+
+    path.pass(Duration::from_secs(300));
+
+    let falls = path.told.iter().filter(|(bytes, _)| *bytes < 1_440);
+    assert_eq!(falls.count(), 0);
+}
+
+#[test]
+fn an_idle_link_is_checked_rarely() {
+    let mut path = Path::new(1_440);
+    let before = path.padded;
+
+    path.pass(10 * SIZE_CHECK_IDLE);
+
+    assert!((9..=11).contains(&(path.padded - before)));
+}
