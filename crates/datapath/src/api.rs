@@ -4,7 +4,7 @@
 //! joins it to a socket. Invariant: commands carry no codec and no decision; they say what to do with a flow.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,8 +61,8 @@ pub struct Multicast {
 /// What the node wants.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// A link is up: datagrams may be sent to and taken from it. For a link that is there already only `remote`
-    /// counts: the peer has moved, its keys and counts go on.
+    /// A link is up: datagrams may be sent to and taken from it. For a link that is there already only `remote` and
+    /// `source` count: the peer has moved, its keys and counts go on.
     AddLink {
         /// This node's number for it.
         link: LinkIndex,
@@ -70,6 +70,8 @@ pub enum Command {
         remote_index: LinkIndex,
         /// Where the peer is.
         remote: SocketAddr,
+        /// This host's address that it is reached from: links of one address share an interface. `None` is an address too.
+        source: Option<IpAddr>,
         /// Seals what is sent.
         send: LinkKey,
         /// Opens what is received.
@@ -488,4 +490,10 @@ pub struct FlowCounters {
     pub is_joinable: bool,
     /// The peaks that its egresses were admitted with, together.
     pub admitted: Bitrate,
+    /// Egresses that are being sent the newest group, or wait for their turn.
+    pub newcomers: u64,
+    /// Egresses that are held because they were sent more than they were admitted with, or wait for the next group.
+    pub behind: u64,
+    /// Packets not sent on purpose, over all egresses: shed, or skipped to the next group.
+    pub withheld: u64,
 }

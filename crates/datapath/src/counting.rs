@@ -190,6 +190,7 @@ fn set_up(origin: SocketAddr, egresses: &[SocketAddr]) -> Vec<Command> {
         link,
         remote_index: link,
         remote,
+        source: None,
         send: LinkKey::from_bytes([6; 32]),
         receive: LinkKey::from_bytes([7; 32]),
     };

@@ -32,7 +32,7 @@ pub(crate) mod upstream;
 pub(crate) mod window;
 
 use cache::Cache;
-use egress::Egresses;
+use egress::{Egresses, Why};
 use multicast::MulticastEgresses;
 use upstream::Upstreams;
 use window::Window;
@@ -133,6 +133,8 @@ impl Flow {
         row.cache_holes = self.cache.holes();
         row.is_joinable = self.cache.is_joinable();
         row.admitted = self.egresses.admitted();
+        row.newcomers = self.egresses.behind(Why::Waits) + self.egresses.behind(Why::Joins);
+        row.behind = self.egresses.behind(Why::Held) + self.egresses.behind(Why::Skips);
         row
     }
 
@@ -166,8 +168,9 @@ impl Flow {
         let named = |at: Option<Instant>, why| at.map(|at| Wakeup { at, why });
         let origin = self.origin.as_ref().and_then(|origin| origin.deadline());
         let multicast = named(self.multicast.timer(), "end a multicast egress");
+        let behind = named(self.egresses.wake, "send on to who is behind");
         let own = Wakeup::earlier(named(origin, "flush a burst"), multicast);
-        Wakeup::earlier(own, self.repair_wakeup())
+        Wakeup::earlier(Wakeup::earlier(own, behind), self.repair_wakeup())
     }
 
     /// Whether a link's peer is sent the flow: over the link, or by a group that it hears.
@@ -180,11 +183,11 @@ impl Flow {
         self.egresses.len() + self.multicast.len()
     }
 
-    /// All links whose peers are sent the flow, each once.
-    pub(crate) fn children(&self) -> Vec<LinkIndex> {
+    /// All links whose peers have been sent what there is, each once.
+    pub(crate) fn live(&self) -> Vec<LinkIndex> {
         let mut all: Vec<_> = self
             .egresses
-            .iter()
+            .live()
             .chain(self.multicast.members())
             .collect();
         all.sort_unstable();

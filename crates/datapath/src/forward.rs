@@ -29,6 +29,7 @@ use levada_wire::packet::{Kind, carry};
 use levada_wire::{FlowId, Header, Instant};
 
 use crate::api::{Event, Train};
+use crate::flow::egress::Onward;
 use crate::flow::run::{Growing, RUN_PACKETS_MAX, Run};
 use crate::flow::window::Verdict;
 use crate::flow::{Early, Flow};
@@ -150,13 +151,20 @@ pub(crate) fn hand_on(state: &mut State, id: FlowId, run: &Run, came: Option<Cam
     if came.is_some_and(|came| repair::on_run(flow, run, came, links, now, counts)) {
         state.touched.push(id);
     }
-    let copies = flow.egresses.send(
+    let woken = flow.egresses.wake;
+    let onward = Onward {
         run,
-        came.map(|came| came.from),
+        came_from: came.map(|came| came.from),
+        kept,
+        now,
+    };
+    let mut copies = flow.egresses.send(
+        &onward,
         &mut state.links,
         &mut state.outbox,
         &mut state.ledger,
-    ) + flow.multicast.send(
+    );
+    copies.sent += flow.multicast.send(
         run,
         came.is_some_and(|came| came.is_heard),
         &mut state.outbox,
@@ -166,14 +174,22 @@ pub(crate) fn hand_on(state: &mut State, id: FlowId, run: &Run, came: Option<Cam
         consumer.push(run);
         state.touched.push(id);
     }
-    if copies > 0 && flow.tail.sent(run.end(), now) {
+    if flow.egresses.wake != woken {
+        state.touched.push(id);
+    }
+    if copies.sent > 0 && flow.tail.sent(run.end(), now) {
         state.touched.push(id);
     }
     flow.counters.packets_in += packets;
     flow.counters.bytes_in += bytes;
-    flow.counters.packets_out += copies;
-    flow.counters.bytes_out += bytes * (copies / packets);
-    match (copies > 0, flow.consumer.is_some(), kept) {
+    flow.counters.packets_out += copies.sent;
+    flow.counters.bytes_out += bytes * (copies.sent / packets);
+    flow.counters.withheld += copies.withheld;
+    match (
+        copies.sent > 0 || copies.waits && kept,
+        flow.consumer.is_some(),
+        kept,
+    ) {
         (true, _, _) => state.ledger.settle(Fate::Forwarded, packets),
         (false, true, _) => state.ledger.settle(Fate::Consumed, packets),
         (false, false, true) => state.ledger.settle(Fate::Kept, packets),

@@ -15,25 +15,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use levada_wire::datagram::link::{LinkDatagram, Numbers};
-use levada_wire::{FlowId, Instant, LinkIndex, Machine, RepairBudget, Wakeup};
+use levada_wire::{Bitrate, FlowId, Instant, LinkIndex, Machine, RepairBudget, Wakeup};
 
 use crate::api::{Event, Input, LaneCounters, LinkCounters, Output};
 use crate::flow;
-use crate::flow::cache::{CACHE_RUNS_MAX, Room};
+use crate::flow::cache::Room;
 use crate::flow::run::Growing;
 use crate::forward;
 use crate::ledger::Ledger;
 use crate::link::{self, totals::Totals};
 use crate::origin::FrameRefusal;
 use crate::outbox::Outbox;
+use crate::pace::{self, Newcomers};
 use crate::reassembly::FRAMES_PER_BURST_MAX;
 use crate::repair;
 
 mod commands;
 
 /// Work that does not fit in the outputs of one call goes on after this.
-const CONTINUE_AFTER: Duration = Duration::from_micros(1);
+pub(crate) const CONTINUE_AFTER: Duration = Duration::from_micros(1);
 
 /// The limits of a lane, with the defaults of a node.
 #[derive(Clone, Debug)]
@@ -52,6 +52,10 @@ pub struct LaneSettings {
     pub repair_budget: Duration,
     /// Where its draws begin: nodes need different ones, so that not all ask at once for what all have lost.
     pub seed: u64,
+    /// What an interface carries. Newcomers are sent cached groups at a quarter of it, together.
+    pub interface_rate: Bitrate,
+    /// The most newcomers that are sent something at once by one interface; further ones wait for their turn.
+    pub newcomers_max: usize,
 }
 
 /// The most packets of a flow that wait for its key: 600 ms at 4 Mb/s, far above a control round trip.
@@ -67,6 +71,8 @@ impl Default for LaneSettings {
             cache_bytes_max: 64 << 20,
             repair_budget: RepairBudget::DEFAULT.time(),
             seed: 0,
+            interface_rate: Bitrate(1_000_000_000),
+            newcomers_max: 4,
         }
     }
 }
@@ -80,6 +86,7 @@ pub(crate) struct State {
     pub(crate) settings: LaneSettings,
     pub(crate) flows: flow::Table,
     pub(crate) links: link::Table,
+    pub(crate) newcomers: Newcomers,
     pub(crate) cache_room: Room,
     pub(crate) outbox: Outbox,
     pub(crate) ledger: Ledger,
@@ -115,6 +122,7 @@ impl Lane {
             state: State {
                 number,
                 totals,
+                newcomers: Newcomers::new(&settings),
                 settings,
                 flows: flow::Table::default(),
                 links: link::Table::default(),
@@ -128,6 +136,12 @@ impl Lane {
             },
             now: Instant::ZERO,
         }
+    }
+
+    /// What only tests of a part may touch.
+    #[cfg(test)]
+    pub(crate) const fn state_mut(&mut self) -> &mut State {
+        &mut self.state
     }
 
     /// The ledgers alone: cheap enough for a checker to read after every call.
@@ -165,16 +179,25 @@ impl Lane {
         self.state.outbox.begin_call();
         while let Some((id, wakeup)) = self.state.flows.next_wakeup() {
             if wakeup.at > self.now {
-                return;
+                break;
             }
             drive(&mut self.state, id, self.now);
         }
     }
 
-    /// Ends a call: flows that were touched have their say.
+    /// Ends a call: newcomers go on, and flows that were touched have their say.
     fn settle(&mut self) {
+        self.serve_newcomers();
         while let Some(id) = self.state.touched.pop() {
             drive(&mut self.state, id, self.now);
+            self.serve_newcomers();
+        }
+    }
+
+    fn serve_newcomers(&mut self) {
+        let wake = self.state.newcomers.wake();
+        if wake.is_some_and(|at| at <= self.now) {
+            pace::serve_newcomers(&mut self.state, self.now);
         }
     }
 }
@@ -203,7 +226,12 @@ impl Machine for Lane {
     }
 
     fn poll_timeout(&self) -> Option<Wakeup> {
-        self.state.flows.next_wakeup().map(|(_, wakeup)| wakeup)
+        let newcomers = self.state.newcomers.wake().map(|at| Wakeup {
+            at,
+            why: "send on to a newcomer",
+        });
+        let flows = self.state.flows.next_wakeup().map(|(_, wakeup)| wakeup);
+        Wakeup::earlier(flows, newcomers)
     }
 }
 
@@ -211,9 +239,10 @@ impl Machine for Lane {
 fn drive(state: &mut State, id: FlowId, now: Instant) {
     end_multicast(state, id, now);
     let has_more = release_early(state, id, now) | drive_origin(state, id, now);
+    let has_more = pace::drive(state, id, now) | has_more;
     // Once before the consumer, who must know what was given up, and once for what it finds to be false.
     let has_more = repair::drive(state, id, now) | has_more;
-    let has_more = judge_join_point(state, id) | has_more;
+    pace::judge_join_point(state, id, now);
     let has_more = drive_consumer(state, id, now) | has_more;
     let has_more = repair::drive(state, id, now) | has_more;
     let wakeup = if has_more {
@@ -315,74 +344,9 @@ fn drive_consumer(state: &mut State, id: FlowId, now: Instant) -> bool {
     }
 }
 
-/// Lets the join point follow what was given up and what came late; newcomers that waited for it are sent the group.
-fn judge_join_point(state: &mut State, id: FlowId) -> bool {
-    let Some(flow) = state.flows.get_mut(id) else {
-        return false;
-    };
-    flow.judge_join_point();
-    loop {
-        let Some(flow) = state.flows.get_mut(id) else {
-            return false;
-        };
-        let Some(joined) = flow.cache.join_point() else {
-            return false;
-        };
-        if state.outbox.room() <= CACHE_RUNS_MAX {
-            return !flow.waiting.is_empty();
-        }
-        let Some((newcomer, group)) = flow.waiting.pop() else {
-            return false;
-        };
-        if group == joined && flow.egresses.contains(newcomer) {
-            catch_up(state, id, newcomer);
-        }
-    }
-}
-
-/// A newcomer is sent what the cache holds of the newest group, or told that it cannot join that.
-pub(crate) fn begin(state: &mut State, id: FlowId, newcomer: LinkIndex) {
-    let Some(flow) = state.flows.get_mut(id) else {
-        return;
-    };
-    let Some(group) = flow.unjoinable_group() else {
-        return catch_up(state, id, newcomer);
-    };
-    flow.waiting
-        .retain(|&(link, of)| link != newcomer && of == group);
-    flow.waiting.push((newcomer, group));
-    if let Some(link) = state.links.get_mut(newcomer) {
-        let gone = Numbers {
-            flow: id,
-            first: group,
-            bitmap: Vec::new(),
-        };
-        state.ledger.repair.gones_sent += 1;
-        link.say(state.number, LinkDatagram::Gone(gone), &mut state.outbox);
-    }
-}
-
-/// Sends a newcomer what the cache holds of the newest group.
-fn catch_up(state: &mut State, id: FlowId, newcomer: LinkIndex) {
-    let Some(flow) = state.flows.get_mut(id) else {
-        return;
-    };
-    let Some(link) = state.links.get_mut(newcomer) else {
-        return;
-    };
-    for run in flow.cache.join() {
-        let packets = run.packets() as u64;
-        state.ledger.due += packets;
-        flow.counters.packets_out += packets;
-        flow.counters.bytes_out += run.bytes.len() as u64;
-        flow::egress::transmit(run, link, &mut state.outbox, &mut state.ledger);
-    }
-}
-
 const _: () = assert!(
-    FRAMES_PER_BURST_MAX * 2 < levada_wire::machine::OUTPUTS_PER_CALL_MAX
-        && CACHE_RUNS_MAX < levada_wire::machine::OUTPUTS_PER_CALL_MAX,
-    "a consumer moves in every call, and a whole cache fits in one"
+    FRAMES_PER_BURST_MAX * 2 < levada_wire::machine::OUTPUTS_PER_CALL_MAX,
+    "a consumer moves in every call"
 );
 
 #[cfg(test)]

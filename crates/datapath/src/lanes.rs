@@ -16,6 +16,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use levada_wire::Bitrate;
+
 use crate::api::{Command, Event, Train};
 use crate::clock::Clock;
 use crate::lane::{Lane, LaneSettings};
@@ -38,7 +40,7 @@ pub fn default_lanes() -> usize {
 pub struct Config {
     /// The sockets, one for each lane.
     pub sockets: SocketSet,
-    /// The limits of each lane. Those of memory are shared out among them.
+    /// The limits of a node. Those of memory and of interfaces are shared out among its lanes.
     pub lane: LaneSettings,
     /// The node's clock.
     pub clock: Clock,
@@ -99,10 +101,13 @@ pub fn spawn(config: Config) -> io::Result<Lanes> {
     Ok(workers)
 }
 
-/// A lane's part of what a node may keep in memory.
+/// A lane's part of what a node may keep in memory, and of what an interface carries.
 fn shared_out(node: LaneSettings, lanes: usize) -> LaneSettings {
     let cache_bytes_max = node.cache_bytes_max / lanes.max(1);
+    let part = u64::try_from(lanes.max(1)).expect("there are few lanes");
     LaneSettings {
+        interface_rate: Bitrate(node.interface_rate.0 / part),
+        newcomers_max: (node.newcomers_max / lanes.max(1)).max(1),
         cache_bytes_max,
         flow_cache_bytes_max: node.flow_cache_bytes_max.min(cache_bytes_max),
         ..node

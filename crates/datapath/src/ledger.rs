@@ -79,6 +79,10 @@ drop_reasons! {
     RepairTooSoon => "repair_too_soon",
     /// A child has been sent as many repaired packets as it may be.
     RepairLimit => "repair_limit",
+    /// A copy for an egress that had been sent more than it was admitted with: its burst was shed.
+    Shed => "shed",
+    /// A copy for an egress that went on with the next group instead.
+    Skipped => "skipped",
     /// A copy that would have gone back to where the packet came from.
     BackToSender => "back_to_sender",
 }
@@ -86,7 +90,7 @@ drop_reasons! {
 /// What became of a packet that was not dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// Sent to at least one egress, and perhaps consumed as well.
+    /// Sent to at least one egress, or on its way there from the cache, and perhaps consumed as well.
     Forwarded,
     /// Consumed here only.
     Consumed,
@@ -107,7 +111,7 @@ pub struct Ledger {
     pub arrived: u64,
     /// Packets that were made here.
     pub made: u64,
-    /// Packets sent to at least one egress.
+    /// Packets sent to at least one egress, or kept until one that is behind comes to them.
     pub forwarded: u64,
     /// Packets consumed here and sent to nobody.
     pub consumed: u64,

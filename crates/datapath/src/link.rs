@@ -17,6 +17,7 @@ use levada_wire::key::LinkKey;
 
 use crate::ledger::DropReason;
 use crate::outbox::Outbox;
+use crate::pace::Source;
 use crate::repair::RoundTrip;
 
 pub(crate) mod totals;
@@ -34,6 +35,8 @@ const USUAL_BYTES: usize = 96;
 pub(crate) struct Link {
     /// Where the peer is.
     pub(crate) remote: SocketAddr,
+    /// Which interface it is sent by.
+    pub(crate) source: Source,
     /// Datagrams sent and received.
     pub(crate) counts: Counts,
     remote_index: LinkIndex,
@@ -55,6 +58,7 @@ impl Link {
     ) -> Self {
         Self {
             remote: canonical(remote),
+            source: None,
             counts: Counts::alone(),
             remote_index,
             seal: LinkSeal::new(send),
@@ -63,6 +67,11 @@ impl Link {
             sealed: 0,
             replays: BTreeMap::new(),
         }
+    }
+
+    /// The same link, sent by that interface.
+    pub(crate) fn sent_from(self, source: Source) -> Self {
+        Self { source, ..self }
     }
 
     /// The same link, counted together with the other lanes.
@@ -209,11 +218,11 @@ impl Table {
     }
 
     /// Follows a peer to another address. Its seals and counts go on, since no counter may be used twice.
-    pub(crate) fn move_to(&mut self, index: LinkIndex, remote: SocketAddr) {
+    pub(crate) fn move_to(&mut self, index: LinkIndex, remote: SocketAddr, source: Source) {
         let remote = canonical(remote);
         if let Some(link) = self.links.get_mut(&index) {
             self.addresses.remove(&(link.remote, index));
-            link.remote = remote;
+            (link.remote, link.source) = (remote, source);
             self.addresses.insert((remote, index));
         }
     }
@@ -381,7 +390,7 @@ mod tests {
         table.insert(LinkIndex(1), link);
         table.insert(LinkIndex(2), other);
 
-        table.move_to(LinkIndex(1), there);
+        table.move_to(LinkIndex(1), there, None);
 
         assert_eq!(table.at(here).collect::<Vec<_>>(), [LinkIndex(2)]);
         assert_eq!(table.at(there).collect::<Vec<_>>(), [LinkIndex(1)]);

@@ -22,6 +22,7 @@ use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 use levada_wire::{FlowId, Instant, LinkIndex, Number};
 
 use crate::flow::cache::Cache;
+use crate::flow::egress::Reply;
 use crate::flow::multicast::Answer;
 use crate::flow::run::Run;
 use crate::flow::upstream::UPSTREAMS_MAX;
@@ -45,7 +46,7 @@ mod zero;
 pub use counts::RepairCounts;
 pub(crate) use dice::Dice;
 pub(crate) use missing::Missing;
-pub(crate) use numbers::NUMBERS_PER_DATAGRAM;
+pub(crate) use numbers::{NUMBERS_PER_DATAGRAM, pack};
 pub(crate) use serve::Server;
 pub(crate) use tail::Tail;
 pub(crate) use trip::RoundTrip;
@@ -113,7 +114,7 @@ pub(crate) fn on_datagram(
                 LinkDatagram::Pull(pull) => {
                     let count = u64::from(pull.count).min(NUMBERS_PER_DATAGRAM);
                     let wanted: Vec<Number> = (0..count).map(|at| pull.first.plus(at)).collect();
-                    for numbers in numbers::pack(id, &wanted) {
+                    for numbers in pack(id, &wanted) {
                         serve(state, link, &numbers, now);
                     }
                 }
@@ -164,6 +165,12 @@ fn learn(
             }
         }
         LinkDatagram::Gone(numbers) => {
+            // Said before they were missed: they are, and others may have them.
+            let before = flow.missing.next();
+            if let Some(highest) = numbers.iter().last().filter(|_| before.is_some()) {
+                let shown = shown(flow, link, links);
+                flow.missing.head(highest, shown, now, counts);
+            }
             let sources = flow.upstreams.sources(|link| trip_of(links, link));
             for number in numbers.iter() {
                 flow.missing.gone(number, link, &sources, now, counts);
@@ -182,17 +189,15 @@ fn serve(state: &mut State, child: LinkIndex, asked: &Numbers, now: Instant) {
         return;
     };
     let (trip, total) = (link.trip().time(), flow.counters.packets_in);
+    let replies: Vec<Reply> = asked.iter().map(|it| reply(flow, child, it)).collect();
+    let that_are = |wanted| -> Vec<Number> {
+        let all = asked.iter().zip(&replies);
+        all.filter_map(|(number, &reply)| (reply == wanted).then_some(number))
+            .collect()
+    };
     let mut group = flow.multicast.of_member(child);
     let (mut due, mut twice, mut for_all) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut pending, mut gone) = (Vec::new(), Vec::new());
-    for number in asked.iter() {
-        if flow.cache.part(number, 1).is_none() {
-            match flow.origin.is_none() && flow.missing.expects(number) {
-                true => pending.push(number),
-                false => gone.push(number),
-            }
-            continue;
-        }
+    for number in that_are(Reply::FromCache) {
         let answer = group.as_ref().map(|group| group.answer(number, trip, now));
         let copies = match answer {
             Some(Answer::TooSoon) => Err(DropReason::RepairTooSoon),
@@ -230,7 +235,7 @@ fn serve(state: &mut State, child: LinkIndex, asked: &Numbers, now: Instant) {
             None => egress::transmit(&run, link, &mut state.outbox, &mut state.ledger),
         }
     }
-    for numbers in numbers::pack(asked.flow, &pending) {
+    for numbers in pack(asked.flow, &that_are(Reply::Pending)) {
         state.ledger.repair.pendings_sent += 1;
         link.say(
             state.number,
@@ -238,9 +243,21 @@ fn serve(state: &mut State, child: LinkIndex, asked: &Numbers, now: Instant) {
             &mut state.outbox,
         );
     }
-    for numbers in numbers::pack(asked.flow, &gone) {
+    for numbers in pack(asked.flow, &that_are(Reply::Gone)) {
         state.ledger.repair.gones_sent += 1;
         link.say(state.number, LinkDatagram::Gone(numbers), &mut state.outbox);
+    }
+}
+
+/// What a child is told that asks for a number: first what its egress makes of it, then what is here.
+fn reply(flow: &Flow, child: LinkIndex, number: Number) -> Reply {
+    let is_member = || flow.multicast.members().any(|member| member == child);
+    match flow.egresses.reply(child, number) {
+        // A member of a group hears all that goes there, whatever its own egress is sent.
+        reply @ (Reply::Pending | Reply::Gone) if !is_member() => reply,
+        _ if flow.cache.part(number, 1).is_some() => Reply::FromCache,
+        _ if flow.origin.is_none() && flow.missing.expects(number) => Reply::Pending,
+        _ => Reply::Gone,
     }
 }
 
@@ -303,7 +320,7 @@ pub(crate) fn drive(state: &mut State, id: FlowId, now: Instant) -> bool {
     if flow.sends() == 0 {
         flow.tail.rest();
     } else if let Some(highest) = flow.tail.head(now) {
-        for child in flow.children() {
+        for child in flow.live() {
             let link = state
                 .links
                 .get_mut(child)

@@ -219,6 +219,7 @@ mod tests {
             link,
             remote_index: link,
             remote: testkit::address(1),
+            source: None,
             send: key.clone(),
             receive: key,
         };

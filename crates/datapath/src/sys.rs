@@ -22,7 +22,7 @@ mod socket;
 #[cfg(test)]
 pub(crate) use allocations::allocations;
 pub use bare::{BareArrival, BareSettings, BareSocket};
-pub(crate) use route::source_towards;
+pub use route::source_towards;
 pub use set::SocketSet;
 pub use socket::{BindError, BufferBytes, Socket, SocketSettings};
 pub(crate) use socket::{ReceiveBuffer, is_too_large};

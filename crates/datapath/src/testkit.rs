@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use levada_wire::datagram::link::{LinkDatagram, LinkSeal};
 use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
 use levada_wire::packet::{CARRY_BYTES, Class, HEADER_BYTES};
 use levada_wire::{
@@ -170,15 +171,24 @@ pub(crate) fn link_to(lane: usize) -> LinkIndex {
     LinkIndex(u32::try_from(lane).unwrap() + 100)
 }
 
+/// What seals link datagrams from one lane to another.
+fn link_key(from: usize, to: usize) -> LinkKey {
+    LinkKey::from_bytes([u8::try_from((from * 16 + to) % 251).unwrap(); 32])
+}
+
+/// What a link datagram from one lane to another says.
+pub(crate) fn open(from: usize, to: usize, datagram: &[u8]) -> LinkDatagram {
+    LinkSeal::new(&link_key(from, to)).open(datagram).unwrap()
+}
+
 pub(crate) fn add_link(from: usize, to: usize) -> Command {
-    let key =
-        |a: usize, b: usize| LinkKey::from_bytes([u8::try_from((a * 16 + b) % 251).unwrap(); 32]);
     Command::AddLink {
         link: link_to(to),
         remote_index: link_to(from),
         remote: address(to),
-        send: key(from, to),
-        receive: key(to, from),
+        source: None,
+        send: link_key(from, to),
+        receive: link_key(to, from),
     }
 }
 
@@ -274,13 +284,6 @@ impl Net {
         self.collect(lane);
     }
 
-    /// Tells a lane the time.
-    pub(crate) fn timeout(&mut self, lane: usize) {
-        let now = self.now;
-        self.lanes[lane].handle_timeout(now);
-        self.collect(lane);
-    }
-
     /// Lets time pass, with all timers of all lanes at their moment.
     pub(crate) fn sleep(&mut self, duration: Duration) {
         let end = self.now + duration;
@@ -294,10 +297,15 @@ impl Net {
                 break;
             };
             self.now = at;
-            self.lanes[lane].handle_timeout(at);
-            self.collect(lane);
+            self.timeout(lane);
         }
         self.now = end;
+    }
+
+    /// The timers of one lane have come to their moment.
+    pub(crate) fn timeout(&mut self, lane: usize) {
+        self.lanes[lane].handle_timeout(self.now);
+        self.collect(lane);
     }
 
     /// Delivers what is on the wires, and what that causes.

@@ -160,6 +160,12 @@ pub struct FlowRow {
     pub cache_holes: u64,
     /// Whether a newcomer is sent the newest group at once. If not it waits for the next.
     pub is_joinable: bool,
+    /// Links that are being sent the newest group before they are sent what comes, or wait for their turn.
+    pub newcomers: u64,
+    /// Links that are held because they were sent more than they were admitted with, or that wait for the next group.
+    pub behind: u64,
+    /// Packets not sent on purpose, over all egresses: shed, or skipped to the next group.
+    pub withheld: u64,
 }
 
 /// What was counted since the node started.
@@ -350,6 +356,9 @@ impl FlowRow {
             cache_overflows: counted.cache_overflows,
             cache_holes: counted.cache_holes,
             is_joinable: counted.is_joinable,
+            newcomers: counted.newcomers,
+            behind: counted.behind,
+            withheld: counted.withheld,
         }
     }
 }

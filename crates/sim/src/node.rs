@@ -367,6 +367,7 @@ impl Process {
                             link,
                             remote_index,
                             remote,
+                            source: None,
                             send,
                             receive,
                         },

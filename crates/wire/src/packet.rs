@@ -109,6 +109,12 @@ impl Class {
     pub const fn new(value: u8) -> Option<Self> {
         if value <= 3 { Some(Self(value)) } else { None }
     }
+
+    /// 0 to 3.
+    #[must_use]
+    pub const fn value(self) -> u8 {
+        self.0
+    }
 }
 
 /// The clear header of a media packet.

@@ -190,6 +190,7 @@ fn links(place: usize, hops: usize, forwarder: &Forwarder) -> Vec<Command> {
         link: TO_PARENT,
         remote_index: TO_CHILD,
         remote: forwarder.towards_parent(place - 1),
+        source: None,
         send: up(),
         receive: down(),
     });
@@ -197,6 +198,7 @@ fn links(place: usize, hops: usize, forwarder: &Forwarder) -> Vec<Command> {
         link: TO_CHILD,
         remote_index: TO_PARENT,
         remote: forwarder.towards_child(place),
+        source: None,
         send: down(),
         receive: up(),
     });

@@ -270,6 +270,7 @@ fn add_link(link: LinkIndex, remote: SocketAddr) -> Command {
         link,
         remote_index: LinkIndex(0),
         remote,
+        source: None,
         send: key(),
         receive: key(),
     }

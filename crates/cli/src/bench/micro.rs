@@ -231,6 +231,7 @@ fn new_lane(egresses: usize, keeps: bool) -> Lane {
             link: link(place),
             remote_index: link(0),
             remote: address(place),
+            source: None,
             send: key(),
             receive: key(),
         });

@@ -110,6 +110,7 @@ impl Origin {
             link: LINK,
             remote_index: LINK,
             remote: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+            source: None,
             send: key(),
             receive: key(),
         };

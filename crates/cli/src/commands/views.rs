@@ -189,6 +189,8 @@ fn flows_table(rows: &[FlowRow]) -> Table {
         ("PACKETS OUT", Align::Right),
         ("CACHED", Align::Right),
         ("JOIN", Align::Left),
+        ("BEHIND", Align::Left),
+        ("WITHHELD", Align::Right),
         ("CAUSE", Align::Left),
     ]);
     for row in rows {
@@ -204,6 +206,8 @@ fn flows_table(rows: &[FlowRow]) -> Table {
             row.packets_out.to_string(),
             row.cached_packets.to_string(),
             join(row).into(),
+            behind(row),
+            row.withheld.to_string(),
             row.cause.clone(),
         ]);
     }
@@ -217,6 +221,16 @@ const fn join(row: &FlowRow) -> &'static str {
         (false, 0) => "-",
         (false, _) => "next group",
     }
+}
+
+/// How many of the links that a flow goes out over have not been sent all there is, and why.
+fn behind(row: &FlowRow) -> String {
+    let counts = [(row.newcomers, "joining"), (row.behind, "held")];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let words: Vec<_> = counts
+        .map(|(count, why)| format!("{count} {why}"))
+        .collect();
+    or_dash((!words.is_empty()).then(|| words.join(", ")))
 }
 
 /// What the node and its datapath counted, by name.

@@ -69,6 +69,8 @@ pub(crate) struct Cache {
     start: Option<Start>,
     /// Start of the newest group that did not fit: it cannot be joined.
     skipped: Option<Number>,
+    /// One past the highest number that was let go of for want of room or because it was old.
+    dropped: Number,
     bytes: usize,
     packets: usize,
     bytes_max: usize,
@@ -85,6 +87,7 @@ impl Cache {
             held: VecDeque::new(),
             start: None,
             skipped: None,
+            dropped: Number::ZERO,
             bytes: 0,
             packets: 0,
             bytes_max,
@@ -151,6 +154,31 @@ impl Cache {
             self.holes += 1;
         }
         std::mem::replace(&mut start.has_hole, has_hole) && !has_hole
+    }
+
+    /// Where a cursor that is below lacks packets that were here.
+    pub(crate) const fn dropped(&self) -> Number {
+        self.dropped
+    }
+
+    /// The runs from `cursor` on, in order; the first may begin before it.
+    pub(crate) fn from(&self, cursor: Number) -> impl Iterator<Item = &Run> {
+        let at = self.held.partition_point(|held| held.run.end() <= cursor);
+        self.held.range(at..).map(|held| &held.run)
+    }
+
+    /// The first run from `cursor` on, without what is before it.
+    pub(crate) fn next_from(&self, cursor: Number) -> Option<Run> {
+        let run = self.from(cursor).next()?;
+        if run.first >= cursor {
+            return Some(run.clone());
+        }
+        run.part(place_in(run, cursor)..run.packets())
+    }
+
+    /// The run with the highest numbers.
+    pub(crate) fn newest(&self) -> Option<&Run> {
+        self.held.back().map(|held| &held.run)
     }
 
     /// The packets from `number` on that lie together, `most` at most; `None` if the first of them is not here.
@@ -247,7 +275,7 @@ impl Cache {
             self.skipped = Some(newest.group_start);
             self.overflows += 1;
         }
-        self.remove(0, room);
+        self.drop_oldest(room);
     }
 
     fn drop_what_is_old(&mut self, now: Instant, room: &mut Room) {
@@ -256,7 +284,13 @@ impl Cache {
             {
                 return;
             }
-            self.remove(0, room);
+            self.drop_oldest(room);
+        }
+    }
+
+    fn drop_oldest(&mut self, room: &mut Room) {
+        if let Some(oldest) = self.remove(0, room) {
+            self.dropped = self.dropped.max(oldest.run.end());
         }
     }
 

@@ -1,12 +1,23 @@
-//! The egresses of a flow: the links a node sends it to.
+//! The egresses of a flow: the places a node sends it to, and what becomes of a run that goes on.
 //!
-//! Not who may be one: the core decides that and commands it. Called by `forward::hand_on` for live packets and by
-//! the lane for what a newcomer is sent from the cache. Invariant: each egress is a link of the lane's link table;
-//! removing a link removes its egresses first.
+//! ```text
+//!   run ─▶ for each egress ─┬─ live, and its bucket has some ─▶ sent at once
+//!                           └─ behind ─▶ stays in the cache, where the egress's cursor will come to it (`pace.rs`)
+//! ```
+//!
+//! An egress is **live** or **behind** with a **cursor** into the flow's cache, so what waits is in memory once, whoever waits
+//! for it. Behind is a newcomer, whoever was sent more than it was admitted with, and whoever waits for the next group. A
+//! run from before the cursor, late or repaired, is sent at once: the cursor has passed its place.
+//!
+//! Not who may be an egress: the core decides that and commands it. Not what is sent from the cache: [`crate::pace`]. Called by
+//! `forward::hand_on` for each run, and by `pace`. Invariant: each egress is a link of the lane's link table; removing a link
+//! removes its egresses first. No number is sent twice to one egress, but as a repair.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use levada_wire::{Bitrate, LinkIndex};
+use levada_wire::{Bitrate, Instant, LinkIndex, Number};
 
 use super::multicast::MULTICAST_EGRESSES_MAX;
 use super::run::{RUN_PACKETS_MAX, Run};
@@ -14,10 +25,20 @@ use crate::api::EgressTerms;
 use crate::ledger::{DropReason, Ledger};
 use crate::link;
 use crate::outbox::Outbox;
+use crate::pace::{Bucket, GONE_INTERVAL, Withheld};
 
 /// The most egresses of one flow. With [`RUN_PACKETS_MAX`] it bounds what one received train causes. An egress is a link: in
 /// a node the limit of links binds first.
 pub(crate) const EGRESSES_MAX: usize = 896;
+/// The most former egresses of which it is remembered what they were sent of late.
+pub(crate) const FORMER_MAX: usize = EGRESSES_MAX;
+/// How far the admitted peak may be gone beyond before an egress is held: one second of it, which takes 0.8 s to refill at
+/// [`HEADROOM`]. A stream that keeps its peak over a second, large pictures and all, is never held.
+const DEPTH: Duration = Duration::from_millis(800);
+/// The bucket fills by the peak and one part in this many: the peak is of what was published, and packets have headers.
+const HEADROOM: u64 = 4;
+/// As a newcomer a link is sent twice the peak over time, and this long of that at once: a few groups.
+const JOINS_DEPTH: Duration = Duration::from_secs(2);
 
 const _: () = assert!(
     (EGRESSES_MAX + MULTICAST_EGRESSES_MAX) * RUN_PACKETS_MAX
@@ -26,18 +47,137 @@ const _: () = assert!(
     "one train with a burst per packet fits in the outputs of one call"
 );
 
-/// See the module's head.
-#[derive(Debug, Default)]
-pub(crate) struct Egresses {
-    /// In the order of their links, so that a replay sends in the same order.
-    all: Vec<Egress>,
+/// Why an egress is behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// A newcomer that waits for its turn.
+    Waits,
+    /// A newcomer that is being sent the newest group.
+    Joins,
+    /// It was sent as much as it was admitted with.
+    Held,
+    /// It goes on with the next group.
+    Skips,
+}
+
+/// Where an egress that is behind goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Behind {
+    /// What is older was never due.
+    pub(crate) start: Number,
+    /// The next number to send, if it comes.
+    pub(crate) cursor: Number,
+    pub(crate) why: Why,
+}
+
+/// What a link was sent of a flow of late. It outlives the egress: leaving and joining again gains nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sums {
+    /// All but what is sent to a newcomer, and repairs.
+    pub(crate) live: Bucket,
+    /// As a newcomer.
+    pub(crate) joins: Bucket,
+}
+
+impl Sums {
+    fn new() -> Self {
+        let unlimited = Bitrate(u64::MAX);
+        Self {
+            live: Bucket::new(unlimited, DEPTH),
+            joins: Bucket::new(unlimited, JOINS_DEPTH),
+        }
+    }
+
+    fn set_peak(&mut self, Bitrate(peak): Bitrate) {
+        self.live
+            .set_rate(Bitrate(peak.saturating_add(peak / HEADROOM)));
+        self.joins.set_rate(Bitrate(peak.saturating_mul(2)));
+    }
+
+    const fn is_forgotten(&self, now: Instant) -> bool {
+        self.live.is_full(now) && self.joins.is_full(now)
+    }
 }
 
 /// One egress.
 #[derive(Debug)]
-struct Egress {
-    link: LinkIndex,
-    terms: EgressTerms,
+pub(crate) struct Egress {
+    /// Where it goes.
+    pub(crate) link: LinkIndex,
+    pub(crate) sums: Sums,
+    peak: Bitrate,
+    /// `None` while it is live.
+    pub(crate) behind: Option<Behind>,
+    /// What it was not sent on purpose, of late.
+    pub(crate) withheld: Option<Box<Withheld>>,
+}
+
+/// A run that goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Onward<'a> {
+    pub(crate) run: &'a Run,
+    /// It does not go back there.
+    pub(crate) came_from: Option<SocketAddr>,
+    /// It is in the cache, so that a cursor can come to it.
+    pub(crate) kept: bool,
+    pub(crate) now: Instant,
+}
+
+/// What became of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Copies {
+    /// Packets sent now, over all egresses.
+    pub(crate) sent: u64,
+    /// Packets not sent on purpose, over all egresses.
+    pub(crate) withheld: u64,
+    /// Some egress's cursor will come to it.
+    pub(crate) waits: bool,
+}
+
+/// What becomes of a run at one egress.
+enum Verdict {
+    Send,
+    /// The cursor will come to it.
+    Wait,
+    /// It is not sent, on purpose.
+    Withhold(DropReason),
+    /// It is older than anything that is due here.
+    Ignore,
+}
+
+/// What a child is told that asks for a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// As the cache has it.
+    FromCache,
+    /// It will come in its turn.
+    Pending,
+    /// It was withheld.
+    Gone,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Egresses {
+    /// In the order of their links, so that a replay sends in the same order.
+    pub(crate) all: Vec<Egress>,
+    /// One past the highest number that went on.
+    pub(crate) next: Number,
+    /// When one that is behind has something to do.
+    pub(crate) wake: Option<Instant>,
+    /// What former egresses were sent of late.
+    former: BTreeMap<LinkIndex, Sums>,
+}
+
+impl Default for Egresses {
+    fn default() -> Self {
+        Self {
+            all: Vec::new(),
+            next: Number::ZERO,
+            wake: None,
+            former: BTreeMap::new(),
+        }
+    }
 }
 
 impl Egresses {
@@ -49,69 +189,284 @@ impl Egresses {
         self.place_of(link).is_ok()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = LinkIndex> + '_ {
-        self.all.iter().map(|egress| egress.link)
+    pub(crate) fn get_mut(&mut self, link: LinkIndex) -> Option<&mut Egress> {
+        let place = self.place_of(link).ok()?;
+        Some(&mut self.all[place])
     }
 
-    /// Adds an egress; one that is there already stays as it is.
+    /// The links of those that have been sent all there is.
+    pub(crate) fn live(&self) -> impl Iterator<Item = LinkIndex> + '_ {
+        let live = self.all.iter().filter(|egress| egress.behind.is_none());
+        live.map(|egress| egress.link)
+    }
+
+    /// How many are behind for that reason.
+    pub(crate) fn behind(&self, why: Why) -> u64 {
+        let behind = self.all.iter().filter_map(|egress| egress.behind);
+        behind.filter(|behind| behind.why == why).count() as u64
+    }
+
+    /// Whether an egress is behind for that reason.
+    pub(crate) fn is_behind(&self, link: LinkIndex, why: Why) -> bool {
+        let egress = self.place_of(link).map(|place| &self.all[place]);
+        egress.is_ok_and(|egress| egress.behind.is_some_and(|behind| behind.why == why))
+    }
+
+    /// Whether an egress is held and its bucket has some.
+    pub(crate) fn may_go_on(&self, link: LinkIndex, now: Instant) -> bool {
+        let egress = self.place_of(link).map(|place| &self.all[place]);
+        self.is_behind(link, Why::Held) && egress.is_ok_and(|egress| egress.sums.live.is_ready(now))
+    }
+
+    /// Adds a live egress; one that is there already stays as it is.
     pub(crate) fn add(&mut self, link: LinkIndex, terms: EgressTerms) {
-        if let Err(place) = self.place_of(link) {
-            self.all.insert(place, Egress { link, terms });
-        }
+        let Err(place) = self.place_of(link) else {
+            return;
+        };
+        let mut sums = self.former.remove(&link).unwrap_or_else(Sums::new);
+        sums.set_peak(terms.peak);
+        let egress = Egress {
+            link,
+            sums,
+            peak: terms.peak,
+            behind: None,
+            withheld: None,
+        };
+        self.all.insert(place, egress);
     }
 
     /// Gives an egress other terms; `false` if there is none.
-    pub(crate) fn set_terms(&mut self, link: LinkIndex, terms: EgressTerms) -> bool {
-        let place = self.place_of(link);
-        if let Ok(place) = place {
-            self.all[place].terms = terms;
+    pub(crate) fn set_terms(
+        &mut self,
+        link: LinkIndex,
+        EgressTerms { peak, .. }: EgressTerms,
+    ) -> bool {
+        let egress = self.get_mut(link);
+        if let Some(egress) = egress {
+            egress.peak = peak;
+            egress.sums.set_peak(peak);
+            return true;
         }
-        place.is_ok()
+        false
     }
 
     /// The peaks of all egresses together.
     pub(crate) fn admitted(&self) -> Bitrate {
-        let peaks = self.all.iter().map(|egress| egress.terms.peak.0);
+        let peaks = self.all.iter().map(|egress| egress.peak.0);
         Bitrate(peaks.fold(0, u64::saturating_add))
     }
 
-    /// Removes an egress; `false` if there is none.
-    pub(crate) fn remove(&mut self, link: LinkIndex) -> bool {
-        let place = self.place_of(link);
-        if let Ok(place) = place {
-            self.all.remove(place);
+    /// Removes an egress, and remembers what it was sent of late; `false` if there is none.
+    pub(crate) fn remove(&mut self, link: LinkIndex, now: Instant) -> bool {
+        let Ok(place) = self.place_of(link) else {
+            return false;
+        };
+        let Egress { sums, .. } = self.all.remove(place);
+        self.former.retain(|_, sums| !sums.is_forgotten(now));
+        if !sums.is_forgotten(now) {
+            if self.former.len() == FORMER_MAX {
+                self.former.pop_first();
+            }
+            self.former.insert(link, sums);
         }
-        place.is_ok()
+        true
     }
 
-    /// Sends a run to all egresses but those at `came_from`; gives the number of copies that were sent.
+    /// Removes an egress whose link is no more.
+    pub(crate) fn forget(&mut self, link: LinkIndex) {
+        if let Ok(place) = self.place_of(link) {
+            self.all.remove(place);
+        }
+        self.former.remove(&link);
+    }
+
+    /// What a child is told that asks for a number.
+    pub(crate) fn reply(&self, link: LinkIndex, number: Number) -> Reply {
+        let Ok(place) = self.place_of(link) else {
+            return Reply::FromCache;
+        };
+        let egress = &self.all[place];
+        match egress.behind {
+            Some(behind) if number >= behind.cursor => match behind.why {
+                Why::Skips => Reply::Gone,
+                Why::Waits | Why::Joins | Why::Held => Reply::Pending,
+            },
+            _ if egress.has_withheld(number) => Reply::Gone,
+            _ => Reply::FromCache,
+        }
+    }
+
+    /// Sends a run to all egresses that are live, but not back; the others' cursors will come to it.
     pub(crate) fn send(
-        &self,
-        run: &Run,
-        came_from: Option<SocketAddr>,
+        &mut self,
+        onward: &Onward<'_>,
         links: &mut link::Table,
         outbox: &mut Outbox,
         ledger: &mut Ledger,
-    ) -> u64 {
-        let packets = run.packets() as u64;
-        let mut sent = 0;
-        for egress in &self.all {
+    ) -> Copies {
+        let Onward {
+            run,
+            came_from,
+            now,
+            ..
+        } = *onward;
+        let (packets, bytes) = (run.packets() as u64, run.bytes.len());
+        let is_late = run.first < self.next;
+        self.next = self.next.max(run.end());
+        let mut copies = Copies::default();
+        for egress in &mut self.all {
             let link = links
                 .get_mut(egress.link)
                 .expect("removing a link removes its egresses");
-            ledger.due += packets;
             if came_from == Some(link.remote) {
-                ledger.drop_copies(DropReason::BackToSender, packets);
+                if egress.behind.is_none() {
+                    ledger.due += packets;
+                    ledger.drop_copies(DropReason::BackToSender, packets);
+                }
                 continue;
             }
-            transmit(run, link, outbox, ledger);
-            sent += packets;
+            let verdict = if egress.is_free(is_late, now) {
+                Verdict::Send
+            } else {
+                egress.judge(onward, is_late)
+            };
+            match verdict {
+                Verdict::Send => {
+                    egress.sums.live.take(bytes, now);
+                    ledger.due += packets;
+                    copies.sent += packets;
+                    transmit(run, link, outbox, ledger);
+                }
+                Verdict::Wait => {
+                    copies.waits = true;
+                    self.wake = Some(now); // has it become too much?
+                }
+                Verdict::Withhold(reason) => {
+                    copies.withheld += packets;
+                    ledger.due += packets;
+                    ledger.drop_copies(reason, packets);
+                }
+                Verdict::Ignore => {}
+            }
+            if egress.behind.is_some() {
+                self.wake = earliest(self.wake, egress.wake());
+            }
         }
-        sent
+        copies
     }
 
     fn place_of(&self, link: LinkIndex) -> Result<usize, usize> {
         self.all.binary_search_by_key(&link, |egress| egress.link)
+    }
+}
+
+impl Egress {
+    /// Whether a run goes out at once, as it does nearly always.
+    #[inline]
+    fn is_free(&self, is_late: bool, now: Instant) -> bool {
+        let has_room = is_late || self.sums.live.is_ready(now);
+        has_room && self.behind.is_none() && self.withheld.is_none()
+    }
+
+    /// Judges a run that may not go out at once.
+    #[cold]
+    fn judge(&mut self, onward: &Onward<'_>, is_late: bool) -> Verdict {
+        let Onward { run, kept, now, .. } = *onward;
+        if self.withheld.as_ref().is_some_and(|it| it.is_over(now)) {
+            self.withheld = None;
+        }
+        let is_withheld = self.has_withheld(run.first) || self.has_withheld(run.burst);
+        match &mut self.behind {
+            Some(Behind {
+                why: Why::Waits, ..
+            }) => Verdict::Wait,
+            Some(behind) if run.first >= behind.cursor => match behind.why {
+                Why::Skips => self.pass(onward),
+                _ if kept => Verdict::Wait,
+                _ => self.lose(run, now),
+            },
+            Some(behind) if run.first < behind.start => Verdict::Ignore,
+            _ if is_withheld => Verdict::Withhold(DropReason::Shed),
+            Some(behind) => {
+                behind.cursor = behind.cursor.max(run.end());
+                Verdict::Send
+            }
+            None if is_late || self.sums.live.is_ready(now) => Verdict::Send,
+            None => {
+                self.behind = Some(Behind {
+                    start: Number::ZERO,
+                    cursor: run.first,
+                    why: Why::Held,
+                });
+                if kept {
+                    Verdict::Wait
+                } else {
+                    self.lose(run, now)
+                }
+            }
+        }
+    }
+
+    /// A run passes while the egress waits for the next group, or it begins that.
+    fn pass(&mut self, Onward { run, kept, now, .. }: &Onward<'_>) -> Verdict {
+        let Some(behind) = &mut self.behind else {
+            return Verdict::Send;
+        };
+        let from = behind.cursor;
+        if run.first != run.group_start {
+            behind.cursor = run.end();
+            self.withhold((from, run.end()), *now, GONE_INTERVAL);
+            return Verdict::Withhold(DropReason::Skipped);
+        }
+        (behind.cursor, behind.why) = (run.first, Why::Held);
+        self.withhold((from, run.first), *now, Duration::ZERO);
+        if let Some(withheld) = &mut self.withheld {
+            withheld.say(*now);
+        }
+        if *kept {
+            return Verdict::Wait;
+        }
+        self.behind = None;
+        Verdict::Send
+    }
+
+    /// A run that the cursor would have come to is not in the cache, nor is anything before it.
+    fn lose(&mut self, run: &Run, now: Instant) -> Verdict {
+        if let Some(behind) = &mut self.behind {
+            let from = std::mem::replace(&mut behind.cursor, run.end());
+            behind.why = Why::Skips;
+            self.withhold((from, run.end()), now, Duration::ZERO);
+        }
+        Verdict::Withhold(DropReason::Skipped)
+    }
+
+    /// Remembers that it is not sent those numbers, and when to say so.
+    pub(crate) fn withhold(&mut self, range: (Number, Number), now: Instant, wait: Duration) {
+        let withheld = self
+            .withheld
+            .get_or_insert_with(|| Withheld::new(now).into());
+        withheld.add(range, now, wait);
+    }
+
+    pub(crate) fn has_withheld(&self, number: Number) -> bool {
+        let withheld = self.withheld.as_ref();
+        withheld.is_some_and(|withheld| withheld.contains(number))
+    }
+
+    /// When something is to be done for it. Newcomers are woken by their interface.
+    pub(crate) fn wake(&self) -> Option<Instant> {
+        let held = self.behind.filter(|behind| behind.why == Why::Held);
+        let sends = held.map(|_| self.sums.live.ready_at());
+        let says = self.withheld.as_ref().and_then(|it| it.say_at());
+        earliest(sends, says)
+    }
+}
+
+/// The earlier of two moments, where there is one.
+pub(crate) fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }
 

@@ -149,6 +149,12 @@ impl Upstreams {
         Some(upstream.link)
     }
 
+    /// Whether that packet came over that link: it is not sent back.
+    pub(crate) fn has_brought(&self, link: LinkIndex, number: Number) -> bool {
+        let mut all = self.all.iter();
+        all.any(|upstream| upstream.link == link && upstream.window.has(number))
+    }
+
     /// When a packet sent at that time should be here, over the fastest upstream; `None` while nothing has come.
     pub(crate) fn time_of(&self, sent: OriginTime, now: Instant) -> Option<Instant> {
         let expected = self.all.iter().filter(|upstream| upstream.expected);

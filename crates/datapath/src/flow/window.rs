@@ -63,6 +63,14 @@ impl Window {
         Verdict::New
     }
 
+    /// Whether a number was seen, as far as is remembered.
+    pub(crate) fn has(&self, number: Number) -> bool {
+        let number = number.value();
+        let (word, bit) = place(number);
+        let is_here = number < self.next && self.next - number <= WINDOW_NUMBERS;
+        is_here && self.bits[word] & bit != 0
+    }
+
     /// Makes a number unseen again, so that a good copy of it may come.
     pub(crate) fn forget(&mut self, number: Number) {
         let number = number.value();
@@ -136,6 +144,7 @@ mod tests {
         window.forget(number(5));
         window.forget(number(900));
 
+        assert!(!window.has(number(5)) && window.has(number(6)) && !window.has(number(900)));
         assert_eq!(window.take(number(5)), Verdict::New);
         assert_eq!(window.take(number(6)), Verdict::Duplicate);
         assert_eq!(window.take(number(900)), Verdict::New);

@@ -9,20 +9,21 @@ use std::sync::Arc;
 use levada_wire::packet::seal::Opener;
 use levada_wire::{FlowId, Frame, Instant, LinkIndex, WallTime};
 
-use super::{State, begin};
+use super::State;
 use crate::api::{Command, EgressTerms, Originate};
 use crate::flow::Flow;
 use crate::flow::egress::EGRESSES_MAX;
 use crate::ledger::DropReason;
 use crate::link::Link;
 use crate::origin::{FrameRefusal, Origin};
+use crate::pace;
 use crate::reassembly::Reassembly;
 
 /// Applies a command. See [`Command`] for what each means.
 pub(super) fn apply(state: &mut State, command: Command, now: Instant) {
     let is_done = match command {
         Command::AddLink { .. } | Command::RemoveLink { .. } | Command::SendDatagram { .. } => {
-            apply_to_link(state, command)
+            apply_to_link(state, command, now)
         }
         Command::Originate(originate) => originate_flow(state, &originate),
         Command::Push { flow, frame, wall } => {
@@ -43,34 +44,36 @@ pub(super) fn apply(state: &mut State, command: Command, now: Instant) {
     }
 }
 
-fn apply_to_link(state: &mut State, command: Command) -> bool {
+fn apply_to_link(state: &mut State, command: Command, now: Instant) -> bool {
     match command {
         Command::AddLink {
             link,
             remote_index,
             remote,
+            source,
             send,
             receive,
         } => {
             if state.links.contains(link) {
-                state.links.move_to(link, remote);
+                state.links.move_to(link, remote, source);
                 return true;
             }
             if state.links.len() >= state.settings.links_max {
                 return false;
             }
             let counts = state.totals.counts(link, usize::from(state.number));
-            let new = Link::new(remote, remote_index, &send, &receive).counted(counts);
-            state.links.insert(link, new);
+            let new = Link::new(remote, remote_index, &send, &receive).sent_from(source);
+            state.links.insert(link, new.counted(counts));
             true
         }
         Command::RemoveLink { link } => {
             for flow in state.flows.values_mut() {
-                flow.egresses.remove(link);
+                flow.egresses.forget(link);
                 flow.multicast.forget(link);
                 flow.server.remove(link);
                 flow.upstreams.remove(link);
             }
+            state.newcomers.remove(now, |_, other| other == link);
             state.links.remove(link)
         }
         Command::SendDatagram { link, message } => {
@@ -103,15 +106,19 @@ fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
         Command::RemoveUpstream { flow, link } => {
             with_flow(state, flow, |flow| flow.upstreams.retire(link))
         }
-        Command::AddEgress { flow, link, terms } => add_egress(state, flow, link, terms),
+        Command::AddEgress { flow, link, terms } => add_egress(state, flow, link, terms, now),
         Command::SetBudget { flow, budget } => with_flow(state, flow, |flow| {
             flow.set_budget(budget);
             true
         }),
-        Command::RemoveEgress { flow, link } => with_flow(state, flow, |flow| {
-            flow.server.remove(link);
-            flow.egresses.remove(link)
-        }),
+        Command::RemoveEgress { flow: id, link } => {
+            let leaves = |flow, other| (flow, other) == (id, link);
+            state.newcomers.remove(now, leaves);
+            with_flow(state, id, |flow| {
+                flow.server.remove(link);
+                flow.egresses.remove(link, now)
+            })
+        }
         Command::StopConsuming { flow } => {
             with_flow(state, flow, |flow| flow.consumer.take().is_some())
         }
@@ -124,7 +131,7 @@ fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
             let origin = flow.origin.as_mut();
             origin.map(|origin| origin.finish(now)).is_some()
         }),
-        Command::CloseFlow { flow } => close(state, flow),
+        Command::CloseFlow { flow } => close(state, flow, now),
         _ => false,
     }
 }
@@ -175,7 +182,7 @@ fn open(state: &mut State, id: FlowId) -> Option<&mut Flow> {
     state.flows.get_mut(id)
 }
 
-fn close(state: &mut State, id: FlowId) -> bool {
+fn close(state: &mut State, id: FlowId, now: Instant) -> bool {
     let Some(mut flow) = state.flows.remove(id) else {
         return false;
     };
@@ -183,10 +190,17 @@ fn close(state: &mut State, id: FlowId) -> bool {
     state.ledger.held -= early;
     state.ledger.drop_packets(DropReason::FlowClosed, early);
     flow.cache.clear(&mut state.cache_room);
+    state.newcomers.remove(now, |flow, _| flow == id);
     true
 }
 
-fn add_egress(state: &mut State, id: FlowId, link: LinkIndex, terms: EgressTerms) -> bool {
+fn add_egress(
+    state: &mut State,
+    id: FlowId,
+    link: LinkIndex,
+    terms: EgressTerms,
+    now: Instant,
+) -> bool {
     let is_link = state.links.contains(link);
     let mut is_new = false;
     let is_done = with_flow(state, id, |flow| {
@@ -200,7 +214,7 @@ fn add_egress(state: &mut State, id: FlowId, link: LinkIndex, terms: EgressTerms
         is_new
     });
     if is_new {
-        begin(state, id, link);
+        pace::join(state, id, link, now);
     }
     is_done
 }

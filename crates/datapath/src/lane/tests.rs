@@ -113,6 +113,7 @@ fn stray_link(index: u16) -> Command {
         link: LinkIndex(u32::from(index)),
         remote_index: LinkIndex(0),
         remote: SocketAddr::from(([10, 9, 9, 9], index)),
+        source: None,
         send: key.clone(),
         receive: key,
     }

@@ -94,6 +94,7 @@ impl Node {
             link,
             remote_index: LINK,
             remote,
+            source: None,
             send: key.clone(),
             receive: key,
         });
@@ -502,14 +503,16 @@ fn a_command_about_a_link_reaches_all_lanes_or_none() {
 }
 
 #[test]
-fn memory_is_shared_out_among_the_lanes() {
+fn memory_and_interfaces_are_shared_out_among_the_lanes() {
     let node = LaneSettings::default();
-    let whole = node.cache_bytes_max;
+    let (whole, rate) = (node.cache_bytes_max, node.interface_rate.0);
 
     let lane = shared_out(node, LANES_MAX);
 
     assert_eq!(lane.cache_bytes_max * LANES_MAX, whole);
     assert!(lane.flow_cache_bytes_max <= lane.cache_bytes_max);
+    assert_eq!(lane.interface_rate.0 * LANES_MAX as u64, rate);
+    assert_eq!(lane.newcomers_max, 1);
     assert!((1..=LANES_MAX).contains(&default_lanes()));
 }
 

@@ -46,6 +46,8 @@ repair_counts! {
     pendings_sent,
     /// Answers to children: these will not come.
     gones_sent,
+    /// Messages to children that nobody asked for: these are not sent on purpose.
+    gones_pushed,
     /// Times the highest number was said to a child.
     heads_sent,
     /// Messages about a flow over a link that has no part in it.

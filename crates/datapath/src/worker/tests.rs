@@ -64,6 +64,7 @@ impl Node {
             link: LINK,
             remote_index: LINK,
             remote: other.handle.local_addr(),
+            source: None,
             send: key.clone(),
             receive: key,
         });

@@ -5,6 +5,7 @@
 
 use levada_core::{self as core, ConnectionLost, Input, LinkDown, Output, SubscriptionState};
 use levada_datapath::api::Command;
+use levada_datapath::source_towards;
 use levada_wire::LinkIndex;
 use levada_wire::control::Message;
 
@@ -84,6 +85,7 @@ impl Driver {
             link,
             remote_index,
             remote: connected.remote,
+            source: source_towards(connected.remote),
             send: connected.keys.send.clone(),
             receive: connected.keys.receive.clone(),
         })

@@ -87,6 +87,7 @@ impl Chaos {
                 link,
                 remote_index: link,
                 remote: address(rng.next_u32() as usize % 3),
+                source: [None, Some([10, 0, 0, 7].into())][rng.next_u32() as usize % 2],
                 send: key.clone(),
                 receive: key,
             },
@@ -106,7 +107,10 @@ impl Chaos {
             9 | 10 => Command::AddEgress {
                 flow,
                 link,
-                terms: EgressTerms::UNLIMITED,
+                terms: EgressTerms {
+                    peak: Bitrate([u64::MAX, 0, 100_000][rng.next_u32() as usize % 3]),
+                    ..EgressTerms::UNLIMITED
+                },
             },
             11 => Command::RemoveEgress { flow, link },
             12 | 13 => testkit::consume(),
@@ -235,5 +239,7 @@ fn chaos_reaches_every_fate_of_a_packet() {
     ] {
         assert!(ledger.dropped(reason) > 0, "{reason:?}");
     }
-    assert!(ledger.unsent(DropReason::BackToSender) > 0);
+    for reason in [DropReason::BackToSender, DropReason::Skipped] {
+        assert!(ledger.unsent(reason) > 0, "{reason:?}");
+    }
 }

@@ -94,6 +94,7 @@ impl Peer {
             link,
             remote_index,
             remote: SocketAddr::new(remote, PORT),
+            source: None,
             send: LinkKey::from_bytes([7; 32]),
             receive: LinkKey::from_bytes([7; 32]),
         })

@@ -1,0 +1,308 @@
+//! What is sent later than it came: from the cache, by the cursor of an egress that is behind.
+//!
+//! ```text
+//!                  ┌──────────── the flow's cache ────────────┐
+//!                  │ group ▮▮▮ ▮▮▮ ▮▮▮ ▮▮▮ ▮▮▮ ▮▮▮ ▮▮▮ newest │
+//!   newcomer ──────┴─▲─ cursor: in turn with others, a quarter of the interface's rate (`newcomers`)
+//!   held ───────────────────▲─ cursor: as its bucket fills (`bucket`), 200 ms at most (`backlog`)
+//!   live ───────────────────────────────────────────────────▲  sent as it comes: `flow::egress`, not here
+//! ```
+//!
+//! What waits, waits in the cache, once for all. What is given up is said to the child as GONE (`withheld`). Where the cache
+//! has let go of what a cursor would have come to, it goes on with the next group; where the flow has a hole, it passes it, and
+//! the repair follows when it comes. Relays do not re-pace: whoever keeps to what was admitted is never held. Not who is an
+//! egress, and not what was lost: `repair`. Called by the lane (joins, timers) and by `forward::hand_on` through it. Invariant: an
+//! egress is a newcomer exactly while it stands in the row of an interface, and nothing goes back to where it came from.
+
+use levada_wire::datagram::link::{LinkDatagram, Numbers};
+use levada_wire::{FlowId, Instant, LinkIndex, Number};
+
+use crate::flow::Flow;
+use crate::flow::egress::{Behind, Why, earliest, transmit};
+use crate::lane::State;
+use crate::ledger::{DropReason, Ledger};
+use crate::link;
+use crate::outbox::Outbox;
+use crate::repair;
+
+mod backlog;
+mod bucket;
+mod newcomers;
+#[cfg(test)]
+mod tests;
+mod withheld;
+
+pub(crate) use bucket::Bucket;
+pub(crate) use newcomers::{Newcomers, Source};
+pub(crate) use withheld::{GONE_INTERVAL, Withheld};
+
+use backlog::Books;
+use newcomers::{Newcomer, Turn};
+use withheld::GONES_MAX;
+
+/// Room for outputs that one egress needs to get on: a run, and what says GONE.
+const ROOM_MIN: usize = 2 * GONES_MAX as usize;
+
+/// What sending takes, besides the flow.
+struct Way<'a> {
+    lane: u8,
+    links: &'a mut link::Table,
+    outbox: &'a mut Outbox,
+    ledger: &'a mut Ledger,
+}
+
+/// What became of the next run of a cursor.
+enum Step {
+    /// It was sent: that many bytes.
+    Sent(usize),
+    /// It was not due, or is not sent on purpose.
+    Passed,
+    /// There is none: the egress is live.
+    CaughtUp,
+}
+
+/// A new egress, or one whose group can be joined after all: first it is sent the newest group that is cached.
+pub(crate) fn join(state: &mut State, id: FlowId, link: LinkIndex, now: Instant) {
+    let source = state.links.get(link).and_then(|link| link.source);
+    let Some(flow) = state.flows.get_mut(id) else {
+        return;
+    };
+    let join_point = flow.cache.join_point();
+    let Some((egress, start)) = flow.egresses.get_mut(link).zip(join_point) else {
+        return turn_away(state, id, link);
+    };
+    let not_before = egress.sums.joins.ready_at();
+    let newcomer = Newcomer {
+        flow: id,
+        link,
+        not_before,
+    };
+    if !state.newcomers.add(source, newcomer, now) {
+        return turn_away(state, id, link);
+    }
+    egress.behind = Some(Behind {
+        start,
+        cursor: start,
+        why: Why::Waits,
+    });
+}
+
+/// A newcomer that cannot be sent the newest group gets what comes. If there is one, it is told that it cannot join it.
+fn turn_away(state: &mut State, id: FlowId, link: LinkIndex) {
+    let Some(flow) = state.flows.get_mut(id) else {
+        return;
+    };
+    let Some(egress) = flow.egresses.get_mut(link) else {
+        return; // it left
+    };
+    egress.behind = None;
+    let unjoinable = flow.unjoinable_group();
+    let Some(group) = unjoinable.or_else(|| flow.cache.join_point()) else {
+        return;
+    };
+    flow.waiting
+        .retain(|&(other, of)| other != link && of == group);
+    if unjoinable.is_some() {
+        flow.waiting.push((link, group));
+    }
+    if let Some(link) = state.links.get_mut(link) {
+        let gone = Numbers {
+            flow: id,
+            first: group,
+            bitmap: Vec::new(),
+        };
+        state.ledger.repair.gones_pushed += 1;
+        link.say(state.number, LinkDatagram::Gone(gone), &mut state.outbox);
+    }
+}
+
+/// Lets the join point follow what was given up and what came late; newcomers that waited for it are sent the group.
+pub(crate) fn judge_join_point(state: &mut State, id: FlowId, now: Instant) {
+    let Some(flow) = state.flows.get_mut(id) else {
+        return;
+    };
+    flow.judge_join_point();
+    let Some(joined) = flow.cache.join_point().filter(|_| !flow.waiting.is_empty()) else {
+        return;
+    };
+    for (newcomer, group) in std::mem::take(&mut flow.waiting) {
+        if group == joined {
+            join(state, id, newcomer, now);
+        }
+    }
+}
+
+/// Sends newcomers what they are due by now, each in turn.
+pub(crate) fn serve_newcomers(state: &mut State, now: Instant) {
+    loop {
+        if state.outbox.room() < ROOM_MIN {
+            return state.newcomers.put_off(now + crate::lane::CONTINUE_AFTER);
+        }
+        let Some(turn) = state.newcomers.turn(now) else {
+            return;
+        };
+        match serve(state, turn, now) {
+            Some(bytes) => state.newcomers.sent(turn, bytes, now),
+            None => state.newcomers.done(turn),
+        }
+    }
+}
+
+/// Sends the newcomer whose turn it is one run; `None` if it is no newcomer any more.
+fn serve(state: &mut State, turn: Turn, now: Instant) -> Option<usize> {
+    let Newcomer { flow: id, link, .. } = turn.newcomer;
+    let flow = state.flows.get_mut(id)?;
+    let mut way = Way {
+        lane: state.number,
+        links: &mut state.links,
+        outbox: &mut state.outbox,
+        ledger: &mut state.ledger,
+    };
+    if !begin(flow, link) {
+        turn_away(state, id, link);
+        return None;
+    }
+    let next = flow.egresses.next;
+    let mut books = Books {
+        ledger: way.ledger,
+        counters: &mut flow.counters,
+    };
+    let egress = flow.egresses.get_mut(link)?;
+    backlog::skip_what_is_lost(egress, &flow.cache, next, now, &mut books);
+    flow.egresses.wake = earliest(egress.wake(), flow.egresses.wake);
+    state.touched.push(id); // it is live now, or has GONE to be said
+    while flow.egresses.is_behind(link, Why::Joins) {
+        match step(flow, link, &mut way, now) {
+            Step::Sent(bytes) => return Some(bytes),
+            Step::Passed | Step::CaughtUp => {}
+        }
+    }
+    None
+}
+
+/// A newcomer that waited begins with what is the newest group now; `false` if there is none.
+fn begin(flow: &mut Flow, link: LinkIndex) -> bool {
+    let join_point = flow.cache.join_point();
+    let egress = flow.egresses.get_mut(link);
+    let behind = egress.and_then(|egress| egress.behind.as_mut());
+    let Some(behind) = behind.filter(|behind| behind.why == Why::Waits) else {
+        return true; // it has begun
+    };
+    if let Some(start) = join_point {
+        *behind = Behind {
+            start,
+            cursor: start,
+            why: Why::Joins,
+        };
+    }
+    join_point.is_some()
+}
+
+/// Does what is due for the egresses of a flow that are behind. Says whether there was no room to do all.
+pub(crate) fn drive(state: &mut State, id: FlowId, now: Instant) -> bool {
+    let Some(flow) = state.flows.get_mut(id) else {
+        return false;
+    };
+    if flow.egresses.wake.is_none_or(|at| at > now) {
+        return false;
+    }
+    let mut way = Way {
+        lane: state.number,
+        links: &mut state.links,
+        outbox: &mut state.outbox,
+        ledger: &mut state.ledger,
+    };
+    flow.egresses.wake = None;
+    let mut has_more = false;
+    for place in 0..flow.egresses.len() {
+        let link = flow.egresses.all[place].link;
+        if flow.egresses.all[place].wake().is_some() {
+            has_more |= pump(flow, link, id, &mut way, now);
+        }
+        let wake = flow.egresses.all[place].wake();
+        flow.egresses.wake = earliest(flow.egresses.wake, wake);
+    }
+    has_more
+}
+
+/// Sends what an egress that is held may be sent by now, gives up what is too much, and says what is gone.
+fn pump(flow: &mut Flow, link: LinkIndex, id: FlowId, way: &mut Way<'_>, now: Instant) -> bool {
+    let next = flow.egresses.next;
+    if let Some(egress) = flow.egresses.get_mut(link) {
+        let mut books = Books {
+            ledger: way.ledger,
+            counters: &mut flow.counters,
+        };
+        backlog::relieve(egress, &flow.cache, next, now, &mut books);
+    }
+    if way.outbox.room() < ROOM_MIN {
+        return true;
+    }
+    say_gone(flow, link, id, way, now);
+    while flow.egresses.may_go_on(link, now) {
+        if way.outbox.room() < ROOM_MIN {
+            return true;
+        }
+        step(flow, link, way, now);
+    }
+    false
+}
+
+/// Tells a child what it is not sent on purpose, if it is time to.
+fn say_gone(flow: &mut Flow, link: LinkIndex, id: FlowId, way: &mut Way<'_>, now: Instant) {
+    let egress = flow.egresses.get_mut(link);
+    let withheld = egress.and_then(|egress| egress.withheld.as_mut());
+    let gone = withheld.map(|withheld| withheld.take_unsaid(now));
+    let link = way.links.get_mut(link);
+    let link = link.expect("removing a link removes its egresses");
+    for numbers in repair::pack(id, &gone.unwrap_or_default()) {
+        way.ledger.repair.gones_pushed += 1;
+        link.say(way.lane, LinkDatagram::Gone(numbers), way.outbox);
+    }
+}
+
+/// Takes a cursor past the next run, which is sent if it is due.
+fn step(flow: &mut Flow, link: LinkIndex, way: &mut Way<'_>, now: Instant) -> Step {
+    let Some(egress) = flow.egresses.get_mut(link) else {
+        return Step::CaughtUp;
+    };
+    let cursor = egress.behind.map_or(Number::ZERO, |behind| behind.cursor);
+    let Some(run) = flow.cache.next_from(cursor) else {
+        egress.behind = None;
+        // What it was sent last may have been lost, long after the others were told the highest number.
+        flow.tail.sent(flow.egresses.next, now);
+        return Step::CaughtUp;
+    };
+    if let Some(behind) = &mut egress.behind {
+        behind.cursor = run.end();
+    }
+    let (packets, bytes) = (run.packets() as u64, run.bytes.len());
+    if egress.has_withheld(run.first) {
+        return Step::Passed; // counted when that was decided
+    }
+    if egress.has_withheld(run.burst) {
+        // The rest of a burst that was shed.
+        let mut books = Books {
+            ledger: way.ledger,
+            counters: &mut flow.counters,
+        };
+        books.withhold(DropReason::Shed, packets);
+        egress.withhold((run.first, run.end()), now, GONE_INTERVAL);
+        return Step::Passed;
+    }
+    way.ledger.due += packets;
+    if flow.upstreams.has_brought(link, run.first) {
+        way.ledger.drop_copies(DropReason::BackToSender, packets);
+        return Step::Passed;
+    }
+    match egress.behind.map(|behind| behind.why) {
+        Some(Why::Joins) => egress.sums.joins.take(bytes, now),
+        _ => egress.sums.live.take(bytes, now),
+    }
+    let link = way.links.get_mut(link);
+    let link = link.expect("removing a link removes its egresses");
+    flow.counters.packets_out += packets;
+    flow.counters.bytes_out += bytes as u64;
+    transmit(&run, link, way.outbox, way.ledger);
+    Step::Sent(bytes)
+}

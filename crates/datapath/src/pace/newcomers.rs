@@ -1,0 +1,301 @@
+//! Whose turn it is among the newcomers: egresses that are sent the cached group before they are live.
+//!
+//! ```text
+//!  interface   being sent, at most 4: a run each in turn          wait, first come first served
+//!  10.0.0.1    ( flow 1 → link 7 ) ( flow 1 → link 9 ) ...  ◀──  ( flow 3 → link 7 ) ( flow 1 → link 8 )
+//!              └── together a quarter of the interface's rate     └ not before the link has paid for the last time
+//! ```
+//!
+//! A crowd that joins at one moment must not push the live packets of others off the wire; an interface that nobody else
+//! uses sends a newcomer its group at a quarter of its rate from the first instant. Interfaces are told apart by the address
+//! that a link is sent from. Not the sending: [`super`]. Called by it. Invariant: at most [`INTERFACES_MAX`] interfaces are
+//! told apart, and at most [`WAITING_MAX`] newcomers wait.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
+
+use super::bucket::Bucket;
+use crate::lane::LaneSettings;
+
+/// The most newcomers that wait for their turn; one more begins with the next group.
+pub(crate) const WAITING_MAX: usize = 4_096;
+/// The most interfaces that are told apart; links of further ones share one.
+pub(crate) const INTERFACES_MAX: usize = 64;
+/// Of its rate an interface uses one part in this many for newcomers.
+const SHARE: u64 = 4;
+/// What may leave at once, as time at that rate: more than the worker's timers are late.
+const AT_ONCE: Duration = Duration::from_millis(5);
+
+/// The address that links are sent from: one interface. `None` for what is not known.
+pub(crate) type Source = Option<IpAddr>;
+
+/// An egress that is to be sent the cached group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Newcomer {
+    pub(crate) flow: FlowId,
+    pub(crate) link: LinkIndex,
+    /// It has cost so much before that it waits until then.
+    pub(crate) not_before: Instant,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub(crate) source: Source,
+    pub(crate) newcomer: Newcomer,
+}
+
+#[derive(Debug)]
+struct Interface {
+    served: VecDeque<Newcomer>,
+    waiting: VecDeque<Newcomer>,
+    bucket: Bucket,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Newcomers {
+    interfaces: BTreeMap<Source, Interface>,
+    at_once_max: usize,
+    rate: Bitrate,
+    waiting: usize,
+    wake: Option<Instant>,
+}
+
+impl Newcomers {
+    pub(crate) fn new(settings: &LaneSettings) -> Self {
+        Self {
+            interfaces: BTreeMap::new(),
+            at_once_max: settings.newcomers_max.max(1),
+            rate: Bitrate(settings.interface_rate.0 / SHARE),
+            waiting: 0,
+            wake: None,
+        }
+    }
+
+    /// When [`Newcomers::turn`] has something.
+    pub(crate) const fn wake(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// Puts an egress in the row of its interface; `false` if too many wait.
+    pub(crate) fn add(&mut self, source: Source, newcomer: Newcomer, now: Instant) -> bool {
+        if self.waiting >= WAITING_MAX {
+            return false;
+        }
+        let is_known = self.interfaces.contains_key(&source);
+        let is_apart = is_known || self.interfaces.len() < INTERFACES_MAX;
+        let rate = self.rate;
+        let interface = self.interfaces.entry(source.filter(|_| is_apart));
+        let interface = interface.or_insert_with(|| Interface {
+            served: VecDeque::new(),
+            waiting: VecDeque::new(),
+            bucket: Bucket::new(rate, AT_ONCE),
+        });
+        interface.waiting.push_back(newcomer);
+        self.waiting += 1;
+        self.wake = Some(now);
+        true
+    }
+
+    /// Takes all those out that are meant: they are no egresses any more.
+    pub(crate) fn remove(&mut self, now: Instant, is_meant: impl Fn(FlowId, LinkIndex) -> bool) {
+        let stays = |newcomer: &Newcomer| !is_meant(newcomer.flow, newcomer.link);
+        self.waiting = 0;
+        for interface in self.interfaces.values_mut() {
+            interface.served.retain(stays);
+            interface.waiting.retain(stays);
+            self.waiting += interface.waiting.len();
+        }
+        self.wake = Some(now);
+    }
+
+    /// Whose turn it is; `None` if nobody's is now, and then the next wake-up is set.
+    pub(crate) fn turn(&mut self, now: Instant) -> Option<Turn> {
+        self.wake = None;
+        let is_idle = |one: &Interface| one.served.is_empty() && one.waiting.is_empty();
+        self.interfaces
+            .retain(|_, interface| !is_idle(interface) || !interface.bucket.is_full(now));
+        for (&source, interface) in &mut self.interfaces {
+            self.waiting -= interface.let_in(self.at_once_max, now);
+            if let Some(&newcomer) = interface.served.front()
+                && interface.bucket.is_ready(now)
+            {
+                return Some(Turn { source, newcomer });
+            }
+            let wake = interface.wake(self.at_once_max);
+            self.wake = [self.wake, wake].into_iter().flatten().min();
+        }
+        None
+    }
+
+    /// The one whose turn it was has been sent that much: the next one's turn.
+    pub(crate) fn sent(&mut self, turn: Turn, bytes: usize, now: Instant) {
+        if let Some(interface) = self.interfaces.get_mut(&turn.source) {
+            interface.bucket.take(bytes, now);
+            interface.served.rotate_left(1);
+        }
+    }
+
+    /// The one whose turn it was is no newcomer any more.
+    pub(crate) fn done(&mut self, turn: Turn) {
+        if let Some(interface) = self.interfaces.get_mut(&turn.source) {
+            interface.served.pop_front();
+        }
+    }
+
+    /// There is no room for outputs: go on then.
+    pub(crate) const fn put_off(&mut self, until: Instant) {
+        self.wake = Some(until);
+    }
+}
+
+impl Interface {
+    /// Lets those in whose turn has come; says how many.
+    fn let_in(&mut self, at_once_max: usize, now: Instant) -> usize {
+        let before = self.waiting.len();
+        while self.served.len() < at_once_max {
+            let mut waiting = self.waiting.iter();
+            let Some(at) = waiting.position(|newcomer| newcomer.not_before <= now) else {
+                break;
+            };
+            self.served.extend(self.waiting.remove(at));
+        }
+        before - self.waiting.len()
+    }
+
+    fn wake(&self, at_once_max: usize) -> Option<Instant> {
+        let sends = (!self.served.is_empty()).then(|| self.bucket.ready_at());
+        let waiting = self.waiting.iter().map(|newcomer| newcomer.not_before);
+        let lets_in = waiting.min().filter(|_| self.served.len() < at_once_max);
+        [sends, lets_in].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    const NOW: Instant = Instant::from_nanos(1_000_000_000);
+    const MS: Duration = Duration::from_millis(1);
+
+    fn newcomer(link: u32) -> Newcomer {
+        Newcomer {
+            flow: FlowId(1),
+            link: LinkIndex(link),
+            not_before: NOW,
+        }
+    }
+
+    fn newcomers(links: impl Iterator<Item = u32>) -> Newcomers {
+        let mut newcomers = Newcomers::new(&LaneSettings::default());
+        for link in links {
+            assert!(newcomers.add(None, newcomer(link), NOW));
+        }
+        newcomers
+    }
+
+    /// Lets each in turn send that much until `end`; gives the links that did.
+    fn send(newcomers: &mut Newcomers, bytes: usize, end: Instant) -> Vec<u32> {
+        let (mut links, mut now) = (Vec::new(), NOW);
+        while now <= end {
+            while let Some(turn) = newcomers.turn(now) {
+                links.push(turn.newcomer.link.0);
+                newcomers.sent(turn, bytes, now);
+            }
+            let Some(wake) = newcomers.wake() else { break };
+            assert!(wake > now);
+            now = wake;
+        }
+        links
+    }
+
+    #[test]
+    fn at_most_four_are_sent_something_in_turns_and_the_fifth_when_one_is_done() {
+        let mut newcomers = newcomers(1..=5);
+
+        let turns = send(&mut newcomers, 60_000, NOW);
+        assert_eq!(turns, [1, 2, 3]);
+        let turn = newcomers.turn(NOW + MS * 10).unwrap();
+        assert_eq!(turn.newcomer.link, LinkIndex(4));
+        newcomers.done(turn);
+
+        let links = (0..5).map(|_| {
+            let turn = newcomers.turn(NOW + MS * 10).unwrap();
+            newcomers.sent(turn, 1, NOW);
+            turn.newcomer.link.0
+        });
+        assert_eq!(links.collect::<Vec<_>>(), [1, 2, 3, 5, 1]);
+    }
+
+    #[test]
+    fn together_they_get_a_quarter_of_the_interface() {
+        let mut newcomers = newcomers(1..=3);
+
+        let runs = send(&mut newcomers, 50_000, NOW + MS * 400).len();
+
+        // 250 Mb/s are 12.5 MB in 400 ms, and 156 kB leave at once.
+        assert!((250..=256).contains(&runs), "{runs}");
+    }
+
+    #[test]
+    fn interfaces_have_rows_of_their_own_up_to_the_limit() {
+        let mut newcomers = newcomers(0..0);
+        for last in 0..70 {
+            let source = Some(IpAddr::from([10, 0, 0, last]));
+            newcomers.add(source, newcomer(u32::from(last)), NOW);
+        }
+
+        let links = send(&mut newcomers, 1_000_000, NOW + MS);
+
+        assert_eq!(newcomers.interfaces.len(), INTERFACES_MAX + 1);
+        assert_eq!(links.len(), INTERFACES_MAX + 1);
+        assert_eq!(newcomers.interfaces[&None].served.len(), 4);
+    }
+
+    #[test]
+    fn one_more_than_may_wait_is_not_taken() {
+        let mut newcomers = newcomers(0..u32::try_from(WAITING_MAX).unwrap());
+
+        assert!(!newcomers.add(None, newcomer(9_999), NOW));
+
+        newcomers.turn(NOW).unwrap();
+        assert!(newcomers.add(None, newcomer(9_999), NOW));
+    }
+
+    #[test]
+    fn who_must_wait_keeps_nobody_behind_it_waiting() {
+        let mut newcomers = newcomers(0..0);
+        let late = Newcomer {
+            not_before: NOW + MS * 500,
+            ..newcomer(1)
+        };
+        newcomers.add(None, late, NOW);
+        newcomers.add(None, newcomer(2), NOW);
+
+        let turn = newcomers.turn(NOW).unwrap();
+        newcomers.done(turn);
+
+        assert_eq!(turn.newcomer.link, LinkIndex(2));
+        assert_eq!(newcomers.turn(NOW), None);
+        assert_eq!(newcomers.wake(), Some(late.not_before));
+        assert_eq!(newcomers.turn(late.not_before).unwrap().newcomer, late);
+    }
+
+    #[test]
+    fn who_left_has_no_turn_and_an_idle_interface_is_forgotten() {
+        let mut newcomers = newcomers(1..=6);
+        newcomers.turn(NOW).unwrap();
+
+        newcomers.remove(NOW, |_, link| link != LinkIndex(6));
+
+        assert_eq!(newcomers.turn(NOW).unwrap().newcomer, newcomer(6));
+        newcomers.remove(NOW, |flow, _| flow == FlowId(1));
+        assert_eq!(newcomers.turn(NOW), None);
+        assert!(newcomers.interfaces.is_empty() && newcomers.wake().is_none());
+    }
+}
