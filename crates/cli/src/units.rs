@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use levada::Bitrate;
+/// Reads a rate: the configuration is written the same.
+pub(crate) use levada::config::bitrate;
 
 /// The longest duration that is taken: a year. Beyond it, it is a slip of the finger.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
-/// The highest rate that is taken: a terabit per second.
-const BITRATE_MAX: f64 = 1e12;
 
 /// Reads `500ms`, `2s`, `1.5s`, `3m`, `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -34,38 +33,6 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Err("that is longer than a year".to_owned());
     }
     Ok(duration)
-}
-
-/// Reads `4Mb/s`, `800kb/s`, and the short forms `4M` and `4Mb`. Always bits.
-pub(crate) fn bitrate(text: &str) -> Result<Bitrate, String> {
-    let (number, unit) = split(text, "4Mb/s")?;
-    if unit.contains('B') {
-        return Err(format!("`{unit}` means bytes: say bits, as in `4Mb/s`"));
-    }
-    let short = unit.strip_suffix("/s").or_else(|| unit.strip_suffix("ps"));
-    let short = short.unwrap_or(unit);
-    let scale = match short.strip_suffix('b').unwrap_or(short) {
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "" if short == "b" => 1.0,
-        "" => return Err(format!("say the unit: `{text}Mb/s` or `{text}kb/s`")),
-        _ => {
-            return Err(format!(
-                "`{unit}` is no unit of rate: use b/s, kb/s, Mb/s or Gb/s"
-            ));
-        }
-    };
-    let bits = number * scale;
-    if !(1.0..=BITRATE_MAX).contains(&bits) {
-        return Err("a rate is from 1 b/s to 1000 Gb/s".to_owned());
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked: from 1 to 10^12"
-    )]
-    Ok(Bitrate(bits.round() as u64))
 }
 
 /// Reads `10%`, as a part of one.
@@ -123,21 +90,6 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_bits_in_every_form() {
-        for (text, bits) in [
-            ("4Mb/s", 4_000_000),
-            ("4M", 4_000_000),
-            ("4Mbps", 4_000_000),
-            ("2.5 Mb", 2_500_000),
-            ("800kb/s", 800_000),
-            ("96b/s", 96),
-            ("1Gb/s", 1_000_000_000),
-        ] {
-            assert_eq!(bitrate(text), Ok(Bitrate(bits)), "{text}");
-        }
-    }
-
-    #[test]
     fn shares_are_per_cent_and_at_most_all() {
         assert_eq!(share("10%"), Ok(0.1));
         assert_eq!(share("0.5 %"), Ok(0.005));
@@ -148,20 +100,6 @@ mod tests {
             ("-1%", "as in `10%`"),
         ] {
             let error = share(text).expect_err(text);
-            assert!(error.contains(part), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn bytes_and_bare_numbers_are_not_rates() {
-        for (text, part) in [
-            ("4MB/s", "say bits"),
-            ("4000", "`4000Mb/s`"),
-            ("0Mb/s", "from 1 b/s"),
-            ("9999Gb/s", "1000 Gb/s"),
-            ("4mb/s", "use b/s"),
-        ] {
-            let error = bitrate(text).expect_err(text);
             assert!(error.contains(part), "{text}: {error}");
         }
     }

@@ -29,6 +29,8 @@ pub struct Settings {
     pub relay: bool,
     /// Whether it takes links that others open. Not so in client mode.
     pub accept: bool,
+    /// The rate that its children are promised at most, all together; none for no limit.
+    pub uplink: Option<Bitrate>,
     /// Seeds every random choice of the machines. From the system's entropy in production.
     pub seed: [u8; 32],
 }
@@ -42,6 +44,7 @@ impl fmt::Debug for Settings {
             name,
             relay,
             accept,
+            uplink,
             seed: _,
         } = self;
         f.debug_struct("Settings")
@@ -50,6 +53,7 @@ impl fmt::Debug for Settings {
             .field("name", name)
             .field("relay", relay)
             .field("accept", accept)
+            .field("uplink", uplink)
             .finish_non_exhaustive()
     }
 }
@@ -534,6 +538,7 @@ mod tests {
             name: "cam".to_owned(),
             relay: true,
             accept: true,
+            uplink: None,
             seed: [213; 32],
         };
 

@@ -135,6 +135,7 @@ impl Control {
             routes: self.routes.view(),
             streams,
             flows,
+            admission: self.flows.admission(),
         }
     }
 

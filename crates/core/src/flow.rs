@@ -8,9 +8,9 @@
 //! | `peak` | what is declared of a flow that is measured |
 //! | [`wishes`] | local subscriptions by name |
 //!
-//! What `Flows` does with them is in four files: `offers` (what this node publishes, announces and withdraws),
-//! `requests` (what neighbours ask of each other for a flow), `eligible` (which link may carry which flow), `settle` (which
-//! flow is asked of whom).
+//! What `Flows` does with them is in five files: `offers` (what this node publishes, announces and withdraws),
+//! `requests` (what neighbours ask of each other for a flow), `admission` (for which flows there is room), `eligible`
+//! (which link may carry which flow), `settle` (which flow is asked of whom).
 //!
 //! **Who decides to request a flow:** `Flows::settle`. It looks at what is wanted (children, wishes) and at
 //! where the route leads, and makes upstream requests follow. Everything else only changes what it looks at.
@@ -43,6 +43,7 @@ use crate::link::Carries;
 use crate::route::{Other, Route};
 use crate::view::{FlowRow, StreamRow};
 
+mod admission;
 pub mod carried;
 pub mod catalogue;
 mod eligible;
@@ -156,6 +157,8 @@ pub struct Flows {
     identity: Identity,
     me: NodeId,
     relay: bool,
+    /// What children are promised at most.
+    uplink: Option<Bitrate>,
     now: Instant,
     rng: ChaCha20Rng,
     neighbours: BTreeMap<LinkIndex, NodeId>,
@@ -236,6 +239,7 @@ impl Flows {
             identity: settings.identity.clone(),
             me: settings.identity.id(),
             relay: settings.relay,
+            uplink: settings.uplink,
             now: Instant::ZERO,
             rng: chance::generator(&settings.seed, 3),
             neighbours: BTreeMap::new(),
@@ -274,6 +278,7 @@ impl Flows {
             origin: carried.of.origin,
             state: self.flow_state(flow),
             upstream: carried.upstream.link(),
+            peak: carried.peak,
             egresses: carried.granted().collect(),
             subscriptions: self.wishes.count(flow),
             cause: carried.cause().unwrap_or_default(),

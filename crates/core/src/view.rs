@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use levada_wire::{Announce, Distance, FlowId, LinkIndex, NodeId, PacketSize, StreamName};
+use levada_wire::{Announce, Bitrate, Distance, FlowId, LinkIndex, NodeId, PacketSize, StreamName};
 
 /// All rows at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,17 @@ pub struct View {
     pub streams: Vec<StreamRow>,
     /// Known flows.
     pub flows: Vec<FlowRow>,
+    /// What is reserved for them.
+    pub admission: Admission,
+}
+
+/// What a node has promised to its children.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// The rate that children are promised at most, all together; none if it is not limited.
+    pub uplink: Option<Bitrate>,
+    /// The peaks of all flows, once for each child.
+    pub admitted: Bitrate,
 }
 
 /// A link, or an attempt at one.
@@ -112,10 +123,12 @@ pub struct FlowRow {
     pub state: FlowState,
     /// The link it comes over.
     pub upstream: Option<LinkIndex>,
+    /// The rate that its origin declares.
+    pub peak: Bitrate,
     /// The links it goes out over.
     pub egresses: Vec<LinkIndex>,
     /// Local subscriptions.
     pub subscriptions: usize,
-    /// What it waits for, when it should flow and does not; empty otherwise.
+    /// What it waits for, when it should flow and does not, or who refused it, when it comes another way; else empty.
     pub cause: String,
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use levada_core::limits::{ADDRESSES_MAX, NEIGHBOURS_MAX};
 use levada_datapath::default_lanes;
+use levada_wire::Bitrate;
 
 use crate::node::Node;
 use crate::resolve::{Address, AddressError};
@@ -52,6 +53,7 @@ pub struct Builder {
     pub(crate) client: bool,
     pub(crate) admin: bool,
     pub(crate) lanes: Option<usize>,
+    pub(crate) uplink: Option<Bitrate>,
     pub(crate) tap: Option<Arc<dyn Tap>>,
 }
 
@@ -161,6 +163,17 @@ impl Builder {
     /// ```
     pub const fn lanes(mut self, lanes: usize) -> Self {
         self.lanes = Some(lanes);
+        self
+    }
+
+    /// The rate that is promised to other nodes at most. Each flow that goes to one reserves its peak; a request that does
+    /// not fit beside what is admitted is refused, and its node asks another. Without this, there is no limit.
+    ///
+    /// ```
+    /// let builder = levada::Node::builder().uplink(levada::Bitrate(50_000_000));
+    /// ```
+    pub const fn uplink(mut self, uplink: Bitrate) -> Self {
+        self.uplink = Some(uplink);
         self
     }
 

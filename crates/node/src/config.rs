@@ -12,15 +12,17 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use levada_wire::StreamName;
 use levada_wire::id::IdError;
+use levada_wire::{Bitrate, StreamName};
 
 use crate::builder::{Builder, LANES_MAX, PORT_DEFAULT, Relay};
 use crate::node::Node;
 use crate::resolve::{Address, AddressError};
 
+mod rate;
 mod raw;
 mod suggest;
+pub use rate::bitrate;
 pub use raw::{RawConfig, RawError, RawPublish, SAMPLE};
 
 /// A configuration that is sound and complete.
@@ -39,6 +41,8 @@ pub struct Config {
     pub client: bool,
     /// How many threads move packets; one per processor if none.
     pub lanes: Option<usize>,
+    /// The rate that is promised to other nodes at most; no limit if none.
+    pub uplink: Option<Bitrate>,
     /// The state directory.
     pub state: PathBuf,
     /// What is logged, as a `tracing` filter.
@@ -89,6 +93,7 @@ impl Config {
             relay: raw.relay.as_deref().map_or(Ok(Relay::Auto), parse_relay)?,
             client,
             lanes: raw.lanes.map(check_lanes).transpose()?,
+            uplink: raw.uplink.as_deref().map(parse_uplink).transpose()?,
             state: raw.state.unwrap_or_else(crate::state::default_dir),
             log: raw.log.unwrap_or_else(|| "info".to_owned()),
             publish: publish.collect::<Result<_, _>>()?,
@@ -106,6 +111,9 @@ impl Config {
             .admin(true);
         if let Some(lanes) = self.lanes {
             builder = builder.lanes(lanes);
+        }
+        if let Some(uplink) = self.uplink {
+            builder = builder.uplink(uplink);
         }
         if let Some(name) = &self.name {
             builder = builder.name(name);
@@ -129,6 +137,13 @@ fn check_lanes(lanes: usize) -> Result<usize, ConfigError> {
     is_possible
         .then_some(lanes)
         .ok_or(ConfigError::Lanes { lanes })
+}
+
+fn parse_uplink(text: &str) -> Result<Bitrate, ConfigError> {
+    bitrate(text).map_err(|reason| ConfigError::Uplink {
+        text: text.to_owned(),
+        reason,
+    })
 }
 
 fn parse_relay(text: &str) -> Result<Relay, ConfigError> {
@@ -180,6 +195,14 @@ pub enum ConfigError {
     Lanes {
         /// What was written.
         lanes: usize,
+    },
+    /// Not a rate.
+    #[error("`uplink` is `{text}`: {reason}")]
+    Uplink {
+        /// What was written.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A neighbour's address that makes no sense.
     #[error("`join`: {0}")]

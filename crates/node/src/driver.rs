@@ -266,6 +266,7 @@ impl Handle {
             relay: about.relay,
             client: about.client,
             uptime_secs: self.shared.datapath.clock().now().as_nanos() / 1_000_000_000,
+            ..view::NodeRow::default()
         };
         let mut view = View::new(node, seen.core, &counted);
         view.links.extend(seen.unresolved);

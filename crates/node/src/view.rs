@@ -50,6 +50,10 @@ pub struct NodeRow {
     pub client: bool,
     /// How long it runs.
     pub uptime_secs: u64,
+    /// The rate that it promises to other nodes at most; none for no limit.
+    pub uplink_bps: Option<u64>,
+    /// What it has promised: the peak of each flow, once for each node that it goes to.
+    pub admitted_bps: u64,
 }
 
 /// A link, or an attempt at one.
@@ -84,6 +88,8 @@ pub struct LinkRow {
     pub datagrams_in: u64,
     /// Datagrams sent over it, QUIC not counted.
     pub datagrams_out: u64,
+    /// The peaks of the flows that go out over it.
+    pub admitted_bps: u64,
 }
 
 /// The selected route to an origin.
@@ -136,13 +142,15 @@ pub struct FlowRow {
     pub origin: String,
     /// `ACTIVE`, `STREAMING` or `HOLD`.
     pub state: String,
+    /// The rate that its origin declares.
+    pub peak_bps: u64,
     /// The link it comes over.
     pub upstream: Option<u32>,
     /// The links it goes out over.
     pub egresses: Vec<u32>,
     /// Local subscriptions.
     pub subscriptions: usize,
-    /// What it waits for, when it should flow and does not; empty otherwise.
+    /// What it waits for, when it should flow and does not, or who refused it, when it comes another way; else empty.
     pub cause: String,
     /// Proven packets taken in, or made here.
     pub packets_in: u64,
@@ -209,13 +217,23 @@ impl Counters {
 
 impl View {
     /// Takes over the core's rows, and writes the datapath's counters beside what they belong to.
-    pub(crate) fn new(node: NodeRow, view: core::View, counted: &WorkerCounters) -> Self {
+    pub(crate) fn new(mut node: NodeRow, view: core::View, counted: &WorkerCounters) -> Self {
+        node.uplink_bps = view.admission.uplink.map(|uplink| uplink.0);
+        node.admitted_bps = view.admission.admitted.0;
         let lane = &counted.lane;
-        let links = view.links.into_iter().map(|row| LinkRow::new(row, lane));
+        let flows = &view.flows;
+        let links = view.links.into_iter().map(|row| {
+            let goes =
+                |flow: &&core::FlowRow| row.link.is_some_and(|link| flow.egresses.contains(&link));
+            let peaks = flows.iter().filter(goes).map(|flow| flow.peak.0);
+            let admitted = peaks.fold(0, u64::saturating_add);
+            LinkRow::new(row, lane, admitted)
+        });
+        let links: Vec<LinkRow> = links.collect();
         let flows = view.flows.into_iter().map(|row| FlowRow::new(row, lane));
         Self {
             node,
-            links: links.collect(),
+            links,
             routes: view.routes.into_iter().map(RouteRow::from).collect(),
             streams: view.streams.into_iter().map(StreamRow::from).collect(),
             flows: flows.collect(),
@@ -280,7 +298,7 @@ fn datapath_counters(counted: &WorkerCounters) -> Vec<Counter> {
 }
 
 impl LinkRow {
-    fn new(row: core::LinkRow, lane: &LaneCounters) -> Self {
+    fn new(row: core::LinkRow, lane: &LaneCounters, admitted: u64) -> Self {
         let counted = lane.links.iter().find(|link| Some(link.link) == row.link);
         Self {
             link: row.link.map(|link| link.0),
@@ -299,6 +317,7 @@ impl LinkRow {
             is_packet_size_proven: row.is_size_proven,
             datagrams_in: counted.map_or(0, |link| link.received),
             datagrams_out: counted.map_or(0, |link| link.sent),
+            admitted_bps: admitted,
         }
     }
 }
@@ -344,6 +363,7 @@ impl FlowRow {
             name: row.name.to_string(),
             origin: row.origin.to_string(),
             state: row.state.to_string(),
+            peak_bps: row.peak.0,
             upstream: row.upstream.map(|link| link.0),
             egresses: row.egresses.into_iter().map(|link| link.0).collect(),
             subscriptions: row.subscriptions,

@@ -113,6 +113,8 @@ pub(crate) struct NodePlan {
     pub(crate) name: String,
     pub(crate) network: usize,
     pub(crate) relay: bool,
+    /// What it promises to its children at most.
+    pub(crate) uplink: Option<Bitrate>,
     pub(crate) neighbours: Vec<usize>,
     pub(crate) start: Span,
 }

@@ -155,3 +155,48 @@ fn a_peak_that_nobody_declares_is_measured_and_known_everywhere_and_one_that_is_
     assert_eq!(known("measured"), everywhere(peak));
     assert_eq!(known("declared"), everywhere(7_000_000));
 }
+
+#[test]
+fn a_relay_whose_uplink_is_full_refuses_and_the_other_one_serves() {
+    let text = r#"
+        about = "two relays of which each has room for one of two players"
+        duration = "20s"
+        network = [{ name = "origin" }, { name = "relays" }, { name = "players" }]
+        wan = [
+            { between = ["origin", "relays"], delay = "10ms" },
+            { between = ["relays", "players"], delay = "5ms", rate = "20Mb/s" },
+        ]
+        node = [
+            { name = "origin", network = "origin" },
+            { name = "r1", network = "relays", relay = true, uplink = "5Mb/s", neighbours = ["origin"] },
+            { name = "r2", network = "relays", relay = true, uplink = "5Mb/s", neighbours = ["origin"] },
+            { name = "p1", network = "players", neighbours = ["r1", "r2"] },
+            { name = "p2", network = "players", neighbours = ["r1", "r2"] },
+        ]
+        subscription = [{ stream = "cam", nodes = ["p1", "p2"], from = "3s" }]
+        [[stream]]
+        name = "cam"
+        origin = "origin"
+        peak = "4Mb/s"
+        video = { frames_per_second = 25, bytes = 8000, sync_every = 25, sync_bytes = 9000 }
+    "#;
+    let scenario = levada_sim::Scenario::parse("uplink.toml", text).unwrap();
+    let bytes = |report: &Report, way: &str| {
+        let network = report.networks.iter().find(|network| network.name == way);
+        network.unwrap().traffic.media_bytes
+    };
+
+    for seed in 1..=5 {
+        let report = run(&scenario, seed).unwrap();
+
+        // One copy to each relay, one to each player: neither relay feeds both.
+        let [to_relays, to_players] =
+            ["origin > relays", "relays > players"].map(|way| bytes(&report, way));
+        assert_eq!(report.gaps, 0, "{report}");
+        assert!(to_relays > to_players * 9 / 10, "{report}");
+        assert!(
+            report.frames_delivered > report.frames_made * 3 / 2,
+            "{report}"
+        );
+    }
+}

@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// How many threads move packets, 1 to 8 [default: one per processor]
     #[arg(long, value_name = "N")]
     lanes: Option<usize>,
+    /// The rate to promise to other nodes at most, for example `50Mb/s` [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    uplink: Option<String>,
     /// Publish a stream from the start; may be given several times. SOURCE is as for `levada publish`
     #[arg(long, value_name = "NAME=SOURCE")]
     source: Vec<String>,
@@ -166,6 +169,7 @@ impl Args {
         raw.relay = self.relay;
         raw.client = self.client.then_some(true);
         raw.lanes = self.lanes;
+        raw.uplink = self.uplink;
         raw.state = self.state;
         let publish = self.source.iter().map(|text| publish(text));
         let publish = publish.collect::<anyhow::Result<Vec<_>>>()?;

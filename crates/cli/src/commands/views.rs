@@ -144,6 +144,7 @@ fn links_table(rows: &[LinkRow]) -> Table {
         ("LOSS IN", Align::Right),
         ("LOSS OUT", Align::Right),
         ("PACKET", Align::Right),
+        ("ADMITTED", Align::Right),
         ("CAUSE", Align::Left),
     ]);
     for row in rows {
@@ -162,6 +163,7 @@ fn links_table(rows: &[LinkRow]) -> Table {
                 row.packet_bytes
                     .map(|bytes| packet_size(bytes, row.is_packet_size_proven)),
             ),
+            Bitrate(row.admitted_bps).to_string(),
             row.cause.clone(),
         ]);
     }
@@ -182,6 +184,7 @@ fn flows_table(rows: &[FlowRow]) -> Table {
         ("STREAM", Align::Left),
         ("FLOW", Align::Left),
         ("STATE", Align::Left),
+        ("PEAK", Align::Right),
         ("FROM LINK", Align::Right),
         ("TO LINKS", Align::Left),
         ("HERE", Align::Right),
@@ -199,6 +202,7 @@ fn flows_table(rows: &[FlowRow]) -> Table {
             row.name.clone(),
             short(&row.flow),
             row.state.clone(),
+            Bitrate(row.peak_bps).to_string(),
             or_dash(row.upstream),
             or_dash((!egresses.is_empty()).then(|| egresses.join(", "))),
             row.subscriptions.to_string(),
@@ -259,6 +263,9 @@ struct NodeRow {
     distance_tenth_ms: Option<u32>,
     relay: Option<bool>,
     streams: usize,
+    /// What this node promises to others at most, and what it has promised.
+    uplink_bps: Option<u64>,
+    admitted_bps: Option<u64>,
 }
 
 /// This node, then its neighbours, then the origins behind them, each once.
@@ -277,6 +284,8 @@ fn nodes(view: &View) -> Vec<NodeRow> {
         distance_tenth_ms: Some(0),
         relay: Some(view.node.relay),
         streams: streams(&view.node.id),
+        uplink_bps: view.node.uplink_bps,
+        admitted_bps: Some(view.node.admitted_bps),
     }];
     for link in &view.links {
         let Some(peer) = &link.peer else { continue };
@@ -288,6 +297,7 @@ fn nodes(view: &View) -> Vec<NodeRow> {
             distance_tenth_ms: distance(peer),
             relay: Some(link.relay),
             streams: streams(peer),
+            ..NodeRow::default()
         });
     }
     let origins = view.routes.iter().map(|route| &route.origin);
@@ -315,6 +325,7 @@ fn nodes_table(rows: &[NodeRow]) -> Table {
         ("DISTANCE", Align::Right),
         ("RELAY", Align::Left),
         ("STREAMS", Align::Right),
+        ("ADMITTED", Align::Left),
     ]);
     for row in rows {
         let relay = row.relay.map(|relay| if relay { "yes" } else { "no" });
@@ -326,7 +337,20 @@ fn nodes_table(rows: &[NodeRow]) -> Table {
             or_dash(row.distance_tenth_ms.map(tenths)),
             or_dash(relay),
             row.streams.to_string(),
+            or_dash(
+                row.admitted_bps
+                    .map(|admitted| of_uplink(admitted, row.uplink_bps)),
+            ),
         ]);
     }
     table
+}
+
+/// What is admitted, and of how much.
+fn of_uplink(admitted: u64, uplink: Option<u64>) -> String {
+    let admitted = Bitrate(admitted);
+    match uplink {
+        Some(uplink) => format!("{admitted} of {}", Bitrate(uplink)),
+        None => format!("{admitted}, no limit"),
+    }
 }

@@ -23,6 +23,7 @@ use crate::api::{ConnectionLost, FlowChange, Offer, SubscriptionId, Subscription
 use crate::limits::{ANSWER_DEADLINE, ENDING, LINGER, REQUEST_EXPIRY};
 use crate::view::{FlowRow, FlowState};
 
+mod admission;
 mod ending;
 mod flows;
 mod keys;
@@ -58,6 +59,7 @@ fn settings(node: usize) -> Settings {
         name: format!("n{node}"),
         relay: true,
         accept: true,
+        uplink: None,
         seed: [u8::try_from(node).unwrap() + 1; 32],
     }
 }

@@ -34,8 +34,8 @@ pub(super) struct Carried {
     pub(super) linger_until: Option<Instant>,
     /// Set once it was withdrawn.
     pub(super) ending_at: Option<Instant>,
-    /// Links that refused it for a reason of their own, and until when another is asked if there is one.
-    pub(super) avoided: BTreeMap<LinkIndex, Instant>,
+    /// Links that refused it for a reason of their own, which, and until when another is asked if there is one.
+    pub(super) avoided: BTreeMap<LinkIndex, (RefuseReason, Instant)>,
 }
 
 /// Where a flow comes from.
@@ -170,6 +170,11 @@ impl Carried {
         granted.map(|(link, _)| *link)
     }
 
+    /// Its peak, once for each child: one that waits for its answer has a place too.
+    pub(super) fn reserved(&self) -> u128 {
+        u128::from(self.peak.0) * self.children.len() as u128
+    }
+
     /// The links over which the flow comes or is asked for; not one that refused it.
     pub(super) fn asked(&self) -> impl Iterator<Item = LinkIndex> {
         let challenger = match &self.upstream {
@@ -241,10 +246,14 @@ impl Carried {
         }
     }
 
-    /// Why it does not flow, for people.
+    /// Why it does not flow, or flows another way, for people.
     pub(super) fn cause(&self) -> Option<String> {
         match &self.upstream {
-            Upstream::Origin | Upstream::Flowing { .. } => None,
+            Upstream::Origin => None,
+            Upstream::Flowing { link, .. } => {
+                let (refused, (reason, _)) = self.avoided.iter().find(|(by, _)| *by != link)?;
+                Some(format!("not over link {}: {reason}", refused.0))
+            }
             Upstream::Asking { .. } => Some("asked for, not answered yet".into()),
             Upstream::Idle {
                 cause: Some(cause), ..
@@ -314,9 +323,9 @@ impl Carried {
         let linger = self.linger_until.filter(|_| self.ending_at.is_none());
         let linger = linger.map(|at| Wakeup { at, why: "linger" });
         let ending = self.ending_at.map(|at| Wakeup { at, why: "ending" });
-        let avoided = self.avoided.values().min();
+        let avoided = self.avoided.values().map(|(_, until)| *until).min();
         let avoided = avoided.map(|at| Wakeup {
-            at: *at,
+            at,
             why: "a link may be asked again",
         });
         children

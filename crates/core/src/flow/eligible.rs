@@ -97,13 +97,16 @@ impl Flows {
     pub(super) fn avoid(&mut self, flow: FlowId, link: LinkIndex, reason: RefuseReason) {
         let of_the_link = matches!(
             reason,
-            RefuseReason::TooLarge | RefuseReason::Congested | RefuseReason::Full
+            RefuseReason::TooLarge
+                | RefuseReason::Congested
+                | RefuseReason::Full
+                | RefuseReason::Capacity
         );
         let until = self.now + crate::limits::LINK_AVOIDED;
         if let Some(carried) = self.carried.get_mut(flow).filter(|_| of_the_link)
             && carried.asked().any(|asked| asked == link)
         {
-            carried.avoided.insert(link, until);
+            carried.avoided.insert(link, (reason, until));
         }
     }
 

@@ -34,20 +34,7 @@ impl Flows {
     fn take_request(&mut self, link: LinkIndex, request: &Request) -> Result<(), RefuseReason> {
         let flow = request.flow;
         if !self.carried.contains(flow) {
-            let offer = self.catalogue.find(flow).ok_or(RefuseReason::Unknown)?;
-            if self.toward(&offer.of).is_none() {
-                return Err(RefuseReason::NoRoute);
-            }
-            if self.carried.len() >= CARRIED_MAX {
-                return Err(RefuseReason::Full);
-            }
-            if let Some(reason) = self.refusal_for(link, &offer.of.origin) {
-                return Err(reason);
-            }
-            if self.fit(link, offer.packet_size) == Fit::No {
-                return Err(RefuseReason::TooLarge);
-            }
-            self.carry(Carried::new(offer));
+            self.carry_for(link, flow)?;
         }
         let carried = self.carried.get(flow).ok_or(RefuseReason::Unknown)?;
         if let Some(reason) = self.refusal_for(link, &carried.of.origin) {
@@ -69,8 +56,11 @@ impl Flows {
             }
             return Err(RefuseReason::Unknown);
         }
-        if known.is_none() && carried.children.len() >= CHILDREN_MAX {
-            return Err(RefuseReason::Full);
+        if known.is_none() {
+            if carried.children.len() >= CHILDREN_MAX {
+                return Err(RefuseReason::Full);
+            }
+            self.admit(carried.peak)?;
         }
         let expires = self.now + REQUEST_EXPIRY;
         let until = self.now + ANSWER_DEADLINE;
@@ -98,6 +88,26 @@ impl Flows {
         } else if ready {
             self.grant(flow, link, request.needs_key);
         }
+        Ok(())
+    }
+
+    /// Begins to carry a flow that a neighbour asks for.
+    fn carry_for(&mut self, link: LinkIndex, flow: FlowId) -> Result<(), RefuseReason> {
+        let offer = self.catalogue.find(flow).ok_or(RefuseReason::Unknown)?;
+        if self.toward(&offer.of).is_none() {
+            return Err(RefuseReason::NoRoute);
+        }
+        if self.carried.len() >= CARRIED_MAX {
+            return Err(RefuseReason::Full);
+        }
+        if let Some(reason) = self.refusal_for(link, &offer.of.origin) {
+            return Err(reason);
+        }
+        if self.fit(link, offer.packet_size) == Fit::No {
+            return Err(RefuseReason::TooLarge);
+        }
+        self.admit(offer.peak)?;
+        self.carry(Carried::new(offer));
         Ok(())
     }
 

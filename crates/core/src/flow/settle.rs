@@ -238,7 +238,7 @@ impl Flows {
         if carried.is_origin() || carried.ending_at.is_some() {
             return;
         }
-        carried.avoided.retain(|_, until| *until > now);
+        carried.avoided.retain(|_, (_, until)| *until > now);
         let used = wished || !carried.children.is_empty();
         if used {
             carried.linger_until = None;

@@ -3,12 +3,13 @@
 //! Whoever takes a flow to change it has touched it; `settle` visits what was touched and nothing else, so that one
 //! message costs as much with four thousand flows as with one. Besides, when each flow wants to be woken, and how many
 //! flows use each link. Not what is done with a flow (`settle`). Called by the parts of [`super::Flows`]. Invariant:
-//! for a flow that is not touched, its wake-up and its links are those noted here.
+//! for a flow that is not touched, its wake-up, its links and
+//! what it reserves are those noted here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use levada_wire::machine::Wakeup;
-use levada_wire::{FlowId, Instant, LinkIndex};
+use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
 
 use super::carried::Carried;
 
@@ -18,6 +19,8 @@ pub(super) struct Table {
     touched: BTreeSet<FlowId>,
     wakeups: BTreeMap<(Instant, FlowId), &'static str>,
     users: BTreeMap<LinkIndex, usize>,
+    /// The peaks of all flows, once for each child. Wide enough that no announced peak overflows it.
+    reserved: u128,
     /// Links whose first user came, or whose last one went.
     turned: BTreeSet<LinkIndex>,
 }
@@ -27,11 +30,17 @@ struct Noted {
     carried: Carried,
     wakes_at: Option<Instant>,
     links: Vec<LinkIndex>,
+    reserved: u128,
 }
 
 impl Table {
     pub(super) fn len(&self) -> usize {
         self.flows.len()
+    }
+
+    /// What all children are promised.
+    pub(super) fn reserved(&self) -> Bitrate {
+        Bitrate(u64::try_from(self.reserved).unwrap_or(u64::MAX))
     }
 
     pub(super) fn contains(&self, flow: FlowId) -> bool {
@@ -57,6 +66,7 @@ impl Table {
             carried,
             wakes_at: None,
             links: Vec::new(),
+            reserved: 0,
         };
         self.flows.insert(flow, noted);
     }
@@ -113,6 +123,8 @@ impl Table {
             noted.wakes_at = Some(at);
             self.wakeups.insert((at, flow), why);
         }
+        noted.reserved = noted.carried.reserved();
+        self.reserved += noted.reserved;
         noted.links = noted.carried.links().collect();
         for link in &noted.links {
             let users = self.users.entry(*link).or_insert(0);
@@ -132,6 +144,7 @@ impl Table {
         if let Some(at) = noted.wakes_at.take() {
             self.wakeups.remove(&(at, flow));
         }
+        self.reserved -= std::mem::take(&mut noted.reserved);
         for link in std::mem::take(&mut noted.links) {
             let users = self
                 .users

@@ -36,6 +36,7 @@ fn flows() -> Flows {
         name: String::new(),
         relay: true,
         accept: true,
+        uplink: None,
         seed: [1; 32],
     })
 }

@@ -42,6 +42,7 @@ fn settings(key: u8, seed: u8) -> Settings {
         name: format!("node {key}"),
         relay: true,
         accept: true,
+        uplink: None,
         seed: [seed; 32],
     }
 }

@@ -34,6 +34,8 @@ pub struct RawConfig {
     pub client: Option<bool>,
     /// How many threads move packets.
     pub lanes: Option<usize>,
+    /// The rate that is promised to other nodes at most.
+    pub uplink: Option<String>,
     /// The state directory.
     pub state: Option<PathBuf>,
     /// What is logged.
@@ -55,8 +57,8 @@ pub struct RawPublish {
     pub r#loop: Option<bool>,
 }
 
-const KEYS: [&str; 9] = [
-    "name", "listen", "join", "relay", "client", "lanes", "state", "log", "publish",
+const KEYS: [&str; 10] = [
+    "name", "listen", "join", "relay", "client", "lanes", "uplink", "state", "log", "publish",
 ];
 const PUBLISH_KEYS: [&str; 3] = ["name", "source", "loop"];
 
@@ -125,6 +127,7 @@ impl RawConfig {
                 "RELAY" => raw.relay = Some(value),
                 "CLIENT" => raw.client = Some(truth(&variable, &value)?),
                 "LANES" => raw.lanes = Some(number(&variable, &value)?),
+                "UPLINK" => raw.uplink = Some(value),
                 "STATE" => raw.state = Some(value.into()),
                 "LOG" => raw.log = Some(value),
                 _ => {
@@ -149,6 +152,7 @@ impl RawConfig {
             relay: self.relay.or(weaker.relay),
             client: self.client.or(weaker.client),
             lanes: self.lanes.or(weaker.lanes),
+            uplink: self.uplink.or(weaker.uplink),
             state: self.state.or(weaker.state),
             log: self.log.or(weaker.log),
             publish: self.publish.or(weaker.publish),

@@ -64,6 +64,7 @@ fn every_key_of_the_environment_is_taken() {
         ("LEVADA_RELAY", "always"),
         ("LEVADA_CLIENT", "yes"),
         ("LEVADA_LANES", "3"),
+        ("LEVADA_UPLINK", "50Mb/s"),
         ("LEVADA_STATE", "/s"),
         ("LEVADA_LOG", "debug"),
         ("PATH", "/bin"),
@@ -78,6 +79,7 @@ fn every_key_of_the_environment_is_taken() {
     assert_eq!(config.relay, Relay::Always);
     assert!(config.client);
     assert_eq!(config.lanes, Some(3));
+    assert_eq!(config.uplink, Some(Bitrate(50_000_000)));
     assert_eq!(config.state, PathBuf::from("/s"));
     assert_eq!(config.log, "debug");
 }
@@ -171,4 +173,14 @@ fn a_number_of_lanes_that_no_node_has_is_refused() {
     let variables = [("LEVADA_LANES".to_owned(), "many".to_owned())];
     let error = RawConfig::from_env(variables).unwrap_err().to_string();
     assert!(error.contains("`many`: write a number"), "{error}");
+}
+
+#[test]
+fn an_uplink_that_is_no_rate_is_refused_with_the_cure() {
+    let error = resolve("uplink = '50'").unwrap_err().to_string();
+
+    assert_eq!(
+        error,
+        "`uplink` is `50`: say the unit: `50Mb/s` or `50kb/s`"
+    );
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use levada_core::{Control, Settings};
 use levada_wire::control::link::NODE_NAME_BYTES_MAX;
-use levada_wire::{LinkIndex, NetworkId};
+use levada_wire::{Bitrate, LinkIndex, NetworkId};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use super::names::Names;
@@ -57,7 +57,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         client: builder.client,
     };
     let clock = wires.datapath.clock();
-    let pump = Pump::new(control(&about, &state)?, clock);
+    let pump = Pump::new(control(&about, builder.uplink, &state)?, clock);
     let next_link = LinkIndex(u32::from_be_bytes(random()?));
     let (handle, ends) = lines(about, wires.datapath.clone(), wires.events);
     let mut driver = Driver {
@@ -145,13 +145,18 @@ fn lines(
     (Handle { shared }, ends)
 }
 
-fn control(about: &About, state: &StateDir) -> Result<Control, StartError> {
+fn control(
+    about: &About,
+    uplink: Option<Bitrate>,
+    state: &StateDir,
+) -> Result<Control, StartError> {
     Ok(Control::new(Settings {
         identity: state.identity().clone(),
         network: NetworkId::OPEN,
         name: about.name.clone(),
         relay: about.relay,
         accept: !about.client,
+        uplink,
         seed: random()?,
     }))
 }

@@ -205,6 +205,7 @@ fn node(places: &Places, raw: raw::Node) -> Checked<NodePlan> {
     Ok(NodePlan {
         network: places.network(&of, &raw.network)?,
         relay: raw.relay,
+        uplink: raw.uplink.map(|rate| rate.0),
         neighbours,
         start: raw.start.unwrap_or(soon),
         name: raw.name,

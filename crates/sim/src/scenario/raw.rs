@@ -82,6 +82,7 @@ pub(super) struct Node {
     pub(super) network: String,
     #[serde(default)]
     pub(super) relay: bool,
+    pub(super) uplink: Option<Rate>,
     #[serde(default)]
     pub(super) neighbours: Vec<String>,
     pub(super) start: Option<Span>,

@@ -30,6 +30,7 @@ impl World<'_> {
             name: plan.name.clone(),
             relay: plan.relay,
             accept: true,
+            uplink: plan.uplink,
             seed: dice.bytes(),
         };
         // The first publisher's node, so that there is something to go on with.

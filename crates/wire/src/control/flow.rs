@@ -160,12 +160,14 @@ pub enum RefuseReason {
     TooLarge,
     /// The link loses too much of what it is given: it carries less for a while.
     Congested,
+    /// The flow's peak does not fit beside what is admitted already.
+    Capacity,
     /// Something this version has no word for.
     Other,
 }
 
 impl RefuseReason {
-    const TABLE: [(u8, Self); 9] = [
+    const TABLE: [(u8, Self); 10] = [
         (1, Self::Unknown),
         (2, Self::NoRoute),
         (3, Self::Loop),
@@ -175,6 +177,7 @@ impl RefuseReason {
         (7, Self::Forbidden),
         (8, Self::TooLarge),
         (9, Self::Congested),
+        (10, Self::Capacity),
     ];
 }
 
@@ -190,6 +193,7 @@ impl std::fmt::Display for RefuseReason {
             Self::Forbidden => "this node is not allowed to have it",
             Self::TooLarge => "the stream's packets are larger than the link is proven to carry",
             Self::Congested => "the link to the neighbour is congested",
+            Self::Capacity => "the neighbour's uplink has no room for the flow's peak",
             Self::Other => "the neighbour gives a reason this version does not know",
         })
     }

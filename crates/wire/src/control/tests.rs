@@ -95,10 +95,12 @@ fn any_sealed() -> impl Strategy<Value = SealedSecret> {
 
 fn any_reason() -> impl Strategy<Value = RefuseReason> {
     use RefuseReason::{
-        Congested, Forbidden, Full, Loop, NoRoute, NotWilling, Other, Timeout, TooLarge, Unknown,
+        Capacity, Congested, Forbidden, Full, Loop, NoRoute, NotWilling, Other, Timeout, TooLarge,
+        Unknown,
     };
     prop::sample::select(vec![
-        Unknown, NoRoute, Loop, NotWilling, Full, Timeout, Forbidden, TooLarge, Congested, Other,
+        Unknown, NoRoute, Loop, NotWilling, Full, Timeout, Forbidden, TooLarge, Congested,
+        Capacity, Other,
     ])
 }
 
