@@ -11,6 +11,7 @@ mod functions;
 mod heads;
 mod leftovers;
 mod lengths;
+mod limits;
 mod links;
 mod markdown;
 mod messages;
@@ -50,6 +51,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
         heads::check,
         leftovers::check,
         lengths::check,
+        limits::check,
         links::check,
         messages::check,
         spec::check,

@@ -280,6 +280,7 @@ mod tests {
             keys.set(epoch, CarryKey::from_bytes([epoch; 16]));
         }
 
+        assert_eq!(keys.0.len(), EPOCHS_MAX);
         assert_eq!(keys.get(1), None);
         assert_eq!(keys.get(2), Some(&CarryKey::from_bytes([2; 16])));
         assert_eq!(keys.get(3), Some(&CarryKey::from_bytes([3; 16])));

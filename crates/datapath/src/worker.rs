@@ -37,6 +37,8 @@ mod turn;
 pub use handover::{HANDED_BYTES_MAX, HANDED_SENDS_MAX};
 pub use hearing::{EARS_MAX, GROUPS_PER_EAR_MAX};
 pub use outlets::{OUTLETS_MAX, WAYS_MAX};
+#[cfg(test)]
+pub(crate) use queue::LINK_COMMANDS_MAX;
 pub use queue::{COMMAND_BYTES_MAX, COMMANDS_MAX, Full};
 pub use send::{BACKLOG_MAX, SEND_QUEUE_BYTES_MAX, SendCounters};
 pub use spread::SHARED_FROM;

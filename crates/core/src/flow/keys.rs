@@ -70,7 +70,7 @@ impl Keys {
     }
 
     /// The instances whose secret is to be asked for now; each is asked for again later.
-    fn due(&mut self, now: Instant) -> Vec<InstanceRef> {
+    pub(super) fn due(&mut self, now: Instant) -> Vec<InstanceRef> {
         let mut due = Vec::new();
         for (of, secret) in &mut self.secrets {
             let Secret::Asking { ask_at, pause } = secret else {

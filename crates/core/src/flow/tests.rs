@@ -21,6 +21,8 @@ use crate::limits::{
     UNREACHABLE_KEPT, WISHES_MAX, WITHDRAWN_MAX,
 };
 
+mod keys;
+
 const UP: LinkIndex = LinkIndex(1);
 
 fn identity(key: u64) -> Identity {

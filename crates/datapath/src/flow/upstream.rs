@@ -261,14 +261,15 @@ mod tests {
     fn a_former_upstream_gives_way_to_a_new_one_at_the_limit() {
         let (links, at) = table(20);
         let mut upstreams = Upstreams::default();
-        for link in 1..=16 {
+        let most = u32::try_from(UPSTREAMS_MAX).unwrap();
+        for link in 1..=most {
             assert!(upstreams.add(LinkIndex(link)));
         }
 
-        assert!(!upstreams.add(LinkIndex(17)));
+        assert!(!upstreams.add(LinkIndex(most + 1)));
         assert!(upstreams.retire(LinkIndex(3)));
-        assert!(upstreams.add(LinkIndex(17)));
-        assert!(upstreams.expects(at(17), &links));
+        assert!(upstreams.add(LinkIndex(most + 1)));
+        assert!(upstreams.expects(at(most + 1), &links));
         assert!(!upstreams.expects(at(3), &links));
     }
 }

@@ -8,6 +8,7 @@ use levada_wire::{Group, Number};
 
 use super::*;
 use crate::api::{Command, Input, LaneCounters, Transmit};
+use crate::flow::run::RUN_BYTES_MAX;
 use crate::testkit::{self, FLOW, Net, address, frame, header, link_to, seal};
 
 /// A number that no lane has: somebody who hears everything and may send from anywhere else.
@@ -361,7 +362,8 @@ fn the_last_packet_of_a_send_may_be_shorter_and_none_longer() {
     let many: Vec<_> = (0..100).map(|number| packet(number, 100)).collect();
     assert_eq!(lay(&many), 2); // 64 and 36 packets
     let large: Vec<_> = (0..50).map(|number| packet(number, 1_440)).collect();
-    assert_eq!(lay(&large), 2); // 45 packets are 64,800 bytes
+    assert_eq!(lay(&large), 2);
+    assert_eq!(RUN_BYTES_MAX / 1_440, 45);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::api::{Delivery, EgressTerms, Originate, Transmit};
 use crate::ledger::DropReason;
 use crate::sys::{BareSettings, BareSocket, SocketSettings};
 use crate::testkit::{self, Computer, frame, on_each_computer};
-use crate::worker::{COMMANDS_MAX, HANDED_BYTES_MAX, SHARED_FROM};
+use crate::worker::{COMMANDS_MAX, HANDED_BYTES_MAX, LINK_COMMANDS_MAX, SHARED_FROM};
 
 mod multicast;
 
@@ -496,6 +496,7 @@ fn a_command_about_a_link_reaches_all_lanes_or_none() {
         taken += 1;
     }
 
+    assert_eq!(taken + 1, LINK_COMMANDS_MAX as u64);
     go_on.send(()).unwrap();
     let counters = node.lanes.stop();
     assert_eq!(counters.lane.links.len(), 1);

@@ -124,3 +124,34 @@ impl Cutter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit;
+
+    #[test]
+    fn a_group_is_full_before_its_offsets_run_out() {
+        let mut cutter = Cutter::new(&testkit::originate());
+        cutter.begin_group();
+
+        cutter.next = Number::ZERO.plus(GROUP_PACKETS_MAX - 1);
+        assert!(!cutter.group_is_full());
+        cutter.next = cutter.next.next();
+        assert!(cutter.group_is_full());
+
+        cutter.begin_group();
+        assert!(!cutter.group_is_full());
+    }
+
+    #[test]
+    fn numbers_end_a_whole_group_before_the_last_one() {
+        let mut cutter = Cutter::new(&testkit::originate());
+        let last = Number::MAX.minus(GROUP_PACKETS_MAX);
+
+        cutter.next = last.and_then(|last| last.minus(1)).unwrap_or_default();
+        assert!(cutter.has_numbers_left());
+        cutter.next = cutter.next.next();
+        assert!(!cutter.has_numbers_left());
+    }
+}

@@ -126,6 +126,17 @@ fn frames_within_the_flush_interval_share_a_burst() {
 }
 
 #[test]
+fn no_frame_waits_longer_than_the_limit_whatever_was_asked_for() {
+    let mut rig = Rig::new(FLUSH_INTERVAL_MAX * 10);
+    rig.push(&frame(1, true, 0, 100)).unwrap();
+
+    rig.sleep(FLUSH_INTERVAL_MAX - Duration::from_nanos(1));
+    assert!(rig.bursts().is_empty());
+    rig.sleep(Duration::from_nanos(1));
+    assert_eq!(rig.bursts().len(), 1);
+}
+
+#[test]
 fn frames_of_two_discard_classes_never_share_a_burst_and_keep_their_order() {
     let mut rig = Rig::new(FLUSH);
     rig.push(&frame(1, true, 0, 10)).unwrap();

@@ -205,6 +205,7 @@ mod tests {
         let said = unsaid(&mut withheld, NOW);
 
         assert_eq!(said.len() as u64, GONE_NUMBERS_MAX);
+        assert_eq!(said.len() as u64 / NUMBERS_PER_DATAGRAM, GONES_MAX);
         assert_eq!(said.last(), Some(&999_999));
         assert!(said.is_sorted());
     }

@@ -423,6 +423,7 @@ fn another_epoch_is_opened_once_its_key_is_there() {
 
     let epochs: Vec<u8> = reassembly.openers.iter().map(|&(epoch, _)| epoch).collect();
 
+    assert_eq!(epochs.len(), EPOCHS_MAX);
     assert_eq!(epochs, [2, 3]);
 }
 

@@ -147,6 +147,16 @@ mod tests {
     }
 
     #[test]
+    fn however_rare_packets_are_the_head_is_said_within_the_longest_quiet() {
+        let mut tail = Tail::default();
+        for packet in 0..9 {
+            tail.sent(number(packet + 1), at(packet * 10_000));
+        }
+
+        assert_eq!(heads(&mut tail)[0], at(80_000) + QUIET_MAX);
+    }
+
+    #[test]
     fn the_end_is_said_soon() {
         let mut tail = Tail::default();
         tail.sent(number(1), at(0));

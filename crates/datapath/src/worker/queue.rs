@@ -17,7 +17,7 @@ use crate::api::Command;
 /// The most commands that wait for the worker: a second's worth of frames of a thousand streams.
 pub const COMMANDS_MAX: usize = 65_536;
 /// The room for commands about links, besides [`COMMANDS_MAX`]: they go to all lanes, or to none.
-const LINK_COMMANDS_MAX: usize = 4_096;
+pub(crate) const LINK_COMMANDS_MAX: usize = 4_096;
 /// The most bytes of frames that wait for the worker.
 pub const COMMAND_BYTES_MAX: usize = 64 << 20;
 

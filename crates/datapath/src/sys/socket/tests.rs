@@ -108,6 +108,22 @@ fn a_run_is_one_train_where_the_kernel_has_both_features() {
 }
 
 #[test]
+fn the_largest_datagram_of_all_is_received_whole() {
+    let (sender, receiver) = (bind(V4, false, true), bind(V4, false, true));
+    let bytes = Bytes::from(vec![7; RECEIVE_BYTES_MAX - 28]); // less the headers of IPv4 and UDP
+    let send = Transmit {
+        to: receiver.local_addr(),
+        segment_bytes: bytes.len(),
+        bytes,
+    };
+
+    sender.try_send(&send).unwrap();
+
+    let trains = receive(&receiver, send.bytes.len());
+    assert_eq!(datagrams(&trains), [send.bytes]);
+}
+
+#[test]
 fn a_switched_off_feature_says_why() {
     let socket = bind(V4, false, false);
 

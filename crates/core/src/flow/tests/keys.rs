@@ -1,0 +1,130 @@
+//! The limits of asking for secrets and of passing the answers on.
+
+use levada_wire::control::flow::{KeyGrant, KeyRefusal};
+
+use super::*;
+use crate::api::Offer;
+use crate::limits::{KEY_ASKERS_MAX, KEY_GRANTS_KEPT_MAX, KEY_RETRY_MAX, KEY_RETRY_MIN};
+
+fn instance(origin: &Identity) -> InstanceRef {
+    InstanceRef {
+        origin: origin.id(),
+        name: stream(1),
+        instance: InstanceId([1; 16]),
+    }
+}
+
+fn ask(link: LinkIndex, of: &InstanceRef, consumer: NodeId) -> Input {
+    let request = KeyRequest {
+        of: of.clone(),
+        consumer,
+        hops_left: 5,
+    };
+    Input::Message {
+        link,
+        message: FlowMessage::KeyRequest(request),
+    }
+}
+
+#[test]
+fn of_more_neighbours_that_ask_for_one_consumer_the_first_few_are_answered() {
+    let (mut flows, origin) = (flows(), identity(5));
+    let (of, consumer) = (instance(&origin), identity(6).id());
+    let children = (10..).take(KEY_ASKERS_MAX + 1).map(LinkIndex);
+    feed(&mut flows, [link_up(UP), route_to(&origin, UP)]);
+    feed(&mut flows, children.clone().map(link_up));
+    feed(&mut flows, children.map(|child| ask(child, &of, consumer)));
+    refusals(&mut flows);
+
+    let reason = RefuseReason::Unknown;
+    let refusal = KeyRefusal {
+        of,
+        consumer,
+        reason,
+    };
+    let answer = Input::Message {
+        link: UP,
+        message: FlowMessage::KeyRefusal(refusal),
+    };
+    feed(&mut flows, [answer]);
+
+    let answered = refusals(&mut flows);
+    assert_eq!(answered.len(), KEY_ASKERS_MAX);
+    assert_eq!(answered[0], (LinkIndex(10), reason));
+}
+
+/// The grants that were sent.
+fn grants(flows: &mut Flows) -> Vec<KeyGrant> {
+    let grant = |output| match output {
+        Output::Send {
+            message: FlowMessage::KeyGrant(grant),
+            ..
+        } => Some(grant),
+        _ => None,
+    };
+    let outputs = std::iter::from_fn(|| flows.poll_output());
+    outputs.filter_map(grant).collect()
+}
+
+#[test]
+fn a_grant_is_made_once_until_more_were_made_than_are_kept() {
+    let mut flows = flows();
+    let offer = Offer {
+        name: stream(1),
+        wall: levada_wire::WallTime(1_700_000_000_000_000),
+        packet_size: PacketSize::DEFAULT,
+        suite: Suite::Aes128Gcm,
+        layers: announce(&identity(0), 1, 1).layers,
+        is_measured: false,
+    };
+    feed(
+        &mut flows,
+        [link_up(UP), Input::Command(Command::Publish(offer))],
+    );
+    let of = flows.published[&stream(1)].of.clone();
+    let granted = |flows: &mut Flows, consumer: NodeId| {
+        feed(flows, [ask(UP, &of, consumer)]);
+        grants(flows).pop().unwrap()
+    };
+    let consumer = identity(7).id();
+    let first = granted(&mut flows, consumer);
+    assert_eq!(granted(&mut flows, consumer), first);
+    // The one with the least id goes first: the others' are above any that a key has here.
+    let others = (1..KEY_GRANTS_KEPT_MAX as u64).map(|number| {
+        let mut id = [0xFF; 32];
+        id[24..].copy_from_slice(&number.to_be_bytes());
+        NodeId(id)
+    });
+    let published = flows.published.get_mut(&stream(1)).unwrap();
+    published
+        .grants
+        .extend(others.map(|id| (id, first.clone())));
+    assert_eq!(published.grants.len(), KEY_GRANTS_KEPT_MAX);
+
+    granted(&mut flows, identity(8).id());
+
+    assert_eq!(
+        flows.published[&stream(1)].grants.len(),
+        KEY_GRANTS_KEPT_MAX
+    );
+    assert_ne!(granted(&mut flows, consumer), first);
+}
+
+#[test]
+fn who_gets_no_answer_asks_less_and_less_often_and_never_stops() {
+    let of = instance(&identity(5));
+    let mut keys = Keys::default();
+    keys.want(Instant::ZERO, &[of]);
+
+    let mut asked = Vec::new();
+    while asked.len() < 12 {
+        let at = keys.wakeup().unwrap().at;
+        assert_eq!(keys.due(at).len(), 1);
+        asked.push(at);
+    }
+
+    let pauses: Vec<Duration> = asked.windows(2).map(|two| two[1].since(two[0])).collect();
+    assert_eq!((pauses[0], pauses[1]), (KEY_RETRY_MIN, KEY_RETRY_MIN * 2));
+    assert_eq!(pauses.last(), Some(&KEY_RETRY_MAX));
+    assert!(pauses.is_sorted());
+}
