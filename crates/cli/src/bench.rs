@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `bench/fanout`, `hop`, `join`, `loss`, `micro` | what is measured, one each |
+//! | `bench/fanout`, `hop`, `join`, `loss`, `micro`, `soak` | what is measured, one each |
 //! | `bench/traffic`, `origin` | frames as a camera makes them; real origins that cut and seal them |
 //! | `bench/contender` | who does the work: a real lane over real sockets, or a floor |
 //! | `bench/receivers` | the far ends |
@@ -27,5 +27,6 @@ pub(crate) mod loss;
 pub(crate) mod micro;
 pub(crate) mod origin;
 pub(crate) mod receivers;
+pub(crate) mod soak;
 pub(crate) mod stats;
 pub(crate) mod traffic;

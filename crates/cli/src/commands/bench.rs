@@ -23,6 +23,7 @@ use crate::{say, units};
 
 mod fanout;
 mod loss;
+mod soak;
 
 /// The most egresses that may be asked for: a lane's own limit shows before it.
 const EGRESSES_MAX: u32 = 10_000;
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Loss(loss::Args),
     /// What each step of a packet's way costs by itself, in memory
     Micro(Micro),
+    /// Whether anything grows when many flows go on for long
+    Soak(soak::Soak),
 }
 
 /// Flags of all measurements of streams.
@@ -129,6 +132,7 @@ pub(crate) fn execute(command: Command, debug: bool) -> anyhow::Result<ExitCode>
         Command::Join(args) => joins(&args),
         Command::Loss(args) => loss::execute(&args),
         Command::Micro(args) => micros(&args),
+        Command::Soak(args) => return soak::execute(&args),
     }?;
     Ok(ExitCode::SUCCESS)
 }
