@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use levada_wire::announce::LayerOffer;
 use levada_wire::control::Message;
@@ -386,6 +387,18 @@ pub enum Event {
         peer: NodeId,
         /// Why.
         reason: LinkDown,
+    },
+    /// A link loses too much of what it is given: flows over it were cut, the newest first, and no further one is let in
+    /// for a while (RFC 8083).
+    Congested {
+        /// Which.
+        link: LinkIndex,
+        /// To whom.
+        peer: NodeId,
+        /// How many flows were cut.
+        flows: usize,
+        /// How long no further one is let in.
+        pause: Duration,
     },
     /// A neighbour could not be reached; it is tried again.
     DialFailed {

@@ -130,8 +130,13 @@ impl Control {
     #[must_use]
     pub fn view(&self) -> View {
         let (streams, flows) = self.flows.view();
+        let mut links = self.links.view();
+        for congested in self.flows.congested() {
+            let row = links.iter_mut().find(|row| row.link == Some(congested));
+            row.into_iter().for_each(|row| row.is_congested = true);
+        }
         View {
-            links: self.links.view(),
+            links,
             routes: self.routes.view(),
             streams,
             flows,
@@ -205,6 +210,9 @@ impl Control {
                 },
                 link::Output::Carries { link, carries } => {
                     self.flows(flow::Input::Carries { link, carries });
+                }
+                link::Output::Presses { link, pressure } => {
+                    self.flows(flow::Input::Presses { link, pressure });
                 }
                 link::Output::DialFailed { remote, reason } => {
                     self.put(Output::Event(Event::DialFailed { remote, reason }));

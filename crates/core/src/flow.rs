@@ -8,9 +8,9 @@
 //! | `peak` | what is declared of a flow that is measured |
 //! | [`wishes`] | local subscriptions by name |
 //!
-//! What `Flows` does with them is in five files: `offers` (what this node publishes, announces and withdraws),
+//! What `Flows` does with them is in six files: `offers` (what this node publishes, announces and withdraws),
 //! `requests` (what neighbours ask of each other for a flow), `admission` (for which flows there is room), `eligible`
-//! (which link may carry which flow), `settle` (which flow is asked of whom).
+//! (which link may carry which flow), `breaker` (what is cut on a congested link), `settle` (which flow is asked of whom).
 //!
 //! **Who decides to request a flow:** `Flows::settle`. It looks at what is wanted (children, wishes) and at
 //! where the route leads, and makes upstream requests follow. Everything else only changes what it looks at.
@@ -39,11 +39,12 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::api::{Command, Event, FlowChange, Settings};
 use crate::chance;
-use crate::link::Carries;
+use crate::link::{Carries, Pressure};
 use crate::route::{Other, Route};
 use crate::view::{FlowRow, StreamRow};
 
 mod admission;
+mod breaker;
 pub mod carried;
 pub mod catalogue;
 mod eligible;
@@ -57,6 +58,7 @@ mod table;
 mod tests;
 pub mod wishes;
 
+use breaker::Breaker;
 use catalogue::Catalogue;
 use keys::Keys;
 use offers::Published;
@@ -113,6 +115,13 @@ pub enum Input {
         /// How large.
         carries: Carries,
     },
+    /// How hard this node presses on a link.
+    Presses {
+        /// Which link.
+        link: LinkIndex,
+        /// How hard.
+        pressure: Pressure,
+    },
     /// Neighbours besides the selected one that tell of a way to an origin, the nearest first.
     Others {
         /// Which origin.
@@ -167,6 +176,7 @@ pub struct Flows {
     others: BTreeMap<NodeId, Vec<Other>>,
     /// What each link carries, if it is not the default.
     carries: BTreeMap<LinkIndex, Carries>,
+    breakers: BTreeMap<LinkIndex, Breaker>,
     catalogue: Catalogue,
     published: BTreeMap<levada_wire::StreamName, Published>,
     carried: Table,
@@ -198,6 +208,7 @@ impl Machine for Flows {
             Input::Delivering { flow, link } => self.on_delivering(flow, link),
             Input::Measured { flow, rate } => self.on_measured(flow, rate),
             Input::Carries { link, carries } => self.on_carries(link, carries),
+            Input::Presses { link, pressure } => self.on_pressure(link, pressure),
             Input::Others { origin, others } => self.on_others(origin, others),
             Input::Command(command) => self.on_command(command),
         }
@@ -246,6 +257,7 @@ impl Flows {
             routes: BTreeMap::new(),
             others: BTreeMap::new(),
             carries: BTreeMap::new(),
+            breakers: BTreeMap::new(),
             catalogue: Catalogue::default(),
             published: BTreeMap::new(),
             carried: Table::default(),
@@ -296,6 +308,7 @@ impl Flows {
     fn on_link_down(&mut self, link: LinkIndex) {
         self.neighbours.remove(&link);
         self.carries.remove(&link);
+        self.breakers.remove(&link);
         self.active.remove(&link);
         self.keys.on_link_down(link);
         let now = self.now;

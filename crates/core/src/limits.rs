@@ -51,6 +51,12 @@ pub const DEAD_ACTIVE: Duration = Duration::from_millis(400);
 /// The same while idle: two dozen pings unanswered. Longer than the bursts of loss of a path that is worth keeping.
 pub const DEAD_IDLE: Duration = Duration::from_secs(4);
 
+/// The least round trip is that of so long, and up to twice as long.
+pub const RTT_KEPT: Duration = Duration::from_secs(30);
+
+/// A round trip has grown when it is half as long again as the least one, and this much longer.
+pub const RTT_GROWN_BY: Duration = Duration::from_millis(20);
+
 /// Loss is measured over at least this long.
 pub const LOSS_WINDOW: Duration = Duration::from_secs(2);
 
@@ -180,6 +186,29 @@ pub const PEAK_KEPT: Duration = Duration::from_secs(60);
 
 /// Between two words to the user that a stream sends more than its publisher declared.
 pub const PEAK_WARNING: Duration = Duration::from_secs(60);
+
+// Breaker: `flow/breaker.rs`
+
+/// How many TCP connections a flow may press like on a path whose round trip has grown (RFC 8083 section 4.3).
+pub const BREAKER_TCP: u64 = 10;
+
+/// The same on a path that loses without a queue: 8 Mb/s at 10% loss and 40 ms press like 10, with what repair adds.
+pub const BREAKER_TCP_STEADY: u64 = 20;
+
+/// So many windows of loss in a row are too hard before the breaker opens: three intervals of reports, as RFC 8083 asks.
+pub const BREAKER_WINDOWS: u32 = 3;
+
+/// How long nothing more is let in over a link whose breaker opened; twice as long each time.
+pub const BREAKER_PAUSE_MIN: Duration = Duration::from_secs(10);
+
+/// The longest such pause.
+pub const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(300);
+
+/// Between two flows that are let in after it: as long as it takes the breaker to open again.
+pub const BREAKER_STEP: Duration = Duration::from_secs(8);
+
+/// So long after a pause the breaker has forgotten it.
+pub const BREAKER_CALM: Duration = Duration::from_secs(600);
 
 // Keys: `flow/keys.rs`
 

@@ -36,6 +36,7 @@ use crate::view::LinkRow;
 mod border;
 mod dialer;
 mod liveness;
+mod pressure;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ mod tests;
 pub use border::{Input, Output, Peer};
 use dialer::Dialer;
 use liveness::{Liveness, Verdict};
+pub use pressure::Pressure;
 pub use size::Carries;
 use size::Size;
 
@@ -221,6 +223,7 @@ impl Links {
                 loss_out_permille: up.map_or(0, |up| up.liveness.loss_out_permille()),
                 relay: up.is_some_and(|up| up.relay),
                 packet_size: up.map(|up| up.size.told()),
+                is_congested: false,
                 is_size_proven: up.is_some_and(|up| up.size.is_proven()),
             }
         });
@@ -438,7 +441,9 @@ impl Links {
                 self.outputs.push_back(Output::Datagram { link, message });
             }
             LinkDatagram::Pong(pong) => {
-                up.liveness.on_pong(now, pong);
+                if let Some(pressure) = up.liveness.on_pong(now, pong) {
+                    self.outputs.push_back(Output::Presses { link, pressure });
+                }
                 up.size.on_pong(now, pong.time, pong.size, &self.sizes);
                 self.try_sizes();
             }

@@ -59,6 +59,8 @@ pub struct LinkRow {
     pub packet_size: Option<PacketSize>,
     /// Whether a ping of that size was answered; until then it is assumed.
     pub is_size_proven: bool,
+    /// Whether its breaker keeps further flows out: the link loses too much of what it is given.
+    pub is_congested: bool,
 }
 
 /// The selected route to an origin.

@@ -4,6 +4,7 @@
 //! loses the oldest events and is told how many; nobody waits for it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use levada_wire::{NodeId, StreamName};
 use tokio::sync::broadcast;
@@ -28,6 +29,15 @@ pub enum Event {
         peer: NodeId,
         /// Why, for people.
         reason: String,
+    },
+    /// A link loses too much of what it is given: its newest flows were cut, and no further one is let in for a while.
+    Congested {
+        /// To whom.
+        peer: NodeId,
+        /// How many flows were cut.
+        flows: usize,
+        /// How long no further one is let in.
+        pause: Duration,
     },
     /// A neighbour could not be reached; it is tried again.
     DialFailed {

@@ -84,6 +84,8 @@ pub struct LinkRow {
     pub packet_bytes: Option<usize>,
     /// Whether such a size was proven; until then it is assumed.
     pub is_packet_size_proven: bool,
+    /// Whether further flows are kept out for now, because it loses too much of what it is given.
+    pub is_congested: bool,
     /// Datagrams that came over it, QUIC not counted.
     pub datagrams_in: u64,
     /// Datagrams sent over it, QUIC not counted.
@@ -315,6 +317,7 @@ impl LinkRow {
             relay: row.relay,
             packet_bytes: row.packet_size.map(PacketSize::bytes),
             is_packet_size_proven: row.is_size_proven,
+            is_congested: row.is_congested,
             datagrams_in: counted.map_or(0, |link| link.received),
             datagrams_out: counted.map_or(0, |link| link.sent),
             admitted_bps: admitted,

@@ -89,3 +89,52 @@ fn a_stream_too_large_for_one_relay_comes_over_the_other() {
         assert!(trace.matches("TooLarge").count() < 40, "seed {seed}");
     }
 }
+
+/// An origin that sends 8 Mb/s to a player over a link of 20 ms each way.
+fn eight_megabits(wan: &str) -> String {
+    format!(
+        r#"
+        about = "8 Mb/s over one bad link"
+        duration = "40s"
+        network = [{{ name = "o" }}, {{ name = "p" }}]
+        node = [
+            {{ name = "origin", network = "o" }},
+            {{ name = "player", network = "p", neighbours = ["origin"] }},
+        ]
+        wan = [{{ between = ["o", "p"], delay = "20ms", {wan} }}]
+        subscription = [{{ stream = "cam", nodes = ["player"], from = "1s" }}]
+        [bounds]
+        frames = "60s"
+        [[stream]]
+        name = "cam"
+        origin = "origin"
+        video = {{ frames_per_second = 25, bytes = 38000, sync_every = 25, sync_bytes = 88000 }}
+        "#
+    )
+}
+
+#[test]
+fn a_path_that_loses_two_fifths_is_relieved_and_one_that_loses_a_tenth_is_repaired() {
+    let (_, hopeless) = traced(&eight_megabits(r#"loss = "40%""#), 1);
+    let (repaired, bearable) = traced(&eight_megabits(r#"loss = "10%""#), 1);
+
+    let opened = |trace: &str| trace.matches("origin Congested").count();
+    assert!(
+        (1..=3).contains(&opened(&hopeless)),
+        "{}",
+        opened(&hopeless)
+    );
+    assert_eq!(opened(&bearable), 0);
+    assert_eq!(repaired.gaps, 0);
+    assert!(repaired.frames_delivered > 900, "{repaired}");
+}
+
+#[test]
+fn a_queue_that_is_full_for_seconds_is_relieved() {
+    let narrow = r#"rate = "2Mb/s", queue = "200ms""#;
+
+    let (_, trace) = traced(&eight_megabits(narrow), 1);
+
+    let opened = trace.matches("origin Congested").count();
+    assert!((1..=3).contains(&opened), "{opened}");
+}

@@ -155,7 +155,11 @@ fn links_table(rows: &[LinkRow]) -> Table {
             or_dash(row.peer.as_deref().map(short)),
             row.name.clone(),
             row.remote.clone(),
-            row.state.clone(),
+            if row.is_congested {
+                "congested".to_owned()
+            } else {
+                row.state.clone()
+            },
             or_dash(row.rtt_us.map(micros)),
             loss(row.loss_in_permille),
             loss(row.loss_out_permille),

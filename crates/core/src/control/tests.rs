@@ -24,6 +24,7 @@ use crate::limits::{ANSWER_DEADLINE, ENDING, LINGER, REQUEST_EXPIRY};
 use crate::view::{FlowRow, FlowState};
 
 mod admission;
+mod breaker;
 mod ending;
 mod flows;
 mod keys;
@@ -50,6 +51,8 @@ struct Net {
     deaf: Option<(usize, usize)>,
     /// Where link datagrams larger than [`PacketSize::DEFAULT`] are lost.
     narrow: BTreeSet<(usize, usize)>,
+    /// Whose pings are lost.
+    mute: Option<usize>,
 }
 
 fn settings(node: usize) -> Settings {
@@ -117,6 +120,7 @@ impl Net {
             wire: Vec::new(),
             deaf: None,
             narrow: BTreeSet::new(),
+            mute: None,
             withhold_grants: false,
             withheld: Vec::new(),
         }
@@ -190,7 +194,9 @@ impl Net {
                     let (to, link) = (link.0 as usize, index(node));
                     let is_large = matches!(&message, LinkDatagram::Ping(ping)
                         if usize::from(ping.size()) > PacketSize::DEFAULT.bytes());
-                    let is_lost = is_large && self.narrow.contains(&(node, to));
+                    let is_ping = matches!(&message, LinkDatagram::Ping(_));
+                    let is_lost = is_large && self.narrow.contains(&(node, to))
+                        || is_ping && self.mute == Some(node);
                     if self.linked.contains_key(&(node, to)) && !is_lost {
                         // Pings and pongs end in one step each, so this does not run away.
                         self.input(

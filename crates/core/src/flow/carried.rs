@@ -82,6 +82,8 @@ pub(super) struct Child {
     /// When the request runs out if it is not said again.
     pub(super) expires: Instant,
     pub(super) state: ChildState,
+    /// When it first asked, of those who are fed at present.
+    pub(super) since: Instant,
     /// How late packets may be there.
     pub(super) budget: RepairBudget,
     /// The carry key as it was sealed to this child: asking again costs nothing.

@@ -1,4 +1,5 @@
-//! Which link may carry which flow: not one whose packets are larger than is proven to get over it.
+//! Which link may carry which flow: not one whose packets are larger than is proven to get over it, nor any further one over
+//! a link that is congested (`breaker`).
 //!
 //! | who | does |
 //! |---|---|
@@ -34,6 +35,36 @@ impl Flows {
             (true, _) => Fit::Yes,
             (false, true) => Fit::Maybe,
             (false, false) => Fit::No,
+        }
+    }
+
+    /// What keeps a flow with packets of that size from a link at the moment, if anything does.
+    pub(super) fn obstacle(&self, link: LinkIndex, size: PacketSize) -> Option<RefuseReason> {
+        if self.fit(link, size) != Fit::Yes {
+            Some(RefuseReason::TooLarge)
+        } else if self.is_congested(link) {
+            Some(RefuseReason::Congested)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a child over that link may be fed now, or must wait, or why it is refused.
+    pub(super) fn is_eligible(
+        &self,
+        link: LinkIndex,
+        carried: &Carried,
+    ) -> Result<bool, RefuseReason> {
+        let size = carried.packet_size;
+        let is_new = !carried.children.contains_key(&link);
+        if self.way(carried) == Some(link) {
+            Err(RefuseReason::Loop)
+        } else if self.fit(link, size) == Fit::No {
+            Err(RefuseReason::TooLarge)
+        } else if is_new && self.is_congested(link) {
+            Err(RefuseReason::Congested)
+        } else {
+            Ok(self.obstacle(link, size).is_none())
         }
     }
 

@@ -41,13 +41,7 @@ impl Flows {
             return Err(reason);
         }
         let known = carried.children.get(&link).map(|child| child.state);
-        if self.way(carried) == Some(link) {
-            return Err(RefuseReason::Loop);
-        }
-        let fit = self.fit(link, carried.packet_size);
-        if fit == Fit::No {
-            return Err(RefuseReason::TooLarge);
-        }
+        let fits = self.is_eligible(link, carried)?;
         if carried.ending_at.is_some() {
             // Its request crossed the withdraw. It is fed to the end: what was sent last may have to be repaired.
             if known == Some(ChildState::Granted) {
@@ -64,7 +58,7 @@ impl Flows {
         }
         let expires = self.now + REQUEST_EXPIRY;
         let until = self.now + ANSWER_DEADLINE;
-        let ready = carried.is_ready() && fit == Fit::Yes;
+        let ready = carried.is_ready() && fits;
         let carried = self.carried.get_mut(flow).ok_or(RefuseReason::Unknown)?;
         let state = known.unwrap_or(ChildState::Waiting {
             until,
@@ -76,6 +70,7 @@ impl Flows {
         let child = Child {
             expires,
             state,
+            since: before.as_ref().map_or(self.now, |child| child.since),
             budget,
             grant: before.and_then(|child| child.grant),
         };
@@ -127,6 +122,7 @@ impl Flows {
             return;
         };
         child.state = ChildState::Granted;
+        self.note_let_in(link);
         self.accept(flow, link, needs_key);
         self.add_egress(flow, link);
     }
@@ -206,10 +202,12 @@ impl Flows {
                 ChildState::Waiting { needs_key, .. } => Some((*link, needs_key)),
                 ChildState::Granted => None,
             });
-        let fits = |(link, _): &(LinkIndex, bool)| self.fit(*link, carried.packet_size) == Fit::Yes;
-        let waiting: Vec<_> = waiting.filter(fits).collect();
+        let (waiting, size): (Vec<_>, _) = (waiting.collect(), carried.packet_size);
         for (link, needs_key) in waiting {
-            self.grant(flow, link, needs_key);
+            // Asked for each: letting one in may close the link to the next.
+            if self.obstacle(link, size).is_none() {
+                self.grant(flow, link, needs_key);
+            }
         }
     }
 
@@ -433,8 +431,7 @@ impl Flows {
             .iter()
             .filter_map(|(link, child)| match child.state {
                 ChildState::Waiting { until, .. } if until <= self.now => {
-                    let fits = self.fit(*link, size) == Fit::Yes;
-                    Some((*link, if fits { late } else { RefuseReason::TooLarge }))
+                    Some((*link, self.obstacle(*link, size).unwrap_or(late)))
                 }
                 _ if carried.expiry_of(child).is_some_and(|at| at <= self.now) => {
                     Some((*link, RefuseReason::Timeout))

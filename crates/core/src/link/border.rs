@@ -10,7 +10,7 @@ use levada_wire::control::{LinkMessage, Message};
 use levada_wire::datagram::link::LinkDatagram;
 use levada_wire::{LinkIndex, NodeId, PacketSize};
 
-use super::Carries;
+use super::{Carries, Pressure};
 use crate::api::{ConnectionLost, DialId, LinkDown, Neighbour};
 
 /// What may happen to the links.
@@ -143,6 +143,13 @@ pub enum Output {
         link: LinkIndex,
         /// How large.
         carries: Carries,
+    },
+    /// How hard this node presses on a link, once in a while.
+    Presses {
+        /// Which link.
+        link: LinkIndex,
+        /// How hard.
+        pressure: Pressure,
     },
     /// An address could not be reached.
     DialFailed {

@@ -268,6 +268,7 @@ impl Dialer {
                 relay: false,
                 packet_size: None,
                 is_size_proven: false,
+                is_congested: false,
             })
         })
     }

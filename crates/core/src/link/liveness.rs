@@ -19,6 +19,7 @@ use levada_wire::datagram::link::{Ping, Pong};
 use levada_wire::machine::Wakeup;
 use rand_chacha::ChaCha20Rng;
 
+use super::pressure::{Floor, Pressure, Window};
 use crate::chance::jittered;
 use crate::limits::{
     DEAD_ACTIVE, DEAD_IDLE, LOSS_WINDOW, PING_ACTIVE, PING_ANSWER, PING_IDLE, SUSPECT_ACTIVE,
@@ -39,6 +40,7 @@ pub(super) struct Liveness {
     rtt: Option<Duration>,
     inward: Loss,
     outward: Loss,
+    floor: Floor,
 }
 
 /// The state of a peer by its silence.
@@ -62,6 +64,7 @@ impl Liveness {
             rtt: None,
             inward: Loss::default(),
             outward: Loss::default(),
+            floor: Floor::default(),
         }
     }
 
@@ -108,8 +111,15 @@ impl Liveness {
         self.inward.on_counts(now, sent, received);
     }
 
-    pub(super) fn on_pong(&mut self, now: Instant, pong: &Pong) {
-        self.outward.on_counts(now, pong.sent, pong.received);
+    /// Takes a pong; at the end of a window of loss says how hard this node presses on the way to the peer.
+    pub(super) fn on_pong(&mut self, now: Instant, pong: &Pong) -> Option<Pressure> {
+        let window = self.outward.on_counts(now, pong.sent, pong.received);
+        self.note_trip(now, pong);
+        let trip = self.rtt?;
+        window.map(|window| Pressure::of(window, trip, &self.floor))
+    }
+
+    fn note_trip(&mut self, now: Instant, pong: &Pong) {
         self.is_waiting = false;
         if !self.active {
             self.ping_at = self.ping_at.max(self.idle_ping_at);
@@ -125,6 +135,7 @@ impl Liveness {
         if trip > DEAD_IDLE {
             return;
         }
+        self.floor.sample(now, trip);
         self.rtt = Some(self.rtt.map_or(trip, |rtt| (rtt * 7 + trip) / 8));
     }
 
@@ -198,24 +209,26 @@ struct Loss {
 }
 
 impl Loss {
-    fn on_counts(&mut self, now: Instant, sent: u64, received: u64) {
+    /// Takes both counts; gives the window that they end, if one is over.
+    fn on_counts(&mut self, now: Instant, sent: u64, received: u64) -> Option<Window> {
         let Some((since, sent_before, received_before)) = self.window else {
             self.window = Some((now, sent, received));
-            return;
+            return None;
         };
         if now.since(since) < LOSS_WINDOW {
-            return;
+            return None;
         }
         self.window = Some((now, sent, received));
         let sent = sent.saturating_sub(sent_before);
         let received = received.saturating_sub(received_before);
         // Datagrams that were duplicated on the way make more arrive than were sent: that is no loss.
-        let lost = u128::from(sent.saturating_sub(received));
-        let permille = if sent == 0 {
-            0
-        } else {
-            lost * 1_000 / u128::from(sent)
-        };
+        let lost = sent.saturating_sub(received);
+        let permille = u128::from(lost) * 1_000 / u128::from(sent).max(1);
         self.permille = u16::try_from(permille).unwrap_or(1_000);
+        Some(Window {
+            lasted: now.since(since),
+            sent,
+            lost,
+        })
     }
 }

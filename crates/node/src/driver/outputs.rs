@@ -110,6 +110,21 @@ impl Driver {
                 tracing::info!(link = link.0, peer = peer.short(), reason, "link down");
                 self.tell(Event::LinkDown { peer, reason });
             }
+            core::Event::Congested {
+                link,
+                peer,
+                flows,
+                pause,
+            } => {
+                tracing::warn!(
+                    link = link.0,
+                    peer = peer.short(),
+                    flows,
+                    pause_secs = pause.as_secs(),
+                    "a link loses too much of what it is given; its newest flows were cut"
+                );
+                self.tell(Event::Congested { peer, flows, pause });
+            }
             core::Event::DialFailed { remote, reason } => {
                 tracing::debug!(%remote, reason, "dial failed");
                 if let Some(times) = self.dial_failures.times(self.pump.now()) {

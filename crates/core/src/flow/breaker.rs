@@ -1,0 +1,182 @@
+//! The breaker of a link (RFC 8083): what presses on a path for too long is cut, newest first, and comes back slowly.
+//!
+//! ```text
+//!           3 windows too hard            the pause is over
+//!   closed ───────────────────▶ open ───────────────────────▶ half: one flow at a time is let in again,
+//!     ▲                          ▲  newer half of the flows       each watched for 3 windows
+//!     │                          │  refused as congested              │
+//!     │                          └──── too hard again: twice as long ─┤
+//!     └─────────────────── ten minutes without ───────────────────────┘
+//! ```
+//!
+//! A link with n flows may press as hard as n times ten TCP connections, since RFC 8083 judges each flow by itself; twice that
+//! while the round trip has not grown, because loss without a queue is mostly the path's own and repair is made for it. Not
+//! the measure (`link`). Called by [`Flows`]. Invariant: a link that was cut is not given more before its pause is over.
+
+use std::time::Duration;
+
+use levada_wire::control::flow::RefuseReason;
+use levada_wire::{FlowId, Instant, LinkIndex};
+
+use super::Flows;
+use super::carried::ChildState;
+use crate::api::Event;
+use crate::limits::{
+    BREAKER_CALM, BREAKER_PAUSE_MAX, BREAKER_PAUSE_MIN, BREAKER_STEP, BREAKER_TCP,
+    BREAKER_TCP_STEADY, BREAKER_WINDOWS,
+};
+use crate::link::Pressure;
+
+/// The breaker of one link.
+#[derive(Debug, Default)]
+pub(super) struct Breaker {
+    /// Windows in a row that were too hard.
+    windows: u32,
+    /// The last time it opened, how long that pause is, and when the next flow is let in.
+    opened: Option<Opened>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    at: Instant,
+    pause: Duration,
+    next_at: Instant,
+}
+
+impl Breaker {
+    /// Takes a window; says whether the breaker opens.
+    fn note(&mut self, now: Instant, pressure: Pressure, flows: usize) -> bool {
+        let each = if pressure.has_grown {
+            BREAKER_TCP
+        } else {
+            BREAKER_TCP_STEADY
+        };
+        let limit = each * 1_000 * flows as u64;
+        self.windows = if pressure.tcp_permille > limit {
+            self.windows + 1
+        } else {
+            0
+        };
+        if self.windows < BREAKER_WINDOWS {
+            return false;
+        }
+        self.windows = 0;
+        let before = self.opened.filter(|opened| !opened.is_over(now));
+        let pause = before.map_or(BREAKER_PAUSE_MIN, |opened| {
+            (opened.pause * 2).min(BREAKER_PAUSE_MAX)
+        });
+        self.opened = Some(Opened {
+            at: now,
+            pause,
+            next_at: now + pause,
+        });
+        true
+    }
+
+    /// Whether one more flow may be let in.
+    fn is_closed(&self, now: Instant) -> bool {
+        self.opened.is_none_or(|opened| opened.next_at <= now)
+    }
+
+    /// A flow is let in: the next one waits until it has shown how much the link bears.
+    fn let_in(&mut self, now: Instant) {
+        self.opened = self.opened.filter(|opened| !opened.is_over(now));
+        if let Some(opened) = &mut self.opened {
+            opened.next_at = opened.next_at.max(now + BREAKER_STEP);
+        }
+    }
+}
+
+impl Opened {
+    /// Whether it is so long ago that it says nothing any more.
+    fn is_over(&self, now: Instant) -> bool {
+        now.since(self.at) >= self.pause + BREAKER_CALM
+    }
+}
+
+impl Flows {
+    /// Whether the breaker of a link keeps one more flow out.
+    pub(super) fn is_congested(&self, link: LinkIndex) -> bool {
+        let breaker = self.breakers.get(&link);
+        breaker.is_some_and(|breaker| !breaker.is_closed(self.now))
+    }
+
+    /// A child is fed over the link from now on.
+    pub(super) fn note_let_in(&mut self, link: LinkIndex) {
+        if let Some(breaker) = self.breakers.get_mut(&link) {
+            breaker.let_in(self.now);
+        }
+    }
+
+    /// A window of loss of a link says how hard this node presses on it.
+    pub(super) fn on_pressure(&mut self, link: LinkIndex, pressure: Pressure) {
+        let Some(peer) = self.neighbours.get(&link).copied() else {
+            return;
+        };
+        let fed = |(flow, carried): (FlowId, &super::carried::Carried)| {
+            let child = carried.children.get(&link)?;
+            (child.state == ChildState::Granted).then_some((child.since, flow))
+        };
+        let mut fed: Vec<(Instant, FlowId)> = self.carried.iter().filter_map(fed).collect();
+        let breaker = self.breakers.entry(link).or_default();
+        if !breaker.note(self.now, pressure, fed.len()) || fed.is_empty() {
+            return;
+        }
+        let pause = breaker
+            .opened
+            .map_or(BREAKER_PAUSE_MIN, |opened| opened.pause);
+        fed.sort_unstable();
+        let cut = fed.split_off(fed.len() / 2);
+        for (_, flow) in &cut {
+            self.remove_child(*flow, link);
+            self.refuse(*flow, link, RefuseReason::Congested);
+        }
+        self.event(Event::Congested {
+            link,
+            peer,
+            flows: cut.len(),
+            pause,
+        });
+    }
+
+    /// The links whose breaker is open, for people.
+    pub fn congested(&self) -> impl Iterator<Item = LinkIndex> + '_ {
+        let links = self.breakers.keys().copied();
+        links.filter(|link| self.is_congested(*link))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pause_is_twice_as_long_up_to_the_limit_and_forgotten_after_calm() {
+        let hard = Pressure {
+            tcp_permille: u64::MAX,
+            has_grown: true,
+        };
+        let mut breaker = Breaker::default();
+        let mut now = Instant::ZERO;
+        let mut open = |breaker: &mut Breaker, wait: Duration| {
+            now += wait;
+            let opened: Vec<bool> = (0..BREAKER_WINDOWS)
+                .map(|_| breaker.note(now, hard, 1))
+                .collect();
+            assert_eq!(opened.iter().filter(|opened| **opened).count(), 1);
+            breaker.opened.map(|opened| opened.pause)
+        };
+
+        let pauses: Vec<_> = (0..8)
+            .map(|_| open(&mut breaker, BREAKER_PAUSE_MAX))
+            .collect();
+        let after_calm = open(&mut breaker, BREAKER_PAUSE_MAX + BREAKER_CALM);
+
+        assert_eq!(
+            pauses[..2],
+            [10, 20].map(|secs| Some(Duration::from_secs(secs)))
+        );
+        assert_eq!(pauses[5..], [Some(BREAKER_PAUSE_MAX); 3]);
+        assert_eq!(after_calm, Some(BREAKER_PAUSE_MIN));
+    }
+}
