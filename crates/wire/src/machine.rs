@@ -25,8 +25,9 @@ use crate::time::Instant;
 
 pub mod harness;
 
-/// The most outputs one call may leave behind. A machine that needs more splits its work over wake-ups.
-pub const OUTPUTS_PER_CALL_MAX: usize = 65_536;
+/// The most outputs one call may leave behind: a train of 64 packets, each sent alone to a thousand egresses, and all
+/// frames of a burst. A machine that needs more splits its work over wake-ups.
+pub const OUTPUTS_PER_CALL_MAX: usize = 69_632;
 
 /// When a machine wants to be woken, and why, for traces and for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,7 +29,7 @@ use crate::pace::{Bucket, GONE_INTERVAL, Withheld};
 
 /// The most egresses of one flow. With [`RUN_PACKETS_MAX`] it bounds what one received train causes. An egress is a link: in
 /// a node the limit of links binds first.
-pub(crate) const EGRESSES_MAX: usize = 896;
+pub(crate) const EGRESSES_MAX: usize = 1_000;
 /// The most former egresses of which it is remembered what they were sent of late.
 pub(crate) const FORMER_MAX: usize = EGRESSES_MAX;
 /// How far the admitted peak may be gone beyond before an egress is held: one second of it, which takes 0.8 s to refill at
