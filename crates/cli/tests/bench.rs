@@ -85,7 +85,70 @@ fn fanout_shows_a_table_and_takes_two_lanes() {
     assert!(table.status.success(), "{table:?}");
     let mut lines = table.output.lines();
     assert!(lines.any(|line| line.starts_with("EGRESSES")));
-    assert!(lines.any(|line| line.starts_with("2 lanes, gro: ")));
+    assert!(lines.any(|line| line.starts_with("2 lanes by one, gro: ")));
+}
+
+#[test]
+fn two_lanes_are_printed_beside_one_and_beside_two_threads_of_the_floor() {
+    let home = Home::new();
+
+    let json = home.run(&[
+        "bench",
+        "fanout",
+        "--egresses",
+        "70",
+        "--receivers",
+        "gro",
+        "--lanes",
+        "2",
+        "--flows",
+        "2",
+        "--repeat",
+        "1",
+        "--seconds",
+        "0.05",
+        "--json",
+    ]);
+
+    assert!(json.status.success(), "{json:?}");
+    let scale = &lines(&json.output)[0]["scale"];
+    for key in [
+        "throughput",
+        "floor_throughput",
+        "efficiency",
+        "floor_efficiency",
+    ] {
+        assert!(is_measured(&scale[key]["median"]), "{key}: {scale}");
+    }
+}
+
+#[test]
+fn fanout_takes_a_thousand_egresses_or_says_which_limit_of_the_system_is_too_low() {
+    let home = Home::new();
+
+    let table = home.run(&[
+        "bench",
+        "fanout",
+        "--egresses",
+        "2,1000",
+        "--receivers",
+        "gro",
+        "--rate",
+        "1Mb/s",
+        "--repeat",
+        "1",
+        "--seconds",
+        "0.05",
+    ]);
+
+    if table.status.success() {
+        assert!(
+            table.output.contains("2 to 1000 egresses at 1.0 Mb/s, gro"),
+            "{table:?}"
+        );
+    } else {
+        assert!(table.errors.contains("ulimit -n"), "{table:?}");
+    }
 }
 
 #[test]

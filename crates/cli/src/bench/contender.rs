@@ -27,7 +27,7 @@ use levada_wire::LinkIndex;
 use levada_wire::key::LinkKey;
 
 use super::cpu::Times;
-use super::origin;
+use super::origin::{self, Due};
 
 /// The floors' threads, as the system names them (at most 15 bytes).
 const RELAY_THREAD: &str = "floor-relay";
@@ -58,7 +58,7 @@ pub(crate) enum Kind {
 pub(crate) struct Task {
     /// Flows, each to all receivers.
     pub(crate) flows: usize,
-    /// Lanes, which no floor has.
+    /// Lanes; floors have as many threads, each with its own share of the flows.
     pub(crate) lanes: usize,
 }
 
@@ -77,13 +77,14 @@ enum Part {
     },
     Relay {
         input: BareSocket,
-        to: SocketAddr,
+        /// Where each thread receives.
+        to: Vec<SocketAddr>,
         is_over: Arc<AtomicBool>,
-        thread: JoinHandle<io::Result<()>>,
+        threads: Vec<JoinHandle<io::Result<()>>>,
     },
     Send {
-        runs: SyncSender<Transmit>,
-        thread: JoinHandle<io::Result<()>>,
+        runs: Vec<SyncSender<Transmit>>,
+        threads: Vec<JoinHandle<io::Result<()>>>,
     },
 }
 
@@ -97,25 +98,20 @@ impl Contender {
                 set_up(&lanes, input.local_addr(), task.flows, receivers)?;
                 Part::Lane { input, lanes }
             }
-            Kind::Relay => start_relay(receivers.to_vec())?,
-            Kind::Send => {
-                let (runs, given) = sync_channel(RUNS_WAITING_MAX);
-                let socket = bare()?;
-                let receivers = receivers.to_vec();
-                let thread = spawn(SEND_THREAD, move || send_all(&socket, &given, &receivers))?;
-                Part::Send { runs, thread }
-            }
+            Kind::Relay => start_relay(task.lanes, receivers)?,
+            Kind::Send => start_send(task.lanes, receivers)?,
         };
         Ok(Self { kind, part })
     }
 
     /// Gives it a run to send to all.
-    pub(crate) fn feed(&self, run: &Transmit) -> anyhow::Result<()> {
+    pub(crate) fn feed(&self, due: &Due) -> anyhow::Result<()> {
+        let run = &due.run;
         let (input, to) = match &self.part {
             Part::Lane { input, lanes } => (input, lanes.local_addr()),
-            Part::Relay { input, to, .. } => (input, *to),
+            Part::Relay { input, to, .. } => (input, to[due.flow % to.len()]),
             Part::Send { runs, .. } => {
-                return runs
+                return runs[due.flow % runs.len()]
                     .send(run.clone())
                     .context("the sending floor has ended");
             }
@@ -147,14 +143,14 @@ impl Contender {
                 Ok(())
             }
             Part::Relay {
-                is_over, thread, ..
+                is_over, threads, ..
             } => {
                 is_over.store(true, Ordering::Relaxed);
-                join(thread)
+                threads.into_iter().try_for_each(join)
             }
-            Part::Send { runs, thread } => {
+            Part::Send { runs, threads } => {
                 drop(runs);
-                join(thread)
+                threads.into_iter().try_for_each(join)
             }
         }
     }
@@ -276,17 +272,36 @@ fn add_link(link: LinkIndex, remote: SocketAddr) -> Command {
     }
 }
 
-fn start_relay(receivers: Vec<SocketAddr>) -> anyhow::Result<Part> {
-    let socket = bare()?;
-    let (input, to) = (bare()?, socket.local_addr());
+fn start_relay(threads: usize, receivers: &[SocketAddr]) -> anyhow::Result<Part> {
     let is_over = Arc::new(AtomicBool::new(false));
-    let ended = Arc::clone(&is_over);
-    let thread = spawn(RELAY_THREAD, move || relay_all(&socket, &ended, &receivers))?;
+    let (mut to, mut started) = (Vec::new(), Vec::new());
+    for _ in 0..threads {
+        let socket = bare()?;
+        to.push(socket.local_addr());
+        let (ended, receivers) = (Arc::clone(&is_over), receivers.to_vec());
+        let thread = spawn(RELAY_THREAD, move || relay_all(&socket, &ended, &receivers));
+        started.push(thread?);
+    }
     Ok(Part::Relay {
-        input,
+        input: bare()?,
         to,
         is_over,
-        thread,
+        threads: started,
+    })
+}
+
+fn start_send(threads: usize, receivers: &[SocketAddr]) -> anyhow::Result<Part> {
+    let (mut to, mut started) = (Vec::new(), Vec::new());
+    for _ in 0..threads {
+        let (runs, given) = sync_channel(RUNS_WAITING_MAX);
+        let (socket, receivers) = (bare()?, receivers.to_vec());
+        let thread = spawn(SEND_THREAD, move || send_all(&socket, &given, &receivers));
+        to.push(runs);
+        started.push(thread?);
+    }
+    Ok(Part::Send {
+        runs: to,
+        threads: started,
     })
 }
 

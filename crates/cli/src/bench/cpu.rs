@@ -13,9 +13,28 @@ use serde::Serialize;
 /// The threads of this process (proc(5)).
 const TASKS: &str = "/proc/self/task";
 
-/// How long threads ran, each by its number.
+/// How long threads ran and waited to run, each by its number.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Times(BTreeMap<u64, Duration>);
+pub(crate) struct Times(BTreeMap<u64, Scheduled>);
+
+/// What one thread was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Scheduled {
+    ran: Duration,
+    /// It could have run, and others had the processors.
+    waited: Duration,
+}
+
+/// What threads were given meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Used {
+    /// How long all ran together.
+    pub(crate) ran: Duration,
+    /// How long the one ran that ran longest.
+    pub(crate) longest: Duration,
+    /// How long they could have run while others had the processors.
+    pub(crate) waited: Duration,
+}
 
 impl Times {
     /// How long all threads ran until now whose name begins like that. Threads that ended are not there: ask before.
@@ -36,12 +55,9 @@ impl Times {
                 let number = task.file_name().to_string_lossy().parse();
                 let text = fs::read_to_string(dir.join("schedstat"))
                     .context("cannot read the CPU time of a thread: is /proc complete?")?;
-                let nanos = parse_schedstat(&text)
+                let scheduled = parse_schedstat(&text)
                     .with_context(|| format!("`{}` is no thread accounting", text.trim_end()))?;
-                times.insert(
-                    number.context("a thread without a number")?,
-                    Duration::from_nanos(nanos),
-                );
+                times.insert(number.context("a thread without a number")?, scheduled);
             }
         }
         anyhow::ensure!(
@@ -51,20 +67,29 @@ impl Times {
         Ok(Self(times))
     }
 
-    /// How long they ran since then: all together, and the one that ran longest.
-    pub(crate) fn since(&self, then: &Self) -> (Duration, Duration) {
-        let before = |number| then.0.get(number).copied().unwrap_or_default();
-        let ran = self.0.iter();
-        let ran = ran.map(|(number, time)| time.saturating_sub(before(number)));
-        let ran: Vec<Duration> = ran.collect();
-        let longest = ran.iter().max().copied();
-        (ran.iter().sum(), longest.unwrap_or_default())
+    /// What they were given since then.
+    pub(crate) fn since(&self, then: &Self) -> Used {
+        let mut used = Used::default();
+        for (number, now) in &self.0 {
+            let then = then.0.get(number).copied().unwrap_or_default();
+            let ran = now.ran.saturating_sub(then.ran);
+            used.ran += ran;
+            used.longest = used.longest.max(ran);
+            used.waited += now.waited.saturating_sub(then.waited);
+        }
+        used
     }
 }
 
-/// The first number of `schedstat` (Documentation/scheduler/sched-stats.rst): nanoseconds on a processor.
-fn parse_schedstat(text: &str) -> Option<u64> {
-    text.split_whitespace().next()?.parse().ok()
+/// The first two numbers of `schedstat` (Documentation/scheduler/sched-stats.rst): nanoseconds on a processor, and in line
+/// for one.
+fn parse_schedstat(text: &str) -> Option<Scheduled> {
+    let mut fields = text.split_whitespace();
+    let mut next = || Some(Duration::from_nanos(fields.next()?.parse().ok()?));
+    Some(Scheduled {
+        ran: next()?,
+        waited: next()?,
+    })
 }
 
 /// Processor time in the kernel's ticks, since the start.
@@ -186,7 +211,11 @@ mod tests {
         let cpuinfo = "processor\t: 0\nmodel name\t: AMD EPYC 9354\nflags\t: fpu\n";
 
         assert_eq!(parse_model(cpuinfo).as_deref(), Some("AMD EPYC 9354"));
-        assert_eq!(parse_schedstat("383873 0 1\n"), Some(383_873));
+        let nanos = |ran, waited| Scheduled {
+            ran: Duration::from_nanos(ran),
+            waited: Duration::from_nanos(waited),
+        };
+        assert_eq!(parse_schedstat("383873 92 1\n"), Some(nanos(383_873, 92)));
         assert_eq!(
             parse_stat("cpu  10 1 5 80 4 2 3 1 0 0\ncpu0 1 2\n"),
             Some((22, 106))
@@ -225,7 +254,10 @@ mod tests {
 
         drop(end);
         assert!(thread.join().is_ok());
-        assert!(used.0 > Duration::ZERO && used.0 == used.1, "{used:?}");
+        assert!(
+            used.ran > Duration::ZERO && used.ran == used.longest,
+            "{used:?}"
+        );
         assert!(missing.is_err());
         Ok(())
     }

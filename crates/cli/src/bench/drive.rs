@@ -46,6 +46,8 @@ pub(crate) struct Work {
     pub(crate) cpu: Duration,
     /// How long the one of them ran that ran longest.
     pub(crate) busiest: Duration,
+    /// How long its threads could have run while others had the processors.
+    pub(crate) waited: Duration,
     /// How long it took.
     pub(crate) wall: Duration,
 }
@@ -73,6 +75,11 @@ impl Work {
     /// The share of one processor that the contender took.
     pub(crate) fn load(&self) -> f64 {
         self.cpu.as_secs_f64() / self.wall.as_secs_f64()
+    }
+
+    /// The share of the time in which it could have gone on and others had the processors.
+    pub(crate) fn kept_waiting(&self) -> f64 {
+        self.waited.as_secs_f64() / self.wall.as_secs_f64()
     }
 }
 
@@ -138,7 +145,7 @@ fn push_through(
             let due = feed.next();
             fed += due.run.bytes.len() as u64;
             runs += 1;
-            contender.feed(&due.run)?;
+            contender.feed(&due)?;
         }
         let is_over = is_over(feed);
         if receivers.drain(u64::MAX, |_, _, _| {})? > 0 {
@@ -150,13 +157,14 @@ fn push_through(
         }
     }
     let got = receivers.total();
-    let (cpu, busiest) = contender.cpu()?.since(&cpu);
+    let used = contender.cpu()?.since(&cpu);
     Ok(Work {
         got,
         runs,
         missing_bytes: (fed * receivers.len() as u64).saturating_sub(got.bytes),
-        cpu,
-        busiest,
+        cpu: used.ran,
+        busiest: used.longest,
+        waited: used.waited,
         wall: heard.duration_since(began),
     })
 }
@@ -295,7 +303,7 @@ pub(crate) fn pace(
                 let late = began.elapsed().saturating_sub(due.at.since(epoch));
                 traces.sent(&due, wall_nanos(), late);
             }
-            contender.feed(&due.run)?;
+            contender.feed(&due)?;
             fed += due.run.bytes.len() as u64;
             runs += 1;
             due = feed.next();
@@ -316,13 +324,14 @@ pub(crate) fn pace(
     }
     let got = receivers.total();
     let wall = heard.duration_since(measured_from.unwrap_or(began));
-    let (cpu, busiest) = contender.cpu()?.since(&cpu);
+    let used = contender.cpu()?.since(&cpu);
     let work = Work {
         got,
         runs,
         missing_bytes: (fed * receivers.len() as u64).saturating_sub(got.bytes),
-        cpu,
-        busiest,
+        cpu: used.ran,
+        busiest: used.longest,
+        waited: used.waited,
         wall,
     };
     Ok((work, traces.finish(receivers.len())))

@@ -1,10 +1,16 @@
 //! `levada bench fanout`: how many bits a lane sends to many egresses for each second of its processor.
 //!
+//! Several lanes are measured beside one lane at the same work, and floors of as many threads beside floors of one: on a
+//! machine with hardly more processors than lanes it is not the time that passes that tells what goes through, but the
+//! time of the thread that ran longest.
+//!
 //! Not where the numbers come from (`drive.rs`). Called by the command. Invariant: a figure stands beside both floors of
 //! the same rounds, or there is none.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use levada_wire::Bitrate;
 use serde::Serialize;
 
 use super::contender::{Contender, Kind as Who, Task};
@@ -59,14 +65,30 @@ pub(crate) struct Report {
     /// Bytes that the lane or a floor was given and a receiver did not get. Not zero: do not trust the line.
     pub(crate) missing_bytes: u64,
     pub(crate) rounds: usize,
+    /// Where there are several lanes.
+    pub(crate) scale: Option<Scale>,
 }
 
-/// One round: all three, one after the other.
+/// What several lanes do by what one does in the same rounds, and beside it what as many threads of the relay floor do by
+/// one. One where each lane gets nothing out of the others.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Scale {
+    /// Bits by seconds of the thread that ran longest.
+    pub(crate) throughput: Spread,
+    pub(crate) floor_throughput: Spread,
+    /// Bits by seconds of all.
+    pub(crate) efficiency: Spread,
+    pub(crate) floor_efficiency: Spread,
+}
+
+/// One round: all three, one after the other, and where there are several lanes also one alone.
 #[derive(Clone, Copy, Debug)]
 struct Round {
     lane: Work,
     relay: Work,
     send: Work,
+    /// One lane, and the relay floor of one thread.
+    alone: Option<(Work, Work)>,
 }
 
 /// Measures one case, `rounds` times.
@@ -74,16 +96,32 @@ pub(crate) fn measure(case: Case, rounds: usize, long: Duration) -> anyhow::Resu
     let mut receivers = Receivers::new(case.egresses, case.receivers, false)?;
     let mut measured = Vec::with_capacity(rounds);
     for round in 0..rounds {
-        let mut work = |who| one(who, case, &mut receivers, long);
+        let mut work = |who, case| one(who, case, &mut receivers, long);
         // Whoever comes first has the machine as the round before left it: so it is not always the same one.
-        measured.push(if round % 2 == 0 {
-            let (send, relay) = (work(Who::Send)?, work(Who::Relay)?);
-            let lane = work(Who::Lane)?;
-            Round { lane, relay, send }
+        let is_even = round % 2 == 0;
+        let order = if is_even {
+            [Who::Send, Who::Relay, Who::Lane]
         } else {
-            let (lane, relay) = (work(Who::Lane)?, work(Who::Relay)?);
-            let send = work(Who::Send)?;
-            Round { lane, relay, send }
+            [Who::Lane, Who::Relay, Who::Send]
+        };
+        let [first, relay, last] = order.map(|who| work(who, case));
+        let (lane, send) = if is_even {
+            (last, first)
+        } else {
+            (first, last)
+        };
+        let alone = if case.task.lanes > 1 {
+            let mut case = case;
+            case.task.lanes = 1;
+            Some((work(Who::Lane, case)?, work(Who::Relay, case)?))
+        } else {
+            None
+        };
+        measured.push(Round {
+            lane: lane?,
+            relay: relay?,
+            send: send?,
+            alone,
         });
     }
     report(case, &measured)
@@ -147,5 +185,149 @@ fn report(case: Case, rounds: &[Round]) -> anyhow::Result<Report> {
             round.lane.missing_bytes + round.relay.missing_bytes + round.send.missing_bytes
         }),
         rounds: rounds.len(),
+        scale: scale(rounds),
     })
+}
+
+fn scale(rounds: &[Round]) -> Option<Scale> {
+    let spread = |of: &dyn Fn(&Round, &(Work, Work)) -> f64| {
+        let values = rounds
+            .iter()
+            .filter_map(|round| Some(of(round, round.alone.as_ref()?)));
+        Spread::of(values)
+    };
+    let busiest = |several: &Work, one: &Work| {
+        several.gbit_per_busiest_cpu_s() / one.gbit_per_busiest_cpu_s()
+    };
+    let all = |several: &Work, one: &Work| several.gbit_per_cpu_s() / one.gbit_per_cpu_s();
+    Some(Scale {
+        throughput: spread(&|round, (lane, _)| busiest(&round.lane, lane))?,
+        floor_throughput: spread(&|round, (_, relay)| busiest(&round.relay, relay))?,
+        efficiency: spread(&|round, (lane, _)| all(&round.lane, lane))?,
+        floor_efficiency: spread(&|round, (_, relay)| all(&round.relay, relay))?,
+    })
+}
+
+/// The set of the project's goals (see `bench/RESULTS.md`).
+pub(crate) fn goals(kinds: &[Kind]) -> Vec<Case> {
+    let case = |megabits: u64, egresses, lanes, receivers| Case {
+        egresses,
+        camera: Camera::usual(Bitrate(megabits * 1_000_000)),
+        receivers,
+        task: Task {
+            flows: lanes,
+            lanes,
+        },
+    };
+    let of_kind = |&kind: &Kind| {
+        [
+            case(1, 100, 1, kind),
+            case(4, 10, 1, kind),
+            case(4, 100, 1, kind),
+            case(4, 1_000, 1, kind),
+            case(20, 100, 1, kind),
+            case(4, 100, 2, kind),
+        ]
+    };
+    kinds.iter().flat_map(of_kind).collect()
+}
+
+/// How near to flat one lane is over its counts of egresses, in a sentence for each rate and kind of receivers that was
+/// measured at several: the least of its medians by the largest, and the relay floor's.
+pub(crate) fn flatness(reports: &[Report]) -> Vec<String> {
+    let mut groups: BTreeMap<(u64, Kind, u64), Vec<&Report>> = BTreeMap::new();
+    for report in reports.iter().filter(|report| report.lanes == 1) {
+        let group = (report.rate_bps, report.receivers, report.flush_us);
+        groups.entry(group).or_default().push(report);
+    }
+    let sentence = |((rate, receivers, _), group): ((u64, Kind, u64), Vec<&Report>)| {
+        let counts = Spread::of(group.iter().map(|report| report.egresses as f64))?;
+        let flat = |of: fn(&Report) -> f64| {
+            let spread = Spread::of(group.iter().map(|report| of(report)))?;
+            Some(spread.min / spread.max * 100.0)
+        };
+        let (lane, floor) =
+            flat(|one| one.gbit_per_cpu_s).zip(flat(|one| one.floor_gbit_per_cpu_s))?;
+        (counts.min < counts.max).then(|| {
+            format!(
+                "{} to {} egresses at {}, {}: the least is {lane:.0}% of the most, the relay floor's {floor:.0}%",
+                counts.min,
+                counts.max,
+                Bitrate(rate),
+                receivers.name(),
+            )
+        })
+    };
+    groups.into_iter().filter_map(sentence).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::receivers::Got;
+    use super::*;
+
+    fn work(gigabits: u64, cpu: u64, busiest: u64) -> Work {
+        Work {
+            got: Got {
+                bytes: gigabits * 1_000_000_000 / 8,
+                packets: 1,
+                reads: 1,
+            },
+            runs: 1,
+            missing_bytes: 0,
+            cpu: Duration::from_secs(cpu),
+            busiest: Duration::from_secs(busiest),
+            waited: Duration::ZERO,
+            wall: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn several_lanes_are_held_against_one_and_threads_of_the_floor_against_one() {
+        let round = Round {
+            lane: work(40, 4, 2),
+            relay: work(40, 2, 1),
+            send: work(40, 2, 1),
+            alone: Some((work(20, 2, 2), work(40, 2, 2))),
+        };
+
+        let scale = scale(&[round]).map(|scale| {
+            [
+                scale.throughput.median,
+                scale.floor_throughput.median,
+                scale.efficiency.median,
+                scale.floor_efficiency.median,
+            ]
+        });
+
+        assert_eq!(scale, Some([2.0, 2.0, 1.0, 1.0]));
+    }
+
+    #[test]
+    fn flatness_is_told_of_what_was_measured_at_several_counts() -> anyhow::Result<()> {
+        let measured = |egresses, gigabits| {
+            let round = Round {
+                lane: work(gigabits, 1, 1),
+                relay: work(20, 1, 1),
+                send: work(20, 1, 1),
+                alone: None,
+            };
+            let case = Case {
+                egresses,
+                ..goals(&[Kind::Gro])[0]
+            };
+            report(case, &[round])
+        };
+
+        let told = flatness(&[measured(10, 20)?, measured(1_000, 19)?]);
+        let alone = flatness(&[measured(10, 20)?]);
+
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].contains("10 to 1000 egresses at 1.0 Mb/s, gro: the least is 95%"),
+            "{told:?}"
+        );
+        assert!(alone.is_empty());
+        Ok(())
+    }
 }

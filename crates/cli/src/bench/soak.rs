@@ -257,7 +257,7 @@ impl<'a> Soak<'a> {
         let (before, cpu) = (self.lanes.fresh_counters(), Times::of(worker::THREAD_NAME)?);
         let from = Instant::now();
         self.go_on_for(every)?;
-        let (ran, _) = Times::of(worker::THREAD_NAME)?.since(&cpu);
+        let ran = Times::of(worker::THREAD_NAME)?.since(&cpu).ran;
         let counters = self.lanes.fresh_counters();
         let took = from.elapsed().as_secs_f64();
         let sent = counters.send.sent_bytes - before.send.sent_bytes;

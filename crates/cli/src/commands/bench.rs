@@ -140,28 +140,32 @@ pub(crate) fn execute(command: Command, debug: bool) -> anyhow::Result<ExitCode>
 /// What was measured, and the first error of what could not be.
 type Measured<R> = (Vec<R>, anyhow::Result<()>);
 
-/// Measures all cases that the flags name. One that fails does not take the others with it.
-fn each_case<R>(
-    rates: &[Bitrate],
-    egresses: &[u32],
-    receivers: &[Kind],
-    measure: impl Fn(Case) -> anyhow::Result<R>,
-) -> Measured<R> {
-    let (mut reports, mut result) = (Vec::new(), Ok(()));
+/// All cases that the flags name.
+fn cases(rates: &[Bitrate], egresses: &[u32], receivers: &[Kind]) -> Vec<Case> {
+    let mut cases = Vec::new();
     for &rate in rates {
         for &egresses in egresses {
-            for &receivers in receivers {
-                let case = Case {
-                    egresses: usize::try_from(egresses).expect("at most 10,000"),
-                    camera: Camera::usual(rate),
-                    receivers,
-                    task: Task { flows: 1, lanes: 1 },
-                };
-                match measure(case) {
-                    Ok(report) => reports.push(report),
-                    Err(error) => result = result.and(Err(error)),
-                }
-            }
+            cases.extend(receivers.iter().map(|&receivers| Case {
+                egresses: usize::try_from(egresses).expect("at most 10,000"),
+                camera: Camera::usual(rate),
+                receivers,
+                task: Task { flows: 1, lanes: 1 },
+            }));
+        }
+    }
+    cases
+}
+
+/// Measures all cases. One that fails does not take the others with it.
+fn measure_each<C, R>(
+    cases: impl IntoIterator<Item = C>,
+    measure: impl Fn(C) -> anyhow::Result<R>,
+) -> Measured<R> {
+    let (mut reports, mut result) = (Vec::new(), Ok(()));
+    for case in cases {
+        match measure(case) {
+            Ok(report) => reports.push(report),
+            Err(error) => result = result.and(Err(error)),
         }
     }
     (reports, result)
@@ -218,7 +222,8 @@ fn hops(args: &Hop) -> anyhow::Result<()> {
     let rounds = usize::try_from(args.repeat).context("too many rounds")?;
     let flows = args.flows.map(usize::try_from).transpose();
     let flows = flows.context("too many flows")?;
-    let (reports, result) = each_case(&args.common.rate, &args.egresses, &args.receivers, |case| {
+    let cases = cases(&args.common.rate, &args.egresses, &args.receivers);
+    let (reports, result) = measure_each(cases, |case| {
         hop::measure(case, flows, rounds, args.seconds)
     });
     show(
@@ -239,6 +244,7 @@ fn hop_table(reports: &[hop::Report]) -> Table {
         ("RECEIVERS", Align::Left),
         ("WHO", Align::Left),
         ("LOAD", Align::Right),
+        ("WAITED", Align::Right),
         ("P50 US", Align::Right),
         ("P99 US", Align::Right),
         ("LAST P50", Align::Right),
@@ -255,6 +261,7 @@ fn hop_table(reports: &[hop::Report]) -> Table {
                 report.receivers.name().to_owned(),
                 who.to_owned(),
                 format!("{:.0}%", late.load.median * 100.0),
+                format!("{:.1}%", late.kept_waiting.median * 100.0),
                 spread(&late.p50_us, 0),
                 spread(&late.p99_us, 0),
                 spread(&late.last_p50_us, 0),

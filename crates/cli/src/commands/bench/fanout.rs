@@ -9,19 +9,20 @@ use anyhow::Context as _;
 use levada::Bitrate;
 
 use super::{
-    Common, EGRESSES_MAX, FLOWS_MAX, REPEAT_MAX, each_case, missing, per_cent, seconds, show,
-    spread,
+    Common, EGRESSES_MAX, FLOWS_MAX, REPEAT_MAX, cases, measure_each, missing, per_cent, seconds,
+    show, spread,
 };
-use crate::bench::contender::Task;
 use crate::bench::cpu::Machine;
 use crate::bench::fanout::{self, Case};
-use crate::bench::origin::Camera;
 use crate::bench::receivers::Kind;
 use crate::table::{Align, Table, or_dash};
 use crate::{say, units};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Measure the set of the project's goals: 1, 4 and 20 Mb/s, 10 to 1000 egresses, and two lanes
+    #[arg(long, conflicts_with_all = ["egresses", "flows", "flush", "lanes", "rate"])]
+    matrix: bool,
     /// How many egresses; several are measured one after the other
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100",
         value_parser = clap::value_parser!(u32).range(1..=i64::from(EGRESSES_MAX)))]
@@ -51,44 +52,53 @@ pub(crate) struct Args {
     pub(super) common: Common,
 }
 
+impl Args {
+    /// What is to be measured.
+    fn cases(&self) -> anyhow::Result<Vec<Case>> {
+        if self.matrix {
+            return Ok(fanout::goals(&self.receivers));
+        }
+        let mut cases = cases(&self.common.rate, &self.egresses, &self.receivers);
+        for case in &mut cases {
+            case.camera.flush_interval = self.flush;
+            case.task.flows = usize::try_from(self.flows).context("too many flows")?;
+            case.task.lanes = usize::try_from(self.lanes).context("too many lanes")?;
+        }
+        Ok(cases)
+    }
+}
+
 pub(super) fn execute(args: &Args) -> anyhow::Result<()> {
+    let cases = args.cases()?;
     let machine = Machine::begin();
     let rounds = usize::try_from(args.repeat).context("too many rounds")?;
-    let task = Task {
-        flows: usize::try_from(args.flows).context("too many flows")?,
-        lanes: usize::try_from(args.lanes).context("too many lanes")?,
-    };
-    let (reports, result) = each_case(&args.common.rate, &args.egresses, &args.receivers, |case| {
-        let camera = Camera {
-            flush_interval: args.flush,
-            ..case.camera
-        };
-        let case = Case {
-            task,
-            camera,
-            ..case
-        };
-        fanout::measure(case, rounds, args.seconds)
-    });
+    let (reports, result) = measure_each(cases, |case| fanout::measure(case, rounds, args.seconds));
     let lost = reports.iter().map(|report| report.missing_bytes).sum();
     if let Some(warning) = missing(lost) {
         say::note(warning);
     }
     show(args.common.json, &machine.end(), &reports, table, note)?;
+    if !args.common.json {
+        for sentence in fanout::flatness(&reports) {
+            say::result(sentence)?;
+        }
+    }
     result
 }
 
 /// What several lanes do, which one lane's columns do not have.
 fn note(report: &fanout::Report) -> Option<String> {
-    (report.lanes > 1).then(|| {
-        format!(
-            "{} lanes, {}: {} Gbit by seconds of the busiest lane's processor, which is what goes through where each has \
-             one to itself",
-            report.lanes,
-            report.receivers.name(),
-            spread(&report.gbit_per_busiest_cpu_s_spread, 1),
-        )
-    })
+    let scale = report.scale.as_ref()?;
+    Some(format!(
+        "{} lanes by one, {}: {} times the bits by seconds of the busiest lane's processor, which is what goes through where \
+         each has one to itself (as many threads of the relay floor by one: {}), at {} of the efficiency ({})",
+        report.lanes,
+        report.receivers.name(),
+        spread(&scale.throughput, 2),
+        spread(&scale.floor_throughput, 2),
+        per_cent(&scale.efficiency),
+        per_cent(&scale.floor_efficiency),
+    ))
 }
 
 fn table(reports: &[fanout::Report]) -> Table {
@@ -123,4 +133,67 @@ fn table(reports: &[fanout::Report]) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(words: &str) -> Result<Args, String> {
+        let words = std::iter::once("fanout").chain(words.split_whitespace());
+        let line = Line::try_parse_from(words);
+        line.map(|line| line.args)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_matrix_has_what_the_goals_speak_of_and_nothing_may_be_said_against_it() {
+        let cases = parse("--matrix --receivers gro").unwrap().cases().unwrap();
+
+        let has = |megabits: u64, egresses, lanes| {
+            cases.iter().any(|case| {
+                case.camera.rate == Bitrate(megabits * 1_000_000)
+                    && case.egresses == egresses
+                    && case.task.lanes == lanes
+            })
+        };
+        for (megabits, egresses, lanes) in [
+            (1, 100, 1),
+            (4, 10, 1),
+            (4, 100, 1),
+            (4, 1_000, 1),
+            (20, 100, 1),
+            (4, 100, 2),
+        ] {
+            assert!(
+                has(megabits, egresses, lanes),
+                "{megabits} {egresses} {lanes}"
+            );
+        }
+        assert!(cases.iter().all(|case| case.receivers == Kind::Gro));
+        let error = parse("--matrix --rate 4Mb/s").unwrap_err();
+        assert!(error.contains("cannot be used with"), "{error}");
+    }
+
+    #[test]
+    fn without_the_matrix_every_rate_is_measured_at_every_count() {
+        let words = "--rate 1Mb/s,4Mb/s --egresses 10,20 --flows 3 --lanes 2 --flush 0ms";
+
+        let cases = parse(words).unwrap().cases().unwrap();
+
+        assert_eq!(cases.len(), 2 * 2 * 2);
+        for case in &cases {
+            assert_eq!((case.task.flows, case.task.lanes), (3, 2));
+            assert!(case.camera.flush_interval.is_zero());
+        }
+    }
 }

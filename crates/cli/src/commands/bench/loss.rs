@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use levada::Bitrate;
 
-use super::{seconds, show};
+use super::{measure_each, seconds, show};
 use crate::bench::chain::HOPS_MAX;
 use crate::bench::cpu::Machine;
 use crate::bench::impair::{HELD_BACK_MAX, Impairment, OUTAGE_EVERY, OUTAGE_FIRST};
@@ -153,16 +153,13 @@ impl Args {
 pub(super) fn execute(args: &Args) -> anyhow::Result<()> {
     let cases = args.cases()?;
     let machine = Machine::begin();
-    let (mut reports, mut result) = (Vec::new(), Ok(()));
-    for (place, &case) in cases.iter().enumerate() {
-        if cases.len() > 1 {
-            say::note(format_args!("case {} of {}", place + 1, cases.len()));
+    let count = cases.len();
+    let (reports, result) = measure_each(cases.into_iter().enumerate(), |(place, case)| {
+        if count > 1 {
+            say::note(format_args!("case {} of {count}", place + 1));
         }
-        match loss::measure(case) {
-            Ok(report) => reports.push(report),
-            Err(error) => result = result.and(Err(error)),
-        }
-    }
+        loss::measure(case)
+    });
     let machine = machine.end();
     show(args.json, &machine, &reports, hop_table, |_| None)?;
     if !args.json && !reports.is_empty() {
