@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use crate::counter::{Chain, Counter, Traffic};
+use crate::net::{FIRST, SECOND};
 use crate::tool;
 
 /// Levada's port for everything unicast. Every host has an address of its own, so it is always free.
@@ -19,6 +20,7 @@ const ETHERNET_HEADER: u64 = 14;
 pub struct Host {
     name: String,
     namespace: String,
+    interface: &'static str,
     cable: Cable,
     dir: PathBuf,
 }
@@ -36,8 +38,18 @@ impl Host {
         Self {
             name: name.to_owned(),
             namespace,
+            interface: FIRST,
             cable,
             dir: dir.to_owned(),
+        }
+    }
+
+    /// The same machine at its second cable.
+    pub(crate) fn with_second_cable(&self, cable: Cable) -> Self {
+        Self {
+            interface: SECOND,
+            cable,
+            ..self.clone()
         }
     }
 
@@ -71,6 +83,34 @@ impl Host {
 
     pub(crate) const fn cable(&self) -> &Cable {
         &self.cable
+    }
+
+    /// Sends no faster than this through its cable, in kilobits per second. What does not fit waits, ten seconds of it, as
+    /// behind a modem; so it is the sending socket that fills.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn slow_down(&self, kbit_per_s: u32) -> anyhow::Result<()> {
+        let limit = kbit_per_s * 1_000 / 8 * 10;
+        tool::ip(&format!(
+            "netns exec {} tc qdisc add dev {} root tbf rate {kbit_per_s}kbit burst 5000 limit {limit}",
+            self.namespace, self.interface
+        ))
+        .map(drop)
+    }
+
+    /// From now on its cable takes no IP packets larger than this.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn set_mtu(&self, bytes: u32) -> anyhow::Result<()> {
+        tool::ip(&format!(
+            "-n {} link set {} mtu {bytes}",
+            self.namespace, self.interface
+        ))
+        .map(drop)
     }
 
     /// Joins a multicast group, as a program on it would.

@@ -31,6 +31,10 @@ const LOCK: &str = "/run/levada-lab.lock";
 /// The last byte of a router's address in each LAN, and so the most cables a LAN can have plus one.
 const ROUTER: u8 = 254;
 
+/// The interfaces of a host.
+pub(crate) const FIRST: &str = "eth0";
+pub(crate) const SECOND: &str = "eth1";
+
 static NETS: AtomicU32 = AtomicU32::new(0);
 
 /// A network.
@@ -109,10 +113,20 @@ impl Net {
     /// When the kernel does not give it.
     pub fn host(&mut self, name: &str, lan: &mut Lan) -> anyhow::Result<Host> {
         let namespace = self.namespace(name)?;
-        let cable = lan.plug(&namespace, "eth0", None)?;
+        let cable = lan.plug(&namespace, FIRST, None)?;
         let router = lan.address(ROUTER);
         ip(&format!("-n {namespace} route add default via {router}"))?;
         Ok(Host::new(name, namespace, cable, self.dir()))
+    }
+
+    /// Lays a second cable from a host to another LAN, and gives the host as it is there: with an address of that LAN.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not give it.
+    pub fn second_cable(&self, host: &Host, lan: &mut Lan) -> anyhow::Result<Host> {
+        let cable = lan.plug(host.namespace(), SECOND, None)?;
+        Ok(host.with_second_cable(cable))
     }
 
     /// Adds a router between LANs.

@@ -4,6 +4,7 @@
 //! Invariant: a node started again is the same node, with the same state directory and the same arguments.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -36,6 +37,17 @@ impl Node {
         Self::start(host, &["run", "--relay", "always", "--name", host.name()])
     }
 
+    /// `levada run` on all cables of a host: a node that forwards between LANs.
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary, or it cannot be started.
+    pub fn relay_on_all_cables(host: &Host) -> anyhow::Result<Self> {
+        let command = ["run", "--relay", "always", "--name", host.name()];
+        let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, host.node_address().port());
+        Self::start_at(host, any, &command)
+    }
+
     /// `levada publish`: a node that publishes a file, over and over.
     ///
     /// # Errors
@@ -60,8 +72,12 @@ impl Node {
     }
 
     fn start(host: &Host, command: &[&str]) -> anyhow::Result<Self> {
+        Self::start_at(host, host.node_address(), command)
+    }
+
+    fn start_at(host: &Host, listen: SocketAddrV4, command: &[&str]) -> anyhow::Result<Self> {
         let mut arguments: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
-        arguments.extend(["--listen".to_owned(), host.node_address().to_string()]);
+        arguments.extend(["--listen".to_owned(), listen.to_string()]);
         arguments.extend(["--state".to_owned(), text(&state(host))?.to_owned()]);
         Ok(Self {
             process: Process::start(host, &binary()?, &arguments)?,
