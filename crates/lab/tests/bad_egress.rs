@@ -57,7 +57,7 @@ const FIGURES: [&str; 9] = [
     "repair_",
 ];
 /// Said of a flow that fell quiet, which happens between two pictures on a busy machine.
-const QUIET: [&str; 2] = ["repair_heads_sent", "repair_heads_received"];
+const QUIET: &str = "repair_heads_sent";
 
 /// What a good player noticed.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,9 +117,8 @@ fn places() -> Places {
 
 fn figures(node: &Node) -> BTreeMap<String, u64> {
     let counters = node.counters().unwrap().into_iter();
-    let is_figure = |name: &str| {
-        FIGURES.iter().any(|figure| name.starts_with(figure)) && !QUIET.contains(&name)
-    };
+    let is_figure =
+        |name: &str| FIGURES.iter().any(|figure| name.starts_with(figure)) && name != QUIET;
     counters
         .filter(|(name, value)| is_figure(name) && *value > 0)
         .collect()
