@@ -25,6 +25,21 @@ pub enum Input {
     Heard(Train),
     /// The node wants something.
     Command(Command),
+    /// Packets that the lane had sent did not go out: they waited too long for a full socket.
+    Late(Late),
+}
+
+/// Packets of a flow that a destination is not sent, nor anything of the flow up to the next start of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// Where they would have gone.
+    pub to: SocketAddr,
+    /// Of which flow.
+    pub flow: FlowId,
+    /// The first of them.
+    pub first: Number,
+    /// One past the last.
+    pub end: Number,
 }
 
 /// One receive from the kernel: one datagram, or several of equal size (but the last) joined by GRO.

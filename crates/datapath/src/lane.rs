@@ -211,6 +211,7 @@ impl Machine for Lane {
         match input {
             Input::Train(train) => forward::forward(&mut self.state, &train, false, self.now),
             Input::Heard(train) => forward::forward(&mut self.state, &train, true, self.now),
+            Input::Late(late) => pace::on_late(&mut self.state, &late, self.now),
             Input::Command(command) => commands::apply(&mut self.state, command, self.now),
         }
         self.settle();

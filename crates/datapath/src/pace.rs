@@ -14,14 +14,17 @@
 //! egress, and not what was lost: `repair`. Called by the lane (joins, timers) and by `forward::hand_on` through it. Invariant: an
 //! egress is a newcomer exactly while it stands in the row of an interface, and nothing goes back to where it came from.
 
+use std::time::Duration;
+
 use levada_wire::datagram::link::{LinkDatagram, Numbers};
 use levada_wire::{FlowId, Instant, LinkIndex, Number};
 
+use crate::api::Late;
 use crate::flow::Flow;
 use crate::flow::egress::{Behind, Why, earliest, transmit};
 use crate::lane::State;
 use crate::ledger::{DropReason, Ledger};
-use crate::link;
+use crate::link::{self, canonical};
 use crate::outbox::Outbox;
 use crate::repair;
 
@@ -196,6 +199,38 @@ fn begin(flow: &mut Flow, link: LinkIndex) -> bool {
         };
     }
     join_point.is_some()
+}
+
+/// Packets did not go out, since the way there was full for too long: whoever was to have them hears GONE, and is sent
+/// nothing more up to the next group, unless that is on its way already.
+pub(crate) fn on_late(state: &mut State, late: &Late, now: Instant) {
+    let Some(flow) = state.flows.get_mut(late.flow) else {
+        return;
+    };
+    let is_on_its_way = flow.cache.newest_group().is_some_and(|it| it >= late.end);
+    let next = flow.egresses.next;
+    for link in state.links.at(canonical(late.to)) {
+        let Some(egress) = flow.egresses.get_mut(link) else {
+            continue;
+        };
+        egress.withhold((late.first, late.end), now, Duration::ZERO);
+        flow.counters.withheld += late.end.since(late.first);
+        let mut books = Books {
+            ledger: &mut state.ledger,
+            counters: &mut flow.counters,
+        };
+        match egress.behind.map(|behind| behind.why) {
+            _ if is_on_its_way => {}
+            None => {
+                let (start, cursor, why) = (Number::ZERO, next, Why::Skips);
+                egress.behind = Some(Behind { start, cursor, why });
+            }
+            Some(Why::Held) => backlog::skip(egress, &flow.cache, next, now, &mut books),
+            Some(Why::Waits | Why::Joins | Why::Skips) => {}
+        }
+        flow.egresses.wake = Some(now);
+        state.touched.push(late.flow);
+    }
 }
 
 /// Does what is due for the egresses of a flow that are behind. Says whether there was no room to do all.

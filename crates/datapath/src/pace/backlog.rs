@@ -87,7 +87,13 @@ pub(crate) fn skip_what_is_lost(
 }
 
 /// Sends an egress on to the newest group, or, if it is there already, has it wait for the one after.
-fn skip(egress: &mut Egress, cache: &Cache, next: Number, now: Instant, books: &mut Books<'_>) {
+pub(super) fn skip(
+    egress: &mut Egress,
+    cache: &Cache,
+    next: Number,
+    now: Instant,
+    books: &mut Books<'_>,
+) {
     let Some(Behind { start, cursor, why }) = egress.behind else {
         return;
     };

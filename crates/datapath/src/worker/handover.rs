@@ -15,18 +15,33 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::queue::Shared;
-use crate::api::{Train, Transmit};
+use crate::api::{Late, Train, Transmit};
 
 /// The most bytes of datagrams that wait for another lane: as much as its socket's buffer would hold.
 pub const HANDED_BYTES_MAX: usize = 8 << 20;
 /// The most sends that wait for another lane. At 5 us each it is 20 ms' work; their bytes are shared with the giver.
 pub const HANDED_SENDS_MAX: usize = 4_096;
 
+/// The most ranges of late packets that wait for another lane to be told; who misses more asks for it.
+const HANDED_LATE_MAX: usize = 256;
+
 #[derive(Debug, Default)]
 struct Waiting {
     trains: Vec<Train>,
     train_bytes: usize,
     sends: Vec<Transmit>,
+    late: Vec<Late>,
+}
+
+/// What one lane takes of what others gave it.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// Datagrams of its flows.
+    pub(super) trains: Vec<Train>,
+    /// Its share of their sends.
+    pub(super) sends: Vec<Transmit>,
+    /// Packets of its flows that others did not send for it since they were late.
+    pub(super) late: Vec<Late>,
 }
 
 /// What waits for one lane. See the module's head.
@@ -57,14 +72,24 @@ impl Inbox {
         !self.has_some.swap(true, Ordering::AcqRel)
     }
 
-    /// Moves all that waits into two empty lists.
-    pub(super) fn take(&self, trains: &mut Vec<Train>, sends: &mut Vec<Transmit>) {
+    /// Takes note of late packets, if there is room. Says whether the taker may be asleep.
+    fn give_late(&self, late: Late) -> bool {
+        let mut waiting = lock(&self.waiting);
+        if waiting.late.len() < HANDED_LATE_MAX {
+            waiting.late.push(late);
+        }
+        !self.has_some.swap(true, Ordering::AcqRel)
+    }
+
+    /// Moves all that waits into empty lists.
+    pub(super) fn take(&self, taken: &mut Taken) {
         if self.has_some.load(Ordering::Acquire) {
             let mut waiting = lock(&self.waiting);
             self.has_some.store(false, Ordering::Release);
             waiting.train_bytes = 0;
-            std::mem::swap(&mut waiting.trains, trains);
-            std::mem::swap(&mut waiting.sends, sends);
+            std::mem::swap(&mut waiting.trains, &mut taken.trains);
+            std::mem::swap(&mut waiting.sends, &mut taken.sends);
+            std::mem::swap(&mut waiting.late, &mut taken.late);
         }
     }
 }
@@ -107,6 +132,14 @@ impl Group {
     pub(super) fn give_sends(&self, lane: usize, sends: &mut Vec<Transmit>) {
         let taker = &self.lanes[lane];
         if taker.inbox.give_sends(sends) {
+            taker.wake();
+        }
+    }
+
+    /// Tells a lane which of its packets were late.
+    pub(super) fn give_late(&self, lane: usize, late: Late) {
+        let taker = &self.lanes[lane];
+        if taker.inbox.give_late(late) {
             taker.wake();
         }
     }
@@ -192,10 +225,10 @@ mod tests {
 
         assert!(inbox.give_train(train(1)).unwrap());
         assert!(!inbox.give_train(train(2)).unwrap());
-        let (mut trains, mut taken) = (Vec::new(), Vec::new());
-        inbox.take(&mut trains, &mut taken);
+        let mut taken = Taken::default();
+        inbox.take(&mut taken);
 
-        let lengths: Vec<usize> = trains.iter().map(|train| train.bytes.len()).collect();
+        let lengths: Vec<usize> = taken.trains.iter().map(|train| train.bytes.len()).collect();
         assert_eq!(lengths, [1, 2]);
         assert!(inbox.give_sends(&mut sends(1)), "it was emptied");
     }
@@ -210,8 +243,28 @@ mod tests {
 
         let back = inbox.give_train(train(large)).unwrap_err();
         assert_eq!(back.bytes.len(), large);
-        inbox.take(&mut Vec::new(), &mut Vec::new());
+        inbox.take(&mut Taken::default());
         assert!(inbox.give_train(train(large)).is_ok());
+    }
+
+    #[test]
+    fn of_more_late_packets_than_the_limit_the_lane_is_not_told() {
+        let inbox = Inbox::default();
+        let late = Late {
+            to: address(1),
+            flow: levada_wire::FlowId(1),
+            first: levada_wire::Number::ZERO,
+            end: levada_wire::Number::ZERO.next(),
+        };
+
+        assert!(inbox.give_late(late));
+        for _ in 0..HANDED_LATE_MAX {
+            inbox.give_late(late);
+        }
+
+        let mut taken = Taken::default();
+        inbox.take(&mut taken);
+        assert_eq!(taken.late.len(), HANDED_LATE_MAX);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use levada_wire::Instant;
 use mio::{Interest, Registry, Token};
 
 use super::send::{SendCounters, SendQueue};
-use crate::api::{Interface, Multicast, Transmit};
+use crate::api::{Interface, Late, Multicast, Transmit};
 use crate::sys::{Socket, multicast, source_towards};
 
 /// The most sockets that one lane sends by; further interfaces share the first.
@@ -130,6 +130,13 @@ impl Outlets {
             for (to, bytes) in outlet.queue.take_too_large() {
                 say(to, bytes);
             }
+        }
+    }
+
+    /// Says what was not sent since it waited too long.
+    pub(super) fn take_late(&mut self, into: &mut Vec<Late>) {
+        for outlet in &mut self.all {
+            into.extend(outlet.queue.take_late());
         }
     }
 

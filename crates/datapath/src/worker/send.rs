@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Half a group is of no use and would keep the next one waiting, so an egress that is behind goes on with the next whole
-//! one. Not the socket: `sys`. Called by the worker's outlets. Invariant: runs leave in the order they were given, at most
+//! one. The lane of the flow is told, so that the child hears GONE and what else is of that group is not given at all. Not the socket: `sys`. Called by the worker's outlets. Invariant: runs leave in the order they were given, at most
 //! [`SEND_QUEUE_BYTES_MAX`] wait, and datagrams given = sent + too large + refused + dropped + skipped + waiting.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -18,13 +18,15 @@ use std::time::Duration;
 use levada_wire::packet::Kind;
 use levada_wire::{FlowId, Header, Instant};
 
-use crate::api::Transmit;
+use crate::api::{Late, Transmit};
 use crate::sys::is_too_large;
 
 /// The most bytes that wait for a full socket; more are dropped. 64 ms at 1 Gb/s: who waits longer is too late.
 pub const SEND_QUEUE_BYTES_MAX: usize = 8 << 20;
 /// The longest that a run waits for a full socket: what comes later than this is repaired sooner than it arrives.
 pub const BACKLOG_MAX: Duration = Duration::from_millis(200);
+/// The most ranges of late packets that are noted between two turns; who misses more asks for it.
+const LATE_MAX: usize = 256;
 /// The most egresses that are on their way to the next group at a time; of one more only the late runs go.
 const SKIPPING_MAX: usize = 4_096;
 
@@ -96,6 +98,8 @@ pub(super) struct SendQueue {
     bytes: usize,
     /// Egresses that go on with the next group.
     skipping: BTreeSet<(SocketAddr, FlowId)>,
+    /// What was not sent since it was late, for the lane to tell who misses it.
+    late: Vec<Late>,
     /// To whom a datagram did not go because of its size, and the least such size.
     too_large: Vec<(SocketAddr, usize)>,
     pub(super) counters: SendCounters,
@@ -180,7 +184,34 @@ impl SendQueue {
         } else if header.offset == 0 {
             self.skipping.remove(&egress);
         }
-        is_late || self.skipping.contains(&egress)
+        let is_skipped = is_late || self.skipping.contains(&egress);
+        if is_skipped {
+            self.note_late(run, &header);
+        }
+        is_skipped
+    }
+
+    /// Notes a run that is not sent; what follows on the one before is one with it.
+    fn note_late(&mut self, run: &Transmit, header: &Header) {
+        let (to, flow, first) = (run.to, header.flow, header.number);
+        let end = first.plus(datagrams(run));
+        let is_next = |late: &&mut Late| (late.to, late.flow, late.end) == (to, flow, first);
+        let has_room = self.late.len() < LATE_MAX;
+        match self.late.iter_mut().rev().find(is_next) {
+            Some(before) => before.end = end,
+            None if has_room => self.late.push(Late {
+                to,
+                flow,
+                first,
+                end,
+            }),
+            None => {}
+        }
+    }
+
+    /// Takes note of what was not sent since the last time.
+    pub(super) fn take_late(&mut self) -> impl Iterator<Item = Late> {
+        self.late.drain(..)
     }
 
     /// Sends one run; `false` if the socket is full, with the rest left in `run`.
@@ -234,199 +265,4 @@ fn datagrams(run: &Transmit) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::{Buf as _, Bytes};
-
-    use super::*;
-
-    const NOW: Instant = Instant::ZERO;
-
-    fn run(mark: u8, datagrams: usize) -> Transmit {
-        Transmit {
-            to: crate::testkit::address(0),
-            bytes: Bytes::from(vec![mark; datagrams * 100]),
-            segment_bytes: 100,
-        }
-    }
-
-    fn is_accounted_for(counters: &SendCounters) -> bool {
-        let refused = counters.too_large + counters.refused;
-        let gone = counters.sent + refused + counters.dropped + counters.skipped;
-        counters.given == gone + counters.waiting
-    }
-
-    #[test]
-    fn a_full_socket_leaves_the_rest_in_order() {
-        let mut queue = SendQueue::default();
-        for mark in 0..3 {
-            queue.push(NOW, run(mark, 2));
-        }
-        let mut taken = Vec::new();
-        let mut room = 3;
-        let mut send_part = |run: &mut Transmit| {
-            if room == 0 {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            room -= 1;
-            taken.push(run.bytes[0]);
-            run.bytes.advance(100);
-            Ok(())
-        };
-
-        queue.flush(NOW, &mut send_part);
-        assert_eq!((queue.counters.sent, queue.counters.waiting), (3, 3));
-        assert!(is_accounted_for(&queue.counters) && !queue.is_empty());
-
-        queue.flush(NOW, |run| {
-            taken.push(run.bytes[0]);
-            run.bytes.clear();
-            Ok(())
-        });
-        assert_eq!(taken, [0, 0, 1, 1, 2]);
-        assert!(is_accounted_for(&queue.counters) && queue.is_empty());
-    }
-
-    #[test]
-    fn more_than_the_limit_is_dropped_and_counted() {
-        let mut queue = SendQueue::default();
-
-        for _ in 0..SEND_QUEUE_BYTES_MAX / 10_000 + 5 {
-            queue.push(NOW, run(0, 100));
-        }
-
-        assert!(queue.counters.dropped >= 400);
-        assert!(queue.counters.waiting * 100 <= SEND_QUEUE_BYTES_MAX as u64);
-        assert!(is_accounted_for(&queue.counters));
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn who_a_datagram_was_too_large_for_is_noted_once_with_the_least_size_up_to_the_limit() {
-        let mut queue = SendQueue::default();
-        let mut larger = run(0, 1);
-        larger.segment_bytes = 150;
-        larger.bytes = Bytes::from_static(&[0; 150]);
-        queue.push(NOW, larger);
-        queue.push(NOW, run(0, 2));
-        for lane in 1..=TOO_LARGE_MAX {
-            let to = crate::testkit::address(lane);
-            queue.push(NOW, Transmit { to, ..run(0, 1) });
-        }
-
-        queue.flush(NOW, |run| {
-            let gone = run.segment_bytes.min(run.bytes.len());
-            run.bytes.advance(gone);
-            Err(io::Error::from_raw_os_error(libc::EMSGSIZE))
-        });
-
-        let noted: Vec<_> = queue.take_too_large().collect();
-        assert_eq!(noted[0], (crate::testkit::address(0), 100));
-        assert_eq!(noted.len(), TOO_LARGE_MAX);
-        assert_eq!(queue.take_too_large().count(), 0);
-        assert!(is_accounted_for(&queue.counters));
-    }
-
-    #[test]
-    fn a_refused_datagram_does_not_stop_the_next_run() {
-        let mut queue = SendQueue::default();
-        queue.push(NOW, run(0, 1));
-        queue.push(NOW, run(1, 1));
-
-        queue.flush(NOW, |run| {
-            let is_first = run.bytes[0] == 0;
-            run.bytes.clear();
-            if is_first {
-                Err(io::ErrorKind::PermissionDenied.into())
-            } else {
-                Ok(())
-            }
-        });
-
-        assert_eq!((queue.counters.refused, queue.counters.sent), (1, 1));
-        assert!(is_accounted_for(&queue.counters));
-    }
-
-    /// Packets of a flow in one run, longer together than a packet may be; the first is at that place of its group.
-    const RUN: usize = 25;
-
-    fn packets(flow: u64, offset: u32) -> Transmit {
-        let header = Header {
-            flow: FlowId(flow),
-            offset,
-            ..crate::testkit::header(u64::from(offset) + 1_000)
-        };
-        let packet = [&header.encode()[..], &[0; 40]].concat();
-        Transmit {
-            to: crate::testkit::address(0),
-            segment_bytes: packet.len(),
-            bytes: packet.repeat(RUN).into(),
-        }
-    }
-
-    /// The flow and the offset of a run's first packet.
-    fn first_of(run: &Transmit) -> Option<(u64, u32)> {
-        let header = Header::peek(&run.bytes[..run.segment_bytes])?;
-        Some((header.flow.0, header.offset))
-    }
-
-    #[test]
-    fn an_egress_that_is_behind_goes_on_with_the_next_group_and_others_go_on_at_once() {
-        let mut queue = SendQueue::default();
-        let late = NOW + BACKLOG_MAX + Duration::from_millis(1);
-        queue.push(NOW, packets(1, 0));
-        queue.push(NOW, packets(2, 0));
-        queue.flush(NOW, |_| Err(io::ErrorKind::WouldBlock.into()));
-        for offset in [1, 2, 0, 1] {
-            queue.push(late, packets(1, offset));
-        }
-        queue.push(late, packets(3, 7));
-
-        let mut sent = Vec::new();
-        queue.flush(late, |run| {
-            sent.extend(first_of(run));
-            run.bytes.clear();
-            Ok(())
-        });
-
-        assert_eq!(sent, [(1, 0), (1, 1), (3, 7)]);
-        assert_eq!(queue.counters.skipped, 4 * RUN as u64);
-        assert!(is_accounted_for(&queue.counters) && queue.is_empty());
-    }
-
-    #[test]
-    fn of_more_egresses_than_the_limit_only_what_is_late_goes() {
-        let mut queue = SendQueue::default();
-        let late = NOW + BACKLOG_MAX * 2;
-        let beyond = SKIPPING_MAX as u64;
-        for flow in 0..=beyond {
-            queue.push(NOW, packets(flow, 0));
-        }
-        queue.push(late, packets(0, 1));
-        queue.push(late, packets(beyond, 1));
-
-        queue.flush(late, |run| {
-            run.bytes.clear();
-            Ok(())
-        });
-
-        assert_eq!(
-            (queue.counters.skipped, queue.counters.sent),
-            ((beyond + 2) * RUN as u64, RUN as u64)
-        );
-    }
-
-    #[test]
-    fn a_late_datagram_that_is_no_packet_goes_alone() {
-        let mut queue = SendQueue::default();
-        let late = NOW + BACKLOG_MAX * 2;
-        queue.push(NOW, run(6, 1));
-        queue.push(late, run(6, 1));
-
-        queue.flush(late, |run| {
-            run.bytes.clear();
-            Ok(())
-        });
-
-        assert_eq!((queue.counters.skipped, queue.counters.sent), (1, 1));
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use levada_wire::{Instant, Machine};
 use mio::{Events, Interest, Poll};
 
-use super::handover::{Giver, Group};
+use super::handover::{Giver, Group, Taken};
 use super::hearing::Hearing;
 use super::outlets::Outlets;
 use super::queue::Shared;
@@ -65,7 +65,7 @@ pub(super) struct Worker {
     /// What gathers for each other lane to send.
     given: Vec<Vec<Transmit>>,
     /// What other lanes gave, while it is worked on.
-    taken: (Vec<Train>, Vec<Transmit>),
+    taken: Taken,
     counters: Counters,
     /// The socket may have something: readiness is told once, when it changes.
     is_readable: bool,
@@ -110,7 +110,7 @@ impl Worker {
             published: now,
             spread: Spread::new(parts.here, lanes),
             given: vec![Vec::new(); lanes],
-            taken: (Vec::new(), Vec::new()),
+            taken: Taken::default(),
             outlets: Outlets::new(Arc::clone(&parts.socket), now),
             hearing: Hearing::default(),
             heard: Vec::new(),
@@ -173,7 +173,23 @@ impl Worker {
         }
         self.outlets.flush(now);
         self.tell_too_large();
+        self.tell_late();
         has_more
+    }
+
+    /// Tells the lanes of the flows what was not sent since it had waited too long.
+    fn tell_late(&mut self) {
+        let (lanes, mut late) = (self.given.len(), std::mem::take(&mut self.taken.late));
+        self.outlets.take_late(&mut late);
+        for one in late.drain(..) {
+            let lane = steer::lane_of(one.flow, lanes);
+            if lane == self.parts.here {
+                self.input(Input::Late(one));
+            } else {
+                self.group().give_late(lane, one);
+            }
+        }
+        self.taken.late = late;
     }
 
     /// Tells of the links that a datagram was too large for: at most once a turn for each.
@@ -271,8 +287,16 @@ impl Worker {
 
     /// Takes what other lanes gave: datagrams of this lane's flows, and a share of their sends.
     fn take_from_others(&mut self) {
-        let (mut trains, mut sends) = std::mem::take(&mut self.taken);
-        self.parts.shared.inbox.take(&mut trains, &mut sends);
+        let mut taken = std::mem::take(&mut self.taken);
+        self.parts.shared.inbox.take(&mut taken);
+        let Taken {
+            trains,
+            sends,
+            late,
+        } = &mut taken;
+        for late in late.drain(..) {
+            self.input(Input::Late(late));
+        }
         if !sends.is_empty() {
             self.is_stale = true;
             let now = self.parts.clock.now();
@@ -284,7 +308,7 @@ impl Worker {
         for train in trains.drain(..) {
             self.input(Input::Train(train));
         }
-        self.taken = (trains, sends);
+        self.taken = taken;
     }
 
     fn input(&mut self, input: Input) {

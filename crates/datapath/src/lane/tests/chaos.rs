@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::api::{EgressTerms, Train, Transmit};
+use crate::api::{EgressTerms, Late, Train, Transmit};
 use crate::testkit::address;
 
 /// Everything that a hostile or confused world may do to a lane, drawn from a pool of real datagrams.
@@ -47,6 +47,12 @@ impl Chaos {
 
     fn draw(&self, rng: &mut impl Rng) -> Input {
         match rng.next_u32() % 4 {
+            _ if rng.next_u32().is_multiple_of(16) => Input::Late(Late {
+                to: address(rng.next_u32() as usize % 3),
+                flow: FLOW,
+                first: Number::new(u64::from(rng.next_u32() % 50)).unwrap(),
+                end: Number::new(u64::from(rng.next_u32() % 50)).unwrap(),
+            }),
             0 => Input::Command(Self::command(rng)),
             1 => Input::Train(self.train(rng, true)),
             _ => Input::Train(self.train(rng, false)),

@@ -6,6 +6,7 @@ use levada_wire::packet::{Class, Kind};
 use levada_wire::{Header, Instant, LinkIndex, Machine, Number};
 
 use super::*;
+use crate::api::{Input, Late};
 
 /// Pictures of that many bytes, 25 a second, for that long: as a stream of its own pace.
 fn play(net: &mut Net, from: i64, pictures: i64, every: i64, bytes: usize) -> Vec<Frame> {
@@ -395,4 +396,64 @@ fn former_egresses_are_remembered_up_to_the_limit() {
     };
     assert!(!owes(0), "the first is forgotten");
     assert!(owes(1) && owes(last));
+}
+
+/// Of packets that had been sent to the child those numbers did not go out.
+fn late(relay: &mut Relay, numbers: std::ops::Range<u64>) {
+    let late = Late {
+        to: testkit::address(2),
+        flow: FLOW,
+        first: Number::new(numbers.start).unwrap(),
+        end: Number::new(numbers.end).unwrap(),
+    };
+    relay.net.input(1, Input::Late(late));
+}
+
+#[test]
+fn whoever_misses_what_was_late_hears_gone_and_is_parked_until_the_next_group() {
+    let mut relay = Relay::new(u64::MAX);
+    relay.burst(9, false, 0);
+    relay.take();
+
+    late(&mut relay, 4..9);
+    let rest = relay.burst(3, false, 0);
+    relay.sleep(60 * MS);
+    let gone = [vec![4, 5, 6, 7, 8], rest].concat();
+    assert_eq!(relay.take(), (vec![], gone));
+    assert_eq!(relay.net.lanes[1].counters().flows[0].behind, 1);
+    relay.begin_group();
+    let next = relay.burst(3, false, 0);
+
+    assert_eq!(relay.take(), (next, vec![]));
+    let row = relay.net.lanes[1].counters().flows[0];
+    assert_eq!((row.behind, row.withheld), (0, 8));
+}
+
+#[test]
+fn a_group_that_is_on_its_way_when_packets_before_it_were_late_goes_on() {
+    let mut relay = Relay::new(u64::MAX);
+    let before = relay.burst(9, false, 0);
+    relay.begin_group();
+    relay.burst(3, false, 0);
+    relay.take();
+
+    late(&mut relay, 4..9);
+    let next = relay.burst(3, false, 0);
+
+    let (sent, gone) = relay.take();
+    assert_eq!((sent, gone), (next, before[4..].to_vec()));
+}
+
+#[test]
+fn an_egress_that_is_held_when_its_packets_are_late_skips_what_waits_too() {
+    let mut relay = Relay::new(PEAK);
+    relay.drain();
+    let waiting = relay.burst(3, false, 0);
+
+    late(&mut relay, 90..101);
+
+    let said: Vec<u64> = (90..101).chain(waiting).collect();
+    assert_eq!(relay.take(), (vec![], said));
+    let ledger = relay.net.lanes[1].ledger();
+    assert_eq!(ledger.unsent(DropReason::Skipped), 3);
 }
