@@ -299,6 +299,13 @@ impl Reassembly {
     fn tell_gap(&self, first: Number, packets: u64, reason: GapReason, done: &mut Advanced) {
         // Before the description nothing was promised, so nothing is missing.
         if self.unpacker.has_description() {
+            // What follows on a gap for the same reason is one with it.
+            if let Some(Delivery::Gap(before)) = done.deliveries.back_mut()
+                && (before.first.plus(before.packets), before.reason) == (first, reason)
+            {
+                before.packets += packets;
+                return;
+            }
             let gap = Gap {
                 first,
                 packets,

@@ -3,6 +3,7 @@
 //! Not what it decides. Called by `world`. Invariant: a process is only called while it runs and does not stand still.
 
 use levada_core::{Command, Input, Neighbour, Settings};
+use levada_datapath::api::Delivery;
 use levada_wire::{Instant, NetworkId};
 
 use super::{Event, Parcel, Script, World};
@@ -120,6 +121,12 @@ impl World<'_> {
             }
             Effect::Said(event) => self.trace.line(self.now, || format!("{name} {event:?}")),
             Effect::Delivered { flow, delivery } => {
+                if let Delivery::Gap(gap) = &delivery {
+                    let (packets, first) = (gap.packets, gap.first.value());
+                    self.trace.line(self.now, || {
+                        format!("{name} misses {packets} packets of flow {flow} from {first} on")
+                    });
+                }
                 self.checks.delivered(self.now, index, flow, &delivery)
             }
             Effect::Runaway(what) => self.checks.spins(index, what.to_owned()),
