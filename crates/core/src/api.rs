@@ -310,6 +310,13 @@ pub enum FlowChange {
         /// Which link.
         link: LinkIndex,
     },
+    /// What the origin declares that the flow needs at most, when it is opened and when that changes.
+    SetPeak {
+        /// Which flow.
+        flow: FlowId,
+        /// The peak.
+        peak: Bitrate,
+    },
     /// How late the flow's packets may be here: the most that consumers and children want. [`RepairBudget::DEFAULT`]
     /// until said otherwise.
     SetBudget {

@@ -163,6 +163,13 @@ pub enum Command {
         /// Which link.
         link: LinkIndex,
     },
+    /// What the origin declares that the flow needs at most: its share of the caches' room when that is short.
+    SetPeak {
+        /// Which flow.
+        flow: FlowId,
+        /// The peak.
+        peak: Bitrate,
+    },
     /// How late the flow's packets may be here, over all hops: time to ask for them again, and what a consumer waits for
     /// what is missing. [`crate::LaneSettings::repair_budget`] until said otherwise.
     SetBudget {

@@ -31,9 +31,10 @@ pub(crate) mod run;
 pub(crate) mod upstream;
 pub(crate) mod window;
 
-use cache::Cache;
+use cache::{Cache, Room};
 use egress::{Egresses, Why};
 use multicast::MulticastEgresses;
+use run::Run;
 use upstream::Upstreams;
 use window::Window;
 
@@ -241,6 +242,25 @@ impl Table {
 
     pub(crate) fn rows(&self) -> Vec<FlowCounters> {
         self.flows.values().map(Flow::row).collect()
+    }
+
+    /// Makes room for a run of a flow that has a right to it, by taking from whoever holds most beyond its share. The last
+    /// word has [`Cache::insert`]. Looks at all flows, but a flow that gave back once holds more than its share again only
+    /// after there was room.
+    pub(crate) fn make_room(&mut self, id: FlowId, run: &Run, room: &mut Room) {
+        let wants = |flows: &BTreeMap<FlowId, Flow>, room: &Room| {
+            flows
+                .get(&id)
+                .is_some_and(|flow| flow.cache.wants_room(run, room))
+        };
+        while wants(&self.flows, room) {
+            let others = self.flows.values_mut();
+            let greediest = others.max_by_key(|flow| flow.cache.excess(room));
+            match greediest.filter(|flow| flow.cache.excess(room) > 0) {
+                Some(flow) => flow.cache.give_back(room),
+                None => return,
+            }
+        }
     }
 
     /// Sets the flow's place in the timers.

@@ -75,7 +75,8 @@ pub(crate) fn forward(state: &mut State, train: &Train, is_heard: bool, now: Ins
         } else {
             match admit(state, packet, came) {
                 Ok(header) => lay(&mut runs, header, place, range.len()),
-                Err(Stop::Hold) => hold(state, train.bytes.slice(range), came),
+                // Copied: it may wait for long, and must not hold the whole train meanwhile.
+                Err(Stop::Hold) => hold(state, Bytes::copy_from_slice(packet), came),
                 Err(Stop::Drop(reason)) => state.ledger.drop_packets(reason, 1),
             }
         }
@@ -83,13 +84,14 @@ pub(crate) fn forward(state: &mut State, train: &Train, is_heard: bool, now: Ins
     let gathered = gather(&runs, train);
     let mut at = 0;
     for run in runs.drain(..) {
-        let bytes = if run.places().is_together() {
-            train.bytes.slice(run.places().range(train))
+        let (bytes, buffer) = if run.places().is_together() {
+            (train.bytes.slice(run.places().range(train)), &train.bytes)
         } else {
             at += run.bytes();
-            gathered.slice(at - run.bytes()..at)
+            (gathered.slice(at - run.bytes()..at), &gathered)
         };
-        hand_on(state, run.flow(), &run.finish(bytes), Some(came), now);
+        let (id, run) = (run.flow(), run.finish(bytes, buffer.len()));
+        hand_on(state, id, &run, Some(came), now);
     }
     state.runs = runs;
 }
@@ -142,6 +144,9 @@ fn admit(state: &mut State, packet: &[u8], came: Came) -> Result<Header, Stop> {
 
 /// Hands packets on that were admitted or made here: to the cache, to every egress, to the consumer.
 pub(crate) fn hand_on(state: &mut State, id: FlowId, run: &Run, came: Option<Came>, now: Instant) {
+    if state.cache_room.may_be_short(run) {
+        state.flows.make_room(id, run, &mut state.cache_room);
+    }
     let Some(flow) = state.flows.get_mut(id) else {
         return;
     };
@@ -202,7 +207,8 @@ pub(crate) fn release(state: &mut State, early: Early, now: Instant) {
     state.ledger.held -= 1;
     match admit(state, &early.packet, early.came) {
         Ok(header) => {
-            let run = Growing::new(header, 0, early.packet.len()).finish(early.packet);
+            let bytes = early.packet.len();
+            let run = Growing::new(header, 0, bytes).finish(early.packet, bytes);
             hand_on(state, header.flow, &run, Some(early.came), now);
         }
         Err(Stop::Hold) => hold(state, early.packet, early.came),

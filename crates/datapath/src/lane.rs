@@ -46,7 +46,7 @@ pub struct LaneSettings {
     pub early_packets_max: usize,
     /// The most bytes cached of one flow; a group that is larger is not kept.
     pub flow_cache_bytes_max: usize,
-    /// The most bytes cached of all flows together.
+    /// The most bytes cached of all flows together. When it is short flows share it by their declared peaks.
     pub cache_bytes_max: usize,
     /// How late a flow's packets may be before [`crate::api::Command::SetBudget`] says otherwise.
     pub repair_budget: Duration,
@@ -114,10 +114,7 @@ impl Lane {
 
     /// A lane that counts its links together with others.
     pub(crate) fn among(number: u8, settings: LaneSettings, totals: Arc<Totals>) -> Self {
-        let cache_room = Room {
-            used: 0,
-            limit: settings.cache_bytes_max,
-        };
+        let cache_room = Room::new(settings.cache_bytes_max);
         Self {
             state: State {
                 number,

@@ -52,6 +52,7 @@ pub(crate) fn taker(command: &Command, lanes: usize) -> Taker {
         | Command::AddMember { flow, .. }
         | Command::RemoveMember { flow, .. }
         | Command::AddEgress { flow, .. }
+        | Command::SetPeak { flow, .. }
         | Command::SetBudget { flow, .. }
         | Command::RemoveEgress { flow, .. }
         | Command::Consume { flow, .. }
@@ -79,8 +80,8 @@ fn owner(datagram: &[u8], lanes: usize) -> Option<usize> {
 }
 
 /// Divides a train into one part for each lane that has datagrams in it, in the order of arrival within each lane; what
-/// is nobody's stays here. A part that lies together is a slice of the train; others are copied together, so that a burst
-/// stays one send.
+/// is nobody's stays here. A part that lies together and is most of the train is a slice of it; others are copied together,
+/// so that a burst stays one send and no small part holds a whole train.
 #[derive(Debug)]
 pub(crate) struct Parts {
     /// What is not divided yet.
@@ -127,10 +128,11 @@ impl Iterator for Parts {
         loop {
             if let Some(lane) = self.places.iter().position(|places| !places.is_empty()) {
                 let places = std::mem::take(&mut self.places[lane]);
-                let bytes = if places.is_together() {
-                    self.divided.bytes.slice(places.range(&self.divided))
+                let (range, all) = (places.range(&self.divided), self.divided.bytes.len());
+                let bytes = if places.is_together() && 2 * range.len() > all {
+                    self.divided.bytes.slice(range)
                 } else {
-                    let mut bytes = Vec::with_capacity(self.divided.bytes.len());
+                    let mut bytes = Vec::with_capacity(places.bytes(&self.divided));
                     places.copy(&self.divided, &mut bytes);
                     bytes.into()
                 };

@@ -20,7 +20,7 @@ mod set;
 mod socket;
 
 #[cfg(test)]
-pub(crate) use allocations::allocations;
+pub(crate) use allocations::{allocations, held_bytes};
 pub use bare::{BareArrival, BareSettings, BareSocket};
 pub use route::source_towards;
 pub use set::SocketSet;

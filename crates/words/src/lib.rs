@@ -50,6 +50,7 @@ pub fn command(
             link,
             terms: terms(peak, budget),
         },
+        FlowChange::SetPeak { flow, peak } => Command::SetPeak { flow, peak },
         FlowChange::SetBudget { flow, budget } => Command::SetBudget {
             flow,
             budget: budget.time(),

@@ -104,6 +104,8 @@ impl Flows {
             secret: published.secret.clone(),
             carry,
         });
+        let peak = layer.peak;
+        self.change(FlowChange::SetPeak { flow, peak });
     }
 
     pub(super) fn on_revise(&mut self, name: &StreamName, mut layers: Vec<LayerOffer>) {

@@ -108,9 +108,10 @@ impl Flows {
 
     /// Begins to carry a flow: the datapath is to be ready for it.
     pub(super) fn carry(&mut self, carried: Carried) {
-        let flow = carried.flow();
+        let (flow, peak) = (carried.flow(), carried.peak);
         self.carried.insert(carried);
         self.change(FlowChange::Open { flow });
+        self.change(FlowChange::SetPeak { flow, peak });
     }
 
     /// Accepts a child's request and feeds it.
@@ -154,6 +155,7 @@ impl Flows {
         };
         carried.peak = peak;
         let granted: Vec<LinkIndex> = carried.granted().collect();
+        self.change(FlowChange::SetPeak { flow, peak });
         for link in granted {
             self.add_egress(flow, link);
         }

@@ -9,6 +9,9 @@
 //! What lies before the join point stays for the time in which somebody may still ask for it ([`REPAIR_KEPT`], or the
 //! flow's repair budget if that is longer), and goes first where there is not room for all.
 //!
+//! A run is kept as it lies in the buffer it came in if it is most of that, else it is copied (`cache/copies.rs`): what is
+//! charged is the memory that is really held, and that is what the limits bound (docs/decisions/0021).
+//!
 //! Two things move the join point to the next group: the newest does not fit beside nothing else, or it has a hole that
 //! repair has given up. Its packets are still forwarded and still serve repair, and whoever joins waits for the next group; a
 //! hole that is filled late moves the join point back. Both are counted and visible, never silent
@@ -22,30 +25,66 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use levada_wire::{Instant, Number};
+use levada_wire::{Bitrate, Instant, Number};
 
 use super::run::Run;
+
+mod copies;
+
+use copies::{CHUNK_BYTES_MAX, Copies, Place};
 
 /// The most runs of one flow's cache: 27 minutes of 10 ms bursts. Bounds the sends that one newcomer causes.
 pub(crate) const CACHE_RUNS_MAX: usize = 16_384;
 /// How long packets before the join point are kept at least: a few round trips around the world.
 pub(crate) const REPAIR_KEPT: Duration = Duration::from_secs(1);
 
-/// Bytes that all caches of a lane share.
+/// Bytes that all caches of a lane share. While there is room for all each takes what it needs; when it is short a flow has a
+/// right to its share, by its declared peak, and whoever holds more loses it first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     /// Bytes held now.
     pub(crate) used: usize,
     /// Bytes that may be held.
     pub(crate) limit: usize,
+    /// The declared peaks of all flows together, in bit/s.
+    peaks: u128,
 }
 
-/// A run, and when it was cached.
+impl Room {
+    pub(crate) const fn new(limit: usize) -> Self {
+        Self {
+            used: 0,
+            limit,
+            peaks: 0,
+        }
+    }
+
+    /// Whether a run might not fit: cheap, and wrong on the safe side only.
+    pub(crate) const fn may_be_short(&self, run: &Run) -> bool {
+        self.used + run.buffer_bytes + CHUNK_BYTES_MAX + RUN_COST > self.limit
+    }
+
+    /// The share of a flow with that peak.
+    fn share(&self, peak: Bitrate) -> usize {
+        let part = self.limit as u128 * u128::from(peak.0) / self.peaks.max(1);
+        usize::try_from(part).unwrap_or(self.limit)
+    }
+}
+
+/// A run, when it was cached, and what it lies in.
 #[derive(Clone, Debug)]
 struct Held {
     run: Run,
     since: Instant,
+    /// Where it was copied to; `None` if it lies in the buffer that it came in, which it then is most of.
+    copy: Option<Place>,
 }
+
+/// What a held run takes besides its bytes: its place in the list, which may be four times as long as what is in it, and what
+/// counts the owners of its buffer.
+const RUN_COST: usize = 4 * size_of::<Held>() + 64;
+/// The list is made shorter when less than this part of it is used.
+const LIST_USED_MIN: usize = 4;
 
 /// What is known of the newest group that has its first packet.
 #[derive(Clone, Copy, Debug)]
@@ -71,9 +110,13 @@ pub(crate) struct Cache {
     skipped: Option<Number>,
     /// One past the highest number that was let go of for want of room or because it was old.
     dropped: Number,
-    bytes: usize,
+    copies: Copies,
+    /// Buffers that runs lie in as they came.
+    buffers: usize,
     packets: usize,
     bytes_max: usize,
+    /// What the origin declares that the flow needs at most.
+    peak: Bitrate,
     /// How long what is before the join point is kept.
     kept_for: Duration,
     overflows: u64,
@@ -88,9 +131,11 @@ impl Cache {
             start: None,
             skipped: None,
             dropped: Number::ZERO,
-            bytes: 0,
+            copies: Copies::default(),
+            buffers: 0,
             packets: 0,
             bytes_max,
+            peak: Bitrate(0),
             kept_for: REPAIR_KEPT.max(budget),
             overflows: 0,
             holes: 0,
@@ -110,16 +155,13 @@ impl Cache {
             self.start_at(run.first);
         }
         self.drop_what_is_old(now, room);
-        let bytes = run.bytes.len();
-        while !self.has_room_for(bytes, room) {
-            self.drop_before_join(run, room);
-            if self.held.is_empty() && !self.has_room_for(bytes, room) {
+        while !self.has_room_for(run, room) {
+            self.drop_for_room(run.group_start, room);
+            if self.held.is_empty() && !self.has_room_for(run, room) {
                 return false;
             }
         }
-        let since = now;
-        let run = run.clone();
-        self.add(Held { run, since }, room);
+        self.keep(run.clone(), now, room);
         true
     }
 
@@ -197,7 +239,7 @@ impl Cache {
         let place = place_in(&run, number);
         for part in [0..place, place + 1..run.packets()] {
             if let Some(run) = run.part(part) {
-                self.add(Held { run, since }, room);
+                self.keep(run, since, room);
             }
         }
         if self.start.is_some_and(|start| start.first == number) {
@@ -205,11 +247,36 @@ impl Cache {
         }
     }
 
+    /// What the flow needs at most from now on, by which its share is measured.
+    pub(crate) fn set_peak(&mut self, peak: Bitrate, room: &mut Room) {
+        room.peaks = room.peaks - u128::from(self.peak.0) + u128::from(peak.0);
+        self.peak = peak;
+    }
+
+    /// Whether the lane is short of room for a run that this flow has a right to keep: others must make some.
+    pub(crate) fn wants_room(&self, run: &Run, room: &Room) -> bool {
+        let cost = self.cost_of(run);
+        room.used + cost > room.limit && self.bytes() + cost <= room.share(self.peak)
+    }
+
+    /// How much it holds beyond its share.
+    pub(crate) fn excess(&self, room: &Room) -> usize {
+        self.bytes().saturating_sub(room.share(self.peak))
+    }
+
+    /// Goes back to its share, oldest first: a group that is cut into cannot be joined.
+    pub(crate) fn give_back(&mut self, room: &mut Room) {
+        while let Some(newest) = self.newest_group().filter(|_| self.excess(room) > 0) {
+            self.drop_for_room(newest, room);
+        }
+    }
+
     /// Gives everything back.
     pub(crate) fn clear(&mut self, room: &mut Room) {
-        room.used -= self.bytes;
-        self.held.clear();
-        (self.start, self.bytes, self.packets) = (None, 0, 0);
+        self.set_peak(Bitrate(0), room);
+        room.used -= self.bytes();
+        (self.held, self.copies) = (VecDeque::new(), Copies::default());
+        (self.start, self.buffers, self.packets) = (None, 0, 0);
     }
 
     /// Packets held.
@@ -262,17 +329,33 @@ impl Cache {
         });
     }
 
-    fn has_room_for(&self, bytes: usize, room: &Room) -> bool {
-        self.bytes + bytes <= self.bytes_max
+    /// What it holds in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.copies.bytes() + self.buffers + self.held.len() * RUN_COST
+    }
+
+    /// What keeping a run takes.
+    pub(crate) fn cost_of(&self, run: &Run) -> usize {
+        let bytes = if is_most(run) {
+            run.buffer_bytes
+        } else {
+            self.copies.takes(run.bytes.len())
+        };
+        bytes + RUN_COST
+    }
+
+    fn has_room_for(&self, run: &Run, room: &Room) -> bool {
+        let bytes = self.cost_of(run);
+        self.bytes() + bytes <= self.bytes_max
             && room.used + bytes <= room.limit
             && self.held.len() < CACHE_RUNS_MAX
     }
 
-    /// Drops the oldest run that is there for repair alone; if all are of the newest group, nobody joins that any more.
-    fn drop_before_join(&mut self, newest: &Run, room: &mut Room) {
+    /// Drops the oldest run; if all are of the newest group, nobody joins that any more. `newest` is its start.
+    fn drop_for_room(&mut self, newest: Number, room: &mut Room) {
         let is_of_group = |held: &Held| is_from(self.start.as_ref(), &held.run);
         if self.held.front().is_none_or(is_of_group) && self.start.take().is_some() {
-            self.skipped = Some(newest.group_start);
+            self.skipped = Some(newest);
             self.overflows += 1;
         }
         self.drop_oldest(room);
@@ -306,31 +389,54 @@ impl Cache {
         (held.run.first <= number).then_some(at)
     }
 
-    fn add(&mut self, held: Held, room: &mut Room) {
-        self.bytes += held.run.bytes.len();
-        room.used += held.run.bytes.len();
-        self.packets += held.run.packets();
-        if let Some(start) = self.start_of(&held.run) {
-            start.packets += held.run.packets() as u64;
+    /// Keeps a run: as it lies there if it is most of its buffer, else a copy of it.
+    fn keep(&mut self, mut run: Run, since: Instant, room: &mut Room) {
+        room.used -= self.bytes();
+        let mut copy = None;
+        if is_most(&run) {
+            self.buffers += run.buffer_bytes;
+        } else {
+            let (bytes, place) = self.copies.copy(&run.bytes);
+            (run.bytes, copy) = (bytes, Some(place));
         }
-        self.held.insert(self.place_from(held.run.first), held);
+        self.packets += run.packets();
+        if let Some(start) = self.start_of(&run) {
+            start.packets += run.packets() as u64;
+        }
+        let at = self.place_from(run.first);
+        self.held.insert(at, Held { run, since, copy });
+        room.used += self.bytes();
     }
 
     fn remove(&mut self, at: usize, room: &mut Room) -> Option<Held> {
-        let held = self.held.remove(at)?;
-        self.bytes -= held.run.bytes.len();
-        room.used -= held.run.bytes.len();
-        self.packets -= held.run.packets();
-        if let Some(start) = self.start_of(&held.run) {
-            start.packets -= held.run.packets() as u64;
+        room.used -= self.bytes();
+        let held = self.held.remove(at);
+        if let Some(held) = &held {
+            match held.copy {
+                Some(place) => self.copies.release(place),
+                None => self.buffers -= held.run.buffer_bytes,
+            }
+            self.packets -= held.run.packets();
+            if let Some(start) = self.start_of(&held.run) {
+                start.packets -= held.run.packets() as u64;
+            }
+            if self.held.capacity() > LIST_USED_MIN * (self.held.len() + 8) {
+                self.held.shrink_to(2 * self.held.len());
+            }
         }
-        Some(held)
+        room.used += self.bytes();
+        held
     }
 
     /// The newest group, if the run lies in it.
     fn start_of(&mut self, run: &Run) -> Option<&mut Start> {
         self.start.as_mut().filter(|start| run.first >= start.first)
     }
+}
+
+/// Whether a run is so much of the buffer it lies in that it is kept as it is: of the runs in a buffer, one at most.
+const fn is_most(run: &Run) -> bool {
+    2 * run.bytes.len() > run.buffer_bytes
 }
 
 fn is_from(start: Option<&Start>, run: &Run) -> bool {

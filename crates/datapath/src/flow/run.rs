@@ -32,6 +32,8 @@ pub(crate) struct Run {
     pub(crate) bytes: Bytes,
     /// Size of each packet but the last.
     pub(crate) segment_bytes: usize,
+    /// What `bytes` keep in memory: the size of the buffer that they lie in, with whatever else lies there.
+    pub(crate) buffer_bytes: usize,
 }
 
 impl Run {
@@ -65,6 +67,7 @@ impl Run {
             sent: self.sent,
             bytes: self.bytes.slice(start..end),
             segment_bytes: self.segment_bytes,
+            buffer_bytes: self.buffer_bytes,
         })
     }
 }
@@ -108,6 +111,13 @@ impl Places {
     pub(crate) fn range(self, train: &Train) -> Range<usize> {
         let end = self.end() * train.segment_bytes;
         self.first() * train.segment_bytes..end.min(train.bytes.len())
+    }
+
+    /// How many bytes the datagrams have, without what lies between them.
+    pub(crate) fn bytes(self, train: &Train) -> usize {
+        let most = self.0.count_ones() as usize * train.segment_bytes;
+        let beyond = (self.end() * train.segment_bytes).saturating_sub(train.bytes.len());
+        most - beyond
     }
 
     /// Lays the datagrams behind what is in `into`.
@@ -179,8 +189,8 @@ impl Growing {
         fits
     }
 
-    /// The run; `bytes` are its packets end to end.
-    pub(crate) fn finish(self, bytes: Bytes) -> Run {
+    /// The run; `bytes` are its packets end to end, in a buffer of `buffer_bytes`.
+    pub(crate) fn finish(self, bytes: Bytes, buffer_bytes: usize) -> Run {
         Run {
             first: self.first,
             group_start: self
@@ -194,6 +204,7 @@ impl Growing {
             sent: self.latest.sent,
             bytes,
             segment_bytes: self.segment_bytes,
+            buffer_bytes,
         }
     }
 }

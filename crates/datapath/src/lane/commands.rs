@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use levada_wire::packet::seal::Opener;
-use levada_wire::{FlowId, Frame, Instant, LinkIndex, WallTime};
+use levada_wire::{Bitrate, FlowId, Frame, Instant, LinkIndex, WallTime};
 
 use super::State;
 use crate::api::{Command, EgressTerms, Originate};
@@ -18,6 +18,9 @@ use crate::link::Link;
 use crate::origin::{FrameRefusal, Origin};
 use crate::pace;
 use crate::reassembly::Reassembly;
+
+/// The peak of a flow while nobody has said it.
+const PEAK_UNTOLD: Bitrate = Bitrate(4_000_000);
 
 /// Applies a command. See [`Command`] for what each means.
 pub(super) fn apply(state: &mut State, command: Command, now: Instant) {
@@ -107,6 +110,7 @@ fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
             with_flow(state, flow, |flow| flow.upstreams.retire(link))
         }
         Command::AddEgress { flow, link, terms } => add_egress(state, flow, link, terms, now),
+        Command::SetPeak { flow, peak } => set_peak(state, flow, peak),
         Command::SetBudget { flow, budget } => with_flow(state, flow, |flow| {
             flow.set_budget(budget);
             true
@@ -177,7 +181,9 @@ fn open(state: &mut State, id: FlowId) -> Option<&mut Flow> {
         if state.flows.len() >= state.settings.flows_max {
             return None;
         }
-        state.flows.insert(id, Flow::new(id, &state.settings));
+        let mut flow = Flow::new(id, &state.settings);
+        flow.cache.set_peak(PEAK_UNTOLD, &mut state.cache_room);
+        state.flows.insert(id, flow);
     }
     state.flows.get_mut(id)
 }
@@ -191,6 +197,14 @@ fn close(state: &mut State, id: FlowId, now: Instant) -> bool {
     state.ledger.drop_packets(DropReason::FlowClosed, early);
     flow.cache.clear(&mut state.cache_room);
     state.newcomers.remove(now, |flow, _| flow == id);
+    true
+}
+
+fn set_peak(state: &mut State, id: FlowId, peak: Bitrate) -> bool {
+    let Some(flow) = state.flows.get_mut(id) else {
+        return false;
+    };
+    flow.cache.set_peak(peak, &mut state.cache_room);
     true
 }
 

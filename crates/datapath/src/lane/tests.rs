@@ -462,3 +462,4 @@ fn a_flow_starts_once_under_one_instance() {
 
 mod chaos;
 mod joining;
+mod sharing;

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use levada_wire::packet::seal::Sealer;
 use levada_wire::packet::{Class, OVERHEAD_BYTES};
 use levada_wire::{FlowId, Group, Header, Instant, Number, OriginTime};
@@ -84,41 +83,41 @@ impl Cutter {
         let body_bytes = self.body_bytes();
         let packets = body.len().div_ceil(body_bytes);
         let group_start = self.group_start.expect("the first burst begins a group");
-        let first = self.next;
+        let burst = self.next;
         let sent = OriginTime::from_instant(now);
-        let mut sealed = Vec::with_capacity(body.len() + packets * OVERHEAD_BYTES);
-        for (index, part) in body.chunks(body_bytes).enumerate() {
-            let header = Header {
-                last: index + 1 == packets,
-                discardable,
-                class: Class::KEEP,
-                key: self.epoch,
-                description,
-                flow: self.flow,
-                number: self.next,
-                index: u16::try_from(index).expect("8 MiB are 16,132 of the smallest packets"),
-                group: self.group,
-                offset: u32::try_from(self.next.since(group_start))
-                    .expect("a group that is full ends"),
-                sent,
-            };
-            self.sealer.seal(&header, part, &mut sealed);
-            self.next = self.next.next();
-        }
-        self.push_runs(first, group_start, sent, &sealed.into());
-    }
-
-    /// Divides the packets of a burst into what one send each can take.
-    fn push_runs(&mut self, burst: Number, group_start: Number, sent: OriginTime, sealed: &Bytes) {
+        let mut index = 0;
+        // What one send can take has a buffer of its own: whoever keeps it keeps nothing of the rest.
         let per_run = RUN_PACKETS_MAX.min(RUN_BYTES_MAX / self.packet_bytes);
-        let step = per_run * self.packet_bytes;
-        for (at, start) in (0..sealed.len()).step_by(step).enumerate() {
+        for body in body.chunks(per_run * body_bytes) {
+            let first = self.next;
+            let overhead = body.len().div_ceil(body_bytes) * OVERHEAD_BYTES;
+            let mut sealed = Vec::with_capacity(body.len() + overhead);
+            for part in body.chunks(body_bytes) {
+                let header = Header {
+                    last: index + 1 == packets,
+                    discardable,
+                    class: Class::KEEP,
+                    key: self.epoch,
+                    description,
+                    flow: self.flow,
+                    number: self.next,
+                    index: u16::try_from(index).expect("8 MiB are 16,132 of the smallest packets"),
+                    group: self.group,
+                    offset: u32::try_from(self.next.since(group_start))
+                        .expect("a group that is full ends"),
+                    sent,
+                };
+                self.sealer.seal(&header, part, &mut sealed);
+                self.next = self.next.next();
+                index += 1;
+            }
             self.runs.push_back(Run {
-                first: burst.plus((at * per_run) as u64),
+                first,
                 group_start,
                 burst,
                 sent,
-                bytes: sealed.slice(start..sealed.len().min(start + step)),
+                buffer_bytes: sealed.len(),
+                bytes: sealed.into(),
                 segment_bytes: self.packet_bytes,
             });
         }

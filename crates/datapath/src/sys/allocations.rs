@@ -10,6 +10,8 @@ use std::cell::Cell;
 thread_local! {
     /// Needs no destructor and no lazy start, so that the allocator may use it at any time.
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    /// Below zero where a thread frees what another allocated.
+    static BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
 /// How often this thread has allocated, or has made an allocation larger.
@@ -17,8 +19,18 @@ pub(crate) fn allocations() -> u64 {
     COUNT.get()
 }
 
-fn count() {
+/// How many bytes this thread has allocated and not freed.
+pub(crate) fn held_bytes() -> i64 {
+    BYTES.get()
+}
+
+fn count(bytes: usize) {
     COUNT.set(COUNT.get() + 1);
+    BYTES.set(BYTES.get() + bytes as i64);
+}
+
+fn free(bytes: usize) {
+    BYTES.set(BYTES.get() - bytes as i64);
 }
 
 struct Counting;
@@ -30,24 +42,26 @@ static ALLOCATOR: Counting = Counting;
 // Counting allocates nothing: a thread-local number, made at compile time, that nothing destroys.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: the caller keeps the contract of `GlobalAlloc`, which is the system allocator's too.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: as above.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        count();
+        count(bytes);
+        free(layout.size());
         // SAFETY: as above.
         unsafe { System.realloc(memory, layout, bytes) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        free(layout.size());
         // SAFETY: as above.
         unsafe { System.dealloc(memory, layout) }
     }

@@ -3,7 +3,7 @@
 //! Linux 5.0, option 104 (include/uapi/linux/udp.h): the kernel joins datagrams of equal size (but the last) from
 //! one address, whatever is in them, and says the size in a control message. Elsewhere, or switched off, a train
 //! is one datagram. Called by `socket.rs`. Invariant: a train has the size of the bytes that were received, in a
-//! buffer of its own: a cache may keep a slice of it without holding on to 64 KiB.
+//! buffer of its own, so its length is what whoever keeps a slice of it keeps in memory.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

@@ -60,6 +60,7 @@ impl Rig {
             sent: OriginTime::from_instant(now),
             bytes: Bytes::from(vec![0; packets]),
             segment_bytes: 1,
+            buffer_bytes: packets,
         };
         let shown = Shown {
             link: FIRST,
@@ -311,6 +312,7 @@ fn a_newcomer_asks_for_its_group_from_the_start_however_old_it_is() {
         sent: OriginTime(0),
         bytes: Bytes::from(vec![0; 2]),
         segment_bytes: 1,
+        buffer_bytes: 2,
     };
     let shown = Shown {
         link: FIRST,
@@ -342,6 +344,7 @@ fn what_was_lost_between_bursts_is_taken_to_have_been_sent_between_them() {
         sent: OriginTime(300),
         bytes: Bytes::from(vec![0; 2]),
         segment_bytes: 1,
+        buffer_bytes: 2,
     };
     let sent = |value| sent_of(number(value), (number(8), OriginTime(0)), &after).0;
 
