@@ -25,6 +25,7 @@ use crate::reassembly::Reassembly;
 use crate::repair::{Dice, Missing, Server, Tail};
 
 pub(crate) mod cache;
+pub(crate) mod closed;
 pub(crate) mod egress;
 pub(crate) mod multicast;
 pub(crate) mod run;

@@ -73,7 +73,7 @@ pub(crate) fn forward(state: &mut State, train: &Train, is_heard: bool, now: Ins
         } else if Kind::of(packet) != Kind::Media {
             other_kind(state, train, &range, is_heard, now);
         } else {
-            match admit(state, packet, came) {
+            match admit(state, packet, came, now) {
                 Ok(header) => lay(&mut runs, header, place, range.len()),
                 // Copied: it may wait for long, and must not hold the whole train meanwhile.
                 Err(Stop::Hold) => hold(state, Bytes::copy_from_slice(packet), came),
@@ -117,10 +117,11 @@ fn gather(runs: &[Growing], train: &Train) -> Bytes {
 }
 
 /// Judges one packet. The order is the point: the tag comes before whatever remembers.
-fn admit(state: &mut State, packet: &[u8], came: Came) -> Result<Header, Stop> {
+fn admit(state: &mut State, packet: &[u8], came: Came, now: Instant) -> Result<Header, Stop> {
     let header = Header::peek(packet).ok_or(Stop::Drop(DropReason::BadHeader))?;
-    let flow = state.flows.get_mut(header.flow);
-    let flow = flow.ok_or(Stop::Drop(DropReason::UnknownFlow))?;
+    let Some(flow) = state.flows.get_mut(header.flow) else {
+        return Err(Stop::Drop(without_flow(state, &header, packet, came, now)));
+    };
     let Some(key) = flow.keys.get(header.key) else {
         return Err(stop_without_key(flow, came.from, &state.links));
     };
@@ -205,7 +206,7 @@ pub(crate) fn hand_on(state: &mut State, id: FlowId, run: &Run, came: Option<Cam
 /// Takes a packet that waited for its key.
 pub(crate) fn release(state: &mut State, early: Early, now: Instant) {
     state.ledger.held -= 1;
-    match admit(state, &early.packet, early.came) {
+    match admit(state, &early.packet, early.came, now) {
         Ok(header) => {
             let bytes = early.packet.len();
             let run = Growing::new(header, 0, bytes).finish(early.packet, bytes);
@@ -214,6 +215,26 @@ pub(crate) fn release(state: &mut State, early: Early, now: Instant) {
         Err(Stop::Hold) => hold(state, early.packet, early.came),
         Err(Stop::Drop(reason)) => state.ledger.drop_packets(reason, 1),
     }
+}
+
+/// A packet of a flow that was closed a moment ago was under way meanwhile: it is no loss of the link.
+#[cold]
+fn without_flow(
+    state: &mut State,
+    header: &Header,
+    packet: &[u8],
+    came: Came,
+    now: Instant,
+) -> DropReason {
+    let (closed, links) = (&mut state.closed, &mut state.links);
+    let Some(counts) = closed.judge(header, packet, came.from, links, now) else {
+        return DropReason::UnknownFlow;
+    };
+    let link = counts.filter(|_| !came.is_heard);
+    if let Some(link) = link.and_then(|link| links.get_mut(link)) {
+        link.counts.received += 1;
+    }
+    DropReason::FlowClosed
 }
 
 /// Between `OpenFlow` and `SetCarryKey` packets of an upstream wait; those of anyone else do not.

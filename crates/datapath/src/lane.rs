@@ -20,6 +20,7 @@ use levada_wire::{Bitrate, FlowId, Instant, LinkIndex, Machine, RepairBudget, Wa
 use crate::api::{Event, Input, LaneCounters, LinkCounters, Output};
 use crate::flow;
 use crate::flow::cache::Room;
+use crate::flow::closed::ClosedFlows;
 use crate::flow::run::Growing;
 use crate::forward;
 use crate::ledger::Ledger;
@@ -85,6 +86,7 @@ pub(crate) struct State {
     pub(crate) totals: Arc<Totals>,
     pub(crate) settings: LaneSettings,
     pub(crate) flows: flow::Table,
+    pub(crate) closed: ClosedFlows,
     pub(crate) links: link::Table,
     pub(crate) newcomers: Newcomers,
     pub(crate) cache_room: Room,
@@ -122,6 +124,7 @@ impl Lane {
                 newcomers: Newcomers::new(&settings),
                 settings,
                 flows: flow::Table::default(),
+                closed: ClosedFlows::default(),
                 links: link::Table::default(),
                 cache_room,
                 outbox: Outbox::default(),

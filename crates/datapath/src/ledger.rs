@@ -67,7 +67,7 @@ drop_reasons! {
     TooOld => "too_old",
     /// Nobody wants it and the cache does not keep it.
     Unwanted => "unwanted",
-    /// It waited for a key, and the flow was closed.
+    /// Its flow was closed while it waited for the key, or was under way.
     FlowClosed => "flow_closed",
     /// A link datagram for a link that is not here.
     UnknownLink => "unknown_link",

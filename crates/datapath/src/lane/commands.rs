@@ -77,6 +77,7 @@ fn apply_to_link(state: &mut State, command: Command, now: Instant) -> bool {
                 flow.upstreams.remove(link);
             }
             state.newcomers.remove(now, |_, other| other == link);
+            state.closed.remove_link(link);
             state.links.remove(link)
         }
         Command::SendDatagram { link, message } => {
@@ -182,6 +183,7 @@ fn open(state: &mut State, id: FlowId) -> Option<&mut Flow> {
             return None;
         }
         let mut flow = Flow::new(id, &state.settings);
+        state.closed.forget(id);
         flow.cache.set_peak(PEAK_UNTOLD, &mut state.cache_room);
         state.flows.insert(id, flow);
     }
@@ -197,6 +199,7 @@ fn close(state: &mut State, id: FlowId, now: Instant) -> bool {
     state.ledger.drop_packets(DropReason::FlowClosed, early);
     flow.cache.clear(&mut state.cache_room);
     state.newcomers.remove(now, |flow, _| flow == id);
+    state.closed.insert(id, &mut flow, now);
     true
 }
 
