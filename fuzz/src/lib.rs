@@ -49,6 +49,10 @@ pub const TARGETS: &[Target] = &[
         run: targets::packet,
     },
     Target {
+        name: "parity",
+        run: targets::parity,
+    },
+    Target {
         name: "site",
         run: targets::site,
     },

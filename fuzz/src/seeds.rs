@@ -49,6 +49,7 @@ fn of_vector(line: &str) -> Vec<Seed> {
     };
     match kind {
         "packet" => vec![seed("packet", name, bytes)],
+        "parity" => vec![seed("parity", name, bytes)],
         "link" => body("link", link_body(&bytes)),
         "site" => vec![seed("site", name, bytes)],
         // The first byte is the size of the chunks.

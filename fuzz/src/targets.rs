@@ -14,8 +14,10 @@ use levada_wire::datagram::site::{MAC_BYTES, SiteHeader, SiteSeal};
 use levada_wire::frame::{ControlFrame, FRAME_HEADER_BYTES, FrameHeader};
 use levada_wire::identity::Purpose;
 use levada_wire::key::{CarrySecret, ContentSecret, LinkKey, NetworkSecret, SiteKey, Suite};
+use levada_wire::packet::parity::code::{self, Words};
+use levada_wire::packet::parity::{BLOCK_SHARDS_MAX, ParityHeader, packet_of, unit_of};
 use levada_wire::packet::seal::Opener;
-use levada_wire::packet::{CARRY_BYTES, HEADER_BYTES, Kind, OVERHEAD_BYTES, carry};
+use levada_wire::packet::{CARRY_BYTES, HEADER_BYTES, Kind, OVERHEAD_BYTES, SEAL_BYTES, carry};
 use levada_wire::ticket::{Chain, Invite, Trust};
 use levada_wire::{Description, FlowId, Header, Identity, InstanceId, NetworkId, WallTime};
 use minicbor::{Decode, Encode};
@@ -48,6 +50,50 @@ pub fn packet(input: &[u8]) {
         let opened = opener.open(input, &mut body);
         let bytes = opened.map_or(0, |()| input.len() - OVERHEAD_BYTES);
         assert_eq!(body.len(), bytes);
+    }
+}
+
+/// A parity datagram; and its shard as all shards of a block of which one packet came, so that packets are made of it.
+pub fn parity(input: &[u8]) {
+    let key = CarrySecret::from_bytes([0xCA; 32]);
+    let Some(header) = ParityHeader::peek(input) else {
+        return;
+    };
+    let is_tagged = ParityHeader::check(&key.carry_key(header.flow), input);
+    assert_eq!(Kind::of(input), Kind::Parity);
+    let (shard, mut unit, mut again) =
+        (ParityHeader::shard_of(input), Words::default(), Vec::new());
+    unit.set(&[shard]);
+    header.encode(&key.carry_key(header.flow), &unit, shard.len(), &mut again);
+    assert_eq!(ParityHeader::peek(&again), Some(header));
+    assert_eq!(is_tagged, again == input);
+    let came = header_of(header);
+    let packet = [&came.encode()[..], &[0; SEAL_BYTES + CARRY_BYTES]].concat();
+    let lost = BLOCK_SHARDS_MAX.min(usize::from(header.packets) - 1);
+    let shards: Vec<usize> = (0..lost).collect();
+    let missing: Vec<usize> = (1..=lost).collect();
+    let mut sums = vec![unit.clone(); lost];
+    unit_of(&packet, &mut unit);
+    code::add(&unit, 0, &mut sums, &shards);
+    code::recover(&mut sums, &shards, &missing);
+    for (sum, &place) in sums.iter().zip(&missing) {
+        let (number, mut made) = (came.number.plus(place as u64), Vec::new());
+        let is_made = packet_of(sum, shard.len(), number, &came, &mut made);
+        let made = Header::peek(&made).map(|made| made.number);
+        assert_eq!(made, is_made.then_some(number));
+    }
+}
+
+/// The first packet of a block.
+fn header_of(parity: ParityHeader) -> Header {
+    let mut bytes = vec![0x04];
+    bytes.resize(OVERHEAD_BYTES, 0);
+    let header = Header::peek(&bytes).expect("a packet of zeros is one");
+    Header {
+        key: parity.key,
+        flow: parity.flow,
+        number: parity.first_near(header.number),
+        ..header
     }
 }
 

@@ -29,6 +29,7 @@ use crate::time::OriginTime;
 use crate::units::{Group, Number, PacketSize};
 
 pub mod carry;
+pub mod parity;
 pub mod seal;
 
 /// Bytes of the clear header.
@@ -53,7 +54,7 @@ const CLASS: u8 = 0x30;
 pub enum Kind {
     /// 0x04: a media packet.
     Media,
-    /// 0x05: parity over media packets.
+    /// 0x05: parity over media packets (`parity.rs`).
     Parity,
     /// 0x06: a link datagram.
     Link,

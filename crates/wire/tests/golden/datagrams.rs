@@ -17,6 +17,8 @@ use levada_wire::datagram::site::{
 };
 use levada_wire::key::{LinkKey, NetworkSecret, Suite};
 use levada_wire::packet::Class;
+use levada_wire::packet::parity::code::{self, Words};
+use levada_wire::packet::parity::{ParityHeader, unit_bytes, unit_of};
 use levada_wire::packet::seal::Sealer;
 use levada_wire::{Group, Header, LinkIndex, NetworkId, OriginTime, PacketSize};
 
@@ -61,6 +63,52 @@ pub(crate) fn packets() -> Vec<Sample> {
             packet(Suite::Aes128Gcm, 1 << 22),
         ),
     ]
+}
+
+/// Three packets of one group, none as long as another.
+pub(crate) fn block() -> Vec<Vec<u8>> {
+    let carry = carry_secret().carry_key(flow());
+    let mut sealer = Sealer::new(content_secret(), carry, flow(), INSTANCE, Suite::Aes128Gcm);
+    let bodies = [&b"pools"[..], b"that the water crosses", b""];
+    let places = (0..).zip(bodies);
+    let packet = |(place, body): (u16, &[u8])| {
+        let header = Header {
+            index: 4 + place,
+            offset: 6 + u32::from(place),
+            ..header(9 + u64::from(place))
+        };
+        let mut out = Vec::new();
+        sealer.seal(&header, body, &mut out);
+        out
+    };
+    places.map(packet).collect()
+}
+
+/// Two shards over [`block`].
+pub(crate) fn parity() -> Vec<Sample> {
+    let (block, shards) = (block(), [0, 31]);
+    let lengths = block.iter().map(|packet| unit_bytes(packet));
+    let longest = lengths.max().unwrap();
+    let mut sums = vec![Words::zero(longest); shards.len()];
+    let mut unit = Words::default();
+    for (place, packet) in block.iter().enumerate() {
+        unit_of(packet, &mut unit);
+        code::add(&unit, place, &mut sums, &shards);
+    }
+    let datagram = |(&shard, sum): (&usize, &Words)| {
+        let header = ParityHeader {
+            shard: u8::try_from(shard).unwrap(),
+            key: 1,
+            packets: 3,
+            flow: flow(),
+            first: 9,
+        };
+        let mut out = Vec::new();
+        let carry = carry_secret().carry_key(flow());
+        header.encode(&carry, sum, longest, &mut out);
+        (format!("parity/shard-{shard}"), out)
+    };
+    shards.iter().zip(&sums).map(datagram).collect()
 }
 
 pub(crate) fn link_messages() -> Vec<(&'static str, LinkDatagram)> {

@@ -16,6 +16,8 @@ use levada_wire::control::Decoder;
 use levada_wire::frame::{ControlFrame, FrameHeader};
 use levada_wire::key::Suite;
 use levada_wire::packet::carry;
+use levada_wire::packet::parity::code::{self, Words};
+use levada_wire::packet::parity::{ParityHeader, packet_of, unit_of};
 use levada_wire::packet::seal::Opener;
 use levada_wire::ticket::Chain;
 use levada_wire::{Header, SignedAnnounce, SignedWithdraw, TrackId};
@@ -30,6 +32,7 @@ const VECTORS: &str = include_str!("vectors.txt");
 fn samples() -> Vec<Sample> {
     [
         packets(),
+        parity(),
         link_datagrams(),
         site_datagrams(),
         control_messages(),
@@ -120,6 +123,40 @@ fn every_committed_statement_still_verifies() {
         chains()
     );
     assert_eq!(text.parse(), Ok(invite()));
+}
+
+#[test]
+fn every_committed_shard_still_gives_back_a_packet() {
+    let block = block();
+    for name in ["parity/shard-0", "parity/shard-31"] {
+        let datagram = committed(name);
+        assert!(ParityHeader::check(
+            &carry_secret().carry_key(flow()),
+            &datagram
+        ));
+        let header = ParityHeader::peek(&datagram).unwrap();
+        let shards = [usize::from(header.shard)];
+        let (mut sum, mut unit) = ([Words::default()], Words::default());
+        let shard = ParityHeader::shard_of(&datagram);
+        sum[0].set(&[shard]);
+        for place in [0, 2] {
+            unit_of(&block[place], &mut unit);
+            code::add(&unit, place, &mut sum, &shards);
+        }
+
+        code::recover(&mut sum, &shards, &[1]);
+
+        let (beside, mut packet) = (Header::peek(&block[0]).unwrap(), Vec::new());
+        let number = header.first_near(number(20)).plus(1);
+        assert!(packet_of(
+            &sum[0],
+            shard.len(),
+            number,
+            &beside,
+            &mut packet
+        ));
+        assert_eq!(packet, block[1], "{name}");
+    }
 }
 
 #[test]
