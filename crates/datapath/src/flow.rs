@@ -4,7 +4,7 @@
 //! keys ─▶ upstreams ─▶ window ─▶ cache ─▶ egresses      the path of a packet, in `forward.rs`; links and multicast
 //!                                     └─▶ consumer      reassembly, if somebody here wants frames
 //! early: packets that came before the key               origin: if the flow starts here
-//! missing, server, tail: what repair knows of it
+//! missing, server, tail, maker, keeper: what repair knows of it
 //! ```
 //!
 //! Not a decision about a flow: the core makes those and commands them. Called by `forward` and `lane`.
@@ -22,6 +22,7 @@ use crate::forward::Came;
 use crate::lane::LaneSettings;
 use crate::origin::Origin;
 use crate::reassembly::Reassembly;
+use crate::repair::parity::{Keeper, Maker};
 use crate::repair::{Dice, Missing, Server, Tail};
 
 pub(crate) mod cache;
@@ -92,6 +93,9 @@ pub(crate) struct Flow {
     /// Newcomers that were told that the group which starts there cannot be joined, unless it still can.
     pub(crate) waiting: Vec<(LinkIndex, Number)>,
     pub(crate) dice: Dice,
+    /// Parity: what is made for children, and what came from upstreams.
+    pub(crate) maker: Maker,
+    pub(crate) keeper: Keeper,
     pub(crate) counters: FlowCounters,
     wakeup: Option<Wakeup>,
 }
@@ -113,6 +117,8 @@ impl Flow {
             tail: Tail::default(),
             waiting: Vec::new(),
             dice: Dice::new(settings.seed ^ id.0),
+            maker: Maker::default(),
+            keeper: Keeper::default(),
             counters: FlowCounters {
                 flow: id.0,
                 ..FlowCounters::default()
@@ -200,10 +206,11 @@ impl Flow {
     /// When repair has something to do.
     pub(crate) fn repair_wakeup(&self) -> Option<Wakeup> {
         let named = |at: Option<Instant>, why| at.map(|at| Wakeup { at, why });
-        Wakeup::earlier(
+        let asks = Wakeup::earlier(
             named(self.missing.wake(), "ask again"),
             named(self.tail.timer(), "say the head"),
-        )
+        );
+        Wakeup::earlier(asks, named(self.maker.timer(), "end a block of parity"))
     }
 }
 

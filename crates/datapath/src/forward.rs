@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_wire::datagram::link::{LinkDatagram, LinkHeader};
+use levada_wire::key::CarryKey;
 use levada_wire::packet::{Kind, carry};
 use levada_wire::{FlowId, Header, Instant};
 
@@ -37,7 +38,8 @@ use crate::lane::State;
 use crate::ledger::{DropReason, Fate};
 use crate::link;
 use crate::outbox::Outbox;
-use crate::repair;
+use crate::repair::parity::Made;
+use crate::repair::{self, parity};
 
 /// The most datagrams of one train: what the kernel joins (`UDP_GRO_CNT_MAX`, net/ipv4/udp_offload.c).
 pub(crate) const TRAIN_SEGMENTS_MAX: usize = RUN_PACKETS_MAX;
@@ -65,11 +67,14 @@ pub(crate) fn forward(state: &mut State, train: &Train, is_heard: bool, now: Ins
         is_heard,
     };
     let mut runs = std::mem::take(&mut state.runs);
+    let mut has_parity = false;
     for (place, range) in segments(train).enumerate() {
         state.ledger.arrived += 1;
         let packet = &train.bytes[range.clone()];
         if place >= TRAIN_SEGMENTS_MAX {
             state.ledger.drop_packets(DropReason::LongTrain, 1);
+        } else if Kind::of(packet) == Kind::Parity && !is_heard {
+            has_parity = true; // its turn comes below
         } else if Kind::of(packet) != Kind::Media {
             other_kind(state, train, &range, is_heard, now);
         } else {
@@ -94,6 +99,22 @@ pub(crate) fn forward(state: &mut State, train: &Train, is_heard: bool, now: Ins
         hand_on(state, id, &run, Some(came), now);
     }
     state.runs = runs;
+    if has_parity {
+        take_parity(state, train, now);
+    }
+}
+
+/// Takes the parity of a train, after its packets: it says which of them are missing.
+fn take_parity(state: &mut State, train: &Train, now: Instant) {
+    let datagrams = segments(train).take(TRAIN_SEGMENTS_MAX);
+    for datagram in datagrams.map(|range| &train.bytes[range]) {
+        if Kind::of(datagram) == Kind::Parity {
+            match parity::on_datagram(state, datagram, train.from, now) {
+                Ok(()) => state.ledger.settle(Fate::Control, 1),
+                Err(reason) => state.ledger.drop_packets(reason, 1),
+            }
+        }
+    }
 }
 
 /// Adds a packet to the latest run of its flow, or begins another.
@@ -125,21 +146,40 @@ fn admit(state: &mut State, packet: &[u8], came: Came, now: Instant) -> Result<H
     let Some(key) = flow.keys.get(header.key) else {
         return Err(stop_without_key(flow, came.from, &state.links));
     };
-    // spec: WIRE 4.3 a node MUST check the carry tag before the packet changes anything but counters
-    if !carry::check(key, packet) {
-        return Err(Stop::Drop(DropReason::BadTag));
-    }
-    if header.burst().is_none() || header.group_start().is_none() {
-        return Err(Stop::Drop(DropReason::Contradiction));
-    }
+    prove(key, &header, packet).map_err(Stop::Drop)?;
     if !note_arrival(flow, &header, came, &mut state.links, &mut state.outbox) {
         // A genuine packet from elsewhere is a replay: it must not make a newcomer start in the past.
         return Err(Stop::Drop(DropReason::NotUpstream));
     }
+    take_number(flow, header).map_err(Stop::Drop)
+}
+
+/// Judges a packet that was made anew from parity: as one that came, but that it came over no link.
+fn admit_made(state: &mut State, packet: &[u8]) -> Result<Header, DropReason> {
+    let header = Header::peek(packet).ok_or(DropReason::BadHeader)?;
+    let flow = state.flows.get_mut(header.flow);
+    let flow = flow.ok_or(DropReason::UnknownFlow)?;
+    let key = flow.keys.get(header.key).ok_or(DropReason::NoKey)?;
+    prove(key, &header, packet)?;
+    take_number(flow, header)
+}
+
+fn prove(key: &CarryKey, header: &Header, packet: &[u8]) -> Result<(), DropReason> {
+    // spec: WIRE 4.3 a node MUST check the carry tag before the packet changes anything but counters
+    if !carry::check(key, packet) {
+        return Err(DropReason::BadTag);
+    }
+    if header.burst().is_none() || header.group_start().is_none() {
+        return Err(DropReason::Contradiction);
+    }
+    Ok(())
+}
+
+fn take_number(flow: &mut Flow, header: Header) -> Result<Header, DropReason> {
     match flow.window.take(header.number) {
         Verdict::New => Ok(header),
-        Verdict::Duplicate => Err(Stop::Drop(DropReason::Duplicate)),
-        Verdict::TooOld => Err(Stop::Drop(DropReason::TooOld)),
+        Verdict::Duplicate => Err(DropReason::Duplicate),
+        Verdict::TooOld => Err(DropReason::TooOld),
     }
 }
 
@@ -155,6 +195,9 @@ pub(crate) fn hand_on(state: &mut State, id: FlowId, run: &Run, came: Option<Cam
     let kept = flow.cache.insert(run, now, &mut state.cache_room);
     let (links, counts) = (&state.links, &mut state.ledger.repair);
     if came.is_some_and(|came| repair::on_run(flow, run, came, links, now, counts)) {
+        state.touched.push(id);
+    }
+    if flow.keeper.on_run(run) {
         state.touched.push(id);
     }
     let woken = flow.egresses.wake;
@@ -176,6 +219,10 @@ pub(crate) fn hand_on(state: &mut State, id: FlowId, run: &Run, came: Option<Cam
         &mut state.outbox,
         &mut state.ledger,
     );
+    if copies.sent > 0 {
+        let (links, counts) = (&mut state.links, &mut state.ledger.repair);
+        parity::on_sent(flow, run, links, &mut state.outbox, counts, now);
+    }
     if let Some(consumer) = &mut flow.consumer {
         consumer.push(run);
         state.touched.push(id);
@@ -237,6 +284,39 @@ fn without_flow(
     DropReason::FlowClosed
 }
 
+/// Takes packets that were made anew from parity: what lies together goes on together, as if it had come in a train.
+pub(crate) fn take_made(state: &mut State, made: Made, now: Instant) {
+    let bytes = Bytes::from(made.bytes);
+    let came = Came {
+        from: made.from,
+        is_heard: false,
+    };
+    let hand_on_made = |state: &mut State, run: Option<(usize, Growing)>| {
+        if let Some((start, run)) = run {
+            let packets = bytes.slice(start..start + run.bytes());
+            let (id, run) = (run.flow(), run.finish(packets, bytes.len()));
+            hand_on(state, id, &run, Some(came), now);
+        }
+    };
+    // The latest run, and where it begins.
+    let mut run: Option<(usize, Growing)> = None;
+    for (place, range) in made.ranges.into_iter().enumerate() {
+        state.ledger.made += 1;
+        match admit_made(state, &bytes[range.clone()]) {
+            Ok(header) => {
+                state.ledger.repair.recovered += 1;
+                let latest = run.as_mut();
+                if !latest.is_some_and(|(_, run)| run.extend(&header, place, range.len())) {
+                    let next = Growing::new(header, place, range.len());
+                    hand_on_made(state, run.replace((range.start, next)));
+                }
+            }
+            Err(reason) => state.ledger.drop_packets(reason, 1),
+        }
+    }
+    hand_on_made(state, run);
+}
+
 /// Between `OpenFlow` and `SetCarryKey` packets of an upstream wait; those of anyone else do not.
 fn stop_without_key(flow: &Flow, from: SocketAddr, links: &link::Table) -> Stop {
     if flow.keys.is_empty() && flow.upstreams.expects(from, links) {
@@ -282,7 +362,7 @@ fn note_arrival(
     true
 }
 
-/// Takes a segment that is no media packet.
+/// Takes a segment that is neither a media packet nor parity.
 fn other_kind(
     state: &mut State,
     train: &Train,
@@ -322,6 +402,7 @@ fn link_datagram(state: &mut State, datagram: &[u8], now: Instant) -> Result<(),
         && let Some(micros) = now.as_micros().checked_sub(pong.time)
     {
         link.answered_after(Duration::from_micros(micros));
+        link.delivered(pong.sent, pong.received);
     }
     let link = header.index;
     state.outbox.event(Event::Datagram {

@@ -96,7 +96,7 @@ pub(crate) enum Fate {
     Consumed,
     /// Cached only: nobody wants it yet.
     Kept,
-    /// Handed to the control plane: a link datagram that opened.
+    /// Used up here: a link datagram that opened, or parity.
     Control,
     /// Handed on unread: QUIC.
     Foreign,
@@ -109,7 +109,7 @@ type PerReason = [u64; DropReason::ALL.len()];
 pub struct Ledger {
     /// Datagrams that came in.
     pub arrived: u64,
-    /// Packets that were made here.
+    /// Packets that were made here: by an origin, or anew from parity.
     pub made: u64,
     /// Packets sent to at least one egress, or kept until one that is behind comes to them.
     pub forwarded: u64,
@@ -119,7 +119,7 @@ pub struct Ledger {
     pub kept: u64,
     /// Packets that wait for their flow's key at this moment.
     pub held: u64,
-    /// Link datagrams that opened.
+    /// Link datagrams that opened, and parity that was proven.
     pub control: u64,
     /// Datagrams handed on unread: QUIC.
     pub foreign: u64,

@@ -20,8 +20,10 @@ use crate::outbox::Outbox;
 use crate::pace::Source;
 use crate::repair::RoundTrip;
 
+pub(crate) mod loss;
 pub(crate) mod totals;
 
+use loss::{Follower, Loss};
 use totals::Counts;
 
 /// The most lanes of a peer whose datagrams are told apart: more than one lane per core of a large machine.
@@ -44,6 +46,8 @@ pub(crate) struct Link {
     opener: LinkSeal,
     /// How long a question over this link takes to be answered, as far as this lane asked.
     trip: RoundTrip,
+    /// How much of what is sent over it gets lost, as this lane read in pongs.
+    loss: Follower,
     /// Link datagrams sealed so far by this lane.
     sealed: u64,
     replays: BTreeMap<u8, Replay>,
@@ -64,6 +68,7 @@ impl Link {
             seal: LinkSeal::new(send),
             opener: LinkSeal::new(receive),
             trip: RoundTrip::default(),
+            loss: Follower::default(),
             sealed: 0,
             replays: BTreeMap::new(),
         }
@@ -88,6 +93,18 @@ impl Link {
     /// How long a question over this link takes to be answered: only the lane that pings finds out by itself.
     pub(crate) fn trip(&self) -> RoundTrip {
         self.trip.or(self.counts.trip())
+    }
+
+    /// A pong says that of so many datagrams so many had come: all lanes may know what gets lost.
+    pub(crate) fn delivered(&mut self, sent: u64, arrived: u64) {
+        if let Some(loss) = self.loss.sample(sent, arrived) {
+            self.counts.show_loss(loss);
+        }
+    }
+
+    /// What gets lost of what is sent over this link.
+    pub(crate) fn loss(&self) -> Loss {
+        self.counts.loss()
     }
 
     /// Seals a message, counts it as sent, and fills in the count of a ping. A padded ping is not counted: it finds out

@@ -12,7 +12,8 @@
 //!
 //! Packets go on at once, out of order; a repaired packet runs through `forward` like any other. A deadline is the packet's
 //! own time plus the budget (`zero`), the same for all hops, so that the hop that lost a packet may use all the time that
-//! is left. Wire definition: docs/wire.md section 8.3. Not a choice of parent: `core`. Not parity and not multicast. Called by `forward` (runs, link datagrams) and by the
+//! is left. Where it is too short for two tries, packets are covered beforehand (`parity`). Wire definition: docs/wire.md
+//! section 8.3. Not a choice of parent: `core`. Not multicast. Called by `forward` (runs, link datagrams) and by the
 //! lane (timers, joins). Invariant: only upstreams are asked and believed, only children are served, and one datagram
 //! causes at most twice [`NUMBERS_PER_DATAGRAM`] copies and [`ANSWERS_MAX`] answers.
 
@@ -36,6 +37,7 @@ mod counts;
 mod dice;
 mod missing;
 mod numbers;
+pub(crate) mod parity;
 mod serve;
 mod tail;
 #[cfg(test)]
@@ -71,7 +73,7 @@ pub(crate) fn on_run(
     let Some(link) = flow.upstreams.sample(came, links, run.sent, now) else {
         return false;
     };
-    let shown = shown(flow, link, links);
+    let shown = shown(flow, link, links, now);
     let upstreams = &flow.upstreams;
     let time_of = |sent| upstreams.time_of(sent, now).unwrap_or(now);
     let Some(filled) = flow.missing.arrived(run, shown, now, time_of, counts) else {
@@ -151,7 +153,7 @@ fn learn(
     match message {
         LinkDatagram::Head(head) => {
             flow.upstreams.heard(link);
-            let shown = shown(flow, link, links);
+            let shown = shown(flow, link, links, now);
             flow.missing.head(head.highest, shown, now, counts)
         }
         LinkDatagram::Pending(numbers) => {
@@ -168,7 +170,7 @@ fn learn(
             // Said before they were missed: they are, and others may have them.
             let before = flow.missing.next();
             if let Some(highest) = numbers.iter().last().filter(|_| before.is_some()) {
-                let shown = shown(flow, link, links);
+                let shown = shown(flow, link, links, now);
                 flow.missing.head(highest, shown, now, counts);
             }
             let sources = flow.upstreams.sources(|link| trip_of(links, link));
@@ -297,12 +299,16 @@ fn distrust(state: &mut State, numbers: &Numbers, now: Instant) {
     state.touched.push(numbers.flow);
 }
 
-/// Does what is due: asks again, gives up, says the head. Says whether there was no room to do all.
+/// Does what is due: makes packets anew, asks again, gives up, says the head. Says whether there was no room to do all.
 pub(crate) fn drive(state: &mut State, id: FlowId, now: Instant) -> bool {
+    parity::drive(state, id, now) | drive_requests(state, id, now)
+}
+
+fn drive_requests(state: &mut State, id: FlowId, now: Instant) -> bool {
     let Some(flow) = state.flows.get_mut(id) else {
         return false;
     };
-    if state.outbox.room() <= flow.sends() + flow.multicast.members().count() + UPSTREAMS_MAX {
+    if state.outbox.room() <= egress_room(flow) {
         return flow.repair_wakeup().is_some_and(|wakeup| wakeup.at <= now);
     }
     let counts = &mut state.ledger.repair;
@@ -333,8 +339,13 @@ pub(crate) fn drive(state: &mut State, id: FlowId, now: Instant) -> bool {
     false
 }
 
+/// The outputs that one step of repair may need.
+fn egress_room(flow: &Flow) -> usize {
+    flow.sends() + flow.multicast.members().count() + UPSTREAMS_MAX
+}
+
 /// How a gap is known that an upstream shows: where many see it at once, each waits a time of its own before it asks.
-fn shown(flow: &mut Flow, link: LinkIndex, links: &link::Table) -> Shown {
+fn shown(flow: &mut Flow, link: LinkIndex, links: &link::Table, now: Instant) -> Shown {
     let back_off = if flow.upstreams.is_multicast(link) {
         flow.dice.back_off()
     } else {
@@ -344,6 +355,7 @@ fn shown(flow: &mut Flow, link: LinkIndex, links: &link::Table) -> Shown {
         link,
         trip: trip_of(links, link),
         back_off,
+        hold: parity::hold(flow, now),
     }
 }
 

@@ -203,6 +203,8 @@ pub(crate) struct Net {
     pub(crate) cut: Option<usize>,
     /// Lanes that hear what is sent to any multicast group.
     pub(crate) hearers: Vec<usize>,
+    /// On which a child is sent the flow: with the budget of all lanes.
+    terms: EgressTerms,
 }
 
 impl Net {
@@ -228,6 +230,10 @@ impl Net {
             wires: VecDeque::new(),
             cut: None,
             hearers: Vec::new(),
+            terms: EgressTerms {
+                budget: settings.repair_budget,
+                ..EgressTerms::UNLIMITED
+            },
         };
         for from in 0..lanes {
             for to in (0..lanes).filter(|&to| to != from) {
@@ -265,7 +271,7 @@ impl Net {
             Command::AddEgress {
                 flow,
                 link,
-                terms: EgressTerms::UNLIMITED,
+                terms: self.terms,
             },
         );
     }

@@ -106,6 +106,8 @@ pub(crate) struct Egress {
     pub(crate) link: LinkIndex,
     pub(crate) sums: Sums,
     peak: Bitrate,
+    /// How late packets may be at the other end.
+    budget: Duration,
     /// `None` while it is live.
     pub(crate) behind: Option<Behind>,
     /// What it was not sent on purpose, of late.
@@ -229,6 +231,7 @@ impl Egresses {
             link,
             sums,
             peak: terms.peak,
+            budget: terms.budget,
             behind: None,
             withheld: None,
         };
@@ -239,15 +242,27 @@ impl Egresses {
     pub(crate) fn set_terms(
         &mut self,
         link: LinkIndex,
-        EgressTerms { peak, .. }: EgressTerms,
+        EgressTerms { peak, budget }: EgressTerms,
     ) -> bool {
         let egress = self.get_mut(link);
         if let Some(egress) = egress {
-            egress.peak = peak;
+            (egress.peak, egress.budget) = (peak, budget);
             egress.sums.set_peak(peak);
             return true;
         }
         false
+    }
+
+    /// Those that are live, and how late packets may be at their other ends.
+    pub(crate) fn live_budgets(&self) -> impl Iterator<Item = (LinkIndex, Duration)> + '_ {
+        let live = self.all.iter().filter(|egress| egress.behind.is_none());
+        live.map(|egress| (egress.link, egress.budget))
+    }
+
+    /// Whether an egress is there and live.
+    pub(crate) fn is_live(&self, link: LinkIndex) -> bool {
+        let place = self.place_of(link);
+        place.is_ok_and(|place| self.all[place].behind.is_none())
     }
 
     /// The peaks of all egresses together.

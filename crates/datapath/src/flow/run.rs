@@ -47,6 +47,14 @@ impl Run {
         self.first.plus(self.packets() as u64)
     }
 
+    /// The header of its first packet.
+    pub(crate) fn header(&self) -> Option<Header> {
+        self.bytes
+            .chunks(self.segment_bytes)
+            .next()
+            .and_then(Header::peek)
+    }
+
     /// Its packets, with their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Number, Bytes)> + '_ {
         (0..self.packets()).map(|at| {

@@ -118,6 +118,12 @@ impl Upstreams {
         })
     }
 
+    /// The link to that address, if it is or was an upstream.
+    pub(crate) fn link_of(&self, from: SocketAddr, links: &link::Table) -> Option<LinkIndex> {
+        let is_upstream = |&link: &LinkIndex| self.all.iter().any(|upstream| upstream.link == link);
+        links.at(from).find(is_upstream)
+    }
+
     /// Whether packets are expected over that link.
     pub(crate) fn is_expected(&self, link: LinkIndex) -> bool {
         let mut all = self.all.iter();

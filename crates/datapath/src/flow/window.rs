@@ -80,6 +80,11 @@ impl Window {
         }
     }
 
+    /// One past the highest number seen; zero before the first.
+    pub(crate) const fn next(&self) -> Number {
+        Number::from_low_bits(self.next)
+    }
+
     fn move_past(&mut self, number: u64) {
         if number - self.next >= WINDOW_NUMBERS {
             self.bits.fill(0);

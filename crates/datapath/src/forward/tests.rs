@@ -177,6 +177,14 @@ fn a_packet_older_than_the_window_is_dropped_for_that_reason() {
     assert!(only_dropped(&before, &after, DropReason::TooOld, 1));
 }
 
+/// Parity over packets of that key epoch.
+fn parity_of_epoch(key: u8) -> Bytes {
+    let mut datagram = vec![0x05, 0, key, 2];
+    datagram.extend_from_slice(&FLOW.0.to_be_bytes());
+    datagram.resize(80, 0);
+    datagram.into()
+}
+
 #[test]
 fn each_packet_that_cannot_go_on_has_its_reason() {
     let (mut net, heard) = flowing();
@@ -214,7 +222,9 @@ fn each_packet_that_cannot_go_on_has_its_reason() {
         (index_too_large, DropReason::Contradiction),
         (offset_too_large, DropReason::Contradiction),
         (heard[0].slice(..50), DropReason::BadHeader),
-        (Bytes::from_static(&[0x05; 80]), DropReason::UnknownKind),
+        (Bytes::from_static(&[0x05; 80]), DropReason::UnknownFlow),
+        (Bytes::from_static(&[0x05; 50]), DropReason::BadHeader),
+        (parity_of_epoch(9), DropReason::NoKey),
         (Bytes::from_static(&[0x07; 80]), DropReason::UnknownKind),
         (Bytes::from_static(&[0x80; 80]), DropReason::UnknownKind),
         (Bytes::from_static(&[0x06; 80]), DropReason::BadHeader),

@@ -1,5 +1,5 @@
 //! What lanes know of a link together: a ping says what all of them have sent, a pong what all have received, and how long
-//! a question takes to be answered, which all need for repair, only the lane that pings finds out.
+//! a question takes to be answered and how much gets lost, which all need for repair, only the lane that pings finds out.
 //!
 //! ```text
 //!               lane 0   lane 1   lane 2
@@ -13,11 +13,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use levada_wire::LinkIndex;
 
+use super::loss::Loss;
 use crate::repair::RoundTrip;
 
 /// A place of its own in the processor's cache: lanes that write do not disturb each other.
@@ -32,6 +33,8 @@ struct Rows {
     received: Arc<[Place]>,
     /// How long a question over the link takes to be answered ([`RoundTrip::to_bits`]): written by the lane that pings.
     trip: AtomicU64,
+    /// What gets lost of what is sent ([`Loss`]): written by the same lane.
+    loss: AtomicU32,
 }
 
 impl Rows {
@@ -41,6 +44,7 @@ impl Rows {
             sent: row(),
             received: row(),
             trip: AtomicU64::new(0),
+            loss: AtomicU32::new(0),
         }
     }
 }
@@ -99,6 +103,16 @@ impl Counts {
     /// What some lane told.
     pub(crate) fn trip(&self) -> RoundTrip {
         RoundTrip::from_bits(self.rows.trip.load(Ordering::Relaxed))
+    }
+
+    /// Tells all lanes what gets lost of what is sent.
+    pub(crate) fn show_loss(&self, loss: Loss) {
+        self.rows.loss.store(loss.0, Ordering::Relaxed);
+    }
+
+    /// What some lane told.
+    pub(crate) fn loss(&self) -> Loss {
+        Loss(self.rows.loss.load(Ordering::Relaxed))
     }
 
     /// Those of a lane that is the only one.

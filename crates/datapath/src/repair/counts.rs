@@ -50,6 +50,12 @@ repair_counts! {
     gones_pushed,
     /// Times the highest number was said to a child.
     heads_sent,
+    /// Parity datagrams sent, over all egresses.
+    parity_sent,
+    /// Parity datagrams that came and were proven.
+    parity_received,
+    /// Packets that were made anew from parity.
+    recovered,
     /// Messages about a flow over a link that has no part in it.
     uncalled,
 }

@@ -75,6 +75,8 @@ pub(crate) struct Shown {
     pub(crate) trip: RoundTrip,
     /// How much longer to wait before asking, since others may ask first and the answer comes to all.
     pub(crate) back_off: Duration,
+    /// How much longer than the reordering time nobody asks, as far as there is time: parity may make it good.
+    pub(crate) hold: Duration,
 }
 
 /// See the module's head.
@@ -195,7 +197,7 @@ impl Missing {
             start,
             end: run.first,
             ask_at: now + wait + shown.back_off,
-            link: Some(shown.link),
+            shown: Some(shown),
         };
         self.add(
             gap,
@@ -246,7 +248,7 @@ impl Missing {
             start: group.start,
             end,
             ask_at: now + REORDER_MAX,
-            link: Some(shown.link),
+            shown: Some(shown),
         })
     }
 
@@ -268,10 +270,24 @@ impl Missing {
             start,
             end,
             ask_at: now + shown.trip.reordering() + shown.back_off,
-            link: Some(shown.link),
+            shown: Some(shown),
         };
         self.add(gap, now, |_| now, counts);
         self.next = Some(end);
+    }
+
+    /// Parity for all numbers up to that one has come, as far as it comes: what is still missing is asked for from `at` on.
+    pub(crate) fn release(&mut self, last: Number, at: Instant) {
+        let held = self.wants.range_mut(..=last);
+        for (_, want) in held.filter(|(_, want)| want.tries == 0 && want.ask_at > at) {
+            want.ask_at = at;
+            self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+        }
+    }
+
+    /// How late a packet may be.
+    pub(crate) const fn budget(&self) -> Duration {
+        self.budget
     }
 
     /// A packet that came was false: a good copy is wanted until its deadline.
@@ -286,7 +302,7 @@ impl Missing {
             start: number,
             end: number.next(),
             ask_at: now,
-            link: None,
+            shown: None,
         };
         self.add(gap, now, |_| time, counts);
         if let Some(want) = self.wants.get_mut(&number) {
@@ -391,17 +407,18 @@ impl Missing {
                 self.give_up(1, counts);
                 continue;
             }
+            let ask_at = gap.first_try(deadline);
             self.wants.entry(number).or_insert_with(|| Want {
                 deadline,
-                ask_at: gap.ask_at,
-                retry_at: gap.ask_at,
+                ask_at,
+                retry_at: ask_at,
                 repeats: false,
                 tries: 0,
-                link: gap.link,
+                link: gap.shown.map(|shown| shown.link),
                 bad: false,
                 gone_at: Vec::new(),
             });
-            self.wake = Some(self.wake.map_or(gap.ask_at, |wake| wake.min(gap.ask_at)));
+            self.wake = Some(self.wake.map_or(ask_at, |wake| wake.min(ask_at)));
         }
         while self.wants.len() > MISSING_MAX {
             self.wants.pop_first();
@@ -421,7 +438,18 @@ struct Gap {
     end: Number,
     ask_at: Instant,
     /// Who showed it.
-    link: Option<LinkIndex>,
+    shown: Option<Shown>,
+}
+
+impl Gap {
+    /// When to ask for one of its packets first: as late as parity may still come, and as early as an answer needs.
+    fn first_try(&self, deadline: Instant) -> Instant {
+        let held = self.shown.filter(|shown| shown.hold > Duration::ZERO);
+        held.map_or(self.ask_at, |shown| {
+            let last_chance = deadline - shown.trip.time() - RETRY_MIN / 8;
+            (self.ask_at + shown.hold).min(last_chance).max(self.ask_at)
+        })
+    }
 }
 
 /// When a missing packet was sent, as near as can be told: with the packet after it if it is of that one's burst, else

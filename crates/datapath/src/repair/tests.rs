@@ -17,7 +17,7 @@ use crate::lane::LaneSettings;
 use crate::ledger::DropReason;
 use crate::testkit::{self, FLOW, Net, frame, link_to};
 
-mod chain;
+pub(super) mod chain;
 
 use chain::{Chain, Hop, Loss, Report};
 

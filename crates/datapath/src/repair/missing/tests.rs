@@ -66,6 +66,7 @@ impl Rig {
             link: FIRST,
             trip: trip(TRIP),
             back_off: Duration::ZERO,
+            hold: Duration::ZERO,
         };
         let time_of = |sent: OriginTime| {
             let ago = OriginTime::from_instant(now).micros_since(sent);
@@ -265,6 +266,7 @@ fn a_head_shows_the_tail_and_one_far_ahead_shows_nothing() {
         link: FIRST,
         trip: trip(TRIP),
         back_off: Duration::ZERO,
+        hold: Duration::ZERO,
     };
     let head = |rig: &mut Rig, value| {
         rig.missing
@@ -288,6 +290,7 @@ fn what_a_head_showed_and_came_counts_for_the_deadline_of_what_is_missing_next()
         link: FIRST,
         trip: trip(TRIP),
         back_off: Duration::ZERO,
+        hold: Duration::ZERO,
     };
     rig.missing.head(number(1), shown, at(350), &mut rig.counts);
     rig.arrive(1, 1, at(400));
@@ -318,6 +321,7 @@ fn a_newcomer_asks_for_its_group_from_the_start_however_old_it_is() {
         link: FIRST,
         trip: trip(TRIP),
         back_off: Duration::ZERO,
+        hold: Duration::ZERO,
     };
 
     // Its own time was two seconds ago.

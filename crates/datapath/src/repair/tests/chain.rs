@@ -23,7 +23,7 @@ use crate::testkit::{self, FLOW, address, datagrams, link_to, only_frames};
 
 /// How datagrams get lost, in thousandths.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Loss {
+pub(in crate::repair) enum Loss {
     Even(u32),
     /// Gilbert's model: two states, and in the bad one a probability of its own.
     Bursts {
@@ -35,12 +35,12 @@ pub(super) enum Loss {
 
 /// One hop, the same in both directions.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hop {
-    pub(super) delay: Duration,
-    pub(super) jitter: Duration,
-    pub(super) loss: Loss,
+pub(in crate::repair) struct Hop {
+    pub(in crate::repair) delay: Duration,
+    pub(in crate::repair) jitter: Duration,
+    pub(in crate::repair) loss: Loss,
     /// In thousandths.
-    pub(super) duplicated: u32,
+    pub(in crate::repair) duplicated: u32,
 }
 
 /// Pictures a second, their bytes and the interval of those that can start decoding: 8 Mb/s.
@@ -61,7 +61,7 @@ enum Happening {
     Frame,
 }
 
-pub(super) struct Chain {
+pub(in crate::repair) struct Chain {
     lanes: Vec<Lane>,
     hops: Vec<Hop>,
     /// By hop and direction: whether a burst of loss is on.
@@ -80,30 +80,41 @@ pub(super) struct Chain {
     disorder: u64,
     link_bytes: u64,
     media_bytes: u64,
+    parity_bytes: u64,
+    /// Nobody pings any more, so nobody learns what a link loses.
+    is_quiet: bool,
+    terms: EgressTerms,
 }
 
 /// What became of a stream.
 #[derive(Debug)]
-pub(super) struct Report {
-    pub(super) made: u64,
-    pub(super) lost_packets: u64,
-    pub(super) lost_frames: u64,
+pub(in crate::repair) struct Report {
+    pub(in crate::repair) made: u64,
+    pub(in crate::repair) lost_packets: u64,
+    pub(in crate::repair) lost_frames: u64,
     /// Frames that came twice or before their turn.
-    pub(super) disorder: u64,
+    pub(in crate::repair) disorder: u64,
     /// The most that a frame was late, beyond the delay of the way.
-    pub(super) latest: Duration,
+    pub(in crate::repair) latest: Duration,
     /// By hop.
-    pub(super) sent_again: Vec<u64>,
-    pub(super) nacks: Vec<u64>,
-    pub(super) repaired: u64,
-    pub(super) late: u64,
+    pub(in crate::repair) sent_again: Vec<u64>,
+    pub(in crate::repair) nacks: Vec<u64>,
+    pub(in crate::repair) repaired: u64,
+    pub(in crate::repair) late: u64,
+    /// By hop: parity datagrams.
+    pub(in crate::repair) parity_sent: Vec<u64>,
+    /// Packets made anew.
+    pub(in crate::repair) recovered: u64,
+    /// Of the frames since [`Chain::settle`].
+    pub(in crate::repair) lost_settled: u64,
     link_permille: u64,
+    parity_permille: u64,
 }
 
 impl Report {
     /// Packets sent again on the worst hop, of those made.
     #[allow(clippy::cast_precision_loss, reason = "for people")]
-    pub(super) fn extra_percent(&self) -> f64 {
+    pub(in crate::repair) fn extra_percent(&self) -> f64 {
         let most = self.sent_again.iter().max().copied().unwrap_or(0);
         most as f64 * 100.0 / self.made as f64
     }
@@ -113,22 +124,26 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} packets, lost {} ({} frames), {:.1}% sent again, latest {:?}, by hop: again {:?}, nacks {:?}; late {}, link datagrams {} permille of bytes",
+            "{} packets, lost {} ({} frames, {} when settled), {:.1}% sent again, latest {:?}, by hop: again {:?}, nacks {:?}, parity {:?}; made anew {}, late {}; link datagrams {}, parity {} permille of bytes",
             self.made,
             self.lost_packets,
             self.lost_frames,
+            self.lost_settled,
             self.extra_percent(),
             self.latest,
             self.sent_again,
             self.nacks,
+            self.parity_sent,
+            self.recovered,
             self.late,
             self.link_permille,
+            self.parity_permille,
         )
     }
 }
 
 impl Chain {
-    pub(super) fn new(hops: &[Hop], budget: Duration, seed: u64) -> Self {
+    pub(in crate::repair) fn new(hops: &[Hop], budget: Duration, seed: u64) -> Self {
         let settings = LaneSettings {
             repair_budget: budget,
             ..LaneSettings::default()
@@ -151,6 +166,12 @@ impl Chain {
             disorder: 0,
             link_bytes: 0,
             media_bytes: 0,
+            parity_bytes: 0,
+            is_quiet: false,
+            terms: EgressTerms {
+                budget,
+                ..EgressTerms::UNLIMITED
+            },
         };
         chain.set_up();
         chain
@@ -181,7 +202,7 @@ impl Chain {
                 Command::AddEgress {
                     flow,
                     link,
-                    terms: EgressTerms::UNLIMITED,
+                    terms: self.terms,
                 },
             );
         }
@@ -190,22 +211,40 @@ impl Chain {
     }
 
     /// The stream goes on for that long.
-    pub(super) fn play(&mut self, duration: Duration) {
+    pub(in crate::repair) fn play(&mut self, duration: Duration) {
         self.run_until(self.now + duration);
     }
 
+    /// Nobody pings from now on: round trips are as they were, and what a link loses is not known.
+    pub(in crate::repair) const fn quieten(&mut self) {
+        self.is_quiet = true;
+    }
+
+    /// From now on all hops lose like that.
+    pub(in crate::repair) fn set_loss(&mut self, loss: Loss) {
+        for hop in &mut self.hops {
+            hop.loss = loss;
+        }
+    }
+
+    /// Parity datagrams that were sent so far.
+    pub(in crate::repair) fn parity_sent(&self) -> u64 {
+        let sent = |lane: &Lane| lane.ledger().repair.parity_sent;
+        self.lanes.iter().map(sent).sum()
+    }
+
     /// From now on lateness counts.
-    pub(super) const fn settle(&mut self) {
+    pub(in crate::repair) const fn settle(&mut self) {
         self.settled_from = self.pushed.len();
     }
 
     /// Nothing passes over a hop for that long, in either direction.
-    pub(super) fn outage(&mut self, hop: usize, duration: Duration) {
+    pub(in crate::repair) fn outage(&mut self, hop: usize, duration: Duration) {
         self.dark_until[hop] = self.now + duration;
     }
 
     /// Lets the last packets come, and counts.
-    pub(super) fn report(mut self) -> Report {
+    pub(in crate::repair) fn report(mut self) -> Report {
         self.queue
             .retain(|_, event| !matches!(event, Happening::Frame));
         self.run_until(self.now + Duration::from_secs(3));
@@ -216,6 +255,8 @@ impl Chain {
             is_settled.then(|| at.since(self.pushed[frame] + way))
         };
         let counts = |lane: &Lane| lane.ledger().repair;
+        let first = dts_of(i64::try_from(self.settled_from).unwrap());
+        let settled = self.got.iter().filter(|&&(_, dts)| dts >= first).count();
         let last = self.lanes.len() - 1;
         Report {
             made: self.lanes[0].ledger().made,
@@ -239,7 +280,17 @@ impl Chain {
                 .iter()
                 .map(|lane| counts(lane).repairs_late)
                 .sum(),
+            parity_sent: self.lanes[..last]
+                .iter()
+                .map(|lane| counts(lane).parity_sent)
+                .collect(),
+            recovered: self.lanes[1..]
+                .iter()
+                .map(|lane| counts(lane).recovered)
+                .sum(),
+            lost_settled: (self.pushed.len() - self.settled_from - settled) as u64,
             link_permille: self.link_bytes * 1_000 / self.media_bytes.max(1),
+            parity_permille: self.parity_bytes * 1_000 / self.media_bytes.max(1),
         }
     }
 
@@ -286,6 +337,7 @@ impl Chain {
                     }),
                 );
             }
+            Happening::Ping if self.is_quiet => {}
             Happening::Ping => {
                 for lane in 0..self.lanes.len() {
                     for peer in self.peers(lane) {
@@ -383,10 +435,10 @@ impl Chain {
         let (hop, way) = (from.min(to), usize::from(to < from));
         for bytes in datagrams(transmit) {
             let count = bytes.len() as u64;
-            if Kind::of(&bytes) == Kind::Media {
-                self.media_bytes += count
-            } else {
-                self.link_bytes += count
+            match Kind::of(&bytes) {
+                Kind::Media => self.media_bytes += count,
+                Kind::Parity => self.parity_bytes += count,
+                _ => self.link_bytes += count,
             }
             let copies = 1 + u32::from(self.hits(self.hops[hop].duplicated));
             for _ in 0..copies {
