@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use levada_wire::{Bitrate, PacketSize, StreamName};
+use levada_wire::{Bitrate, PacketSize, RepairBudget, StreamName};
 
 use crate::net::{LanSettings, Loss, Toward, WanSettings};
 
@@ -150,6 +150,8 @@ pub(crate) struct SubscriptionPlan {
     pub(crate) node: usize,
     pub(crate) from: Span,
     pub(crate) until: Option<Span>,
+    /// How late packets may be there.
+    pub(crate) budget: RepairBudget,
 }
 
 /// Something goes wrong.

@@ -74,6 +74,27 @@ fn a_trace_for_people_changes_nothing_and_tells_what_happened() {
 }
 
 #[test]
+fn a_long_link_with_little_time_is_sent_parity_and_loses_little() {
+    let mut lines = Vec::new();
+    let options = Options {
+        trace: Some(&mut lines),
+        ..Options::default()
+    };
+
+    let report =
+        run_with(&scenario("far"), 1, options).unwrap_or_else(|failure| panic!("{failure}"));
+
+    let text = String::from_utf8(lines).unwrap();
+    let parity = text.lines().filter(|line| line.contains("Parity")).count() as u64;
+    assert!(
+        parity > 500 && parity * 4 < report.media_packets,
+        "{parity}"
+    );
+    // One try alone would leave a gap at one packet in 200 of either link.
+    assert!(report.gaps * 500 < report.media_packets, "{report}");
+}
+
+#[test]
 fn one_copy_of_a_flow_crosses_a_link_however_many_players_are_behind_it() {
     let text = r#"
         about = "a relay with four players behind it"

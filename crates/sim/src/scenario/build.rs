@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use levada_wire::PacketSize;
+use levada_wire::{PacketSize, RepairBudget};
 
 use super::value::{Share, Span, Time};
 use super::{
@@ -278,6 +278,9 @@ fn subscription(
             node: places.node(&of, name)?,
             from: raw.from.unwrap_or_default(),
             until: raw.until,
+            budget: raw
+                .budget
+                .map_or(RepairBudget::DEFAULT, |time| RepairBudget::new(time.0)),
         })
     };
     raw.nodes.iter().map(plan).collect()

@@ -125,6 +125,7 @@ pub(super) struct Subscription {
     pub(super) nodes: Vec<String>,
     pub(super) from: Option<Span>,
     pub(super) until: Option<Span>,
+    pub(super) budget: Option<Time>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,7 +4,7 @@
 //! does. Not faults. Called by `world`. Invariant: the checkers know of each wish before a machine does.
 
 use levada_core::{Command, SubscriptionId};
-use levada_wire::{Instant, Layer, RepairBudget};
+use levada_wire::{Instant, Layer};
 use levada_words::Offered;
 
 use super::{Event, Script, World};
@@ -180,7 +180,7 @@ impl World<'_> {
                 id,
                 name,
                 layer: Layer(0),
-                budget: RepairBudget::DEFAULT,
+                budget: plan.budget,
             },
         );
     }

@@ -5,7 +5,9 @@
 use levada_sim::Scenario;
 
 /// The scenarios in `scenarios/`.
-pub(crate) const SCENARIOS: [&str; 7] = ["first", "star", "chain", "ring", "clique", "six", "loss"];
+pub(crate) const SCENARIOS: [&str; 8] = [
+    "first", "star", "chain", "ring", "clique", "six", "loss", "far",
+];
 
 /// One of them.
 pub(crate) fn scenario(name: &str) -> Scenario {
