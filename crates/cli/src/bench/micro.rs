@@ -8,6 +8,8 @@
 //! | forward | a whole lane without a socket: train in, header, flow, tag, upstream, window; nothing is kept |
 //! | cache | what keeping the packets adds to that |
 //! | egress | what each egress adds, by packet: from no egress to many, divided |
+//! | parity | eight shards made over a block of forty packets, for a loss of a tenth; by packet of the block |
+//! | made anew | four packets of such a block made of its parity; by packet of the block |
 //!
 //! Not the kernel's part, which is the larger one. Called by the command. Invariant: every row is measured in every round,
 //! and the same packets serve all of them.
@@ -19,6 +21,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use levada_datapath::{Command, EgressTerms, Input, Lane, LaneSettings, Train, Transmit};
 use levada_wire::key::{LinkKey, Suite};
+use levada_wire::packet::parity::code::{self, Words};
+use levada_wire::packet::parity::{ParityHeader, unit_bytes, unit_of};
 use levada_wire::packet::seal::{Opener, Sealer};
 use levada_wire::packet::{OVERHEAD_BYTES, carry};
 use levada_wire::{Bitrate, Header, LinkIndex, Machine as _, PacketSize};
@@ -37,6 +41,10 @@ const PASSES: usize = 12;
 const EGRESSES: usize = 100;
 /// Packets in memory that the rows without a lane go over.
 const PACKETS: usize = 500;
+/// A full block of parity, what is sent of it where a tenth gets lost, and that tenth.
+const BLOCK: usize = 40;
+const SHARDS: usize = 8;
+const LOST: usize = 4;
 
 /// One row of results.
 #[derive(Clone, Debug, Serialize)]
@@ -53,7 +61,7 @@ pub(crate) struct Row {
 /// Measures all rows, round by round.
 pub(crate) fn measure(rounds: usize) -> anyhow::Result<Vec<Row>> {
     let material = Material::new();
-    let steps: [(&'static str, Step); 7] = [
+    let steps: [(&'static str, Step); 9] = [
         ("copy", copy),
         ("seal AES-128-GCM", |m| seal(m, Suite::Aes128Gcm)),
         ("seal ChaCha20-Poly1305", |m| {
@@ -61,6 +69,8 @@ pub(crate) fn measure(rounds: usize) -> anyhow::Result<Vec<Row>> {
         }),
         ("open AES-128-GCM", open),
         ("carry", check),
+        ("parity", |m| parity(m, 0)),
+        ("made anew", |m| parity(m, LOST)),
         ("forward", |m| lane(m, 0, false)),
         ("forward and cache", |m| lane(m, 0, true)),
     ];
@@ -185,6 +195,48 @@ fn check(material: &Material) -> f64 {
         debug_assert!(proven, "the origin tagged it");
         black_box(proven);
     })
+}
+
+/// Makes the parity of each block; or, if some are lost, makes these anew of it.
+fn parity(material: &Material, lost: usize) -> f64 {
+    let bytes = unit_bytes(&material.packets[0]);
+    let places: Vec<usize> = (0..if lost == 0 { SHARDS } else { lost }).collect();
+    let (missing, came) = (&places[..lost], lost..BLOCK);
+    let blocks = || material.packets.chunks_exact(BLOCK);
+    let (key, mut unit, mut out) = (origin::carry(), Words::default(), Vec::new());
+    let mut step = || {
+        for block in blocks() {
+            let mut sums = vec![Words::zero(bytes); places.len()];
+            for place in came.clone() {
+                unit_of(black_box(&block[place]), &mut unit);
+                code::add(&unit, place, &mut sums, &places);
+            }
+            out.clear();
+            if lost == 0 {
+                for (shard, sum) in (0..).zip(&sums) {
+                    let header = ParityHeader {
+                        shard,
+                        key: origin::EPOCH,
+                        packets: BLOCK as u8,
+                        flow: origin::flow(0),
+                        first: 0,
+                    };
+                    header.encode(&key, sum, bytes, &mut out);
+                }
+            } else {
+                // What was sent is not added: packets of noise cost as much.
+                code::recover(&mut sums, &places, missing);
+                for sum in &sums {
+                    sum.append_to(bytes, &mut out);
+                }
+            }
+            black_box(&out);
+        }
+    };
+    step();
+    let began = Instant::now();
+    (0..PASSES).for_each(|_| step());
+    per(blocks().count() * BLOCK * PASSES, began.elapsed())
 }
 
 /// Sends all runs through lanes that begin anew each time, because a lane takes a packet once.
