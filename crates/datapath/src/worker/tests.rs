@@ -259,7 +259,9 @@ fn what_was_sent_before_a_stop_is_done_before_it() {
 
     let counters = origin.handle.stop();
 
-    assert_eq!(counters.send.sent, counters.lane.ledger.sent);
+    let ledger = &counters.lane.ledger;
+    // On a busy machine a head may have gone too.
+    assert_eq!(counters.send.sent, ledger.sent + ledger.repair.heads_sent);
     assert_eq!(counters.send.waiting, 0);
     assert_eq!(consumer.frames(), some_frames());
 }
