@@ -1,16 +1,17 @@
 //! The sockets that a lane sends by: one per interface, so that a slow one keeps nobody else waiting.
 //!
 //! ```text
-//!                 ┌─ outlet 0: the lane's own socket     first interface seen
-//!  sends ─▶ ways ─┼─ outlet 1: a socket to send by       another one
+//!                 ┌─ outlet 0: the lane's own socket     QUIC, and what finds no other
+//!  sends ─▶ ways ─┼─ outlet 1: a socket to send by       an interface
 //!                 └─ ...                                 each with a queue of its own (`send.rs`)
 //! ```
 //!
 //! The kernel counts what waits for any interface against the buffer of the socket it was sent by: on one socket an
 //! interface of 500 kb/s stops all others once its packets fill that buffer. Interfaces are told apart by the address that
 //! the host would send from (`sys/route.rs`), asked once per destination and again when its outlet is blocked: routes change.
-//! Where there can be no further sockets everything goes by the first. A multicast group is spoken to by a socket of its interface. Not the order of what waits: `send.rs`. Called by the
-//! worker's turn. Invariant: at most [`OUTLETS_MAX`] sockets and [`WAYS_MAX`] destinations are known.
+//! The node's QUIC leaves by the lane's own socket, so that one is left to it: control must not wait behind a slow
+//! interface's media. Where there can be no further sockets everything goes by it. A multicast group is spoken to by a socket
+//! of its interface. Not the order of what waits: `send.rs`. Called by the worker's turn. Invariant: at most [`OUTLETS_MAX`] sockets and [`WAYS_MAX`] destinations are known.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -24,7 +25,7 @@ use super::send::{SendCounters, SendQueue};
 use crate::api::{Interface, Late, Multicast, Transmit};
 use crate::sys::{Socket, multicast, source_towards};
 
-/// The most sockets that one lane sends by; further interfaces share the first.
+/// The most sockets that one lane sends by; further interfaces share its own.
 pub const OUTLETS_MAX: usize = 8;
 /// The most destinations whose way is known; one more, and all are asked for again.
 pub const WAYS_MAX: usize = 4_096;
@@ -227,10 +228,6 @@ impl Outlets {
 
     /// The outlet of an interface, opened now if there is none and can be one.
     fn towards(&mut self, source: IpAddr) -> usize {
-        let own = &mut self.all[0];
-        if *own.source.get_or_insert(source) == source {
-            return 0;
-        }
         let known = self.all.iter().position(|one| one.source == Some(source));
         if let Some(at) = known {
             return at;
@@ -295,14 +292,16 @@ mod tests {
     #[test]
     fn an_interface_that_takes_nothing_keeps_no_other_waiting() {
         let mut outlets = outlets(true);
-        let (fast, slow) = (receiver("127.0.0.1:0"), receiver("[::1]:0"));
-        outlets.push(NOW, run(&fast));
+        let (slow, fast) = (receiver("127.0.0.1:0"), receiver("[::1]:0"));
         outlets.push(NOW, run(&slow));
+        outlets.push(NOW, run(&fast));
         assert_eq!(
             outlets.all.len(),
-            2,
-            "the two are reached from two addresses"
+            3,
+            "the two are reached from two addresses, and the lane's own socket is for control"
         );
+        outlets.flush(NOW);
+        assert_eq!((received(&fast), received(&slow)), (1, 1));
         outlets.all[1].is_blocked = true;
 
         for _ in 0..9 {
@@ -311,14 +310,15 @@ mod tests {
         }
         outlets.flush(NOW);
 
-        assert_eq!((received(&fast), received(&slow)), (10, 0));
+        assert_eq!((received(&fast), received(&slow)), (9, 0));
         assert_eq!(
             (outlets.counters().sent, outlets.counters().waiting),
-            (10, 10)
+            (11, 9)
         );
+        assert!(!outlets.is_own_blocked());
         outlets.is_writable(Token(3), Token(2));
         outlets.flush(NOW);
-        assert_eq!(received(&slow), 10);
+        assert_eq!(received(&slow), 9);
         assert!(outlets.is_empty());
     }
 
@@ -336,16 +336,17 @@ mod tests {
     }
 
     #[test]
-    fn more_interfaces_than_the_limit_share_the_first_socket() {
+    fn more_interfaces_than_the_limit_share_the_lanes_own_socket() {
         let mut outlets = outlets(true);
 
         let ways: Vec<usize> = (1..12_u8)
             .map(|last| outlets.towards([10, 0, 0, last].into()))
             .collect();
 
+        let own = OUTLETS_MAX - 1;
         assert!(outlets.all.len() <= OUTLETS_MAX);
-        assert_eq!(ways[0], 0);
-        assert_eq!(ways[OUTLETS_MAX..], [0, 0, 0]);
+        assert!(ways[..own].iter().all(|&way| way > 0), "{ways:?}");
+        assert!(ways[own..].iter().all(|&way| way == 0), "{ways:?}");
     }
 
     #[test]
@@ -360,7 +361,7 @@ mod tests {
         outlets.way(NOW, ([127, 0, 0, 1], 60_001).into());
         assert_eq!(outlets.ways.len(), 2);
 
-        outlets.all[0].is_blocked = true;
+        outlets.all[1].is_blocked = true;
         outlets.way(NOW, ([127, 0, 0, 1], 60_000).into());
         assert_eq!(outlets.ways.len(), 2, "not so soon");
         outlets.way(NOW + ASK_AGAIN_AFTER, ([127, 0, 0, 1], 60_000).into());
