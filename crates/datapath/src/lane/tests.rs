@@ -462,4 +462,5 @@ fn a_flow_starts_once_under_one_instance() {
 
 mod chaos;
 mod joining;
+mod memory;
 mod sharing;
