@@ -325,7 +325,9 @@ impl Carried {
         let linger = self.linger_until.filter(|_| self.ending_at.is_none());
         let linger = linger.map(|at| Wakeup { at, why: "linger" });
         let ending = self.ending_at.map(|at| Wakeup { at, why: "ending" });
-        let avoided = self.avoided.values().map(|(_, until)| *until).min();
+        // What ends asks nobody again either.
+        let avoided = self.avoided.values().map(|(_, until)| *until);
+        let avoided = avoided.min().filter(|_| self.ending_at.is_none());
         let avoided = avoided.map(|at| Wakeup {
             at,
             why: "a link may be asked again",

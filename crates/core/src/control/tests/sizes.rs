@@ -135,3 +135,33 @@ fn a_link_that_becomes_narrow_is_left_and_one_that_is_wide_again_comes_back() {
     assert_eq!(net.egresses(1, "large"), [3]);
     assert_eq!(net.egresses(2, "large"), Vec::<usize>::new());
 }
+
+#[test]
+fn a_stream_that_ends_while_a_link_is_avoided_lets_its_nodes_rest() {
+    let mut net = diamond();
+    net.narrow(1, 3);
+    net.publish_large(0, "large");
+    net.pass(VERDICT);
+    net.subscribe(3, 1, "large");
+    net.pass(LINK_AVOIDED - ENDING / 2);
+
+    net.command(
+        0,
+        Command::Unpublish {
+            name: name("large"),
+        },
+    );
+    net.settle();
+
+    let until = net.now + 2 * ENDING;
+    while let Some(due) = net.nodes[3].poll_timeout().filter(|due| due.at <= until) {
+        net.nodes[3].handle_timeout(due.at);
+        while net.nodes[3].poll_output().is_some() {}
+        let next = net.nodes[3].poll_timeout();
+        assert!(
+            next.is_none_or(|next| next.at > due.at),
+            "{due:?} is due again at once: {next:?}"
+        );
+    }
+    assert_eq!(net.flow(3, "large"), None);
+}
