@@ -119,7 +119,12 @@ impl Flows {
         };
         let mut fed: Vec<(Instant, FlowId)> = self.carried.iter().filter_map(fed).collect();
         let breaker = self.breakers.entry(link).or_default();
-        if !breaker.note(self.now, pressure, fed.len()) || fed.is_empty() {
+        if fed.is_empty() {
+            // What is lost of pings and requests for repair is no congestion by flows that could be cut.
+            breaker.windows = 0;
+            return;
+        }
+        if !breaker.note(self.now, pressure, fed.len()) {
             return;
         }
         let pause = breaker

@@ -131,3 +131,15 @@ fn what_was_cut_comes_back_one_by_one_after_a_pause_that_doubles() {
     way.windows(4, 9_000, 40);
     assert_eq!(way.opened(), [BREAKER_PAUSE_MIN, BREAKER_PAUSE_MIN * 2]);
 }
+
+#[test]
+fn a_link_that_loses_much_and_has_no_flow_yet_lets_the_first_one_in() {
+    let mut way = Way::with(0);
+    way.windows(10, 40, 25);
+
+    way.net.publish_small(0, "cam");
+    way.net.subscribe(1, 1, "cam");
+
+    assert_eq!((way.flows(), way.opened()), (1, vec![]));
+    assert!(!way.net.nodes[0].view().links[0].is_congested);
+}
