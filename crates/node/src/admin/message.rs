@@ -290,7 +290,7 @@ pub(super) fn parse_delivery(message: &Message) -> io::Result<Delivery> {
         }),
         Notice::Requested => Delivery::State(State::Requested),
         Notice::Refused { reason } => Delivery::State(State::Refused {
-            reason: by_words(&REFUSALS, &reason).unwrap_or(RefuseReason::Other),
+            reason: by_words(RefuseReason::all(), &reason).unwrap_or(RefuseReason::Other),
         }),
         Notice::Active { instance } => Delivery::State(State::Active {
             instance: instance.parse()?,
@@ -301,7 +301,7 @@ pub(super) fn parse_delivery(message: &Message) -> io::Result<Delivery> {
             packets,
             frames,
         } => Delivery::Gap(Gap {
-            reason: by_words(&GAPS, &reason).unwrap_or(GapReason::Lost),
+            reason: by_words(GAPS, &reason).unwrap_or(GapReason::Lost),
             packets,
             frames,
         }),
@@ -309,18 +309,6 @@ pub(super) fn parse_delivery(message: &Message) -> io::Result<Delivery> {
     })
 }
 
-const REFUSALS: [RefuseReason; 10] = [
-    RefuseReason::Unknown,
-    RefuseReason::NoRoute,
-    RefuseReason::Loop,
-    RefuseReason::NotWilling,
-    RefuseReason::Full,
-    RefuseReason::Timeout,
-    RefuseReason::Forbidden,
-    RefuseReason::TooLarge,
-    RefuseReason::Congested,
-    RefuseReason::Other,
-];
 const GAPS: [GapReason; 5] = [
     GapReason::Lost,
     GapReason::Bad,
@@ -330,8 +318,8 @@ const GAPS: [GapReason; 5] = [
 ];
 
 /// The one of `known` that is said in these words: both ends are of one release, so the words are equal.
-fn by_words<T: Copy + std::fmt::Display>(known: &[T], words: &str) -> Option<T> {
-    known.iter().copied().find(|one| one.to_string() == words)
+fn by_words<T: std::fmt::Display>(known: impl IntoIterator<Item = T>, words: &str) -> Option<T> {
+    known.into_iter().find(|one| one.to_string() == words)
 }
 
 /// The tracks of a stream.
@@ -490,7 +478,8 @@ mod tests {
             Delivery::Description(Arc::new(Description { tracks: Vec::new() })),
             Delivery::End,
         ];
-        deliveries.extend(REFUSALS.map(|reason| Delivery::State(State::Refused { reason })));
+        deliveries
+            .extend(RefuseReason::all().map(|reason| Delivery::State(State::Refused { reason })));
         deliveries.extend(GAPS.map(|reason| {
             Delivery::Gap(Gap {
                 reason,

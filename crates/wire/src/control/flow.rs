@@ -179,6 +179,12 @@ impl RefuseReason {
         (9, Self::Congested),
         (10, Self::Capacity),
     ];
+
+    /// All reasons that this version knows, and [`RefuseReason::Other`].
+    pub fn all() -> impl Iterator<Item = Self> {
+        let known = Self::TABLE.iter().map(|(_, reason)| *reason);
+        known.chain([Self::Other])
+    }
 }
 
 impl std::fmt::Display for RefuseReason {

@@ -94,14 +94,7 @@ fn any_sealed() -> impl Strategy<Value = SealedSecret> {
 }
 
 fn any_reason() -> impl Strategy<Value = RefuseReason> {
-    use RefuseReason::{
-        Capacity, Congested, Forbidden, Full, Loop, NoRoute, NotWilling, Other, Timeout, TooLarge,
-        Unknown,
-    };
-    prop::sample::select(vec![
-        Unknown, NoRoute, Loop, NotWilling, Full, Timeout, Forbidden, TooLarge, Congested,
-        Capacity, Other,
-    ])
+    prop::sample::select(RefuseReason::all().collect::<Vec<_>>())
 }
 
 fn any_link_message() -> impl Strategy<Value = LinkMessage> {
