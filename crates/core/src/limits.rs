@@ -65,9 +65,12 @@ pub const LOSS_WINDOW: Duration = Duration::from_secs(2);
 /// Between two padded pings while a size is tried.
 pub const SIZE_PACE: Duration = Duration::from_millis(100);
 
-/// A size is too large when so many plain pings that went beside padded ones were answered, and no padded one. Of a path
+/// A size is too large when so many short pings that went beside large ones were answered, and no large one. Of a path
 /// that loses 40% each way this is untrue once in two thousand times, of one that loses 10% once in two million.
-pub const SIZE_PLAIN_PONGS: u32 = 8;
+pub const SIZE_SHORT_PONGS: u32 = 8;
+
+/// So many pongs of a peer, none of which ever said a size, and it is one that knows no padding. Also in docs/wire.md 8.2.
+pub const SIZE_MUTE_PONGS: u32 = 32;
 
 /// Between checks of the proven size while a flow uses the link: so long a path that became narrower goes unnoticed.
 pub const SIZE_CHECK_ACTIVE: Duration = Duration::from_secs(2);

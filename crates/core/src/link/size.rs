@@ -1,13 +1,14 @@
 //! How large packets may be that go over one link, found out by pings as large as packets.
 //!
 //! A datagram that is too large for its path is lost without a word: nothing is ever fragmented, and routers' complaints
-//! may not come. So a padded ping is sent beside a plain one. Its pong proves the size; plain pongs without it, several of
-//! them, prove the contrary. That holds whatever the link loses: both are lost alike.
+//! may not come. So a ping as large as a packet is sent beside a short one. Its pong proves the size; pongs of short ones
+//! without it, several of them, prove the contrary. That holds whatever the link loses: both are lost alike. The short ones
+//! are padded a little, so that the pongs of `liveness`, which come besides, are not taken for theirs.
 //!
 //! ```text
 //!            ┌── pong of that size ──▶ proven; the next larger size that a stream has, if any
-//!  trying ───┤
-//!            └── 8 plain pongs first ─▶ too large; the next smaller size, down to what the handshake proved
+//!  trying ───┼── 8 short pongs first ▶ too large; the next smaller size, down to what the handshake proved
+//!            └── 32 pongs, none of which says a size: the peer knows no padding; nothing is concluded
 //!
 //!  proven ── every 2 s while a flow uses the link, every 60 s else ──▶ trying the proven size again (black holes)
 //! ```
@@ -18,12 +19,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use levada_wire::datagram::link::{LinkDatagram, Ping};
+use levada_wire::datagram::link::{LinkDatagram, Ping, SHORT_PING_BYTES};
 use levada_wire::machine::Wakeup;
 use levada_wire::{Instant, LinkIndex, PacketSize};
 
 use super::{Link, Links, Output};
-use crate::limits::{SIZE_AGAIN, SIZE_CHECK_ACTIVE, SIZE_CHECK_IDLE, SIZE_PACE, SIZE_PLAIN_PONGS};
+use crate::limits::{
+    SIZE_AGAIN, SIZE_CHECK_ACTIVE, SIZE_CHECK_IDLE, SIZE_MUTE_PONGS, SIZE_PACE, SIZE_SHORT_PONGS,
+};
 
 /// What any path carries that a link came up over: QUIC's first packets have 1,200 bytes (RFC 9000 section 14.1).
 const SURE: PacketSize = match PacketSize::new(1_200) {
@@ -56,6 +59,8 @@ pub(super) struct Size {
     best: PacketSize,
     /// Whether a pong has proven it.
     is_proven: bool,
+    /// Whether a pong has ever said a size: the peer knows what padding is.
+    is_understood: bool,
     /// The least size found to be too large, and until when that is believed.
     too_large: Option<(PacketSize, Instant)>,
     trying: Option<Try>,
@@ -71,7 +76,9 @@ struct Try {
     size: PacketSize,
     since: Instant,
     ping_at: Instant,
-    plain_pongs: u32,
+    /// Pongs of short pings, and pongs that say no size.
+    short_pongs: u32,
+    mute_pongs: u32,
 }
 
 impl Size {
@@ -80,6 +87,7 @@ impl Size {
         Self {
             best: PacketSize::DEFAULT,
             is_proven: false,
+            is_understood: false,
             too_large: None,
             trying: None,
             check_at: now,
@@ -132,12 +140,13 @@ impl Size {
 
     /// The sizes that streams have changed.
     pub(super) fn on_wanted(&mut self, now: Instant, wanted: &BTreeSet<PacketSize>) {
-        if self.trying.is_none() && self.is_proven {
+        let is_news = self.above(wanted).next().is_some();
+        if self.trying.is_none() && self.is_proven && is_news {
             self.try_next(now, wanted);
         }
     }
 
-    /// A pong came: to a padded ping of that many bytes, or to a plain one if that is zero.
+    /// A pong came: to a padded ping of that many bytes, or to one without padding if that is zero.
     pub(super) fn on_pong(
         &mut self,
         now: Instant,
@@ -145,20 +154,28 @@ impl Size {
         size: u16,
         wanted: &BTreeSet<PacketSize>,
     ) {
+        self.is_understood |= size > 0;
         let answers = |trying: &&mut Try| time >= trying.since.as_micros();
         let Some(trying) = self.trying.as_mut().filter(answers) else {
             return;
         };
-        if usize::from(size) >= trying.size.bytes() {
+        let size = usize::from(size);
+        if size >= trying.size.bytes() {
             self.best = self.best.max(trying.size);
             self.is_proven = true;
             self.too_large = self.too_large.filter(|(least, _)| *least > self.best);
             self.try_next(now, wanted);
-        } else if size == 0 {
-            trying.plain_pongs += 1;
-            if trying.plain_pongs >= SIZE_PLAIN_PONGS {
+        } else if size == SHORT_PING_BYTES {
+            trying.short_pongs += 1;
+            if trying.short_pongs >= SIZE_SHORT_PONGS {
                 let size = trying.size;
                 self.on_too_large(now, size, wanted);
+            }
+        } else if size == 0 && !self.is_understood {
+            trying.mute_pongs += 1;
+            if trying.mute_pongs >= SIZE_MUTE_PONGS {
+                self.trying = None;
+                self.check_at = now + SIZE_CHECK_IDLE;
             }
         }
     }
@@ -187,7 +204,7 @@ impl Size {
         }
     }
 
-    /// The pings that are due: a plain one, and beside it one as large as a packet.
+    /// The pings that are due: a short one, and beside it one as large as a packet.
     pub(super) fn pings_if_due(&mut self, now: Instant) -> Option<[Ping; 2]> {
         if self.too_large.is_some_and(|(_, until)| until <= now) {
             self.too_large = None;
@@ -203,12 +220,7 @@ impl Size {
         trying.ping_at = now + SIZE_PACE;
         let time = now.as_micros();
         // The datapath, which counts, fills in `sent`.
-        let plain = Ping {
-            time,
-            sent: 0,
-            padding: 0,
-        };
-        Some([plain, Ping::padded(time, 0, trying.size)])
+        Some([Ping::short(time, 0), Ping::padded(time, 0, trying.size)])
     }
 
     /// Goes on with another size, or is done for now.
@@ -231,7 +243,8 @@ impl Size {
             size,
             since: now,
             ping_at: now,
-            plain_pongs: 0,
+            short_pongs: 0,
+            mute_pongs: 0,
         });
     }
 

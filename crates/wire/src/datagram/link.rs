@@ -36,6 +36,8 @@ const SEAL_BYTES: usize = 16;
 pub const LINK_DATAGRAM_BYTES_MAX: usize = PACKET_BYTES_MAX;
 /// A ping without padding.
 const PING_BYTES: usize = LINK_HEADER_BYTES + 1 + 8 + 8 + SEAL_BYTES;
+/// A short padded ping: as large as the pong to it, which says its size.
+pub const SHORT_PING_BYTES: usize = PING_BYTES + 8 + 2;
 /// The most bytes of a bitmap of numbers: 256 packets.
 pub const BITMAP_BYTES_MAX: usize = 32;
 
@@ -81,6 +83,16 @@ impl Ping {
             time,
             sent,
             padding: u16::try_from(padding).expect("a packet size has 16 bits"),
+        }
+    }
+
+    /// The ping that is sent beside one as large as a packet: it gets through wherever anything does.
+    #[must_use]
+    pub const fn short(time: u64, sent: u64) -> Self {
+        Self {
+            time,
+            sent,
+            padding: (SHORT_PING_BYTES - PING_BYTES) as u16,
         }
     }
 

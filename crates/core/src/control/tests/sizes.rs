@@ -3,10 +3,10 @@
 use levada_wire::control::flow::RefuseReason;
 
 use super::*;
-use crate::limits::{LINK_AVOIDED, SIZE_PACE, SIZE_PLAIN_PONGS};
+use crate::limits::{LINK_AVOIDED, SIZE_PACE, SIZE_SHORT_PONGS};
 
 /// As long as it takes to find out that one size is too large.
-const VERDICT: Duration = Duration::from_millis(100 * (SIZE_PLAIN_PONGS as u64 + 2));
+const VERDICT: Duration = Duration::from_millis(100 * (SIZE_SHORT_PONGS as u64 + 2));
 
 impl Net {
     fn publish_large(&mut self, node: usize, text: &str) {

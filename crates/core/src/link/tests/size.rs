@@ -1,7 +1,11 @@
 //! The packet size of a link, between one machine and a path that is as wide as the test says.
 
 use super::*;
-use crate::limits::{SIZE_AGAIN, SIZE_CHECK_ACTIVE, SIZE_CHECK_IDLE, SIZE_PACE, SIZE_PLAIN_PONGS};
+use levada_wire::datagram::link::SHORT_PING_BYTES;
+
+use crate::limits::{
+    SIZE_AGAIN, SIZE_CHECK_ACTIVE, SIZE_CHECK_IDLE, SIZE_MUTE_PONGS, SIZE_PACE, SIZE_SHORT_PONGS,
+};
 
 /// A path: what is larger is lost, and of the rest what `loses` says.
 struct Path {
@@ -9,6 +13,8 @@ struct Path {
     now: Instant,
     width: usize,
     loses: fn(u64) -> bool,
+    /// Whether the peer ignores what is behind a ping's fields.
+    is_old: bool,
     pings: u64,
     told: Vec<(usize, bool)>,
     padded: usize,
@@ -20,6 +26,10 @@ fn size(bytes: u16) -> PacketSize {
 
 impl Path {
     fn new(width: usize) -> Self {
+        Self::with(width, false)
+    }
+
+    fn with(width: usize, is_old: bool) -> Self {
         let mut links = links();
         links.handle_input(at(0), connected(LINK, 2, None));
         links.handle_input(at(0), hello(LINK, 1));
@@ -28,6 +38,7 @@ impl Path {
             now: at(0),
             width,
             loses: |_| false,
+            is_old,
             pings: 0,
             told: Vec::new(),
             padded: 0,
@@ -45,9 +56,12 @@ impl Path {
                     ..
                 } => {
                     self.pings += 1;
-                    self.padded += usize::from(ping.size() > 0);
-                    if usize::from(ping.size()) <= self.width && !(self.loses)(self.pings) {
-                        self.links.handle_input(self.now, pong(&ping));
+                    self.padded += usize::from(usize::from(ping.size()) > SHORT_PING_BYTES);
+                    let is_lost = usize::from(ping.size()) > self.width || (self.loses)(self.pings);
+                    let padding = if self.is_old { 0 } else { ping.padding };
+                    if !is_lost {
+                        let answer = pong(&Ping { padding, ..ping });
+                        self.links.handle_input(self.now, answer);
                     }
                 }
                 Output::Carries { link, carries } => {
@@ -92,7 +106,7 @@ impl Path {
 }
 
 /// As long as it takes to find out that one size is too large.
-const VERDICT: Duration = Duration::from_millis(100 * (SIZE_PLAIN_PONGS as u64 + 1));
+const VERDICT: Duration = Duration::from_millis(100 * (SIZE_SHORT_PONGS as u64 + 1));
 
 #[test]
 fn what_any_path_carries_is_assumed_and_then_proven_by_one_ping() {
@@ -192,6 +206,14 @@ fn what_the_system_does_not_send_is_too_large_at_once() {
     assert_eq!(path.shown(), (1_232, true), "no packet has such a size");
 }
 
+/// Whether one of so many in a hundred falls on this one: noise (the finaliser of SplitMix64), in no step with anything.
+fn falls_on(number: u64, percent: u64) -> bool {
+    let noise = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let noise = (noise ^ noise >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let noise = (noise ^ noise >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    (noise ^ noise >> 31) % 100 < percent
+}
+
 #[test]
 fn loss_is_no_narrowness() {
     let mut path = Path::new(1_440);
@@ -201,13 +223,18 @@ fn loss_is_no_narrowness() {
         active: true,
     });
     path.told.clear();
-    // Two of three, in no step with the pairs of pings.
-    path.loses = |ping| ping.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 62 != 0;
+    // Some 15% each way.
+    path.loses = |ping| falls_on(ping, 28);
 
-    path.pass(Duration::from_secs(300));
+    for _ in 0..36_000 {
+        path.pass(Duration::from_millis(100));
+        // The peer's pings arrive, or nothing would be heard for too long some time.
+        path.input(ping(LINK));
+    }
 
     let falls = path.told.iter().filter(|(bytes, _)| *bytes < 1_440);
     assert_eq!(falls.count(), 0);
+    assert_eq!(path.shown(), (1_440, true));
 }
 
 #[test]
@@ -218,4 +245,39 @@ fn an_idle_link_is_checked_rarely() {
     path.pass(10 * SIZE_CHECK_IDLE);
 
     assert!((9..=11).contains(&(path.padded - before)));
+}
+
+// spec: WIRE 8.2 a peer whose pongs never name a size knows no padding, and nothing is concluded from it
+#[test]
+fn a_peer_that_knows_no_padding_is_not_taken_for_a_narrow_path() {
+    // Its largest link datagram has 512 bytes: it drops what is larger.
+    let mut path = Path::with(512, true);
+    path.wants(&[1_232]);
+    path.input(Input::Active {
+        link: LINK,
+        active: true,
+    });
+
+    path.pass(SIZE_CHECK_IDLE / 2);
+
+    assert_eq!((path.shown(), path.told), ((1_232, false), vec![]));
+    assert!(path.padded <= SIZE_MUTE_PONGS as usize, "{}", path.padded);
+}
+
+#[test]
+fn streams_that_come_and_go_put_off_no_check() {
+    let mut path = Path::new(1_440);
+    path.wants(&[1_440]);
+    path.input(Input::Active {
+        link: LINK,
+        active: true,
+    });
+
+    path.width = 1_300;
+    for second in 0..8 {
+        path.wants(&[1_440, 1_250 + second]);
+        path.pass(SIZE_CHECK_ACTIVE / 2);
+    }
+
+    assert!(path.shown().0 <= 1_300, "{:?}", path.shown());
 }

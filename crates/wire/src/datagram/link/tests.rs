@@ -97,6 +97,24 @@ fn ping(padding: u16) -> LinkDatagram {
     })
 }
 
+// spec: WIRE 8.2 the pong to a ping with ten or more bytes of padding is not larger than it
+#[test]
+fn the_pong_to_a_short_ping_is_as_large_as_the_ping() {
+    let short = Ping::short(1, 2);
+    let pong = Pong {
+        time: 1,
+        sent: 2,
+        received: 3,
+        size: short.size(),
+    };
+
+    let lengths = [LinkDatagram::Ping(short), LinkDatagram::Pong(pong)]
+        .map(|message| sealed(&message, 0, 1).len());
+
+    assert_eq!(lengths, [SHORT_PING_BYTES; 2]);
+    assert_eq!(usize::from(short.size()), SHORT_PING_BYTES);
+}
+
 // spec: WIRE 8.2 a padded ping has the size of a packet, and its pong is smaller
 #[test]
 fn a_padded_ping_is_as_large_as_a_packet_and_its_pong_is_small() {
