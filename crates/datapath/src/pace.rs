@@ -75,11 +75,7 @@ pub(crate) fn join(state: &mut State, id: FlowId, link: LinkIndex, now: Instant)
         return turn_away(state, id, link);
     };
     let not_before = egress.sums.joins.ready_at();
-    let newcomer = Newcomer {
-        flow: id,
-        link,
-        not_before,
-    };
+    let newcomer = Newcomer::new(id, link, egress.peak(), not_before);
     if !state.newcomers.add(source, newcomer, now) {
         return turn_away(state, id, link);
     }

@@ -376,6 +376,11 @@ impl Egresses {
 }
 
 impl Egress {
+    /// What it was admitted with.
+    pub(crate) const fn peak(&self) -> Bitrate {
+        self.peak
+    }
+
     /// Whether a run goes out at once, as it does nearly always.
     #[inline]
     fn is_free(&self, is_late: bool, now: Instant) -> bool {

@@ -22,7 +22,7 @@ const RATE_MIN: u64 = 8_000;
 const FRACTION_BITS: u32 = 16;
 
 /// See the module's head.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bucket {
     /// What a byte costs, in 2^-16 ns; zero is no limit.
     cost: u64,

@@ -6,9 +6,10 @@
 //!              └── together a quarter of the interface's rate     └ not before the link has paid for the last time
 //! ```
 //!
-//! A crowd that joins at one moment must not push the live packets of others off the wire; an interface that nobody else
-//! uses sends a newcomer its group at a quarter of its rate from the first instant. Interfaces are told apart by the address
-//! that a link is sent from. Not the sending: [`super`]. Called by it. Invariant: at most [`INTERFACES_MAX`] interfaces are
+//! A crowd that joins at one moment must not push the live packets of others off the wire: an interface uses a quarter of its
+//! rate for newcomers. And the way beyond it may be far narrower, so no newcomer is sent more than [`HASTE`] times its flow's
+//! peak: a first picture at once, and no burst of a whole group that would fill the queue of every router on the way.
+//! Interfaces are told apart by the address that a link is sent from. Not the sending: [`super`]. Called by it. Invariant: at most [`INTERFACES_MAX`] interfaces are
 //! told apart, and at most [`WAITING_MAX`] newcomers wait.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -26,6 +27,8 @@ pub(crate) const WAITING_MAX: usize = 4_096;
 pub(crate) const INTERFACES_MAX: usize = 64;
 /// Of its rate an interface uses one part in this many for newcomers.
 const SHARE: u64 = 4;
+/// A newcomer is sent its group at this many times the flow's peak: caught up after a seventh of the group's time.
+const HASTE: u64 = 8;
 /// What may leave at once, as time at that rate: more than the worker's timers are late.
 const AT_ONCE: Duration = Duration::from_millis(5);
 
@@ -38,7 +41,22 @@ pub(crate) struct Newcomer {
     pub(crate) flow: FlowId,
     pub(crate) link: LinkIndex,
     /// It has cost so much before that it waits until then.
-    pub(crate) not_before: Instant,
+    not_before: Instant,
+    /// What it is sent now.
+    bucket: Bucket,
+}
+
+impl Newcomer {
+    /// A newcomer to a flow of that peak.
+    pub(crate) fn new(flow: FlowId, link: LinkIndex, peak: Bitrate, not_before: Instant) -> Self {
+        let rate = Bitrate(peak.0.saturating_mul(HASTE));
+        Self {
+            flow,
+            link,
+            not_before,
+            bucket: Bucket::new(rate, AT_ONCE),
+        }
+    }
 }
 
 /// Whose turn it is.
@@ -121,9 +139,7 @@ impl Newcomers {
             .retain(|_, interface| !is_idle(interface) || !interface.bucket.is_full(now));
         for (&source, interface) in &mut self.interfaces {
             self.waiting -= interface.let_in(self.at_once_max, now);
-            if let Some(&newcomer) = interface.served.front()
-                && interface.bucket.is_ready(now)
-            {
+            if let Some(newcomer) = interface.turn(now) {
                 return Some(Turn { source, newcomer });
             }
             let wake = interface.wake(self.at_once_max);
@@ -136,6 +152,9 @@ impl Newcomers {
     pub(crate) fn sent(&mut self, turn: Turn, bytes: usize, now: Instant) {
         if let Some(interface) = self.interfaces.get_mut(&turn.source) {
             interface.bucket.take(bytes, now);
+            if let Some(newcomer) = interface.served.front_mut() {
+                newcomer.bucket.take(bytes, now);
+            }
             interface.served.rotate_left(1);
         }
     }
@@ -167,8 +186,23 @@ impl Interface {
         before - self.waiting.len()
     }
 
+    /// The next one that may be sent something; it is the first of the row then.
+    fn turn(&mut self, now: Instant) -> Option<Newcomer> {
+        if !self.bucket.is_ready(now) {
+            return None;
+        }
+        let mut served = self.served.iter();
+        let at = served.position(|newcomer| newcomer.bucket.is_ready(now))?;
+        self.served.rotate_left(at);
+        self.served.front().copied()
+    }
+
     fn wake(&self, at_once_max: usize) -> Option<Instant> {
-        let sends = (!self.served.is_empty()).then(|| self.bucket.ready_at());
+        let ready = self
+            .served
+            .iter()
+            .map(|newcomer| newcomer.bucket.ready_at());
+        let sends = ready.min().map(|ready| ready.max(self.bucket.ready_at()));
         let waiting = self.waiting.iter().map(|newcomer| newcomer.not_before);
         let lets_in = waiting.min().filter(|_| self.served.len() < at_once_max);
         [sends, lets_in].into_iter().flatten().min()
@@ -184,11 +218,11 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn newcomer(link: u32) -> Newcomer {
-        Newcomer {
-            flow: FlowId(1),
-            link: LinkIndex(link),
-            not_before: NOW,
-        }
+        of_peak(link, u64::MAX)
+    }
+
+    fn of_peak(link: u32, peak: u64) -> Newcomer {
+        Newcomer::new(FlowId(1), LinkIndex(link), Bitrate(peak), NOW)
     }
 
     fn newcomers(links: impl Iterator<Item = u32>) -> Newcomers {
@@ -265,6 +299,21 @@ mod tests {
 
         newcomers.turn(NOW).unwrap();
         assert!(newcomers.add(None, newcomer(9_999), NOW));
+    }
+
+    #[test]
+    fn nobody_is_sent_more_than_a_few_times_its_peak_and_the_others_go_on_meanwhile() {
+        let mut newcomers = newcomers(0..0);
+        // 8 Mb/s: a millisecond for each 1,000 bytes.
+        newcomers.add(None, of_peak(1, 1_000_000), NOW);
+        newcomers.add(None, newcomer(2), NOW);
+
+        let turns = send(&mut newcomers, 1_000, NOW + MS * 100);
+
+        let of_first = turns.iter().filter(|&&link| link == 1).count();
+        // 250 Mb/s are 31 of them in a millisecond.
+        assert!((100..=107).contains(&of_first), "{of_first}");
+        assert!((2_900..=3_200).contains(&(turns.len() - of_first)));
     }
 
     #[test]

@@ -99,6 +99,21 @@ fn a_newcomer_is_sent_the_group_at_a_quarter_of_the_interface_and_then_what_come
 }
 
 #[test]
+fn a_newcomer_is_sent_the_group_at_eight_times_the_peak_though_the_interface_is_fast() {
+    let mut net = crowd(1, &LaneSettings::default());
+    push_all(&mut net, &group(0, 4_000));
+
+    add_egress(&mut net, 1, 1_000_000); // 40 kB take 40 ms
+    net.sleep(20 * MS);
+    let early = net.frames(1).len();
+    net.sleep(30 * MS);
+
+    assert!((4..=8).contains(&early), "{early}");
+    assert_eq!(net.frames(1).len() + early, 10);
+    assert_eq!(row(&net, 0).newcomers, 0);
+}
+
+#[test]
 fn of_a_crowd_four_are_sent_the_group_and_the_others_wait_for_their_turn() {
     let mut net = crowd(6, &slow_interface());
     push_all(&mut net, &group(0, 2_000));
@@ -200,11 +215,8 @@ fn more_newcomers_than_may_wait_are_sent_what_comes() {
     push_all(&mut net, &group(0, 2_000));
     let now = net.now;
     for flow in 0..super::newcomers::WAITING_MAX as u64 {
-        let newcomer = super::Newcomer {
-            flow: FlowId(flow),
-            link: link_to(1),
-            not_before: now + Duration::from_secs(60),
-        };
+        let (peak, not_before) = (Bitrate(u64::MAX), now + Duration::from_secs(60));
+        let newcomer = super::Newcomer::new(FlowId(flow), link_to(1), peak, not_before);
         assert!(net.lanes[0].state_mut().newcomers.add(None, newcomer, now));
     }
 
