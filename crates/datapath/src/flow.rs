@@ -164,6 +164,12 @@ impl Flow {
         }
     }
 
+    /// A link is no egress any more: what was remembered of what it waits for and was sent again.
+    pub(crate) fn forget_child(&mut self, link: LinkIndex) {
+        self.waiting.retain(|&(other, _)| other != link);
+        self.server.remove(link);
+    }
+
     /// The group that a newcomer would join if it could: its start is here or was given up.
     pub(crate) fn unjoinable_group(&self) -> Option<Number> {
         let newest = self.cache.newest_group()?;

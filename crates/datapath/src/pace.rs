@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use levada_wire::datagram::link::{LinkDatagram, Numbers};
+use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 use levada_wire::{FlowId, Instant, LinkIndex, Number};
 
 use crate::api::Late;
@@ -79,11 +79,7 @@ pub(crate) fn join(state: &mut State, id: FlowId, link: LinkIndex, now: Instant)
     if !state.newcomers.add(source, newcomer, now) {
         return turn_away(state, id, link);
     }
-    egress.behind = Some(Behind {
-        start,
-        cursor: start,
-        why: Why::Waits,
-    });
+    egress.behind = Some(Behind::at(start, Why::Waits));
 }
 
 /// A newcomer that cannot be sent the newest group gets what comes. If there is one, it is told that it cannot join it.
@@ -168,6 +164,11 @@ fn serve(state: &mut State, turn: Turn, now: Instant) -> Option<usize> {
     };
     let egress = flow.egresses.get_mut(link)?;
     backlog::skip_what_is_lost(egress, &flow.cache, next, now, &mut books);
+    if let Some(behind) = egress.behind.as_mut().filter(|it| it.why == Why::Joins)
+        && behind.is_far_as_ever(next)
+    {
+        behind.why = Why::Held; // from now on at its own expense
+    }
     flow.egresses.wake = earliest(egress.wake(), flow.egresses.wake);
     state.touched.push(id); // it is live now, or has GONE to be said
     while flow.egresses.is_behind(link, Why::Joins) {
@@ -176,6 +177,8 @@ fn serve(state: &mut State, turn: Turn, now: Instant) -> Option<usize> {
             Step::Passed | Step::CaughtUp => {}
         }
     }
+    let wake = flow.egresses.get_mut(link)?.wake();
+    flow.egresses.wake = earliest(wake, flow.egresses.wake);
     None
 }
 
@@ -188,11 +191,7 @@ fn begin(flow: &mut Flow, link: LinkIndex) -> bool {
         return true; // it has begun
     };
     if let Some(start) = join_point {
-        *behind = Behind {
-            start,
-            cursor: start,
-            why: Why::Joins,
-        };
+        *behind = Behind::at(start, Why::Joins);
     }
     join_point.is_some()
 }
@@ -218,8 +217,8 @@ pub(crate) fn on_late(state: &mut State, late: &Late, now: Instant) {
         match egress.behind.map(|behind| behind.why) {
             _ if is_on_its_way => {}
             None => {
-                let (start, cursor, why) = (Number::ZERO, next, Why::Skips);
-                egress.behind = Some(Behind { start, cursor, why });
+                let (start, behind) = (Number::ZERO, Behind::at(next, Why::Skips));
+                egress.behind = Some(Behind { start, ..behind });
             }
             Some(Why::Held) => backlog::skip(egress, &flow.cache, next, now, &mut books),
             Some(Why::Waits | Why::Joins | Why::Skips) => {}
@@ -270,6 +269,7 @@ fn pump(flow: &mut Flow, link: LinkIndex, id: FlowId, way: &mut Way<'_>, now: In
         return true;
     }
     say_gone(flow, link, id, way, now);
+    say_head(flow, link, id, way, now);
     while flow.egresses.may_go_on(link, now) {
         if way.outbox.room() < ROOM_MIN {
             return true;
@@ -292,16 +292,36 @@ fn say_gone(flow: &mut Flow, link: LinkIndex, id: FlowId, way: &mut Way<'_>, now
     }
 }
 
+/// Tells a child the highest number, if it is time to and nobody else is told.
+fn say_head(flow: &mut Flow, link: LinkIndex, id: FlowId, way: &mut Way<'_>, now: Instant) {
+    let is_said = flow.tail.says(flow.egresses.next);
+    let Some(egress) = flow.egresses.get_mut(link) else {
+        return;
+    };
+    let highest = egress.tail.as_mut().and_then(|tail| tail.head(now));
+    egress
+        .tail
+        .take_if(|tail| is_said || tail.timer().is_none());
+    if let Some((highest, link)) = highest.zip(way.links.get_mut(link)) {
+        way.ledger.repair.heads_sent += 1;
+        let head = LinkDatagram::Head(Head { flow: id, highest });
+        link.say(way.lane, head, way.outbox);
+    }
+}
+
 /// Takes a cursor past the next run, which is sent if it is due.
 fn step(flow: &mut Flow, link: LinkIndex, way: &mut Way<'_>, now: Instant) -> Step {
+    let next = flow.egresses.next;
     let Some(egress) = flow.egresses.get_mut(link) else {
         return Step::CaughtUp;
     };
     let cursor = egress.behind.map_or(Number::ZERO, |behind| behind.cursor);
     let Some(run) = flow.cache.next_from(cursor) else {
         egress.behind = None;
-        // What it was sent last may have been lost, long after the others were told the highest number.
-        flow.tail.sent(flow.egresses.next, now);
+        if !flow.tail.says(next) {
+            // What it was sent last may have been lost, long after the others were told the highest number.
+            egress.tail.get_or_insert_default().sent(next, now);
+        }
         return Step::CaughtUp;
     };
     if let Some(behind) = &mut egress.behind {

@@ -26,6 +26,11 @@ use crate::ledger::{DropReason, Ledger};
 use crate::link;
 use crate::outbox::Outbox;
 use crate::pace::{Bucket, GONE_INTERVAL, Withheld};
+use crate::repair::Tail;
+
+mod behind;
+
+pub(crate) use behind::{Behind, Why};
 
 /// The most egresses of one flow. With [`RUN_PACKETS_MAX`] it bounds what one received train causes. An egress is a link: in
 /// a node the limit of links binds first.
@@ -46,29 +51,6 @@ const _: () = assert!(
         < levada_wire::machine::OUTPUTS_PER_CALL_MAX,
     "one train with a burst per packet fits in the outputs of one call"
 );
-
-/// Why an egress is behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
-    /// A newcomer that waits for its turn.
-    Waits,
-    /// A newcomer that is being sent the newest group.
-    Joins,
-    /// It was sent as much as it was admitted with.
-    Held,
-    /// It goes on with the next group.
-    Skips,
-}
-
-/// Where an egress that is behind goes on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Behind {
-    /// What is older was never due.
-    pub(crate) start: Number,
-    /// The next number to send, if it comes.
-    pub(crate) cursor: Number,
-    pub(crate) why: Why,
-}
 
 /// What a link was sent of a flow of late. It outlives the egress: leaving and joining again gains nothing.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +94,8 @@ pub(crate) struct Egress {
     pub(crate) behind: Option<Behind>,
     /// What it was not sent on purpose, of late.
     pub(crate) withheld: Option<Box<Withheld>>,
+    /// The end of what it was sent, if it caught up after the others had heard the last of theirs.
+    pub(crate) tail: Option<Box<Tail>>,
 }
 
 /// A run that goes on.
@@ -234,6 +218,7 @@ impl Egresses {
             budget: terms.budget,
             behind: None,
             withheld: None,
+            tail: None,
         };
         self.all.insert(place, egress);
     }
@@ -302,10 +287,8 @@ impl Egresses {
         };
         let egress = &self.all[place];
         match egress.behind {
-            Some(behind) if number >= behind.cursor => match behind.why {
-                Why::Skips => Reply::Gone,
-                Why::Waits | Why::Joins | Why::Held => Reply::Pending,
-            },
+            // Of what comes next nobody knows yet whether it begins the next group.
+            Some(behind) if number >= behind.cursor && behind.why != Why::Skips => Reply::Pending,
             _ if egress.has_withheld(number) => Reply::Gone,
             _ => Reply::FromCache,
         }
@@ -397,9 +380,13 @@ impl Egress {
         }
         let is_withheld = self.has_withheld(run.first) || self.has_withheld(run.burst);
         match &mut self.behind {
-            Some(Behind {
-                why: Why::Waits, ..
-            }) => Verdict::Wait,
+            Some(behind) if behind.why == Why::Waits => {
+                if kept && run.group_start > behind.start {
+                    // The next group has come before its turn: it begins with that, as it comes.
+                    *behind = Behind::at(run.group_start, Why::Held);
+                }
+                Verdict::Wait
+            }
             Some(behind) if run.first >= behind.cursor => match behind.why {
                 Why::Skips => self.pass(onward),
                 _ if kept => Verdict::Wait,
@@ -413,11 +400,9 @@ impl Egress {
             }
             None if is_late || self.sums.live.is_ready(now) => Verdict::Send,
             None => {
-                self.behind = Some(Behind {
-                    start: Number::ZERO,
-                    cursor: run.first,
-                    why: Why::Held,
-                });
+                let start = Number::ZERO;
+                let behind = Behind::at(run.first, Why::Held);
+                self.behind = Some(Behind { start, ..behind });
                 if kept {
                     Verdict::Wait
                 } else {
@@ -433,13 +418,14 @@ impl Egress {
             return Verdict::Send;
         };
         let from = behind.cursor;
-        if run.first != run.group_start {
+        if run.group_start < from {
             behind.cursor = run.end();
             self.withhold((from, run.end()), *now, GONE_INTERVAL);
             return Verdict::Withhold(DropReason::Skipped);
         }
-        (behind.cursor, behind.why) = (run.first, Why::Held);
-        self.withhold((from, run.first), *now, Duration::ZERO);
+        // The group's first packet may have been overtaken: then it is sent when it comes.
+        (behind.cursor, behind.why) = (run.group_start, Why::Held);
+        self.withhold((from, run.group_start), *now, Duration::ZERO);
         if let Some(withheld) = &mut self.withheld {
             withheld.say(*now);
         }
@@ -478,7 +464,8 @@ impl Egress {
         let held = self.behind.filter(|behind| behind.why == Why::Held);
         let sends = held.map(|_| self.sums.live.ready_at());
         let says = self.withheld.as_ref().and_then(|it| it.say_at());
-        earliest(sends, says)
+        let tail = self.tail.as_ref().and_then(|tail| tail.timer());
+        earliest(earliest(sends, says), tail)
     }
 }
 

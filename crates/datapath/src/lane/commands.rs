@@ -73,7 +73,7 @@ fn apply_to_link(state: &mut State, command: Command, now: Instant) -> bool {
             for flow in state.flows.values_mut() {
                 flow.egresses.forget(link);
                 flow.multicast.forget(link);
-                flow.server.remove(link);
+                flow.forget_child(link);
                 flow.upstreams.remove(link);
             }
             state.newcomers.remove(now, |_, other| other == link);
@@ -120,7 +120,7 @@ fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
             let leaves = |flow, other| (flow, other) == (id, link);
             state.newcomers.remove(now, leaves);
             with_flow(state, id, |flow| {
-                flow.server.remove(link);
+                flow.forget_child(link);
                 flow.egresses.remove(link, now)
             })
         }

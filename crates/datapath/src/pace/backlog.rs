@@ -94,9 +94,10 @@ pub(super) fn skip(
     now: Instant,
     books: &mut Books<'_>,
 ) {
-    let Some(Behind { start, cursor, why }) = egress.behind else {
+    let Some(behind) = egress.behind else {
         return;
     };
+    let (cursor, why) = (behind.cursor, behind.why);
     let group = cache.join_point().filter(|&group| group > cursor);
     let target = group.unwrap_or_else(|| next.max(cursor));
     let here = cache.from(cursor).take_while(|run| run.first < target);
@@ -105,9 +106,9 @@ pub(super) fn skip(
     books.withhold(DropReason::Skipped, packets);
     egress.withhold((cursor, target), now, Duration::ZERO);
     egress.behind = Some(Behind {
-        start,
         cursor: target,
         why: if group.is_some() { why } else { Why::Skips },
+        ..behind
     });
 }
 

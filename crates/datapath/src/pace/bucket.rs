@@ -74,7 +74,11 @@ impl Bucket {
 
     /// How long it takes until that many bytes are sent, if all of them wait.
     pub(crate) fn time_for(&self, bytes: usize, now: Instant) -> Duration {
-        self.ready_at().since(now) + Duration::from_nanos(self.nanos(bytes))
+        let owed = self.full_at.max(now.as_nanos());
+        let sent_at = owed
+            .saturating_add(self.nanos(bytes))
+            .saturating_sub(self.depth);
+        Instant::from_nanos(sent_at).since(now)
     }
 
     const fn nanos(&self, bytes: usize) -> u64 {

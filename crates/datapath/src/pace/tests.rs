@@ -12,6 +12,7 @@ use crate::ledger::DropReason;
 use crate::testkit::{self, FLOW, Net, frame, link_to};
 
 mod held;
+mod patience;
 
 const MS: Duration = Duration::from_millis(1);
 

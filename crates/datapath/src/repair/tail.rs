@@ -58,6 +58,11 @@ impl Tail {
         true
     }
 
+    /// Whether HEAD will be said again, of all packets below `end` or more.
+    pub(crate) fn says(&self, end: Number) -> bool {
+        self.timer.is_some() && self.highest >= end.minus(1)
+    }
+
     /// What is sent from now on is the last: quiet begins right after it.
     pub(crate) const fn finish(&mut self) {
         self.is_ending = true;

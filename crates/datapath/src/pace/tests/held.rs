@@ -9,7 +9,13 @@ use super::*;
 use crate::api::{Input, Late};
 
 /// Pictures of that many bytes, 25 a second, for that long: as a stream of its own pace.
-fn play(net: &mut Net, from: i64, pictures: i64, every: i64, bytes: usize) -> Vec<Frame> {
+pub(super) fn play(
+    net: &mut Net,
+    from: i64,
+    pictures: i64,
+    every: i64,
+    bytes: usize,
+) -> Vec<Frame> {
     let mut sent = Vec::new();
     for at in from..from + pictures {
         let frame = frame(1, at % every == 0, at * 3_600, bytes);
@@ -93,14 +99,14 @@ fn what_waits_is_at_most_200_ms_old() {
 }
 
 /// A lane that relays packets made by hand, so that they have classes: lane 0 is its upstream, lane 2 its child.
-struct Relay {
-    net: Net,
-    next: u64,
-    offset: u32,
+pub(super) struct Relay {
+    pub(super) net: Net,
+    pub(super) next: u64,
+    pub(super) offset: u32,
 }
 
 impl Relay {
-    fn new(peak: u64) -> Self {
+    pub(super) fn new(peak: u64) -> Self {
         Self::with_settings(peak, &LaneSettings::default())
     }
 
@@ -120,13 +126,13 @@ impl Relay {
     }
 
     /// One burst of that many packets of 1,000 bytes arrives; gives its numbers.
-    fn burst(&mut self, packets: u16, discardable: bool, class: u8) -> Vec<u64> {
+    pub(super) fn burst(&mut self, packets: u16, discardable: bool, class: u8) -> Vec<u64> {
         let packets = (0..packets).map(|index| self.packet(index, packets, discardable, class));
         packets.collect()
     }
 
     /// The bucket is empty from now on, for 8 ms: a second of 800 kb/s has gone, and one packet more.
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         for _ in 0..101 {
             self.burst(1, false, 0);
         }
@@ -152,12 +158,12 @@ impl Relay {
     }
 
     /// A group begins with the next burst.
-    const fn begin_group(&mut self) {
+    pub(super) const fn begin_group(&mut self) {
         self.offset = 0;
     }
 
     /// What went to the child: the numbers of packets, and those that it heard are gone.
-    fn take(&mut self) -> (Vec<u64>, Vec<u64>) {
+    pub(super) fn take(&mut self) -> (Vec<u64>, Vec<u64>) {
         let mut packets = Vec::new();
         let mut gone = Vec::new();
         for (from, transmit) in std::mem::take(&mut self.net.wires) {
@@ -174,7 +180,7 @@ impl Relay {
         (packets, gone)
     }
 
-    fn sleep(&mut self, time: Duration) {
+    pub(super) fn sleep(&mut self, time: Duration) {
         let end = self.net.now + time;
         while let Some(wakeup) = self.net.lanes[1].poll_timeout().filter(|it| it.at <= end) {
             self.net.now = wakeup.at;
@@ -183,7 +189,7 @@ impl Relay {
         self.net.now = end;
     }
 
-    fn ask(&mut self, numbers: &[u64]) {
+    pub(super) fn ask(&mut self, numbers: &[u64]) {
         for &value in numbers {
             let numbers = Numbers {
                 flow: FLOW,
