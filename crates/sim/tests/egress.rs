@@ -7,11 +7,12 @@
 use levada_sim::{Options, Report, Scenario, run_with};
 
 /// A way of 1.4 Mb/s that two streams share: one of 0.4 Mb/s, and one of 1.6 Mb/s that was admitted with `peak`.
-fn crowded(peak: &str, seed: u64) -> (Report, String) {
+fn crowded(peak: &str, seed: u64, seconds: u64) -> (Report, String) {
+    let until = seconds - 1;
     let text = format!(
         r#"
         about = "a stream that is larger than its publisher says, and a calm one, over one narrow way"
-        duration = "20s"
+        duration = "{seconds}s"
         network = [{{ name = "a" }}, {{ name = "b" }}]
         node = [
             {{ name = "origin", network = "a" }},
@@ -36,7 +37,7 @@ fn crowded(peak: &str, seed: u64) -> (Report, String) {
         name = "large"
         origin = "origin"
         from = "4s"
-        until = "16s"
+        until = "{until}s"
         peak = "{peak}"
         video = {{ frames_per_second = 25, bytes = 8000, sync_every = 25, sync_bytes = 8000 }}
     "#
@@ -54,7 +55,7 @@ fn crowded(peak: &str, seed: u64) -> (Report, String) {
 #[test]
 fn a_stream_beyond_its_peak_costs_nobody_else_a_packet() {
     for seed in 1..=3 {
-        let (report, trace) = crowded("400kb/s", seed);
+        let (report, trace) = crowded("400kb/s", seed, 17);
 
         assert_eq!(trace.matches("calm misses").count(), 0, "seed {seed}");
         assert_eq!(lost(&report), 0, "seed {seed}: {report}");
@@ -67,9 +68,12 @@ fn a_stream_beyond_its_peak_costs_nobody_else_a_packet() {
 
 #[test]
 fn without_a_bucket_that_holds_it_the_way_would_lose_packets_of_everybody() {
-    let (report, _) = crowded("100Mb/s", 1);
+    for seed in 1..=3 {
+        // No longer: then links that are pressed so hard are relieved of flows, by chance of the calm one too.
+        let (report, _) = crowded("100Mb/s", seed, 12);
 
-    assert!(lost(&report) > 500, "{report}");
+        assert!(lost(&report) > 300, "seed {seed}: {report}");
+    }
 }
 
 /// What the way lost, whose ever it was.
