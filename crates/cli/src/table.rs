@@ -44,6 +44,22 @@ impl Table {
         self.lines.len() <= 1
     }
 
+    /// Takes these columns away where no row has anything to say in them: a table stays narrow while all is well.
+    pub(crate) fn hide_silent(&mut self, heads: &[&str]) {
+        for head in heads {
+            let Some(at) = self.lines[0].iter().position(|text| text == head) else {
+                continue;
+            };
+            let is_silent = |line: &Vec<String>| matches!(&*line[at], "" | "-" | "0");
+            if self.lines[1..].iter().all(is_silent) {
+                self.aligns.remove(at);
+                for line in &mut self.lines {
+                    line.remove(at);
+                }
+            }
+        }
+    }
+
     fn width(&self, column: usize) -> usize {
         let cells = self.lines.iter().filter_map(|line| line.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -116,6 +132,27 @@ mod tests {
              häuser          12  no answer\n"
         );
         assert!(!table.is_empty());
+    }
+
+    #[test]
+    fn columns_that_say_nothing_are_hidden_and_those_that_do_stay() {
+        let mut table = Table::new(&[
+            ("NAME", Align::Left),
+            ("BEHIND", Align::Left),
+            ("SKIPPED", Align::Right),
+            ("CAUSE", Align::Left),
+        ]);
+        table.row(["a".into(), "-".into(), "0".into(), String::new()]);
+        table.row(["b".into(), "-".into(), "7".into(), String::new()]);
+
+        table.hide_silent(&["BEHIND", "SKIPPED", "CAUSE", "OTHER"]);
+
+        assert_eq!(
+            table.to_string(),
+            "NAME  SKIPPED\n\
+             a           0\n\
+             b           7\n"
+        );
     }
 
     #[test]

@@ -171,12 +171,13 @@ fn links_table(rows: &[LinkRow]) -> Table {
             row.cause.clone(),
         ]);
     }
+    table.hide_silent(&["CAUSE"]);
     table
 }
 
 /// How large packets may be: what is only assumed has a mark.
 fn packet_size(bytes: usize, is_proven: bool) -> String {
-    format!("{bytes}{}", if is_proven { "" } else { "?" })
+    format!("{bytes} B{}", if is_proven { "" } else { "?" })
 }
 
 fn percent(permille: u16) -> String {
@@ -201,14 +202,13 @@ fn flows_table(rows: &[FlowRow]) -> Table {
         ("CAUSE", Align::Left),
     ]);
     for row in rows {
-        let egresses: Vec<_> = row.egresses.iter().map(ToString::to_string).collect();
         table.row([
             row.name.clone(),
             short(&row.flow),
             row.state.clone(),
             Bitrate(row.peak_bps).to_string(),
             or_dash(row.upstream),
-            or_dash((!egresses.is_empty()).then(|| egresses.join(", "))),
+            or_dash(to_links(&row.egresses)),
             row.subscriptions.to_string(),
             row.packets_in.to_string(),
             row.packets_out.to_string(),
@@ -219,7 +219,17 @@ fn flows_table(rows: &[FlowRow]) -> Table {
             row.cause.clone(),
         ]);
     }
+    table.hide_silent(&["BEHIND", "WITHHELD", "CAUSE"]);
     table
+}
+
+/// The link that a flow goes out over, or how many there are: the JSON has them all.
+fn to_links(egresses: &[u32]) -> Option<String> {
+    match egresses {
+        [] => None,
+        [one] => Some(one.to_string()),
+        several => Some(format!("{} links", several.len())),
+    }
 }
 
 /// Where a newcomer of a flow begins.
@@ -356,5 +366,23 @@ fn of_uplink(admitted: u64, uplink: Option<u64>) -> String {
     match uplink {
         Some(uplink) => format!("{admitted} of {}", Bitrate(uplink)),
         None => format!("{admitted}, no limit"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_that_goes_to_many_links_says_how_many() {
+        assert_eq!(to_links(&[]), None);
+        assert_eq!(to_links(&[7]).as_deref(), Some("7"));
+        assert_eq!(to_links(&[7, 8, 9]).as_deref(), Some("3 links"));
+    }
+
+    #[test]
+    fn a_packet_size_has_a_unit_and_a_mark_until_it_is_proven() {
+        assert_eq!(packet_size(1_232, true), "1232 B");
+        assert_eq!(packet_size(1_232, false), "1232 B?");
     }
 }
