@@ -1,8 +1,11 @@
-//! Quantities as people type them: `500ms`, `4Mb/s`, `10%`.
+//! Quantities as people type them: `500ms`, `4Mb/s`, `10%`, `8`.
 //!
 //! Not how they are printed, which their types do. Called by clap for flags. Invariant: a number without a unit is
 //! refused, because nobody can know which one was meant.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Reads a rate: the configuration is written the same.
@@ -33,6 +36,26 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Err("that is longer than a year".to_owned());
     }
     Ok(duration)
+}
+
+/// The longest that anything is told to last, in seconds: a year, as for durations.
+pub(crate) const SECONDS_MAX: u64 = DURATION_MAX.as_secs();
+
+/// Makes a reader of whole numbers in `range`. What has a unit of its own is not read by it.
+pub(crate) fn whole<N>(
+    range: RangeInclusive<N>,
+) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync + 'static
+where
+    N: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    move |text| {
+        let number = text.trim().parse().ok();
+        let number = number.filter(|number| range.contains(number));
+        number.ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            format!("write a whole number from {least} to {most}")
+        })
+    }
 }
 
 /// Reads `10%`, as a part of one.
@@ -86,6 +109,17 @@ mod tests {
         ] {
             let error = duration(text).expect_err(text);
             assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_outside_their_range_are_refused_with_its_ends() {
+        let read = whole(1..=1_000_u32);
+
+        assert_eq!((read("1"), read(" 1000 ")), (Ok(1), Ok(1_000)));
+        for text in ["0", "1001", "-1", "5s", "1.5", "x", "", "99999999999"] {
+            let error = read(text).expect_err(text);
+            assert_eq!(error, "write a whole number from 1 to 1000", "{text}");
         }
     }
 

@@ -73,7 +73,7 @@ impl Config {
         let client = raw.client.unwrap_or(false);
         let port = if client { 0 } else { PORT_DEFAULT };
         let listen = match raw.listen {
-            Some(text) => parse_listen(&text)?,
+            Some(text) => listen(&text)?,
             None => SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)),
         };
         let join = raw.join.unwrap_or_default();
@@ -123,8 +123,12 @@ impl Config {
     }
 }
 
-/// `IP:PORT`, or an IP address alone with the default port.
-fn parse_listen(text: &str) -> Result<SocketAddr, ConfigError> {
+/// Reads `IP:PORT`, or an IP address alone, which means the default port.
+///
+/// # Errors
+///
+/// If it is neither.
+pub fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
     let alone = |text: &str| Some(SocketAddr::new(text.parse().ok()?, PORT_DEFAULT));
     let parsed = text.parse().ok().or_else(|| alone(text));
     parsed.ok_or_else(|| ConfigError::Listen {

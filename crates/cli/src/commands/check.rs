@@ -37,11 +37,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The UDP address that a node shall listen on
-    #[arg(long, value_name = "IP:PORT", default_value_t = LISTEN)]
+    #[arg(long, value_name = "IP:PORT", default_value_t = LISTEN, value_parser = listen)]
     listen: SocketAddr,
     /// Print JSON: an array in one line
     #[arg(long)]
     json: bool,
+}
+
+/// Reads an address as `levada run` does.
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    levada::config::listen(text).map_err(|error| error.to_string())
 }
 
 /// How good it is.

@@ -28,6 +28,7 @@ use crate::clock::{self, Clock};
 use crate::logging::{self, Level};
 use crate::shutdown::Shutdown;
 use crate::source::{Options, Source};
+use crate::units;
 
 mod meter;
 mod screen;
@@ -45,7 +46,8 @@ const FIRST_FRAME_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// End by itself after this many seconds [default: at Ctrl-C]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = units::whole(1..=units::SECONDS_MAX),
+        allow_hyphen_values = true)]
     seconds: Option<u64>,
     /// Print one JSON object each second, and one at the end
     #[arg(long)]
@@ -139,8 +141,9 @@ fn nothing_came(views: &Views) -> String {
         }
         for link in view.links.iter().filter(|link| link.state != "up") {
             causes.push(format!(
-                "{name}: link to {} is {} {}",
-                link.remote, link.state, link.cause
+                "{name}: link to {} is {}",
+                link.remote,
+                [&*link.state, &*link.cause].join(" ").trim_end()
             ));
         }
     }

@@ -41,12 +41,12 @@ pub(crate) struct Args {
     /// Write it as MPEG-TS to this file; `-` is standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Play evenly, this much later than the quickest frame came, for example `500ms`; what is lost on the way has as
-    /// long to be sent again, 10 s at most [default: at once, and half a second for what is lost]
-    #[arg(long, value_name = "TIME", value_parser = latency)]
+    /// Play evenly, this much later than the quickest frame came, 60s at most, for example `500ms`; what is lost on the
+    /// way has as long to be sent again, up to 10s [default: at once, and half a second for what is lost]
+    #[arg(long, value_name = "TIME", value_parser = latency, allow_hyphen_values = true)]
     latency: Option<Duration>,
     /// End this many seconds after the first frame
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::whole(0..=units::SECONDS_MAX), allow_hyphen_values = true)]
     seconds: Option<u64>,
     /// Wait for the stream as long as it takes: before its start, and after its end
     #[arg(long)]

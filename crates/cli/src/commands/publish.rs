@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long = "loop")]
     repeats: bool,
     /// The highest rate of the stream in any second, which nodes reserve and hold it to [default: measured]
-    #[arg(long, value_name = "RATE", value_parser = units::bitrate)]
+    #[arg(long, value_name = "RATE", value_parser = units::bitrate, allow_hyphen_values = true)]
     peak: Option<Bitrate>,
     #[command(flatten)]
     node: NodeArgs,

@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     lanes: Option<usize>,
     /// The rate to promise to other nodes at most, for example `50Mb/s` [default: no limit]
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     uplink: Option<String>,
     /// Publish a stream from the start; may be given several times. SOURCE is as for `levada publish`
     #[arg(long, value_name = "NAME=SOURCE")]

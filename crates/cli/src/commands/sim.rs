@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use levada_sim::{Failure, Options, Report, Sabotage, Scenario};
 
 use crate::logging::{self, Level};
-use crate::say;
+use crate::{say, units};
 
 /// The largest scenario file that is read.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -24,6 +24,8 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Runs at once at most: each is single-threaded, and they share nothing.
 const THREADS_MAX: usize = 8;
+/// The most seeds of one call.
+const SEEDS_MAX: u64 = 1_000_000;
 /// The first seed, if none is named.
 const SEED_DEFAULT: u64 = 1;
 
@@ -43,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Run this many seeds, as many at once as there are processors
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = units::whole(1..=SEEDS_MAX), allow_hyphen_values = true)]
     seeds: Option<u64>,
     /// Write a line for each event to this file
     #[arg(long, value_name = "FILE", conflicts_with = "seeds")]

@@ -36,7 +36,9 @@ impl Client {
         let stream = UnixStream::connect(&path).await.map_err(|source| {
             let is_absent = matches!(
                 source.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::NotADirectory
             );
             if is_absent {
                 ClientError::NotRunning {
