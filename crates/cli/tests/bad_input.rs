@@ -260,3 +260,59 @@ fn a_stream_that_is_published_already_is_refused_and_goes_on() {
     assert_refused(&ended, &["`cam` already", "choose another name"]);
     assert_eq!(home.view("streams", &node)[0]["name"], "cam");
 }
+
+#[test]
+fn a_number_that_cannot_be_is_refused_by_the_name_of_its_flag_with_what_can() {
+    let home = Home::new();
+
+    for (arguments, parts) in [
+        (
+            "run --uplink -5Mb/s",
+            ["`uplink` is `-5Mb/s`", "as in `4Mb/s`"],
+        ),
+        ("publish cam test --peak -1", ["--peak", "as in `4Mb/s`"]),
+        ("play cam --latency -1ms", ["--latency", "as in `500ms`"]),
+        (
+            "play cam --seconds x",
+            ["--seconds", "whole number from 0 to"],
+        ),
+        ("demo --seconds 0", ["--seconds", "whole number from 1 to"]),
+        ("sim run x.toml --seeds 0", ["--seeds", "from 1 to 1000000"]),
+        (
+            "bench fanout --egresses -1",
+            ["--egresses", "from 1 to 10000"],
+        ),
+        (
+            "bench soak --fanout 3 --egresses 2",
+            ["`--fanout 3`", "2 of `--egresses`"],
+        ),
+    ] {
+        let words: Vec<_> = arguments.split(' ').collect();
+
+        let ended = home.run(&words);
+
+        assert_refused(&ended, &parts);
+    }
+}
+
+#[test]
+fn a_check_takes_the_addresses_that_a_node_takes_and_says_how_they_are_written() {
+    let home = Home::new();
+
+    let refused = home.run(&["check", "--listen", "nonsense"]);
+    let taken = home.run(&["check", "--listen", "127.0.0.1", "--json"]);
+
+    assert_refused(&refused, &["`nonsense`", "write `IP:PORT`"]);
+    assert!(taken.output.contains("127.0.0.1:7800"), "{taken:?}");
+}
+
+#[test]
+fn a_file_is_no_state_directory_of_a_running_node() {
+    let home = Home::new();
+    let file = home.path("file");
+    std::fs::write(&file, "").unwrap();
+
+    let ended = home.run(&["links", "--node", file.to_str().unwrap()]);
+
+    assert_refused(&ended, &["no levada runs with", "`levada run`", "`--node`"]);
+}

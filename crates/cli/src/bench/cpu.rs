@@ -187,7 +187,7 @@ impl std::fmt::Display for Machine {
         match self.others {
             Some(others) => write!(
                 f,
-                "; other programs took {:.0}% of it meanwhile",
+                "; other programs took {:.0}% of their time",
                 others * 100.0
             ),
             None => Ok(()),

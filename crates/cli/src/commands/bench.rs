@@ -3,6 +3,7 @@
 //! Not the measuring (`bench.rs`): flags, tables, JSON. Invariant: each command ends by itself, and what is printed for
 //! people is a part of what `--json` has.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,8 +30,12 @@ mod soak;
 const EGRESSES_MAX: u32 = 10_000;
 /// The most flows: a lane's own limit shows before it.
 const FLOWS_MAX: u32 = 10_000;
+/// The most lanes: as many as a node has.
+const LANES_MAX: usize = levada_datapath::LANES_MAX;
 /// The most repetitions.
 const REPEAT_MAX: u32 = 1_000;
+/// The longest that frames wait for others at their origin.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
 /// How long one measurement may last, in seconds.
 const SECONDS: std::ops::RangeInclusive<f64> = 0.01..=60.0;
 
@@ -55,7 +60,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 struct Common {
     /// The stream's rate; several are measured one after the other
-    #[arg(long, value_delimiter = ',', default_value = "4Mb/s", value_parser = rate)]
+    #[arg(long, value_delimiter = ',', default_value = "4Mb/s", value_parser = rate, allow_hyphen_values = true)]
     rate: Vec<Bitrate>,
     /// Print one JSON object for each line of the table
     #[arg(long)]
@@ -66,17 +71,17 @@ struct Common {
 pub(crate) struct Hop {
     /// How many egresses; several are measured one after the other
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "8,100",
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(EGRESSES_MAX)))]
+        value_parser = units::whole(1..=EGRESSES_MAX), allow_hyphen_values = true)]
     egresses: Vec<u32>,
     /// How many flows the lane carries, each to all egresses; without it as many as make 70% load
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(FLOWS_MAX)))]
+    #[arg(long, value_name = "N", value_parser = units::whole(1..=FLOWS_MAX), allow_hyphen_values = true)]
     flows: Option<u32>,
     /// Rounds: in each the lane and the floor are measured once
     #[arg(long, value_name = "N", default_value_t = 5,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(REPEAT_MAX)))]
+        value_parser = units::whole(1..=REPEAT_MAX), allow_hyphen_values = true)]
     repeat: u32,
     /// How long each of the two is measured in a round
-    #[arg(long, value_name = "SECONDS", default_value = "0.6", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.6", value_parser = seconds, allow_hyphen_values = true)]
     seconds: Duration,
     /// What the far ends are like; plain ones take more of a processor than the lane does
     #[arg(long, value_delimiter = ',', default_value = "gro")]
@@ -89,7 +94,7 @@ pub(crate) struct Hop {
 pub(crate) struct Join {
     /// How many newcomers of each kind, one after the other
     #[arg(long, value_name = "N", default_value_t = 200,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(REPEAT_MAX)))]
+        value_parser = units::whole(1..=REPEAT_MAX), allow_hyphen_values = true)]
     repeat: u32,
     #[command(flatten)]
     common: Common,
@@ -99,7 +104,7 @@ pub(crate) struct Join {
 pub(crate) struct Micro {
     /// Rounds: in each every step is measured once
     #[arg(long, value_name = "N", default_value_t = 41,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(REPEAT_MAX)))]
+        value_parser = units::whole(1..=REPEAT_MAX), allow_hyphen_values = true)]
     repeat: u32,
     /// Print one JSON object for each line of the table
     #[arg(long)]
@@ -113,6 +118,15 @@ fn rate(text: &str) -> Result<Bitrate, String> {
         return Err("a stream is measured at 64kb/s to 400Mb/s".to_owned());
     }
     Ok(rate)
+}
+
+/// How long frames may wait for others.
+fn flush(text: &str) -> Result<Duration, String> {
+    let flush = units::duration(text)?;
+    if flush > FLUSH_MAX {
+        return Err("a frame that waits so long is late: write up to 1s".to_owned());
+    }
+    Ok(flush)
 }
 
 /// A number of seconds.
@@ -172,11 +186,11 @@ fn measure_each<C, R>(
 }
 
 /// Says what was measured: JSON by the line, or the machine, a table, and what does not fit in one.
-fn show<R: Serialize>(
+fn show<R: Serialize, T: Display>(
     json: bool,
     machine: &Machine,
     reports: &[R],
-    table: impl Fn(&[R]) -> Table,
+    table: impl Fn(&[R]) -> T,
     note: impl Fn(&R) -> Option<String>,
 ) -> anyhow::Result<()> {
     if reports.is_empty() {
@@ -209,7 +223,9 @@ fn missing(bytes: u64) -> Option<String> {
 /// A median and what it lies between.
 fn spread(spread: &Spread, digits: usize) -> String {
     let Spread { median, min, max } = spread;
-    format!("{median:.digits$} ({min:.digits$}-{max:.digits$})")
+    // `-23 (-25--20)` reads badly.
+    let to = if *min < 0.0 { " to " } else { "-" };
+    format!("{median:.digits$} ({min:.digits$}{to}{max:.digits$})")
 }
 
 fn per_cent(of: &Spread) -> String {
@@ -230,10 +246,15 @@ fn hops(args: &Hop) -> anyhow::Result<()> {
         args.common.json,
         &machine.end(),
         &reports,
-        hop_table,
+        hop_tables,
         |report| Some(hop_goal(report)),
     )?;
     result
+}
+
+/// How late all packets were, and below it the last of each run: side by side they are wider than a terminal.
+fn hop_tables(reports: &[hop::Report]) -> String {
+    format!("{}\n{}", hop_table(reports), last_table(reports))
 }
 
 fn hop_table(reports: &[hop::Report]) -> Table {
@@ -247,10 +268,6 @@ fn hop_table(reports: &[hop::Report]) -> Table {
         ("WAITED", Align::Right),
         ("P50 US", Align::Right),
         ("P99 US", Align::Right),
-        ("LAST P50", Align::Right),
-        ("LAST P99", Align::Right),
-        ("ACROSS P50", Align::Right),
-        ("ACROSS P99", Align::Right),
     ]);
     for report in reports {
         for (who, late) in [("lane", &report.lane), ("relay floor", &report.floor)] {
@@ -264,6 +281,28 @@ fn hop_table(reports: &[hop::Report]) -> Table {
                 format!("{:.1}%", late.kept_waiting.median * 100.0),
                 spread(&late.p50_us, 0),
                 spread(&late.p99_us, 0),
+            ]);
+        }
+    }
+    table
+}
+
+fn last_table(reports: &[hop::Report]) -> Table {
+    let mut table = Table::new(&[
+        ("EGRESSES", Align::Right),
+        ("RECEIVERS", Align::Left),
+        ("WHO", Align::Left),
+        ("LAST P50 US", Align::Right),
+        ("LAST P99 US", Align::Right),
+        ("ACROSS P50 US", Align::Right),
+        ("ACROSS P99 US", Align::Right),
+    ]);
+    for report in reports {
+        for (who, late) in [("lane", &report.lane), ("relay floor", &report.floor)] {
+            table.row([
+                report.egresses.to_string(),
+                report.receivers.name().to_owned(),
+                who.to_owned(),
                 spread(&late.last_p50_us, 0),
                 spread(&late.last_p99_us, 0),
                 spread(&late.across_p50_us, 0),
@@ -391,12 +430,16 @@ mod tests {
     #[test]
     fn what_cannot_be_measured_is_refused_with_the_cure() {
         for (words, cure) in [
-            ("fanout --egresses 0", "1..=10000"),
+            ("fanout --egresses 0", "from 1 to 10000"),
+            ("fanout --egresses -1", "from 1 to 10000"),
+            ("fanout --lanes two", "from 1 to 8"),
+            ("fanout --flush 1h", "up to 1s"),
+            ("soak --rate -5Mb/s", "as in `4Mb/s`"),
             ("fanout --rate 4", "say the unit"),
             ("fanout --rate 1Gb/s", "64kb/s to 400Mb/s"),
             ("hop --receivers tcp", "gro, plain"),
             ("hop --seconds 0", "0.01 to 60"),
-            ("join --repeat 0", "1..=1000"),
+            ("join --repeat 0", "from 1 to 1000"),
             ("loss --loss 2", "`2%`"),
             ("lost", "unrecognized subcommand"),
         ] {
@@ -414,6 +457,11 @@ mod tests {
         };
 
         assert_eq!(spread(&values, 2), "0.99 (0.90-1.02)");
+        let below = Spread {
+            min: -0.5,
+            ..values
+        };
+        assert_eq!(spread(&below, 1), "1.0 (-0.5 to 1.0)");
         assert_eq!(per_cent(&values), "99% (90-102)");
         assert_eq!(missing(0), None);
     }

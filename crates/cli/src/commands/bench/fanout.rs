@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use levada::Bitrate;
 
 use super::{
-    Common, EGRESSES_MAX, FLOWS_MAX, REPEAT_MAX, cases, measure_each, missing, per_cent, seconds,
-    show, spread,
+    Common, EGRESSES_MAX, FLOWS_MAX, LANES_MAX, REPEAT_MAX, cases, flush, measure_each, missing,
+    per_cent, seconds, show, spread,
 };
 use crate::bench::cpu::Machine;
 use crate::bench::fanout::{self, Case};
@@ -25,25 +25,25 @@ pub(crate) struct Args {
     matrix: bool,
     /// How many egresses; several are measured one after the other
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100",
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(EGRESSES_MAX)))]
+        value_parser = units::whole(1..=EGRESSES_MAX), allow_hyphen_values = true)]
     pub(super) egresses: Vec<u32>,
     /// How many flows the lane carries, each to all egresses
     #[arg(long, value_name = "N", default_value_t = 1,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(FLOWS_MAX)))]
+        value_parser = units::whole(1..=FLOWS_MAX), allow_hyphen_values = true)]
     pub(super) flows: u32,
-    /// How long a frame waits at its origin for others to share its burst; publishers wait 10ms
-    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = units::duration)]
+    /// How long a frame waits at its origin for others to share its burst; publishers wait 10ms, and 1s is the most
+    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = flush, allow_hyphen_values = true)]
     pub(super) flush: Duration,
     /// How many lanes do it
     #[arg(long, value_name = "N", default_value_t = 1,
-        value_parser = clap::value_parser!(u32).range(1..=levada_datapath::LANES_MAX as i64))]
-    pub(super) lanes: u32,
+        value_parser = units::whole(1..=LANES_MAX), allow_hyphen_values = true)]
+    pub(super) lanes: usize,
     /// Rounds: in each the lane and both floors are measured once
     #[arg(long, value_name = "N", default_value_t = 7,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(REPEAT_MAX)))]
+        value_parser = units::whole(1..=REPEAT_MAX), allow_hyphen_values = true)]
     pub(super) repeat: u32,
     /// How long each of the three is measured in a round
-    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds, allow_hyphen_values = true)]
     pub(super) seconds: Duration,
     /// What the far ends are like
     #[arg(long, value_delimiter = ',', default_value = "gro,plain")]
@@ -62,7 +62,7 @@ impl Args {
         for case in &mut cases {
             case.camera.flush_interval = self.flush;
             case.task.flows = usize::try_from(self.flows).context("too many flows")?;
-            case.task.lanes = usize::try_from(self.lanes).context("too many lanes")?;
+            case.task.lanes = self.lanes;
         }
         Ok(cases)
     }
@@ -101,6 +101,7 @@ fn note(report: &fanout::Report) -> Option<String> {
     ))
 }
 
+/// Medians, and the spread of what they are of their floors: all other spreads are in the JSON, so that a line fits.
 fn table(reports: &[fanout::Report]) -> Table {
     let mut table = Table::new(&[
         ("EGRESSES", Align::Right),
@@ -113,7 +114,7 @@ fn table(reports: &[fanout::Report]) -> Table {
         ("SEND FLOOR", Align::Right),
         ("OF IT", Align::Right),
         ("US/PACKET", Align::Right),
-        ("PACKETS/SEND", Align::Right),
+        ("PER SEND", Align::Right),
     ]);
     for report in reports {
         let sends = report.sends.filter(|&sends| sends > 0);
@@ -123,10 +124,10 @@ fn table(reports: &[fanout::Report]) -> Table {
             Bitrate(report.rate_bps).to_string(),
             report.receivers.name().to_owned(),
             report.lanes.to_string(),
-            spread(&report.gbit_per_cpu_s_spread, 1),
-            spread(&report.floor_gbit_per_cpu_s_spread, 1),
+            format!("{:.1}", report.gbit_per_cpu_s),
+            format!("{:.1}", report.floor_gbit_per_cpu_s_spread.median),
             per_cent(&report.of_floor_spread),
-            spread(&report.send_floor_gbit_per_cpu_s_spread, 1),
+            format!("{:.1}", report.send_floor_gbit_per_cpu_s_spread.median),
             per_cent(&report.of_send_floor_spread),
             format!("{:.2}", report.us_per_packet),
             or_dash(per_send.map(|count| format!("{count:.1}"))),

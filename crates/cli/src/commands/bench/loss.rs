@@ -3,9 +3,9 @@
 //! Not the measuring (`bench/loss.rs`). Called by `commands/bench.rs`. Invariant: without a flag that says what a path is
 //! like, the set of the project's goals is measured; with one, that case alone.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use levada::Bitrate;
 
 use super::{measure_each, seconds, show};
@@ -32,19 +32,19 @@ const BURST_MAX: f64 = 100.0;
 pub(crate) struct Args {
     /// How many hops, each with a path of its own [default: 1]
     #[arg(long, value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..=HOPS_MAX as i64))]
-    hops: Option<u32>,
+        value_parser = units::whole(1..=HOPS_MAX), allow_hyphen_values = true)]
+    hops: Option<usize>,
     /// The stream's rate [default: 8Mb/s]
-    #[arg(long, value_parser = rate)]
+    #[arg(long, value_parser = rate, allow_hyphen_values = true)]
     rate: Option<Bitrate>,
     /// The share of datagrams that each hop loses, in either direction; `0%` for none [default: 10%]
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    #[arg(long, value_name = "SHARE", value_parser = share, allow_hyphen_values = true)]
     loss: Option<f64>,
     /// Have losses come in bursts of so many datagrams in the mean, 4 if no number is given
     #[arg(long, value_name = "DATAGRAMS", num_args = 0..=1, default_missing_value = "4", value_parser = burst)]
     bursts: Option<f64>,
     /// How long each hop takes there and back [default: 40ms]
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, allow_hyphen_values = true)]
     rtt: Option<Duration>,
     /// The share of datagrams that are held back for up to 10ms so that others overtake them, 2% if none is given
     #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "2%", value_parser = share)]
@@ -53,13 +53,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "2%", value_parser = share)]
     duplicate: Option<f64>,
     /// How long nothing passes: after a second, and then every two seconds
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, allow_hyphen_values = true)]
     outage: Option<Duration>,
     /// How late a packet may be, over all hops: the time in which it is repaired [default: 400ms]
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, allow_hyphen_values = true)]
     budget: Option<Duration>,
     /// How long the stream is
-    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds, allow_hyphen_values = true)]
     seconds: Duration,
     /// From what all chance is drawn
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
@@ -123,7 +123,7 @@ impl Args {
             "`--bursts` says how losses come, and `--loss 0%` that there are none: leave one out"
         );
         Ok(vec![Case {
-            hops: usize::try_from(self.hops.unwrap_or(1)).context("too many hops")?,
+            hops: self.hops.unwrap_or(1),
             rate: self.rate.unwrap_or(Bitrate(8_000_000)),
             impairment: Impairment {
                 delay: rtt / 2,
@@ -161,7 +161,7 @@ pub(super) fn execute(args: &Args) -> anyhow::Result<()> {
         loss::measure(case)
     });
     let machine = machine.end();
-    show(args.json, &machine, &reports, hop_table, |_| None)?;
+    show(args.json, &machine, &reports, hop_tables, |_| None)?;
     if !args.json && !reports.is_empty() {
         say::result("")?;
         say::print(end_table(&reports))?;
@@ -215,10 +215,18 @@ fn about(report: &Report) -> String {
     words.join(", ")
 }
 
+/// What each hop of each case is like, and what went over it.
+fn hop_tables(reports: &[Report]) -> String {
+    let mut text = String::new();
+    for (place, report) in reports.iter().enumerate() {
+        let _ = writeln!(text, "case {}: {}", place + 1, about(report));
+    }
+    format!("{text}\n{}", hop_table(reports))
+}
+
 fn hop_table(reports: &[Report]) -> Table {
     let mut table = Table::new(&[
         ("CASE", Align::Right),
-        ("EACH HOP", Align::Left),
         ("HOP", Align::Right),
         ("PACKETS", Align::Right),
         ("LOST", Align::Right),
@@ -231,14 +239,8 @@ fn hop_table(reports: &[Report]) -> Table {
     ]);
     for (place, report) in reports.iter().enumerate() {
         for (at, hop) in report.hops.iter().enumerate() {
-            let is_first = at == 0;
             table.row([
                 (place + 1).to_string(),
-                if is_first {
-                    about(report)
-                } else {
-                    String::new()
-                },
                 (at + 1).to_string(),
                 hop.packets.to_string(),
                 hop.lost.to_string(),
@@ -265,8 +267,8 @@ fn end_table(reports: &[Report]) -> Table {
         ("P50 MS", Align::Right),
         ("P99 MS", Align::Right),
         ("MAX MS", Align::Right),
-        ("GOOD PATH P50", Align::Right),
-        ("P99", Align::Right),
+        ("GOOD P50 MS", Align::Right),
+        ("GOOD P99 MS", Align::Right),
     ]);
     for (place, report) in reports.iter().enumerate() {
         let End { late, .. } = &report.end;
@@ -355,7 +357,7 @@ mod tests {
     #[test]
     fn what_cannot_be_measured_is_refused_with_the_cure() {
         for (words, cure) in [
-            ("--hops 0", "1..=8"),
+            ("--hops 0", "from 1 to 8"),
             ("--loss 10", "`10%`"),
             ("--loss 60%", "up to 50%"),
             ("--rate 60Mb/s", "up to 50Mb/s"),
