@@ -42,6 +42,15 @@ impl Default for SocketSettings {
     }
 }
 
+/// What was given when the system tells this size: Linux tells twice as much, for its own bookkeeping (socket(7)).
+const fn given(told: usize) -> usize {
+    if cfg!(target_os = "linux") {
+        told / 2
+    } else {
+        told
+    }
+}
+
 /// Sizes of a socket's two buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferBytes {
@@ -129,8 +138,8 @@ impl Socket {
     /// Makes a socket that is bound one of ours.
     pub(super) fn of(socket: socket2::Socket, settings: &SocketSettings) -> io::Result<Self> {
         let buffers = BufferBytes {
-            send: socket.send_buffer_size()?,
-            receive: socket.recv_buffer_size()?,
+            send: given(socket.send_buffer_size()?),
+            receive: given(socket.recv_buffer_size()?),
         };
         let is_ipv6 = socket.local_addr()?.is_ipv6();
         multicast::hear_only_own(&socket, is_ipv6);

@@ -20,7 +20,7 @@ use std::time::Duration;
 use levada_core::limits::LINKS_IN_ALL_MAX;
 use levada_datapath::api::{Command, Event};
 use levada_datapath::lanes::{self, Lanes};
-use levada_datapath::sys::{SocketSet, SocketSettings};
+use levada_datapath::sys::{BufferBytes, Feature, SocketSet, SocketSettings};
 use levada_datapath::worker::{Full, WorkerCounters};
 use levada_datapath::{Clock, LaneSettings};
 use tokio::sync::{mpsc, watch};
@@ -99,6 +99,13 @@ pub(super) fn start(
     let local_addr = lanes.local_addr();
     let steering = lanes.steering();
     tracing::debug!(lanes = lanes.count(), ?steering, "the datapath runs");
+    let found = [
+        ("packets leave one by one", lanes.gso()),
+        ("packets arrive one by one", lanes.gro()),
+    ];
+    if let Some(handicaps) = handicaps(&found, lanes.socket().buffers()) {
+        tracing::info!("this machine makes it slower: {handicaps}; `levada check` says what to do");
+    }
     let shim = Shim::new(&lanes.socket(), Arc::clone(&foreign));
     Ok(Wires {
         datapath: Datapath {
@@ -112,6 +119,29 @@ pub(super) fn start(
         socket: Arc::new(shim),
         local_addr,
     })
+}
+
+/// What of this machine makes the same packets cost more, or lets some be lost when many come at once.
+fn handicaps(features: &[(&str, Feature)], given: BufferBytes) -> Option<String> {
+    let wanted = SocketSettings::default().buffers;
+    let mut said = Vec::new();
+    for (effect, feature) in features {
+        if let Feature::Off(why) = feature {
+            said.push(format!("{effect} ({why})"));
+        }
+    }
+    for (which, given, wanted) in [
+        ("receive", given.receive, wanted.receive),
+        ("send", given.send, wanted.send),
+    ] {
+        if given < wanted {
+            let (given, wanted) = (given >> 10, wanted >> 10);
+            said.push(format!(
+                "a {which} buffer of {given} KiB instead of {wanted}"
+            ));
+        }
+    }
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 /// A lane has room for every link that the core may have.
@@ -244,6 +274,27 @@ mod tests {
     fn alive() -> (Life, watch::Receiver<bool>) {
         let (life, is_gone) = watch::channel(false);
         (Life(life), is_gone)
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_said_and_nothing_of_one_that_has_all() {
+        let wanted = SocketSettings::default().buffers;
+        let small = BufferBytes {
+            receive: 212_992,
+            ..wanted
+        };
+        let off = Feature::Off("the system has no UDP_SEGMENT");
+
+        let lacking = handicaps(&[("packets leave one by one", off)], small);
+        let complete = handicaps(&[("packets leave one by one", Feature::On)], wanted);
+
+        assert_eq!(
+            lacking.as_deref(),
+            Some(
+                "packets leave one by one (the system has no UDP_SEGMENT); a receive buffer of 208 KiB instead of 4096"
+            )
+        );
+        assert_eq!(complete, None);
     }
 
     #[tokio::test]

@@ -221,3 +221,20 @@ fn the_kernel_says_which_buffers_it_really_gave() {
     assert!(socket.buffers().send > 1);
     assert!(socket.buffers().receive > 1);
 }
+
+#[test]
+fn buffers_that_are_given_as_asked_for_are_told_so() {
+    // Small enough for the limits of any system, and large enough for their least.
+    let wanted = BufferBytes {
+        send: 64 << 10,
+        receive: 64 << 10,
+    };
+    let settings = SocketSettings {
+        buffers: wanted,
+        ..SocketSettings::default()
+    };
+
+    let socket = Socket::bind(V4.parse().unwrap(), &settings).unwrap();
+
+    assert_eq!(socket.buffers(), wanted);
+}
