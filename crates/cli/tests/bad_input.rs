@@ -272,6 +272,7 @@ fn a_number_that_cannot_be_is_refused_by_the_name_of_its_flag_with_what_can() {
         ),
         ("publish cam test --peak -1", ["--peak", "as in `4Mb/s`"]),
         ("play cam --latency -1ms", ["--latency", "as in `500ms`"]),
+        ("run --lanes two", ["--lanes", "from 1 to 8"]),
         (
             "play cam --seconds x",
             ["--seconds", "whole number from 0 to"],

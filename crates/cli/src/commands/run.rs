@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use levada::config::{Config, RawConfig, RawPublish};
 use levada::{Node, PublishOptions};
+use levada_datapath::LANES_MAX;
 
 use crate::access::Access;
 use crate::broadcast::{self, Broadcasts, Wish};
@@ -17,6 +18,7 @@ use crate::logging::{self, Level};
 use crate::say;
 use crate::shutdown::Shutdown;
 use crate::source::{Options, Source};
+use crate::units;
 
 /// What it can be told.
 #[derive(Debug, clap::Args)]
@@ -40,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long)]
     client: bool,
     /// How many threads move packets, 1 to 8 [default: one per processor]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::whole(1..=LANES_MAX), allow_hyphen_values = true)]
     lanes: Option<usize>,
     /// The rate to promise to other nodes at most, for example `50Mb/s` [default: no limit]
     #[arg(long, value_name = "RATE", allow_hyphen_values = true)]

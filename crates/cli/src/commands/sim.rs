@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// The scenario file (TOML), for example `crates/sim/scenarios/first.toml`
     scenario: PathBuf,
     /// The seed, or the first of several [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::whole(0..=u64::MAX), allow_hyphen_values = true)]
     seed: Option<u64>,
     /// Run this many seeds, as many at once as there are processors
     #[arg(long, value_name = "N", value_parser = units::whole(1..=SEEDS_MAX), allow_hyphen_values = true)]

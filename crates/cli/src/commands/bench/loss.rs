@@ -62,7 +62,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds, allow_hyphen_values = true)]
     seconds: Duration,
     /// From what all chance is drawn
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = units::whole(0..=u64::MAX),
+        allow_hyphen_values = true)]
     seed: u64,
     /// Print one JSON object for each case
     #[arg(long)]
