@@ -3,7 +3,11 @@
 //! Not how they are printed, which their type does. Called by `config`, and by the command line for its flags. Invariant: a number
 //! without a unit is refused, because nobody can know which one was meant.
 
+use std::fmt;
+
 use levada_wire::Bitrate;
+use serde::Deserializer;
+use serde::de::{Error, Visitor};
 
 /// The highest rate that is taken: a terabit per second.
 const BITRATE_MAX: f64 = 1e12;
@@ -17,8 +21,8 @@ pub fn bitrate(text: &str) -> Result<Bitrate, String> {
     let text = text.trim();
     let is_number = |c: char| c.is_ascii_digit() || c == '.';
     let (number, unit) = text.split_at(text.find(|c| !is_number(c)).unwrap_or(text.len()));
-    let number = number.parse::<f64>();
-    let number = number.map_err(|_| "write a number and a unit, as in `4Mb/s`".to_owned())?;
+    let value = number.parse::<f64>();
+    let value = value.map_err(|_| "write a number and a unit, as in `4Mb/s`".to_owned())?;
     let unit = unit.trim_start();
     if unit.contains('B') {
         return Err(format!("`{unit}` means bytes: say bits, as in `4Mb/s`"));
@@ -30,14 +34,14 @@ pub fn bitrate(text: &str) -> Result<Bitrate, String> {
         "M" => 1e6,
         "G" => 1e9,
         "" if short == "b" => 1.0,
-        "" => return Err(format!("say the unit: `{text}Mb/s` or `{text}kb/s`")),
+        "" => return Err(format!("say the unit: `{number}Mb/s` or `{number}kb/s`")),
         _ => {
             return Err(format!(
                 "`{unit}` is no unit of rate: use b/s, kb/s, Mb/s or Gb/s"
             ));
         }
     };
-    let bits = number * scale;
+    let bits = value * scale;
     if !(1.0..=BITRATE_MAX).contains(&bits) {
         return Err("a rate is from 1 b/s to 1000 Gb/s".to_owned());
     }
@@ -47,6 +51,25 @@ pub fn bitrate(text: &str) -> Result<Bitrate, String> {
         reason = "checked: from 1 to 10^12"
     )]
     Ok(Bitrate(bits.round() as u64))
+}
+
+/// Takes the text of a rate from a file; of anything else it says how a rate is written.
+pub(super) fn written<'de, D: Deserializer<'de>>(file: D) -> Result<Option<String>, D::Error> {
+    struct Written;
+
+    impl Visitor<'_> for Written {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a rate in quotes, as in \"50Mb/s\"")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
+        }
+    }
+
+    file.deserialize_str(Written).map(Some)
 }
 
 #[cfg(test)]
@@ -73,6 +96,8 @@ mod tests {
         for (text, part) in [
             ("4MB/s", "say bits"),
             ("4000", "`4000Mb/s`"),
+            ("4/s", "`4Mb/s`"),
+            ("4ps", "`4Mb/s`"),
             ("0Mb/s", "from 1 b/s"),
             ("9999Gb/s", "1000 Gb/s"),
             ("4mb/s", "use b/s"),

@@ -35,6 +35,7 @@ pub struct RawConfig {
     /// How many threads move packets.
     pub lanes: Option<usize>,
     /// The rate that is promised to other nodes at most.
+    #[serde(default, deserialize_with = "super::rate::written")]
     pub uplink: Option<String>,
     /// The state directory.
     pub state: Option<PathBuf>,

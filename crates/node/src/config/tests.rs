@@ -183,4 +183,9 @@ fn an_uplink_that_is_no_rate_is_refused_with_the_cure() {
         error,
         "`uplink` is `50`: say the unit: `50Mb/s` or `50kb/s`"
     );
+    let bare = RawConfig::from_toml("uplink = 50").unwrap_err().to_string();
+    assert!(
+        bare.contains("expected a rate in quotes, as in \"50Mb/s\""),
+        "{bare}"
+    );
 }
