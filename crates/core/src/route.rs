@@ -487,9 +487,11 @@ impl Routes {
         let Some(origin) = self.origins.get_mut(&id) else {
             return;
         };
+        let before = origin.feasibility();
         let Some(news) = origin.news_for(link, peer.prefix(), self.me.prefix()) else {
             return;
         };
+        let is_stricter = origin.feasibility() != before;
         let update = Update {
             origin: id,
             sequence: news.sequence,
@@ -500,6 +502,9 @@ impl Routes {
             link,
             message: RouteMessage::Update(update),
         });
-        self.report_others(id);
+        // Not for each neighbour that is told the same: all ways are looked at and put in order.
+        if is_stricter {
+            self.report_others(id);
+        }
     }
 }

@@ -118,6 +118,11 @@ impl Origin {
         Some(others)
     }
 
+    /// The least that was told: what other ways are feasible by.
+    pub(super) const fn feasibility(&self) -> Option<(Sequence, Distance)> {
+        self.feasibility
+    }
+
     /// The sequence of the selected route; of what was told last when there is none.
     pub(super) fn selected_sequence(&self) -> Sequence {
         let selected = self.selected.and_then(|link| self.heard.get(&link));
