@@ -29,6 +29,7 @@ mod ending;
 mod flows;
 mod keys;
 mod sizes;
+mod storm;
 mod terms;
 
 /// Nodes by number. A link between `a` and `b` is index `b` at `a` and `a` at `b`.

@@ -8,7 +8,8 @@
 //!
 //! The parent judges, because only it knows the way that the packets take: to the child. Another neighbour is used under
 //! the condition that keeps routes free of loops (`route`), and kept while it tells of a way at all. Not how a size is
-//! proven (`link`). Called by [`Flows`]. Invariant: no child is fed over a link that does not carry the flow's packets.
+//! proven (`link`). Called by [`Flows`]. Invariants: no child is fed over a link that does not carry the flow's packets, and none
+//! begins to be fed over a link that the flow comes or is asked for over.
 
 use levada_wire::control::flow::RefuseReason;
 use levada_wire::{FlowId, LinkIndex, NodeId, PacketSize};
@@ -38,9 +39,12 @@ impl Flows {
         }
     }
 
-    /// What keeps a flow with packets of that size from a link at the moment, if anything does.
-    pub(super) fn obstacle(&self, link: LinkIndex, size: PacketSize) -> Option<RefuseReason> {
-        if self.fit(link, size) != Fit::Yes {
+    /// What keeps a flow from a link at the moment, if anything does.
+    pub(super) fn obstacle(&self, link: LinkIndex, carried: &Carried) -> Option<RefuseReason> {
+        if carried.asked().any(|asked| asked == link) {
+            // Two neighbours that move to each other's way would feed each other what neither gets.
+            Some(RefuseReason::Loop)
+        } else if self.fit(link, carried.packet_size) != Fit::Yes {
             Some(RefuseReason::TooLarge)
         } else if self.is_congested(link) {
             Some(RefuseReason::Congested)
@@ -64,7 +68,7 @@ impl Flows {
         } else if is_new && self.is_congested(link) {
             Err(RefuseReason::Congested)
         } else {
-            Ok(self.obstacle(link, size).is_none())
+            Ok(self.obstacle(link, carried).is_none())
         }
     }
 

@@ -204,10 +204,10 @@ impl Flows {
                 ChildState::Waiting { needs_key, .. } => Some((*link, needs_key)),
                 ChildState::Granted => None,
             });
-        let (waiting, size): (Vec<_>, _) = (waiting.collect(), carried.packet_size);
-        for (link, needs_key) in waiting {
+        for (link, needs_key) in waiting.collect::<Vec<_>>() {
             // Asked for each: letting one in may close the link to the next.
-            if self.obstacle(link, size).is_none() {
+            let carried = self.carried.get(flow);
+            if carried.is_some_and(|carried| self.obstacle(link, carried).is_none()) {
                 self.grant(flow, link, needs_key);
             }
         }
@@ -427,13 +427,13 @@ impl Flows {
         let Some(carried) = self.carried.get(flow) else {
             return;
         };
-        let (late, size) = (late_reason(carried), carried.packet_size);
+        let late = late_reason(carried);
         let over = carried
             .children
             .iter()
             .filter_map(|(link, child)| match child.state {
                 ChildState::Waiting { until, .. } if until <= self.now => {
-                    Some((*link, self.obstacle(*link, size).unwrap_or(late)))
+                    Some((*link, self.obstacle(*link, carried).unwrap_or(late)))
                 }
                 _ if carried.expiry_of(child).is_some_and(|at| at <= self.now) => {
                     Some((*link, RefuseReason::Timeout))

@@ -66,6 +66,7 @@ impl Flows {
             let wished = self.wanted.get(flow).copied();
             self.settle_budget(*flow, wished);
             self.drive(*flow, wished.is_some());
+            self.grant_waiting(*flow);
             self.consume(*flow, wished.is_some());
         }
         if touched.iter().any(|flow| self.wanted.contains_key(flow)) {
