@@ -183,6 +183,7 @@ impl Lane {
             }
             drive(&mut self.state, id, self.now);
         }
+        self.settle(); // newcomers have a timer too
     }
 
     /// Ends a call: newcomers go on, and flows that were touched have their say.
@@ -219,7 +220,6 @@ impl Machine for Lane {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.begin(now);
-        self.settle();
     }
 
     fn poll_output(&mut self) -> Option<Output> {

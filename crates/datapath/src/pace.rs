@@ -11,8 +11,8 @@
 //! What waits, waits in the cache, once for all. What is given up is said to the child as GONE (`withheld`). Where the cache
 //! has let go of what a cursor would have come to, it goes on with the next group; where the flow has a hole, it passes it, and
 //! the repair follows when it comes. Relays do not re-pace: whoever keeps to what was admitted is never held. Not who is an
-//! egress, and not what was lost: `repair`. Called by the lane (joins, timers) and by `forward::hand_on` through it. Invariant: an
-//! egress is a newcomer exactly while it stands in the row of an interface, and nothing goes back to where it came from.
+//! egress, and not what was lost: `repair`. Called by the lane (joins, timers) and by `forward::hand_on` through it. Invariant:
+//! whoever is a newcomer stands in the row of one interface, once, and nothing goes back to where it came from.
 
 use std::time::Duration;
 

@@ -94,6 +94,16 @@ impl Newcomers {
         }
     }
 
+    /// All that stand in a row.
+    #[cfg(test)]
+    pub(crate) fn rows(&self) -> Vec<(FlowId, LinkIndex)> {
+        let all = self
+            .interfaces
+            .values()
+            .flat_map(|one| one.served.iter().chain(&one.waiting));
+        all.map(|newcomer| (newcomer.flow, newcomer.link)).collect()
+    }
+
     /// When [`Newcomers::turn`] has something.
     pub(crate) const fn wake(&self) -> Option<Instant> {
         self.wake
