@@ -49,6 +49,8 @@ pub use counts::RepairCounts;
 pub(crate) use dice::Dice;
 pub(crate) use missing::Missing;
 pub(crate) use numbers::{NUMBERS_PER_DATAGRAM, pack};
+#[cfg(test)]
+pub(crate) use serve::STOCK as REPAIR_STOCK;
 pub(crate) use serve::Server;
 pub(crate) use tail::Tail;
 pub(crate) use trip::RoundTrip;

@@ -74,6 +74,7 @@ fn apply_to_link(state: &mut State, command: Command, now: Instant) -> bool {
                 flow.egresses.forget(link);
                 flow.multicast.forget(link);
                 flow.forget_child(link);
+                flow.server.forget(link);
                 flow.upstreams.remove(link);
             }
             state.newcomers.remove(now, |_, other| other == link);

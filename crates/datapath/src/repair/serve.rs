@@ -5,13 +5,14 @@
 //! request that was under way meanwhile is answered already, and no child gets more than two copies in a round trip. And
 //! over time a child is sent no more repaired packets than live ones, beside a stock ([`STOCK`]): whoever asks without end
 //! gets the flow twice at most. Whoever asks for the third time has little time left: two copies go at once. Not the cache, not links: `repair` brings them together. Called by it. Invariant: what is
-//! remembered of a child is bounded by [`REMEMBERED_MAX`].
+//! remembered of a child is bounded by [`REMEMBERED_MAX`], and of former ones, of whom [`FORMER_MAX`] are, only their stock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use levada_wire::{Instant, LinkIndex, Number};
 
+use crate::flow::egress::FORMER_MAX;
 use crate::ledger::DropReason;
 
 /// Repaired packets that a child may be sent at once: 100 ms of a 100 Mb/s flow.
@@ -29,14 +30,26 @@ struct Sent {
     times: u8,
 }
 
+/// Repaired packets that a child may still be sent.
+#[derive(Clone, Copy, Debug)]
+struct Stock {
+    left: u64,
+    /// Packets of the flow when it was last filled.
+    packets: u64,
+}
+
+impl Stock {
+    fn fill(&mut self, packets: u64) {
+        self.left = STOCK.min(self.left + packets.saturating_sub(self.packets));
+        self.packets = packets;
+    }
+}
+
 /// What one child was sent again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Child {
     sent: BTreeMap<Number, Sent>,
-    /// Packets it may still be sent.
-    stock: u64,
-    /// Packets of the flow when the stock was last filled.
-    packets: u64,
+    stock: Stock,
 }
 
 impl Child {
@@ -52,6 +65,8 @@ impl Child {
 #[derive(Debug, Default)]
 pub(crate) struct Server {
     children: BTreeMap<LinkIndex, Child>,
+    /// What is left to those that went: leaving and joining again gains nothing.
+    former: BTreeMap<LinkIndex, Stock>,
 }
 
 impl Server {
@@ -65,23 +80,25 @@ impl Server {
         packets: u64,
         now: Instant,
     ) -> Result<u64, DropReason> {
+        let former = &mut self.former;
         let child = self.children.entry(link).or_insert_with(|| Child {
             sent: BTreeMap::new(),
-            stock: STOCK,
-            packets,
+            stock: former.remove(&link).unwrap_or(Stock {
+                left: STOCK,
+                packets,
+            }),
         });
-        child.stock = STOCK.min(child.stock + packets.saturating_sub(child.packets));
-        child.packets = packets;
+        child.stock.fill(packets);
         let last = child.sent.get(&number);
         if last.is_some_and(|last| now.since(last.at) < trip * 3 / 4) {
             return Err(DropReason::RepairTooSoon);
         }
         let times = last.map_or(0, |last| last.times).saturating_add(1);
         let copies = if times >= TWICE_FROM { 2 } else { 1 };
-        if child.stock < copies {
+        if child.stock.left < copies {
             return Err(DropReason::RepairLimit);
         }
-        child.stock -= copies;
+        child.stock.left -= copies;
         child.remember(number, Sent { at: now, times });
         Ok(copies)
     }
@@ -93,9 +110,20 @@ impl Server {
         }
     }
 
-    /// A child is none any more.
+    /// A child is none any more; it may come back.
     pub(crate) fn remove(&mut self, link: LinkIndex) {
+        if let Some(Child { stock, .. }) = self.children.remove(&link) {
+            if self.former.len() == FORMER_MAX {
+                self.former.pop_first();
+            }
+            self.former.insert(link, stock);
+        }
+    }
+
+    /// A link is no more.
+    pub(crate) fn forget(&mut self, link: LinkIndex) {
         self.children.remove(&link);
+        self.former.remove(&link);
     }
 }
 
@@ -173,5 +201,25 @@ mod tests {
         server.remove(CHILD);
 
         assert!(server.children.is_empty());
+    }
+
+    #[test]
+    fn former_children_keep_what_is_left_to_them_up_to_the_limit() {
+        let mut server = Server::default();
+        let last = u32::try_from(FORMER_MAX).unwrap();
+        let empty = |server: &mut Server, link: LinkIndex| {
+            let admit = |&value: &u64| server.admit(link, number(value), TRIP, 0, at(0)).is_ok();
+            (0..=STOCK).filter(admit).count() as u64
+        };
+        for link in (0..=last).map(LinkIndex) {
+            empty(&mut server, link);
+            server.remove(link);
+        }
+
+        assert_eq!(server.former.len(), FORMER_MAX);
+        assert_eq!(empty(&mut server, LinkIndex(0)), STOCK, "it is forgotten");
+        assert_eq!(empty(&mut server, LinkIndex(1)), 0);
+        server.forget(LinkIndex(1));
+        assert_eq!(empty(&mut server, LinkIndex(1)), STOCK, "another peer");
     }
 }

@@ -5,6 +5,7 @@ use levada_wire::packet::Kind;
 
 use super::held::{Relay, play};
 use super::*;
+use crate::repair::REPAIR_STOCK;
 
 /// The heads that went to a child since the last time, with when they went.
 fn heads(net: &mut Net, child: usize) -> usize {
@@ -197,4 +198,28 @@ fn children_that_wait_for_a_group_and_go_are_forgotten() {
         .command(1, Command::AddEgress { flow, link, terms });
     relay.net.command(1, Command::RemoveLink { link });
     assert_eq!(waiting(&mut relay), 0);
+}
+
+#[test]
+fn leaving_and_joining_in_turns_does_not_renew_the_stock_of_repairs() {
+    let mut relay = Relay::new(u64::MAX);
+    let numbers = relay.burst(60, false, 0);
+    relay.take();
+    let (flow, link, terms) = (FLOW, link_to(2), terms(u64::MAX));
+    for _ in 0..100 {
+        relay.net.command(1, Command::RemoveEgress { flow, link });
+        relay
+            .net
+            .command(1, Command::AddEgress { flow, link, terms });
+        relay.sleep(50 * MS);
+        relay.net.wires.clear();
+        relay.ask(&numbers);
+    }
+
+    let repaired = relay.net.lanes[1].ledger().repair.repairs_sent;
+    assert!(repaired >= REPAIR_STOCK / 2, "{repaired}");
+    assert!(
+        repaired <= REPAIR_STOCK + numbers.len() as u64,
+        "{repaired}"
+    );
 }
