@@ -12,6 +12,7 @@
 //! Not the decision to close (the parent's), nor the times, which are in `limits.rs`. Called by [`super::Links`].
 //! Invariant: no other part judges silence.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use levada_wire::Instant;
@@ -200,29 +201,59 @@ impl Liveness {
     }
 }
 
+/// The last counts of a window of which the best are believed: a ping may overtake packets that wait at another lane of the
+/// peer, which are not lost for that.
+const COUNTS: usize = 4;
+
+/// What one side had sent when it asked, and the other had received.
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    sent: u64,
+    received: u64,
+}
+
+impl Counts {
+    /// What is on its way or lost. More may arrive than was sent, where the way repeats datagrams.
+    fn lacks(self) -> i128 {
+        i128::from(self.sent) - i128::from(self.received)
+    }
+}
+
 /// Loss of one direction over windows of at least [`LOSS_WINDOW`].
 #[derive(Debug, Default)]
 struct Loss {
-    /// When the window began, and the two counts then.
-    window: Option<(Instant, u64, u64)>,
+    /// When the window began, and the counts then.
+    window: Option<(Instant, Counts)>,
+    /// The last of this window, oldest first.
+    latest: VecDeque<Counts>,
     permille: u16,
 }
 
 impl Loss {
     /// Takes both counts; gives the window that they end, if one is over.
     fn on_counts(&mut self, now: Instant, sent: u64, received: u64) -> Option<Window> {
-        let Some((since, sent_before, received_before)) = self.window else {
-            self.window = Some((now, sent, received));
+        let counts = Counts { sent, received };
+        let Some((since, before)) = self.window else {
+            self.window = Some((now, counts));
             return None;
         };
+        if self.latest.len() == COUNTS {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(counts);
         if now.since(since) < LOSS_WINDOW {
             return None;
         }
-        self.window = Some((now, sent, received));
-        let sent = sent.saturating_sub(sent_before);
-        let received = received.saturating_sub(received_before);
+        // The latest of those that lack the least.
+        let latest = self.latest.drain(..).rev();
+        let best = latest.min_by_key(|counts| counts.lacks());
+        let best = best.expect("one was put there");
+        self.window = Some((now, best));
+        let sent = best.sent.saturating_sub(before.sent);
         // Datagrams that were duplicated on the way make more arrive than were sent: that is no loss.
-        let lost = sent.saturating_sub(received);
+        let lost = u64::try_from(best.lacks() - before.lacks())
+            .unwrap_or(0)
+            .min(sent);
         let permille = u128::from(lost) * 1_000 / u128::from(sent).max(1);
         self.permille = u16::try_from(permille).unwrap_or(1_000);
         Some(Window {

@@ -93,11 +93,11 @@ impl EndState {
 }
 
 impl Connection {
-    /// How long after a segment was sent it is sent again: 1 s before the round trip is known (RFC 9002 section 6.2.2),
-    /// then one and a half of it; twice as long each time (section 6.2.1).
+    /// How long after a segment was sent it is sent again: three times the initial round trip that nodes set before it is known
+    /// (RFC 9002 section 6.2.2), then one and a half of it; twice as long each time (section 6.2.1).
     pub(super) fn timeout(&self, attempt: u32) -> Duration {
         let base = if self.round_trip.is_zero() {
-            Duration::from_secs(1)
+            Duration::from_millis(300)
         } else {
             self.round_trip * 3 / 2 + Duration::from_millis(10)
         };

@@ -171,12 +171,12 @@ fn a_refusal_that_is_lost_is_asked_for_again() {
     pair.up[1] = false;
     pair.loses = |segment| segment.attempt == 0 && segment.part == Part::Refuse;
     pair.dial();
-    pair.run(Duration::from_millis(500));
+    pair.run(Duration::from_millis(200));
     pair.up[1] = true;
 
     assert_eq!(
         pair.run(secs(2)),
-        told([(1_030, "Dialler connected"), (1_040, "Acceptor connected")])
+        told([(330, "Dialler connected"), (340, "Acceptor connected")])
     );
 }
 

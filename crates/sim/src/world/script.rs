@@ -196,8 +196,9 @@ impl World<'_> {
             self.now,
             &format!("{name} does not play {} any more", plan.stream),
         );
-        self.command(plan.node, Command::Unsubscribe { id });
+        // First, since the node lets go of the flow within the command, and owes nobody its end from now on.
         self.checks.unsubscribed(self.now, plan.node, id);
+        self.command(plan.node, Command::Unsubscribe { id });
     }
 
     /// A publisher's next frame. While its process stands still none is made.
