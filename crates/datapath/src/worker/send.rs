@@ -27,7 +27,8 @@ pub const SEND_QUEUE_BYTES_MAX: usize = 8 << 20;
 pub const BACKLOG_MAX: Duration = Duration::from_millis(200);
 /// The most ranges of late packets that are noted between two turns; who misses more asks for it.
 const LATE_MAX: usize = 256;
-/// The most egresses that are on their way to the next group at a time; of one more only the late runs go.
+/// The most egresses that are on their way to the next group at a time; for one more another is forgotten, which may have
+/// ended long ago.
 const SKIPPING_MAX: usize = 4_096;
 
 /// The most destinations noted at a time that a datagram was too large for; one more is noted when it happens again.
@@ -179,7 +180,10 @@ impl SendQueue {
             return is_late;
         };
         let egress = (run.to, header.flow);
-        if is_late && self.skipping.len() < SKIPPING_MAX {
+        if is_late {
+            if self.skipping.len() == SKIPPING_MAX && !self.skipping.contains(&egress) {
+                self.skipping.pop_first();
+            }
             self.skipping.insert(egress);
         } else if header.offset == 0 {
             self.skipping.remove(&egress);
