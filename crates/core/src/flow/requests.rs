@@ -342,13 +342,8 @@ impl Flows {
 
     /// Asks a neighbour for a flow.
     pub(super) fn ask(&mut self, flow: FlowId, link: LinkIndex) {
-        let Some(carried) = self.carried.get(flow) else {
+        let Some(request) = self.request(flow) else {
             return;
-        };
-        let request = Request {
-            flow,
-            needs_key: carried.key.is_none(),
-            budget: carried.budget,
         };
         self.change(FlowChange::AddUpstream { flow, link });
         self.send(link, FlowMessage::Request(request));
@@ -356,15 +351,20 @@ impl Flows {
 
     /// Says a request again: it lives on, or its budget is another.
     pub(super) fn reassert(&mut self, flow: FlowId, link: LinkIndex) {
-        let Some(carried) = self.carried.get(flow) else {
+        let Some(request) = self.request(flow) else {
             return;
         };
-        let request = Request {
+        self.send(link, FlowMessage::Request(request));
+    }
+
+    /// What a request for a flow says now.
+    fn request(&self, flow: FlowId) -> Option<Request> {
+        let carried = self.carried.get(flow)?;
+        Some(Request {
             flow,
             needs_key: carried.key.is_none(),
             budget: carried.budget,
-        };
-        self.send(link, FlowMessage::Request(request));
+        })
     }
 
     /// Tells a neighbour that the flow is not wanted from it any more.
