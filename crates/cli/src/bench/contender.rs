@@ -95,7 +95,11 @@ impl Contender {
             Kind::Lane => {
                 let input = bare()?;
                 let lanes = spawn_lanes(task.lanes, Arc::new(|_| {}))?;
-                set_up(&lanes, input.local_addr(), task.flows, receivers)?;
+                let flows = Flows {
+                    count: task.flows,
+                    fanout: receivers.len(),
+                };
+                set_up(&lanes, input.local_addr(), flows, receivers)?;
                 Part::Lane { input, lanes }
             }
             Kind::Relay => start_relay(task.lanes, receivers)?,
@@ -216,18 +220,27 @@ pub(crate) fn spawn_lanes_with(
     lanes::spawn(config).context("cannot start the lanes")
 }
 
-/// Tells lanes to carry flows from `upstream` to all receivers.
+/// What lanes are told to carry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flows {
+    pub(crate) count: usize,
+    /// To how many of the receivers each goes: all receivers get equal shares.
+    pub(crate) fanout: usize,
+}
+
+/// Tells lanes to carry flows from `upstream`, each to its share of the receivers.
 pub(crate) fn set_up(
     lanes: &Lanes,
     upstream: SocketAddr,
-    flows: usize,
+    flows: Flows,
     receivers: &[SocketAddr],
 ) -> anyhow::Result<()> {
     let link = |place: usize| LinkIndex(u32::try_from(place + 1).expect("few receivers"));
     let mut commands = vec![add_link(UPSTREAM, upstream)];
     let links = receivers.iter().enumerate();
     commands.extend(links.map(|(place, &remote)| add_link(link(place), remote)));
-    for flow in (0..flows).map(origin::flow) {
+    for place in 0..flows.count {
+        let flow = origin::flow(place);
         commands.push(Command::OpenFlow { flow });
         commands.push(Command::SetCarryKey {
             flow,
@@ -238,9 +251,9 @@ pub(crate) fn set_up(
             flow,
             link: UPSTREAM,
         });
-        let egresses = (0..receivers.len()).map(|place| Command::AddEgress {
+        let egresses = (0..flows.fanout).map(|egress| Command::AddEgress {
             flow,
-            link: link(place),
+            link: link((place * flows.fanout + egress) % receivers.len()),
             terms: EgressTerms::UNLIMITED,
         });
         commands.extend(egresses);
@@ -254,7 +267,9 @@ pub(crate) fn set_up(
     let refused = lanes.fresh_counters().lane.commands_refused;
     anyhow::ensure!(
         refused == 0,
-        "the lane refused {refused} commands: it has not room for {flows} flows to {} egresses each; ask for fewer",
+        "the lanes refused {refused} commands: they have not room for {} flows to {} of {} egresses each; ask for fewer",
+        flows.count,
+        flows.fanout,
         receivers.len()
     );
     Ok(())

@@ -23,7 +23,7 @@ use levada_wire::packet::seal::Opener;
 use levada_wire::{Bitrate, Header, LinkIndex};
 use serde::Serialize;
 
-use super::contender;
+use super::contender::{self, Flows};
 use super::drive::wall_nanos;
 use super::origin::{self, Camera, Due, Feed};
 use super::stats::{Spread, percentile};
@@ -155,7 +155,11 @@ impl Stage {
         };
         let input = BareSocket::bind(any, &settings)?;
         let newcomer = BareSocket::bind(any, &settings)?;
-        contender::set_up(&lanes, input.local_addr(), 1, &[newcomer.local_addr()])?;
+        let flows = Flows {
+            count: 1,
+            fanout: 1,
+        };
+        contender::set_up(&lanes, input.local_addr(), flows, &[newcomer.local_addr()])?;
         let flow = origin::flow(0);
         lanes.send(Command::RemoveEgress {
             flow,

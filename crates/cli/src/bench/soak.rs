@@ -15,14 +15,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use levada_datapath::sys::{BareSettings, BareSocket};
-use levada_datapath::{Command, EgressTerms, LaneSettings, Lanes, WorkerCounters, worker};
-use levada_wire::key::LinkKey;
-use levada_wire::{Bitrate, LinkIndex};
+use levada_datapath::{LaneSettings, Lanes, WorkerCounters, worker};
+use levada_wire::Bitrate;
 use serde::Serialize;
 
-use super::contender::{UPSTREAM, spawn_lanes};
+use super::contender::{Flows, set_up, spawn_lanes};
 use super::cpu::Times;
-use super::origin::{self, Camera, Due, Feed, GROUP};
+use super::origin::{Camera, Due, Feed, GROUP};
 use super::receivers::{Kind, Receivers};
 use super::stats::Spread;
 use super::traffic::{RATE_MAX, RATE_MIN};
@@ -44,8 +43,6 @@ const BEHIND_MAX: Duration = Duration::from_millis(200);
 /// Reads before looking whether a run is due, and how long there is nothing to do before looking again.
 const READS_BETWEEN_SENDS: u64 = 64;
 const NAP: Duration = Duration::from_micros(50);
-/// Commands between two waits for the lanes, far below what their queue holds.
-const COMMANDS_AT_ONCE: usize = 4_096;
 /// Memory may differ by this much between the first third of the samples and the last: allocators keep pages.
 const GROWTH_MAX: f64 = 0.03;
 const GROWTH_BYTES_MAX: u64 = 4 << 20;
@@ -191,7 +188,11 @@ impl<'a> Soak<'a> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let input = BareSocket::bind(any, &BareSettings::default())?;
         let lanes = spawn_lanes(case.lanes, Arc::new(|_| {}))?;
-        set_up(&lanes, input.local_addr(), case, &receivers.addresses())?;
+        let flows = Flows {
+            count: case.flows,
+            fanout: case.fanout,
+        };
+        set_up(&lanes, input.local_addr(), flows, &receivers.addresses())?;
         receivers.reset()?;
         let mut feed = Feed::new(case.flows, Camera::usual(rate));
         Ok(Self {
@@ -272,59 +273,6 @@ impl<'a> Soak<'a> {
             dropped: counters.lane.ledger.dropped_in_all(),
             unsent: unsent(&counters),
         })
-    }
-}
-
-/// Tells lanes to carry the flows from `upstream`, each to its share of the receivers.
-fn set_up(
-    lanes: &Lanes,
-    upstream: SocketAddr,
-    case: Case,
-    receivers: &[SocketAddr],
-) -> anyhow::Result<()> {
-    let link_to = |place: usize| LinkIndex(u32::try_from(place + 1).expect("few receivers"));
-    let mut commands = vec![add_link(UPSTREAM, upstream)];
-    let links = receivers.iter().enumerate();
-    commands.extend(links.map(|(place, &remote)| add_link(link_to(place), remote)));
-    for place in 0..case.flows {
-        let (flow, epoch, key) = (origin::flow(place), origin::EPOCH, origin::carry());
-        commands.push(Command::OpenFlow { flow });
-        commands.push(Command::SetCarryKey { flow, epoch, key });
-        let link = UPSTREAM;
-        commands.push(Command::AddUpstream { flow, link });
-        for egress in 0..case.fanout {
-            commands.push(Command::AddEgress {
-                flow,
-                link: link_to((place * case.fanout + egress) % receivers.len()),
-                terms: EgressTerms::UNLIMITED,
-            });
-        }
-    }
-    for (count, command) in commands.into_iter().enumerate() {
-        if count % COMMANDS_AT_ONCE == 0 {
-            let _ = lanes.fresh_counters(); // answered when all before it are done
-        }
-        lanes.send(command)?;
-    }
-    let refused = lanes.fresh_counters().lane.commands_refused;
-    anyhow::ensure!(
-        refused == 0,
-        "the lanes refused {refused} commands: they have not room for {} flows and {} egresses; ask for fewer",
-        case.flows,
-        receivers.len()
-    );
-    Ok(())
-}
-
-fn add_link(link: LinkIndex, remote: SocketAddr) -> Command {
-    let key = || LinkKey::from_bytes([6; 32]);
-    Command::AddLink {
-        link,
-        remote_index: LinkIndex(0),
-        remote,
-        source: None,
-        send: key(),
-        receive: key(),
     }
 }
 
