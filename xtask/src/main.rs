@@ -14,6 +14,7 @@
 
 mod ci;
 mod deny;
+mod golden;
 mod process;
 mod scan;
 mod seeds;
@@ -43,6 +44,12 @@ const COMMANDS: &[Command] = &[
         arguments: "",
         about: "licences, sources and banned crates, as deny.toml says",
         run: deny::run,
+    },
+    Command {
+        name: "sim-golden",
+        arguments: "[--bless]",
+        about: "run every simulator scenario and compare its traces with the golden file",
+        run: golden::run,
     },
     Command {
         name: "sim-seeds",

@@ -3,10 +3,10 @@
 //!
 //! The `levada` binary runs them and prints seed and replay command of a failure; this only starts it and looks at its
 //! exit code.
-//! Called by hand, and by `test`, which counts each as one test.
+//! Called by hand, and its comparison by `test`, which counts it as one test; that one runs the many seeds by `golden`.
 //! Invariant: for many seeds the optimised binary is used, the one that users get.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
@@ -17,6 +17,8 @@ use crate::{test, tree};
 /// The seeds of a usual run.
 pub(crate) const COUNT: u64 = 1000;
 const SCENARIOS: &str = "crates/sim/scenarios";
+/// The scenario that is run with many seeds.
+pub(crate) const FIRST: &str = "first.toml";
 const SCENARIO: &str = "crates/sim/scenarios/first.toml";
 /// The seed with which every scenario is run in debug and in release.
 const SAME_SEED: &str = "7";
@@ -60,18 +62,23 @@ pub(crate) fn pass(levada: &Path, count: u64) -> anyhow::Result<bool> {
 
 /// Runs every scenario with both binaries. True if each says the same: trace hash, counts, all.
 pub(crate) fn same(debug: &Path, release: &Path) -> anyhow::Result<bool> {
-    let root = tree::root()?;
     let mut is_same = true;
-    let mut scenarios = std::fs::read_dir(root.join(SCENARIOS))?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<std::io::Result<Vec<_>>>()?;
-    scenarios.sort();
-    anyhow::ensure!(!scenarios.is_empty(), "{SCENARIOS} has no scenario");
-    for scenario in scenarios {
+    for scenario in scenarios()? {
         let [in_debug, in_release] = [debug, release].map(|levada| said(levada, &scenario));
         is_same &= agree(&scenario, &in_debug?, &in_release?);
     }
     Ok(is_same)
+}
+
+/// The scenario files, in order.
+pub(crate) fn scenarios() -> anyhow::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(tree::root()?.join(SCENARIOS))?;
+    let paths = entries.map(|entry| Ok(entry?.path()));
+    let mut scenarios = paths.collect::<std::io::Result<Vec<_>>>()?;
+    scenarios.retain(|path| path.extension().is_some_and(|it| it == "toml"));
+    scenarios.sort();
+    anyhow::ensure!(!scenarios.is_empty(), "{SCENARIOS} has no scenario");
+    Ok(scenarios)
 }
 
 fn agree(scenario: &Path, in_debug: &str, in_release: &str) -> bool {

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::process::{self, Ended};
-use crate::seeds;
+use crate::{golden, seeds};
 use build::TestBinary;
 pub(crate) use build::release_binary;
 pub(crate) use tally::Tally;
@@ -65,10 +65,10 @@ fn run_into(tally: &mut Tally) -> anyhow::Result<()> {
             Ok(false) => tally.fail("the simulator, the same run in debug and release".to_owned()),
             Err(error) => tally.fail(format!("the simulator in debug and release: {error:#}")),
         }
-        if seeds::pass(&levada, seeds::COUNT)? {
-            tally.passed += 1;
-        } else {
-            tally.fail(format!("the simulator, {} seeds", seeds::COUNT));
+        match golden::check(&levada) {
+            Ok(true) => tally.passed += 1,
+            Ok(false) => tally.fail("the simulator's golden traces".to_owned()),
+            Err(error) => tally.fail(format!("the simulator's golden traces: {error:#}")),
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Whole runs: every scenario passes, one seed makes one run, and players get what they should.
 //!
-//! Only the public API. The thousand seeds of CI are run by `cargo xtask sim-seeds`, in release.
+//! Only the public API. The thousand seeds of CI are run by `cargo xtask sim-golden`, in release.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
