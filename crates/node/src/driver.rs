@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use levada_core::SubscriptionId;
 use levada_core::view as core_view;
-use levada_datapath::api::Command;
+use levada_lane::api::Command;
 use levada_wire::announce::LayerOffer;
 use levada_wire::{Description, FlowId, NodeId, StreamName, WallTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};

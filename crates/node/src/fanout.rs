@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use levada_core::SubscriptionId;
-use levada_datapath::api as datapath;
+use levada_lane::api as datapath;
 use levada_wire::{Description, FlowId, Frame, Group, WallTime};
 
 use crate::subscriber::{Gap, GapReason, Instance, State};

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! This crate joins decisions to packets and both to the world: tokio and quinn around [`levada_core::Control`]
-//! and the lanes of [`levada_datapath`]. It decides nothing about routes and flows (the core does), touches no
+//! and the lanes of [`levada_lane`]. It decides nothing about routes and flows (the core does), touches no
 //! media packet (the datapath does), and knows no codec and no player protocol (gateways do).
 //!
 //! | part | does |

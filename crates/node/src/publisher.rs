@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada_core::api::PEAK_DEFAULT;
-use levada_datapath::api::Command;
-use levada_datapath::{FrameRefusal, check_frame};
+use levada_lane::api::Command;
+use levada_lane::{FrameRefusal, check_frame};
 use levada_wire::announce::{LayerOffer, TrackOffer};
 use levada_wire::frame::DescriptionError;
 use levada_wire::{Bitrate, Description, FlowId, Frame, Layer, PacketSize, StreamName};

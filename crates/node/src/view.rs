@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use levada_core::view as core;
 
-use levada_datapath::api::LaneCounters;
-use levada_datapath::ledger::DropReason;
-use levada_datapath::worker::WorkerCounters;
+use levada_lane::api::LaneCounters;
+use levada_lane::ledger::DropReason;
+use levada_lane::worker::WorkerCounters;
 use levada_wire::PacketSize;
 
 use crate::quic::close;

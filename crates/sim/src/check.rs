@@ -23,8 +23,8 @@ use std::net::SocketAddr;
 
 use levada_core::view::FlowRow;
 use levada_core::{FlowChange, SubscriptionId};
-use levada_datapath::api::Delivery;
-use levada_datapath::ledger::Difference;
+use levada_lane::api::Delivery;
+use levada_lane::ledger::Difference;
 use levada_wire::{FlowId, Instant, LinkIndex, StreamName};
 
 use crate::connection::{ConnectionId, End};

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use levada_core::{
     ConnectionLost, Control, DialId, Event, FlowChange, Inbox, Input, Output, Settings,
 };
-use levada_datapath::api::{self as lane, Delivery, Train, Transmit};
-use levada_datapath::{Lane, LaneSettings};
+use levada_lane::api::{self as lane, Delivery, Train, Transmit};
+use levada_lane::{Lane, LaneSettings};
 use levada_wire::key::LinkKey;
 use levada_wire::{FlowId, Frame, Instant, LinkIndex, Machine, NodeId, StreamName, WallTime};
 use levada_words::{self as words, Offered};

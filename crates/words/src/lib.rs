@@ -1,7 +1,7 @@
 //! The table between what the core says and what the datapath says.
 //!
 //! ```text
-//!   levada-core   FlowChange ──command──▶ Command   levada-datapath
+//!   levada-core   FlowChange ──command──▶ Command   levada-lane
 //!                      Input ◀──input──── Event
 //! ```
 //!
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada_core::{FlowChange, Input};
-use levada_datapath::api::{Command, EgressTerms, Event, Originate};
+use levada_lane::api::{Command, EgressTerms, Event, Originate};
 use levada_wire::{Bitrate, Description, RepairBudget, StreamName};
 
 /// What a publisher knows of its stream and the core does not.
@@ -136,7 +136,7 @@ pub fn input(event: Event) -> Result<Input, Event> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use levada_datapath::api::Delivery;
+    use levada_lane::api::Delivery;
     use levada_wire::key::{CarryKey, ContentSecret, Suite};
     use levada_wire::{FlowId, InstanceId, Layer, LinkIndex, PacketSize};
 

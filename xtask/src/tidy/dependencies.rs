@@ -16,39 +16,29 @@ use crate::tree::{Finding, Member, Tree};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("levada-wire", &[]),
     ("levada-core", &["levada-wire"]),
-    ("levada-datapath", &["levada-wire"]),
+    ("levada-lane", &["levada-wire"]),
     (
         "levada-words",
-        &["levada-core", "levada-datapath", "levada-wire"],
+        &["levada-core", "levada-lane", "levada-wire"],
     ),
     (
         "levada",
-        &[
-            "levada-core",
-            "levada-datapath",
-            "levada-wire",
-            "levada-words",
-        ],
+        &["levada-core", "levada-lane", "levada-wire", "levada-words"],
     ),
     ("levada-media", &["levada", "levada-wire"]),
     (
         "levada-sim",
-        &[
-            "levada-core",
-            "levada-datapath",
-            "levada-wire",
-            "levada-words",
-        ],
+        &["levada-core", "levada-lane", "levada-wire", "levada-words"],
     ),
     (
         "levada-lab",
-        &["levada-datapath", "levada-media", "levada-wire"],
+        &["levada-lane", "levada-media", "levada-wire"],
     ),
     (
         "levada-cli",
         &[
             "levada",
-            "levada-datapath",
+            "levada-lane",
             "levada-media",
             "levada-sim",
             "levada-wire",
@@ -59,7 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "levada",
             "levada-core",
-            "levada-datapath",
+            "levada-lane",
             "levada-media",
             "levada-wire",
         ],
@@ -221,14 +211,14 @@ mod tests {
             member("levada-wire", "crates/wire", &["ring", "bytes"]),
             member("levada-core", "crates/core", &["levada-wire"]),
             member(
-                "levada-datapath",
-                "crates/datapath",
+                "levada-lane",
+                "crates/lane",
                 &["levada-wire", "libc", "mio"],
             ),
             member(
                 "levada",
                 "crates/node",
-                &["levada-core", "levada-datapath", "tokio"],
+                &["levada-core", "levada-lane", "tokio"],
             ),
             member(
                 "levada-gateway-rtsp",
@@ -249,8 +239,8 @@ mod tests {
     #[test]
     fn arrows_that_point_the_wrong_way_are_found() {
         let tree = tree(vec![
-            member("levada-core", "crates/core", &["levada-datapath"]),
-            member("levada-datapath", "crates/datapath", &["dev:levada-core"]),
+            member("levada-core", "crates/core", &["levada-lane"]),
+            member("levada-lane", "crates/lane", &["dev:levada-core"]),
             member(
                 "levada-gateway-rtsp",
                 "crates/gateway-rtsp",
@@ -277,7 +267,7 @@ mod tests {
                 "crates/core",
                 &["tokio", "libc", "dev:socket2"],
             ),
-            member("levada-datapath", "crates/datapath", &["socket2"]),
+            member("levada-lane", "crates/lane", &["socket2"]),
         ]);
 
         let findings = check(&tree);

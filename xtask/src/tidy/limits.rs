@@ -11,7 +11,7 @@ use crate::scan::words;
 use crate::tree::{Finding, RustFile, Tree};
 
 /// Where limits are looked for: the folder of the datapath, and the file that has all those of the core.
-const PLACES: [&str; 2] = ["crates/datapath/src/", "crates/core/src/limits.rs"];
+const PLACES: [&str; 2] = ["crates/lane/src/", "crates/core/src/limits.rs"];
 const SUFFIX: &str = "_MAX";
 
 /// Limits that no test names, and why.
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::tree::fixture::{shown, tree};
 
-    const PATH: &str = "crates/datapath/src/queue.rs";
+    const PATH: &str = "crates/lane/src/queue.rs";
 
     fn found(code: &str) -> Vec<String> {
         shown(&check(&tree(&[(PATH, code)])))
@@ -95,10 +95,7 @@ mod tests {
         let here = "const RUNS_MAX: usize = 3;\n#[cfg(test)]\nmod tests {\n    fn f() { g(RUNS_MAX); }\n}\n";
         let elsewhere = tree(&[
             (PATH, "pub const RUNS_MAX: usize = 3;\n"),
-            (
-                "crates/datapath/src/lanes/tests.rs",
-                "use crate::RUNS_MAX;\n",
-            ),
+            ("crates/lane/src/lanes/tests.rs", "use crate::RUNS_MAX;\n"),
         ]);
 
         assert_eq!(found(here), [""; 0]);

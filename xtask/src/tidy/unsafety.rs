@@ -8,9 +8,9 @@ use crate::scan::words;
 use crate::tree::{Finding, Member, Tree};
 
 /// The only folder with `unsafe` in it.
-const FOLDER: &str = "crates/datapath/src/sys/";
+const FOLDER: &str = "crates/lane/src/sys/";
 /// The only crate that does not forbid it.
-const CRATE: &str = "levada-datapath";
+const CRATE: &str = "levada-lane";
 const FORBID: &str = "#![forbid(unsafe_code)]";
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
@@ -53,15 +53,15 @@ mod tests {
     fn the_keyword_is_found_outside_its_folder_only() {
         let code = "unsafe { f() }\n";
         let tree = tree(&[
-            ("crates/datapath/src/sys/gso.rs", code),
-            ("crates/datapath/src/lane.rs", code),
+            ("crates/lane/src/sys/gso.rs", code),
+            ("crates/lane/src/lane.rs", code),
         ]);
 
         let findings = shown(&check(&tree));
 
         assert_eq!(findings.len(), 1);
         assert!(
-            findings[0].starts_with("crates/datapath/src/lane.rs:1: "),
+            findings[0].starts_with("crates/lane/src/lane.rs:1: "),
             "{findings:?}"
         );
     }
@@ -84,11 +84,11 @@ mod tests {
                 "crates/core/src/lib.rs",
                 "//! Core.\n#![forbid(unsafe_code)]\n",
             ),
-            ("crates/datapath/src/lib.rs", "//! Datapath.\n"),
+            ("crates/lane/src/lib.rs", "//! Datapath.\n"),
         ]);
         tree.members = vec![
             member("levada-core", "crates/core", &[]),
-            member("levada-datapath", "crates/datapath", &[]),
+            member("levada-lane", "crates/lane", &[]),
             member("levada-wire", "crates/wire", &[]),
         ];
 

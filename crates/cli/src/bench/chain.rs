@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_datapath::{
+use levada_lane::{
     Clock, Command, Delivery, EgressTerms, Event, LaneSettings, Lanes, Originate, WorkerCounters,
 };
 use levada_wire::datagram::link::{LinkDatagram, Ping, Pong};

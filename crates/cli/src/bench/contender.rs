@@ -18,8 +18,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use levada_datapath::sys::{BareSettings, BareSocket};
-use levada_datapath::{
+use levada_lane::sys::{BareSettings, BareSocket};
+use levada_lane::{
     Clock, Command, EgressTerms, Event, LaneSettings, Lanes, SocketSet, SocketSettings, Transmit,
     lanes, worker,
 };

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use levada_datapath::{Delivery, GapReason, WorkerCounters};
+use levada_lane::{Delivery, GapReason, WorkerCounters};
 use levada_wire::{Bitrate, TrackId};
 use serde::Serialize;
 
@@ -393,7 +393,7 @@ fn extra<'a>(paths: impl Iterator<Item = &'a Taken>) -> f64 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use levada_datapath::FlowCounters;
+    use levada_lane::FlowCounters;
 
     use super::super::forwarder::Tally;
     use super::*;

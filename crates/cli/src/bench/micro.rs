@@ -19,7 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use levada_datapath::{Command, EgressTerms, Input, Lane, LaneSettings, Train, Transmit};
+use levada_lane::{Command, EgressTerms, Input, Lane, LaneSettings, Train, Transmit};
 use levada_wire::key::{LinkKey, Suite};
 use levada_wire::packet::parity::code::{self, Words};
 use levada_wire::packet::parity::{ParityHeader, unit_bytes, unit_of};
@@ -311,7 +311,7 @@ fn new_lane(egresses: usize, keeps: bool) -> Lane {
 
 #[cfg(test)]
 mod tests {
-    use levada_datapath::Output;
+    use levada_lane::Output;
     use levada_wire::packet::Kind;
 
     use super::*;

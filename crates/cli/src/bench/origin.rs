@@ -8,9 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use levada_datapath::{
-    Command, EgressTerms, Input, Lane, LaneSettings, Originate, Output, Transmit,
-};
+use levada_lane::{Command, EgressTerms, Input, Lane, LaneSettings, Originate, Output, Transmit};
 use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
 use levada_wire::{
     Bitrate, FlowId, Header, InstanceId, Instant, LinkIndex, Machine as _, Number, PacketSize,

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_datapath::sys::{BareSettings, BareSocket};
-use levada_datapath::{LaneSettings, Lanes, WorkerCounters, worker};
+use levada_lane::sys::{BareSettings, BareSocket};
+use levada_lane::{LaneSettings, Lanes, WorkerCounters, worker};
 use levada_wire::Bitrate;
 use serde::Serialize;
 

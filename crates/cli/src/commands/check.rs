@@ -17,8 +17,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
-use levada_datapath::sys::{BareSettings, BareSocket};
-use levada_datapath::{BindError, Feature, Socket, SocketSet, SocketSettings, Transmit};
+use levada_lane::sys::{BareSettings, BareSocket};
+use levada_lane::{BindError, Feature, Socket, SocketSet, SocketSettings, Transmit};
 use serde::Serialize;
 
 use crate::logging::{self, Level};

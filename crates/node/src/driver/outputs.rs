@@ -4,8 +4,8 @@
 //! Invariant: no output is dropped in silence: what cannot be done comes back to the core as an input.
 
 use levada_core::{self as core, ConnectionLost, Input, LinkDown, Output, SubscriptionState};
-use levada_datapath::api::Command;
-use levada_datapath::source_towards;
+use levada_lane::api::Command;
+use levada_lane::source_towards;
 use levada_wire::LinkIndex;
 use levada_wire::control::Message;
 

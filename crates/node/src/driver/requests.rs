@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use levada_core::{Command, Input, Offer};
-use levada_datapath::api as datapath;
+use levada_lane::api as datapath;
 use levada_wire::key::Suite;
 use levada_wire::{Description, FlowId, RepairBudget, StreamName};
 use levada_words::Offered;

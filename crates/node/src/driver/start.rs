@@ -110,7 +110,7 @@ struct Ends {
 fn lines(
     about: About,
     datapath: wires::Datapath,
-    heard: mpsc::Receiver<levada_datapath::Event>,
+    heard: mpsc::Receiver<levada_lane::Event>,
 ) -> (Handle, Ends) {
     let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
     let (ask, asked) = mpsc::channel(REQUESTS_MAX + SLOTS_MAX);

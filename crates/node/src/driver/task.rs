@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada_core::{Command, Control, DialId, FlowChange, Input, Neighbour};
-use levada_datapath::api as datapath;
+use levada_lane::api as datapath;
 use levada_wire::{FlowId, LinkIndex, NodeId, StreamName};
 use levada_words::{self as words, Offered};
 use tokio::sync::{broadcast, mpsc, watch};

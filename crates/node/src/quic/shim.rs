@@ -15,8 +15,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use levada_datapath::api::Train;
-use levada_datapath::sys::Socket;
+use levada_lane::api::Train;
+use levada_lane::sys::Socket;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::time::Sleep;
@@ -147,7 +147,7 @@ impl AsyncUdpSocket for Shim {
             // The node ends; its peers find out by silence.
             return Ok(());
         };
-        let sent = socket.try_send(&levada_datapath::Transmit {
+        let sent = socket.try_send(&levada_lane::Transmit {
             to: canonical(transmit.destination),
             bytes: Bytes::copy_from_slice(transmit.contents),
             segment_bytes: transmit.segment_size.unwrap_or(transmit.contents.len()),

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use std::time::Duration;
 
-use levada_datapath::api::Delivery;
+use levada_lane::api::Delivery;
 use levada_wire::{FlowId, Frame, Instant, TrackId};
 
 use super::{Counts, Facts};
@@ -157,7 +157,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use levada_datapath::api::{Gap, GapReason};
+    use levada_lane::api::{Gap, GapReason};
     use levada_wire::{Group, Number};
 
     use super::*;

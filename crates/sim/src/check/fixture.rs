@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use levada_core::view::{FlowRow, FlowState};
-use levada_datapath::ledger::Difference;
+use levada_lane::ledger::Difference;
 use levada_wire::packet::Class;
 use levada_wire::{
     FlowId, Group, Header, Instant, LinkIndex, NodeId, Number, OriginTime, StreamName,

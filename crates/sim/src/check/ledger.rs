@@ -24,7 +24,7 @@ pub(super) fn check(facts: &Facts, overview: &Overview) -> Option<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use levada_datapath::ledger::Difference;
+    use levada_lane::ledger::Difference;
 
     use super::*;
     use crate::check::fixture;

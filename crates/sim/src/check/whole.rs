@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use levada_datapath::api::Gap;
+use levada_lane::api::Gap;
 use levada_wire::{FlowId, Instant};
 
 use super::Facts;
@@ -83,7 +83,7 @@ impl Whole {
 #[cfg(test)]
 mod tests {
     use levada_core::SubscriptionId;
-    use levada_datapath::api::GapReason;
+    use levada_lane::api::GapReason;
     use levada_wire::Number;
 
     use super::*;

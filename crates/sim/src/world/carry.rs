@@ -4,7 +4,7 @@
 //! processes. Called by `world`. Invariant: whatever leaves a node goes into the trace and past the checkers first.
 
 use bytes::Bytes;
-use levada_datapath::api::{Train, Transmit};
+use levada_lane::api::{Train, Transmit};
 use levada_wire::key::LinkKey;
 use levada_wire::packet::Kind;
 

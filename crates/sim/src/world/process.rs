@@ -3,7 +3,7 @@
 //! Not what it decides. Called by `world`. Invariant: a process is only called while it runs and does not stand still.
 
 use levada_core::{Command, Input, Neighbour, Settings};
-use levada_datapath::api::Delivery;
+use levada_lane::api::Delivery;
 use levada_wire::{Instant, NetworkId};
 
 use super::{Event, Parcel, Script, World};

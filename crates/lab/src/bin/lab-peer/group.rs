@@ -16,9 +16,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_datapath::api::{Delivery, Interface, Multicast};
-use levada_datapath::lanes::{self, Lanes};
-use levada_datapath::{
+use levada_lane::api::{Delivery, Interface, Multicast};
+use levada_lane::lanes::{self, Lanes};
+use levada_lane::{
     Clock, Command, Event, LaneSettings, Originate, RepairCounts, SocketSet, SocketSettings,
 };
 use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};

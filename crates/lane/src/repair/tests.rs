@@ -1,6 +1,6 @@
 //! Tests of repair over chains of lanes: loss of every kind, in both directions, in virtual time.
 //!
-//! What was measured is printed by `cargo test -p levada-datapath repair:: -- --nocapture`.
+//! What was measured is printed by `cargo test -p levada-lane repair:: -- --nocapture`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]

@@ -1,6 +1,6 @@
 //! Tests of parity over chains of lanes in virtual time, and of what a lane makes of parity datagrams.
 //!
-//! What was measured is printed by `cargo test -p levada-datapath parity:: -- --nocapture`.
+//! What was measured is printed by `cargo test -p levada-lane parity:: -- --nocapture`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
