@@ -1,6 +1,6 @@
 //! What goes into a [`crate::Lane`] and what comes out: the border between packets and the world.
 //!
-//! Not the work. Used by `node` and `sim`, which join the datapath to the core, and by the worker thread that
+//! Not the work. Used by `node` and `sim`, which join a lane to the core, and by the worker thread of `levada-ports` that
 //! joins it to a socket. Invariant: commands carry no codec and no decision; they say what to do with a flow.
 
 use std::collections::BTreeMap;
@@ -306,7 +306,7 @@ pub struct Originate {
 pub enum Output {
     /// Send datagrams.
     Transmit(Transmit),
-    /// A segment that is not the datapath's: QUIC, for the control plane.
+    /// A segment that is not a lane's: QUIC, for the control plane.
     Foreign(Train),
     /// Tell the node.
     Event(Event),
@@ -384,7 +384,6 @@ pub enum Event {
 
 /// What local subscribers of a flow get.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum Delivery {
     /// The tracks: before the first frame, and at a group's start when they changed.
     Description(Arc<Description>),

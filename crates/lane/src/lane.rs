@@ -115,7 +115,8 @@ impl Lane {
     }
 
     /// A lane that counts its links together with others.
-    pub(crate) fn among(number: u8, settings: LaneSettings, totals: Arc<Totals>) -> Self {
+    #[must_use]
+    pub fn among(number: u8, settings: LaneSettings, totals: Arc<Totals>) -> Self {
         let cache_room = Room::new(settings.cache_bytes_max);
         Self {
             state: State {
@@ -169,7 +170,7 @@ impl Lane {
     }
 
     /// The links to that address.
-    pub(crate) fn links_at(&self, remote: SocketAddr) -> impl Iterator<Item = LinkIndex> + '_ {
+    pub fn links_at(&self, remote: SocketAddr) -> impl Iterator<Item = LinkIndex> + '_ {
         self.state.links.at(remote)
     }
 

@@ -189,7 +189,8 @@ impl Ledger {
         }
     }
 
-    pub(crate) const fn drop_packets(&mut self, reason: DropReason, packets: u64) {
+    /// Packets come to nothing for a reason.
+    pub const fn drop_packets(&mut self, reason: DropReason, packets: u64) {
         self.dropped[reason as usize] += packets;
     }
 

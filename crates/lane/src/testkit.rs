@@ -1,11 +1,14 @@
-//! A few lanes joined by perfect wires, for the tests of this crate.
+//! A few lanes joined by perfect wires, for the tests of this crate and of `levada-ports` (feature `testkit`).
 //!
 //! Not the simulator: no delay, no loss but what a test does to a datagram by hand. Called by tests only.
 //! Invariant: after every call of a lane both its ledgers sum to zero.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    missing_docs,
+    reason = "read by those who write tests, beside the code"
+)]
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -25,13 +28,12 @@ use crate::api::{
     Command, Delivery, EgressTerms, Event, Input, Originate, Output, Train, Transmit,
 };
 use crate::lane::{Lane, LaneSettings};
-use crate::sys::{BareSettings, BareSocket, Socket, SocketSettings};
 
-pub(crate) const FLOW: FlowId = FlowId(0x1122_3344_5566_7788);
+pub const FLOW: FlowId = FlowId(0x1122_3344_5566_7788);
 const INSTANCE: InstanceId = InstanceId([3; 16]);
-pub(crate) const WALL: WallTime = WallTime(1_700_000_000_000_000);
+pub const WALL: WallTime = WallTime(1_700_000_000_000_000);
 
-pub(crate) fn carry() -> CarryKey {
+pub fn carry() -> CarryKey {
     CarryKey::from_bytes([4; 16])
 }
 
@@ -39,7 +41,7 @@ fn secret() -> ContentSecret {
     ContentSecret::from_bytes([5; 32])
 }
 
-pub(crate) fn track(id: u8, timescale: u32) -> Track {
+pub fn track(id: u8, timescale: u32) -> Track {
     Track {
         id: TrackId(id),
         kind: TrackKind::Video,
@@ -51,13 +53,13 @@ pub(crate) fn track(id: u8, timescale: u32) -> Track {
 }
 
 /// Track 1 leads and counts in 90 kHz, track 2 counts in milliseconds.
-pub(crate) fn description() -> Arc<Description> {
+pub fn description() -> Arc<Description> {
     Arc::new(Description {
         tracks: vec![track(1, 90_000), track(2, 1_000)],
     })
 }
 
-pub(crate) fn originate() -> Originate {
+pub fn originate() -> Originate {
     Originate {
         flow: FLOW,
         instance: INSTANCE,
@@ -71,7 +73,7 @@ pub(crate) fn originate() -> Originate {
     }
 }
 
-pub(crate) fn consume() -> Command {
+pub fn consume() -> Command {
     Command::Consume {
         flow: FLOW,
         instance: INSTANCE,
@@ -81,16 +83,16 @@ pub(crate) fn consume() -> Command {
     }
 }
 
-pub(crate) fn opener() -> levada_wire::packet::seal::Opener {
+pub fn opener() -> levada_wire::packet::seal::Opener {
     levada_wire::packet::seal::Opener::new(secret(), FLOW, INSTANCE, Suite::Aes128Gcm)
 }
 
-pub(crate) fn sealer() -> levada_wire::packet::seal::Sealer {
+pub fn sealer() -> levada_wire::packet::seal::Sealer {
     levada_wire::packet::seal::Sealer::new(secret(), carry(), FLOW, INSTANCE, Suite::Aes128Gcm)
 }
 
 /// The header of a packet that is a burst and the start of a group by itself.
-pub(crate) fn header(number: u64) -> Header {
+pub fn header(number: u64) -> Header {
     Header {
         last: true,
         discardable: false,
@@ -107,14 +109,14 @@ pub(crate) fn header(number: u64) -> Header {
 }
 
 /// A packet as an origin would make it, sensible or not.
-pub(crate) fn seal(header: &Header, body: &[u8]) -> Bytes {
+pub fn seal(header: &Header, body: &[u8]) -> Bytes {
     let mut packet = Vec::new();
     sealer().seal(header, body, &mut packet);
     packet.into()
 }
 
 /// What somebody who may only carry the flow can make of a packet: it passes its tag and does not open.
-pub(crate) fn falsify(packet: &Bytes) -> Bytes {
+pub fn falsify(packet: &Bytes) -> Bytes {
     let mut forged = packet.to_vec();
     let tag = forged.len() - CARRY_BYTES;
     forged[HEADER_BYTES] ^= 1;
@@ -125,7 +127,7 @@ pub(crate) fn falsify(packet: &Bytes) -> Bytes {
 }
 
 /// The datagrams of a send, one by one.
-pub(crate) fn datagrams(transmit: &Transmit) -> Vec<Bytes> {
+pub fn datagrams(transmit: &Transmit) -> Vec<Bytes> {
     let (bytes, step) = (&transmit.bytes, transmit.segment_bytes);
     let starts = (0..bytes.len()).step_by(step);
     starts
@@ -133,7 +135,7 @@ pub(crate) fn datagrams(transmit: &Transmit) -> Vec<Bytes> {
         .collect()
 }
 
-pub(crate) fn set_carry_key() -> Command {
+pub fn set_carry_key() -> Command {
     Command::SetCarryKey {
         flow: FLOW,
         epoch: 1,
@@ -142,7 +144,7 @@ pub(crate) fn set_carry_key() -> Command {
 }
 
 /// A frame of a track whose bytes tell it from others.
-pub(crate) fn frame(track: u8, sync: bool, dts: i64, bytes: usize) -> Frame {
+pub fn frame(track: u8, sync: bool, dts: i64, bytes: usize) -> Frame {
     let mark = u8::try_from(dts.rem_euclid(251)).unwrap();
     Frame {
         track: TrackId(track),
@@ -154,7 +156,7 @@ pub(crate) fn frame(track: u8, sync: bool, dts: i64, bytes: usize) -> Frame {
     }
 }
 
-pub(crate) fn push(frame: Frame) -> Command {
+pub fn push(frame: Frame) -> Command {
     Command::Push {
         flow: FLOW,
         frame,
@@ -162,12 +164,12 @@ pub(crate) fn push(frame: Frame) -> Command {
     }
 }
 
-pub(crate) fn address(lane: usize) -> SocketAddr {
+pub fn address(lane: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 1_000 + u16::try_from(lane).unwrap()))
 }
 
 /// The number that each lane has for its link to `lane`.
-pub(crate) fn link_to(lane: usize) -> LinkIndex {
+pub fn link_to(lane: usize) -> LinkIndex {
     LinkIndex(u32::try_from(lane).unwrap() + 100)
 }
 
@@ -177,11 +179,11 @@ fn link_key(from: usize, to: usize) -> LinkKey {
 }
 
 /// What a link datagram from one lane to another says.
-pub(crate) fn open(from: usize, to: usize, datagram: &[u8]) -> LinkDatagram {
+pub fn open(from: usize, to: usize, datagram: &[u8]) -> LinkDatagram {
     LinkSeal::new(&link_key(from, to)).open(datagram).unwrap()
 }
 
-pub(crate) fn add_link(from: usize, to: usize) -> Command {
+pub fn add_link(from: usize, to: usize) -> Command {
     Command::AddLink {
         link: link_to(to),
         remote_index: link_to(from),
@@ -192,28 +194,29 @@ pub(crate) fn add_link(from: usize, to: usize) -> Command {
     }
 }
 
-pub(crate) struct Net {
-    pub(crate) lanes: Vec<Lane>,
-    pub(crate) events: Vec<Vec<Event>>,
-    pub(crate) foreign: Vec<Train>,
-    pub(crate) now: Instant,
+#[derive(Debug)]
+pub struct Net {
+    pub lanes: Vec<Lane>,
+    pub events: Vec<Vec<Event>>,
+    pub foreign: Vec<Train>,
+    pub now: Instant,
     /// What is on the wires: the sending lane, and what it sent.
-    pub(crate) wires: VecDeque<(usize, Transmit)>,
+    pub wires: VecDeque<(usize, Transmit)>,
     /// The wires of this lane are cut, both ways.
-    pub(crate) cut: Option<usize>,
+    pub cut: Option<usize>,
     /// Lanes that hear what is sent to any multicast group.
-    pub(crate) hearers: Vec<usize>,
+    pub hearers: Vec<usize>,
     /// On which a child is sent the flow: with the budget of all lanes.
     terms: EgressTerms,
 }
 
 impl Net {
     /// That many lanes, each linked to all others.
-    pub(crate) fn new(lanes: usize) -> Self {
+    pub fn new(lanes: usize) -> Self {
         Self::with_settings(lanes, &LaneSettings::default())
     }
 
-    pub(crate) fn with_settings(lanes: usize, settings: &LaneSettings) -> Self {
+    pub fn with_settings(lanes: usize, settings: &LaneSettings) -> Self {
         let lane = |at: usize| {
             let seed = at as u64;
             let settings = LaneSettings {
@@ -244,7 +247,7 @@ impl Net {
     }
 
     /// Makes lane 0 the origin and each later lane the child of the one before it.
-    pub(crate) fn chain(lanes: usize) -> Self {
+    pub fn chain(lanes: usize) -> Self {
         let mut net = Self::new(lanes);
         net.command(0, Command::Originate(Box::new(originate())));
         for child in 1..lanes {
@@ -254,7 +257,7 @@ impl Net {
     }
 
     /// Makes `child` receive the flow from `parent`.
-    pub(crate) fn join(&mut self, parent: usize, child: usize) {
+    pub fn join(&mut self, parent: usize, child: usize) {
         let (flow, upstream) = (FLOW, link_to(parent));
         self.command(child, Command::OpenFlow { flow });
         self.command(child, set_carry_key());
@@ -276,22 +279,22 @@ impl Net {
         );
     }
 
-    pub(crate) fn command(&mut self, lane: usize, command: Command) {
+    pub fn command(&mut self, lane: usize, command: Command) {
         self.input(lane, Input::Command(command));
     }
 
-    pub(crate) fn push(&mut self, frame: Frame) {
+    pub fn push(&mut self, frame: Frame) {
         self.command(0, push(frame));
     }
 
-    pub(crate) fn input(&mut self, lane: usize, input: Input) {
+    pub fn input(&mut self, lane: usize, input: Input) {
         let now = self.now;
         self.lanes[lane].handle_input(now, input);
         self.collect(lane);
     }
 
     /// Lets time pass, with all timers of all lanes at their moment.
-    pub(crate) fn sleep(&mut self, duration: Duration) {
+    pub fn sleep(&mut self, duration: Duration) {
         let end = self.now + duration;
         loop {
             self.deliver();
@@ -309,13 +312,13 @@ impl Net {
     }
 
     /// The timers of one lane have come to their moment.
-    pub(crate) fn timeout(&mut self, lane: usize) {
+    pub fn timeout(&mut self, lane: usize) {
         self.lanes[lane].handle_timeout(self.now);
         self.collect(lane);
     }
 
     /// Delivers what is on the wires, and what that causes.
-    pub(crate) fn deliver(&mut self) {
+    pub fn deliver(&mut self) {
         while let Some((from, transmit)) = self.wires.pop_front() {
             let touches = |lane| from == lane || transmit.to == address(lane);
             if !self.cut.is_some_and(touches) {
@@ -325,7 +328,7 @@ impl Net {
     }
 
     /// Delivers one send.
-    pub(crate) fn arrive(&mut self, from: usize, transmit: &Transmit) {
+    pub fn arrive(&mut self, from: usize, transmit: &Transmit) {
         if transmit.to.ip().is_multicast() {
             return self.hear(from, transmit);
         }
@@ -352,7 +355,7 @@ impl Net {
     }
 
     /// Delivers one datagram by itself.
-    pub(crate) fn arrive_alone(&mut self, from: usize, to: usize, datagram: Bytes) {
+    pub fn arrive_alone(&mut self, from: usize, to: usize, datagram: Bytes) {
         let transmit = Transmit {
             to: address(to),
             segment_bytes: datagram.len(),
@@ -362,7 +365,7 @@ impl Net {
     }
 
     /// Takes all datagrams off the wires, one by one.
-    pub(crate) fn intercept(&mut self) -> Vec<Bytes> {
+    pub fn intercept(&mut self) -> Vec<Bytes> {
         let sends: Vec<_> = self.wires.drain(..).collect();
         sends.iter().flat_map(|(_, run)| datagrams(run)).collect()
     }
@@ -380,7 +383,7 @@ impl Net {
     }
 
     /// Takes what the subscribers of a lane got since the last time.
-    pub(crate) fn deliveries(&mut self, lane: usize) -> Vec<Delivery> {
+    pub fn deliveries(&mut self, lane: usize) -> Vec<Delivery> {
         let events = std::mem::take(&mut self.events[lane]);
         let deliveries = events.into_iter().filter_map(|event| match event {
             Event::Delivery { delivery, .. } => Some(delivery),
@@ -390,12 +393,12 @@ impl Net {
     }
 
     /// Takes the frames that the subscribers of a lane got since the last time.
-    pub(crate) fn frames(&mut self, lane: usize) -> Vec<Frame> {
+    pub fn frames(&mut self, lane: usize) -> Vec<Frame> {
         only_frames(self.deliveries(lane))
     }
 }
 
-pub(crate) fn only_frames(deliveries: Vec<Delivery>) -> Vec<Frame> {
+pub fn only_frames(deliveries: Vec<Delivery>) -> Vec<Frame> {
     let frames = deliveries
         .into_iter()
         .filter_map(|delivery| match delivery {
@@ -404,107 +407,3 @@ pub(crate) fn only_frames(deliveries: Vec<Delivery>) -> Vec<Frame> {
         });
     frames.collect()
 }
-
-/// What a story's machine offers: the same must come to pass on each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Computer {
-    /// All that this one has.
-    #[default]
-    Whole,
-    WithoutGso,
-    WithoutGro,
-    /// GSO is there, and the kernel refuses the first run: a tunnel, a card.
-    #[cfg(target_os = "linux")]
-    GsoFails,
-    /// No GSO, no GRO, no sockets that the kernel steers between.
-    Bare,
-}
-
-thread_local! {
-    static COMPUTER: Cell<Computer> = const { Cell::new(Computer::Whole) };
-}
-
-impl Computer {
-    /// That of the story which is told on this thread.
-    pub(crate) fn here() -> Self {
-        COMPUTER.get()
-    }
-
-    /// Tells a story on it.
-    pub(crate) fn tell(self, story: fn()) {
-        COMPUTER.set(self);
-        story();
-        COMPUTER.set(Self::Whole);
-    }
-
-    /// Whether runs still leave in one system call at the end of a story.
-    pub(crate) fn has_gso(self) -> bool {
-        matches!(self, Self::Whole | Self::WithoutGro)
-    }
-
-    /// Whether this one has no sockets that the kernel steers between.
-    pub(crate) fn is_bare() -> bool {
-        Self::here() == Self::Bare
-    }
-
-    /// Whether the kernel refuses runs that it seemed to take.
-    pub(crate) fn fails(self) -> bool {
-        #[cfg(target_os = "linux")]
-        let fails = self == Self::GsoFails;
-        #[cfg(not(target_os = "linux"))]
-        let fails = false;
-        fails
-    }
-
-    /// Settings of the sockets on it.
-    pub(crate) fn sockets(self) -> SocketSettings {
-        let is_bare = self == Self::Bare;
-        SocketSettings {
-            gso: !is_bare && self != Self::WithoutGso,
-            gro: !is_bare && self != Self::WithoutGro,
-            steering: !is_bare,
-            ..SocketSettings::default()
-        }
-    }
-
-    /// Does to a socket what its kernel does.
-    pub(crate) fn befall(self, socket: &Socket) {
-        #[cfg(target_os = "linux")]
-        {
-            socket.take_unsummed();
-            socket.refuse_runs(self.fails());
-        }
-        let _ = socket;
-    }
-
-    /// A far end of a story on it.
-    pub(crate) fn far_end(address: &str, settings: &BareSettings) -> BareSocket {
-        let socket = BareSocket::bind(address.parse().unwrap(), settings).unwrap();
-        #[cfg(target_os = "linux")]
-        socket.take_unsummed();
-        socket
-    }
-}
-
-/// Makes a test of each story on each computer.
-macro_rules! on_each_computer {
-    ($($story:ident),* $(,)?) => {
-        on_each_computer! { @on whole Whole $($story)* }
-        on_each_computer! { @on without_gso WithoutGso $($story)* }
-        on_each_computer! { @on without_gro WithoutGro $($story)* }
-        #[cfg(target_os = "linux")]
-        on_each_computer! { @on where_gso_fails GsoFails $($story)* }
-        on_each_computer! { @on bare Bare $($story)* }
-    };
-    (@on $module:ident $computer:ident $($story:ident)*) => {
-        mod $module {
-            $(
-                #[test]
-                fn $story() {
-                    crate::testkit::Computer::$computer.tell(super::$story);
-                }
-            )*
-        }
-    };
-}
-pub(crate) use on_each_computer;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use levada_core::limits::{ADDRESSES_MAX, NEIGHBOURS_MAX};
-use levada_lane::default_lanes;
+use levada_ports::default_lanes;
 use levada_wire::Bitrate;
 
 use crate::node::Node;
@@ -17,7 +17,7 @@ use crate::state::StateError;
 use crate::tap::Tap;
 
 /// The most threads that move packets. See [`Builder::lanes`].
-pub const LANES_MAX: usize = levada_lane::LANES_MAX;
+pub const LANES_MAX: usize = levada_ports::LANES_MAX;
 /// The port of everything unicast.
 pub(crate) const PORT_DEFAULT: u16 = 7800;
 

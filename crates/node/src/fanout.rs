@@ -206,8 +206,6 @@ impl Fanout {
                     }
                 }
             }
-            // A delivery from a later datapath that this crate has no word for.
-            _ => {}
         }
     }
 }

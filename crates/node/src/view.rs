@@ -9,7 +9,7 @@ use levada_core::view as core;
 
 use levada_lane::api::LaneCounters;
 use levada_lane::ledger::DropReason;
-use levada_lane::worker::WorkerCounters;
+use levada_ports::worker::WorkerCounters;
 use levada_wire::PacketSize;
 
 use crate::quic::close;

@@ -14,16 +14,24 @@ use crate::tree::{Finding, Member, Tree};
 
 /// What each crate may use of ours. `cli` stands on top: nothing may use it.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("levada-heap", &[]),
     ("levada-wire", &[]),
     ("levada-core", &["levada-wire"]),
     ("levada-lane", &["levada-wire"]),
+    ("levada-ports", &["levada-lane", "levada-wire"]),
     (
         "levada-words",
         &["levada-core", "levada-lane", "levada-wire"],
     ),
     (
         "levada",
-        &["levada-core", "levada-lane", "levada-wire", "levada-words"],
+        &[
+            "levada-core",
+            "levada-lane",
+            "levada-ports",
+            "levada-wire",
+            "levada-words",
+        ],
     ),
     ("levada-media", &["levada", "levada-wire"]),
     (
@@ -32,7 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "levada-lab",
-        &["levada-lane", "levada-media", "levada-wire"],
+        &["levada-lane", "levada-media", "levada-ports", "levada-wire"],
     ),
     (
         "levada-cli",
@@ -40,6 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "levada",
             "levada-lane",
             "levada-media",
+            "levada-ports",
             "levada-sim",
             "levada-wire",
         ],
@@ -51,6 +60,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "levada-core",
             "levada-lane",
             "levada-media",
+            "levada-ports",
             "levada-wire",
         ],
     ),
@@ -59,11 +69,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// A gateway speaks to `Publisher` and `Subscriber`; it never sees a hub.
 const GATEWAY: &str = "levada-gateway-";
 const GATEWAY_MAY_USE: &[&str] = &["levada", "levada-media", "levada-wire"];
-/// The tests of any crate may use the laboratory.
-const FOR_TESTS: &str = "levada-lab";
+/// The tests of any crate may use the laboratory, and count what is allocated.
+const FOR_TESTS: [&str; 2] = ["levada-heap", "levada-lab"];
 
 /// Crates without I/O, and what they may not use.
-const PURE: &[&str] = &["levada-core", "levada-sim", "levada-wire"];
+const PURE: &[&str] = &["levada-core", "levada-lane", "levada-sim", "levada-wire"];
 const BANNED: &[&str] = &[
     "async-std",
     "mio",
@@ -76,8 +86,6 @@ const BANNED: &[&str] = &[
     "tokio",
 ];
 const BANNED_DIRECTLY: &str = "libc";
-/// The simulator's datapath brings sockets that the simulator does not use.
-const PURE_BUT_FOR_DATAPATH: &str = "levada-sim";
 
 /// What members ask for by name.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
@@ -109,7 +117,7 @@ fn check_member(tree: &Tree, member: &Member) -> Vec<Finding> {
     for dependency in &member.dependencies {
         let name = dependency.name.as_str();
         let ours = tree.members.iter().any(|known| known.name == name);
-        let for_tests = dependency.dev && name == FOR_TESTS;
+        let for_tests = dependency.dev && FOR_TESTS.contains(&name);
         if ours && !for_tests && !allowed.contains(&name) {
             let list = if allowed.is_empty() {
                 "nothing of ours".to_owned()
@@ -164,10 +172,7 @@ pub(crate) fn check_graph(metadata: &Metadata) -> Vec<Finding> {
             .or_default()
             .extend(normal.map(|dependency| name(&dependency.pkg)));
     }
-    PURE.iter()
-        .filter(|crate_name| **crate_name != PURE_BUT_FOR_DATAPATH)
-        .flat_map(|c| reached(&graph, c))
-        .collect()
+    PURE.iter().flat_map(|c| reached(&graph, c)).collect()
 }
 
 fn reached(graph: &BTreeMap<String, BTreeSet<String>>, start: &str) -> Vec<Finding> {
@@ -210,15 +215,21 @@ mod tests {
         let tree = tree(vec![
             member("levada-wire", "crates/wire", &["ring", "bytes"]),
             member("levada-core", "crates/core", &["levada-wire"]),
+            member("levada-heap", "crates/heap", &[]),
             member(
                 "levada-lane",
                 "crates/lane",
-                &["levada-wire", "libc", "mio"],
+                &["levada-wire", "dev:levada-heap"],
+            ),
+            member(
+                "levada-ports",
+                "crates/ports",
+                &["levada-lane", "levada-wire", "libc", "mio"],
             ),
             member(
                 "levada",
                 "crates/node",
-                &["levada-core", "levada-lane", "tokio"],
+                &["levada-core", "levada-ports", "tokio"],
             ),
             member(
                 "levada-gateway-rtsp",
@@ -267,7 +278,7 @@ mod tests {
                 "crates/core",
                 &["tokio", "libc", "dev:socket2"],
             ),
-            member("levada-lane", "crates/lane", &["socket2"]),
+            member("levada-ports", "crates/ports", &["socket2"]),
         ]);
 
         let findings = check(&tree);

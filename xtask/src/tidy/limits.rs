@@ -10,8 +10,12 @@ use std::collections::BTreeSet;
 use crate::scan::words;
 use crate::tree::{Finding, RustFile, Tree};
 
-/// Where limits are looked for: the folder of the datapath, and the file that has all those of the core.
-const PLACES: [&str; 2] = ["crates/lane/src/", "crates/core/src/limits.rs"];
+/// Where limits are looked for: the folders of the lane and the ports, and the file that has all those of the core.
+const PLACES: [&str; 3] = [
+    "crates/lane/src/",
+    "crates/ports/src/",
+    "crates/core/src/limits.rs",
+];
 const SUFFIX: &str = "_MAX";
 
 /// Limits that no test names, and why.
@@ -22,7 +26,7 @@ const EXCEPTIONS: [(&str, &str); 3] = [
     ),
     (
         "LINKS_IN_ALL_MAX",
-        "a sum of two limits, each of which is reached; the node gives it to the datapath and to QUIC",
+        "a sum of two limits, each of which is reached; the node gives it to the lanes and to QUIC",
     ),
     (
         "RECEIVE_ERRORS_MAX",
@@ -95,7 +99,7 @@ mod tests {
         let here = "const RUNS_MAX: usize = 3;\n#[cfg(test)]\nmod tests {\n    fn f() { g(RUNS_MAX); }\n}\n";
         let elsewhere = tree(&[
             (PATH, "pub const RUNS_MAX: usize = 3;\n"),
-            ("crates/lane/src/lanes/tests.rs", "use crate::RUNS_MAX;\n"),
+            ("crates/ports/src/lanes/tests.rs", "use crate::RUNS_MAX;\n"),
         ]);
 
         assert_eq!(found(here), [""; 0]);

@@ -1,16 +1,16 @@
-//! `unsafe` lives in one folder, and every crate but one forbids it (STYLE S14).
+//! What ships has `unsafe` in one folder, what counts allocations in tests has some, and every other crate forbids it (STYLE S14).
 //!
 //! It finds the keyword; whether a block is sound is for its `// SAFETY:` comment, clippy and Miri.
 //! Called by `tidy`.
-//! Invariant: the folder and the crate below are the only exceptions, tests included.
+//! Invariant: the folders and the crates below are the only exceptions, tests included.
 
 use crate::scan::words;
 use crate::tree::{Finding, Member, Tree};
 
-/// The only folder with `unsafe` in it.
-const FOLDER: &str = "crates/lane/src/sys/";
-/// The only crate that does not forbid it.
-const CRATE: &str = "levada-lane";
+/// The only folders with `unsafe` in them: system calls, and the allocator of tests.
+const FOLDERS: [&str; 2] = ["crates/ports/src/sys/", "crates/heap/src/"];
+/// The only crates that do not forbid it.
+const CRATES: [&str; 2] = ["levada-ports", "levada-heap"];
 const FORBID: &str = "#![forbid(unsafe_code)]";
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
@@ -18,17 +18,22 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     for file in tree
         .rust
         .iter()
-        .filter(|file| !file.path.starts_with(FOLDER))
+        .filter(|file| !FOLDERS.iter().any(|folder| file.path.starts_with(folder)))
     {
         for (number, line) in file.numbered() {
             if words(&line.code).any(|word| word == "unsafe") {
-                let text =
-                    format!("`unsafe` outside {FOLDER}; put a safe wrapper there and call it");
+                let text = format!(
+                    "`unsafe` outside {}; put a safe wrapper there and call it",
+                    FOLDERS[0]
+                );
                 findings.push(Finding::new(&file.path, number, text));
             }
         }
     }
-    let forbidding = tree.members.iter().filter(|member| member.name != CRATE);
+    let forbidding = tree
+        .members
+        .iter()
+        .filter(|member| !CRATES.contains(&member.name.as_str()));
     findings.extend(forbidding.flat_map(|member| check_roots(tree, member)));
     findings
 }
@@ -53,7 +58,7 @@ mod tests {
     fn the_keyword_is_found_outside_its_folder_only() {
         let code = "unsafe { f() }\n";
         let tree = tree(&[
-            ("crates/lane/src/sys/gso.rs", code),
+            ("crates/ports/src/sys/gso.rs", code),
             ("crates/lane/src/lane.rs", code),
         ]);
 
@@ -84,11 +89,11 @@ mod tests {
                 "crates/core/src/lib.rs",
                 "//! Core.\n#![forbid(unsafe_code)]\n",
             ),
-            ("crates/lane/src/lib.rs", "//! Datapath.\n"),
+            ("crates/ports/src/lib.rs", "//! Ports.\n"),
         ]);
         tree.members = vec![
             member("levada-core", "crates/core", &[]),
-            member("levada-lane", "crates/lane", &[]),
+            member("levada-ports", "crates/ports", &[]),
             member("levada-wire", "crates/wire", &[]),
         ];
 

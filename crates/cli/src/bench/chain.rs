@@ -16,9 +16,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_lane::{
-    Clock, Command, Delivery, EgressTerms, Event, LaneSettings, Lanes, Originate, WorkerCounters,
-};
+use levada_lane::{Command, Delivery, EgressTerms, Event, LaneSettings, Originate};
+use levada_ports::{Clock, Lanes, WorkerCounters};
 use levada_wire::datagram::link::{LinkDatagram, Ping, Pong};
 use levada_wire::key::LinkKey;
 use levada_wire::{Frame, LinkIndex, PacketSize, WallTime};

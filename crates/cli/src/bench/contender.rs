@@ -18,11 +18,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use levada_lane::sys::{BareSettings, BareSocket};
-use levada_lane::{
-    Clock, Command, EgressTerms, Event, LaneSettings, Lanes, SocketSet, SocketSettings, Transmit,
-    lanes, worker,
-};
+use levada_lane::{Command, EgressTerms, Event, LaneSettings, Transmit};
+use levada_ports::sys::{BareSettings, BareSocket};
+use levada_ports::{Clock, Lanes, SocketSet, SocketSettings, lanes, worker};
 use levada_wire::LinkIndex;
 use levada_wire::key::LinkKey;
 

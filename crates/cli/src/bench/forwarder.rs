@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_lane::sys::{BareSettings, BareSocket};
+use levada_ports::sys::{BareSettings, BareSocket};
 use levada_wire::Header;
 use levada_wire::packet::Kind;
 

@@ -17,8 +17,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_lane::sys::{BareSettings, BareSocket};
-use levada_lane::{Command, Delivery, EgressTerms, Event, Lanes, Transmit};
+use levada_lane::{Command, Delivery, EgressTerms, Event, Transmit};
+use levada_ports::Lanes;
+use levada_ports::sys::{BareSettings, BareSocket};
 use levada_wire::packet::seal::Opener;
 use levada_wire::{Bitrate, Header, LinkIndex};
 use serde::Serialize;

@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use levada_lane::{Delivery, GapReason, WorkerCounters};
+use levada_lane::{Delivery, GapReason};
+use levada_ports::WorkerCounters;
 use levada_wire::{Bitrate, TrackId};
 use serde::Serialize;
 

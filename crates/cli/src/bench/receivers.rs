@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use levada_lane::sys::{BareArrival, BareSettings, BareSocket};
+use levada_ports::sys::{BareArrival, BareSettings, BareSocket};
 use levada_wire::packet;
 use serde::Serialize;
 

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_lane::sys::{BareSettings, BareSocket};
-use levada_lane::{LaneSettings, Lanes, WorkerCounters, worker};
+use levada_lane::LaneSettings;
+use levada_ports::sys::{BareSettings, BareSocket};
+use levada_ports::{Lanes, WorkerCounters, worker};
 use levada_wire::Bitrate;
 use serde::Serialize;
 

@@ -31,7 +31,7 @@ const EGRESSES_MAX: u32 = 10_000;
 /// The most flows: a lane's own limit shows before it.
 const FLOWS_MAX: u32 = 10_000;
 /// The most lanes: as many as a node has.
-const LANES_MAX: usize = levada_lane::LANES_MAX;
+const LANES_MAX: usize = levada_ports::LANES_MAX;
 /// The most repetitions.
 const REPEAT_MAX: u32 = 1_000;
 /// The longest that frames wait for others at their origin.

@@ -17,8 +17,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
-use levada_lane::sys::{BareSettings, BareSocket};
-use levada_lane::{BindError, Feature, Socket, SocketSet, SocketSettings, Transmit};
+use levada_lane::Transmit;
+use levada_ports::sys::{BareSettings, BareSocket};
+use levada_ports::{BindError, Feature, Socket, SocketSet, SocketSettings};
 use serde::Serialize;
 
 use crate::logging::{self, Level};

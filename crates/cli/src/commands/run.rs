@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use levada::config::{Config, RawConfig, RawPublish};
 use levada::{Node, PublishOptions};
-use levada_lane::LANES_MAX;
+use levada_ports::LANES_MAX;
 
 use crate::access::Access;
 use crate::broadcast::{self, Broadcasts, Wish};

@@ -15,7 +15,7 @@ use crate::api::Train;
 /// The most bytes of one send: what an IPv4 UDP datagram can hold, which is what the kernel checks for GSO too.
 pub(crate) const RUN_BYTES_MAX: usize = 65_507;
 /// The most packets of one send. Linux took 64 before 6.9 and 128 since (`UDP_MAX_SEGMENTS`, include/linux/udp.h).
-pub(crate) const RUN_PACKETS_MAX: usize = 64;
+pub const RUN_PACKETS_MAX: usize = 64;
 
 /// See the module's head.
 #[derive(Clone, Debug)]
@@ -84,21 +84,26 @@ impl Run {
 ///
 /// All datagrams of a train but the last are of one size, so places are all that it takes to find bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Places(u64);
+pub struct Places(u64);
 
 impl Places {
-    pub(crate) const NONE: Self = Self(0);
+    /// None of them.
+    pub const NONE: Self = Self(0);
 
     /// One place, below [`RUN_PACKETS_MAX`].
-    pub(crate) const fn one(place: usize) -> Self {
+    #[must_use]
+    pub const fn one(place: usize) -> Self {
         Self(1 << place)
     }
 
-    pub(crate) const fn add(&mut self, place: usize) {
+    /// One more place, below [`RUN_PACKETS_MAX`].
+    pub const fn add(&mut self, place: usize) {
         self.0 |= 1 << place;
     }
 
-    pub(crate) const fn is_empty(self) -> bool {
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
@@ -111,25 +116,28 @@ impl Places {
     }
 
     /// Whether nothing lies between them.
-    pub(crate) const fn is_together(self) -> bool {
+    #[must_use]
+    pub const fn is_together(self) -> bool {
         self.end() - self.first() == self.0.count_ones() as usize
     }
 
     /// All bytes from the first to the last.
-    pub(crate) fn range(self, train: &Train) -> Range<usize> {
+    #[must_use]
+    pub fn range(self, train: &Train) -> Range<usize> {
         let end = self.end() * train.segment_bytes;
         self.first() * train.segment_bytes..end.min(train.bytes.len())
     }
 
     /// How many bytes the datagrams have, without what lies between them.
-    pub(crate) fn bytes(self, train: &Train) -> usize {
+    #[must_use]
+    pub fn bytes(self, train: &Train) -> usize {
         let most = self.0.count_ones() as usize * train.segment_bytes;
         let beyond = (self.end() * train.segment_bytes).saturating_sub(train.bytes.len());
         most - beyond
     }
 
     /// Lays the datagrams behind what is in `into`.
-    pub(crate) fn copy(self, train: &Train, into: &mut Vec<u8>) {
+    pub fn copy(self, train: &Train, into: &mut Vec<u8>) {
         let places = (self.first()..self.end()).filter(|place| self.0 >> place & 1 == 1);
         for place in places {
             into.extend_from_slice(&train.bytes[Self::one(place).range(train)]);

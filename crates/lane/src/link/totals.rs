@@ -51,13 +51,15 @@ impl Rows {
 
 /// The rows of all links, shared by the lanes of a node.
 #[derive(Debug)]
-pub(crate) struct Totals {
+pub struct Totals {
     lanes: usize,
     links: Mutex<BTreeMap<LinkIndex, Weak<Rows>>>,
 }
 
 impl Totals {
-    pub(crate) fn new(lanes: usize) -> Self {
+    /// Those of that many lanes.
+    #[must_use]
+    pub fn new(lanes: usize) -> Self {
         Self {
             lanes: lanes.max(1),
             links: Mutex::default(),

@@ -5,7 +5,7 @@
 
 use levada_core::{self as core, ConnectionLost, Input, LinkDown, Output, SubscriptionState};
 use levada_lane::api::Command;
-use levada_lane::source_towards;
+use levada_ports::source_towards;
 use levada_wire::LinkIndex;
 use levada_wire::control::Message;
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use levada_lane::Clock;
+use levada_ports::Clock;
 use levada_wire::{Instant, Machine, WallTime};
 
 /// The longest wait at once: a timer beyond it is looked at again.

@@ -18,11 +18,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use levada_core::limits::LINKS_IN_ALL_MAX;
+use levada_lane::LaneSettings;
 use levada_lane::api::{Command, Event};
-use levada_lane::lanes::{self, Lanes};
-use levada_lane::sys::{BufferBytes, Feature, SocketSet, SocketSettings};
-use levada_lane::worker::{Full, WorkerCounters};
-use levada_lane::{Clock, LaneSettings};
+use levada_ports::Clock;
+use levada_ports::lanes::{self, Lanes};
+use levada_ports::sys::{BufferBytes, Feature, SocketSet, SocketSettings};
+use levada_ports::worker::{Full, WorkerCounters};
 use tokio::sync::{mpsc, watch};
 
 use super::start::random;
@@ -329,7 +330,7 @@ mod tests {
             .await
             .unwrap();
 
-        for _ in 0..=levada_lane::worker::COMMANDS_MAX {
+        for _ in 0..=levada_ports::worker::COMMANDS_MAX {
             assert_eq!(datapath.send(command()).await, Err(Stopped));
         }
         let counted = tokio::time::timeout(deadline, datapath.counters()).await;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_lane::api::Train;
-use levada_lane::sys::Socket;
+use levada_ports::sys::Socket;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::time::Sleep;

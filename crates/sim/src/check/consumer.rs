@@ -99,7 +99,6 @@ impl Consumers {
                 session.after_gap = session.last.keys().copied().collect();
             }
             Delivery::End => session.ended = true,
-            _ => {}
         }
         Ok(())
     }

@@ -17,10 +17,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use levada_lane::api::{Delivery, Interface, Multicast};
-use levada_lane::lanes::{self, Lanes};
-use levada_lane::{
-    Clock, Command, Event, LaneSettings, Originate, RepairCounts, SocketSet, SocketSettings,
-};
+use levada_lane::{Command, Event, LaneSettings, Originate, RepairCounts};
+use levada_ports::lanes::{self, Lanes};
+use levada_ports::{Clock, SocketSet, SocketSettings};
 use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
 use levada_wire::{
     Description, FlowId, Frame, InstanceId, LinkIndex, PacketSize, Track, TrackId, TrackKind,

@@ -111,7 +111,7 @@ impl Copies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::held_bytes;
+    use levada_heap::held_bytes;
 
     #[test]
     fn copies_lie_in_chunks_that_go_with_the_last_of_them() {

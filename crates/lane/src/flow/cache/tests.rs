@@ -7,7 +7,7 @@ use levada_wire::OriginTime;
 use proptest::prelude::*;
 
 use super::*;
-use crate::sys::held_bytes;
+use levada_heap::held_bytes;
 
 const PACKET: usize = 100;
 const NOW: Instant = Instant::from_nanos(5_000_000_000);

@@ -8,8 +8,8 @@ use levada_wire::{FlowId, Instant, LinkIndex, Machine as _};
 use crate::Output;
 use crate::api::{Command, EgressTerms, Input, Originate, Train, Transmit};
 use crate::lane::{Lane, LaneSettings};
-use crate::sys::held_bytes;
 use crate::testkit::{self, WALL, address, carry, frame};
+use levada_heap::held_bytes;
 
 const FLOWS: u64 = 1_000;
 /// Less than half of what is made.

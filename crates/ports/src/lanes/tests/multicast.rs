@@ -1,0 +1,126 @@
+//! Tests of multicast over real sockets on loopback: one copy for all who hear a group.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::*;
+use levada_lane::api::{Interface, Multicast};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A group on a port that was free a moment ago.
+fn group(last: u8) -> Multicast {
+    let free = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    Multicast {
+        address: (Ipv4Addr::new(239, 9, 9, last), port).into(),
+        interface: Interface {
+            index: 1, // loopback
+            address: Some(Ipv4Addr::LOCALHOST),
+        },
+    }
+}
+
+/// A node that consumes the flow from the group.
+fn member(origin: &Node, link: LinkIndex, flow: FlowId, group: Multicast) -> Node {
+    let member = Node::start("127.0.0.1:0", 2, true);
+    member.add_link(LINK, origin.lanes.local_addr());
+    origin.add_link(link, member.lanes.local_addr());
+    member.command(Command::Hear { flow, group });
+    member.consume(flow);
+    let budget = MINUTE; // however slow the machine is
+    member.command(Command::SetBudget { flow, budget });
+    origin.command(Command::AddMember { flow, group, link });
+    member
+}
+
+/// The frames until the end of the stream.
+fn played(node: &Node) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    loop {
+        if let Event::Delivery { delivery, .. } = node.events.recv().unwrap() {
+            match delivery {
+                Delivery::Frame { frame, .. } => frames.push(frame),
+                Delivery::Gap(gap) => panic!("{gap:?}"),
+                Delivery::End => return frames,
+                Delivery::Description(_) => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn one_copy_reaches_all_nodes_that_hear_the_group() {
+    for steering in [true, false] {
+        let (flow, group) = (flow_of(1), group(1 + u8::from(steering)));
+        let origin = Node::start("127.0.0.1:0", 2, steering);
+        origin.originate(flow);
+        origin.command(Command::AddMulticastEgress {
+            flow,
+            group,
+            lifetime: MINUTE,
+        });
+        let members: Vec<Node> = (2..5)
+            .map(|link| member(&origin, LinkIndex(link), flow, group))
+            .collect();
+
+        for frame in some_frames() {
+            origin.push(flow, frame);
+        }
+        origin.command(Command::Finish { flow });
+
+        for member in &members {
+            assert_eq!(played(member), some_frames());
+        }
+        let sent = origin.lanes.stop();
+        let ledger = &sent.lane.ledger;
+        // Unless a socket was full there is no repair.
+        assert_eq!(ledger.sent, ledger.made + ledger.repair.repairs_sent);
+        assert_eq!(sent.send.refused, 0);
+        for member in members {
+            let counters = member.lanes.stop();
+            assert!(counters.lane.ledger.check().is_zero());
+            assert_eq!(counters.lane.ledger.consumed, sent.lane.ledger.made);
+        }
+    }
+}
+
+#[test]
+fn a_node_that_left_the_group_hears_no_more() {
+    let (flow, group) = (flow_of(0), group(9));
+    let origin = Node::start("127.0.0.1:0", 2, true);
+    origin.originate(flow);
+    origin.command(Command::AddMulticastEgress {
+        flow,
+        group,
+        lifetime: MINUTE,
+    });
+    let stays = member(&origin, LinkIndex(2), flow, group);
+    let leaves = member(&origin, LinkIndex(3), flow, group);
+    leaves.command(Command::StopHearing { flow, group });
+    let _ = leaves.lanes.fresh_counters();
+
+    origin.push(flow, frame(1, true, 0, 10));
+    origin.command(Command::Finish { flow });
+    assert_eq!(played(&stays).len(), 1);
+
+    // HEAD and the like still come over the link; media does not.
+    let counters = leaves.lanes.stop();
+    let flows = &counters.lane.flows;
+    assert!(flows.iter().all(|row| row.packets_in == 0), "{flows:?}");
+}
+
+#[test]
+fn a_group_that_cannot_be_joined_is_reported() {
+    let node = Node::start("127.0.0.1:0", 1, true);
+    let (flow, mut group) = (flow_of(0), group(10));
+    group.address.set_ip(Ipv4Addr::new(10, 0, 0, 1).into());
+
+    node.command(Command::OpenFlow { flow });
+    node.command(Command::Hear { flow, group });
+
+    let Event::CannotHear { reason, .. } = node.events.recv().unwrap() else {
+        panic!("another event")
+    };
+    assert!(!reason.is_empty());
+}

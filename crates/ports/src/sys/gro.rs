@@ -1,0 +1,133 @@
+//! Generic receive offload: one system call returns a train of datagrams of one sender.
+//!
+//! Linux 5.0, option 104 (include/uapi/linux/udp.h): the kernel joins datagrams of equal size (but the last) from
+//! one address, whatever is in them, and says the size in a control message. Elsewhere, or switched off, a train
+//! is one datagram. Called by `socket.rs`. Invariant: a train has the size of the bytes that were received, in a
+//! buffer of its own, so its length is what whoever keeps a slice of it keeps in memory.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+
+use bytes::Bytes;
+
+use super::{Feature, NOT_WANTED};
+use levada_lane::api::Train;
+use levada_lane::canonical;
+
+/// The most that one receive returns: the largest UDP payload, which also bounds what GRO joins.
+pub(super) const RECEIVE_BYTES_MAX: usize = 65_535;
+
+/// Asks the kernel to join datagrams.
+pub(super) fn enable(io: &UdpSocket, is_wanted: bool) -> Feature {
+    if !is_wanted {
+        return Feature::Off(NOT_WANTED);
+    }
+    if switch_on(io) {
+        Feature::On
+    } else {
+        Feature::Off("the system has no UDP_GRO")
+    }
+}
+
+/// What was received, before it has a buffer of its own.
+pub(super) struct Received {
+    from: SocketAddr,
+    bytes: usize,
+    segment_bytes: usize,
+}
+
+/// Receives a train into `buffer` and copies it out.
+pub(super) fn receive(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<Train> {
+    let received = loop {
+        match receive_joined(io, buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => break result?,
+        }
+    };
+    Ok(Train {
+        from: canonical(received.from),
+        bytes: Bytes::copy_from_slice(&buffer[..received.bytes]),
+        segment_bytes: received.segment_bytes.max(1), // an empty datagram is a train of none
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn switch_on(io: &UdpSocket) -> bool {
+    super::option::set(io, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok()
+}
+
+/// Room for one control message with an `int`, and then some: aligned as the kernel's structure is.
+#[cfg(target_os = "linux")]
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+#[cfg(target_os = "linux")]
+fn receive_joined(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
+    use std::os::fd::AsRawFd as _;
+
+    let mut control = Control([0; 64]);
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: a message header of zeros is valid: no name, no parts, no control.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len() as _;
+    // SAFETY: `try_init` gives a storage of the length it says, which the kernel fills and whose length it
+    // corrects; the descriptor is open for the life of `io`; the buffers live across the call, with their lengths.
+    let (bytes, from) = unsafe {
+        socket2::SockAddr::try_init(|storage, length| {
+            message.msg_name = storage.cast();
+            message.msg_namelen = *length;
+            let bytes = libc::recvmsg(io.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT);
+            let bytes = usize::try_from(bytes).map_err(|_| io::Error::last_os_error())?;
+            *length = message.msg_namelen;
+            Ok(bytes)
+        })?
+    };
+    let from = from.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Received {
+        from,
+        bytes,
+        segment_bytes: segment_size(&message).unwrap_or(bytes),
+    })
+}
+
+/// The size that the kernel says it joined, if it did.
+#[cfg(target_os = "linux")]
+fn segment_size(message: &libc::msghdr) -> Option<usize> {
+    // SAFETY: `msg_control` and `msg_controllen` describe the buffer that the kernel has just filled, which the
+    // caller still holds; `CMSG_FIRSTHDR` and `CMSG_NXTHDR` stay within it, and the kernel writes an `int` behind
+    // the header of a `UDP_GRO` message.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::SOL_UDP && (*header).cmsg_type == libc::UDP_GRO {
+                let size = libc::CMSG_DATA(header)
+                    .cast::<libc::c_int>()
+                    .read_unaligned();
+                return usize::try_from(size).ok();
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn switch_on(_: &UdpSocket) -> bool {
+    false
+}
+
+#[cfg(not(target_os = "linux"))]
+fn receive_joined(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
+    let (bytes, from) = io.recv_from(buffer)?;
+    Ok(Received {
+        from,
+        bytes,
+        segment_bytes: bytes,
+    })
+}

@@ -1,0 +1,225 @@
+//! Generic segmentation offload: one system call sends a run of datagrams, which the kernel or the card cuts.
+//!
+//! ```text
+//! sendmsg(run, UDP_SEGMENT = segment size)      Linux 4.18, option 103 (include/uapi/linux/udp.h)
+//!   │ EINVAL or EIO: this kernel, card or tunnel cannot        ─▶ the same run, one datagram at a time;
+//!   │                                                             if that works, GSO is off for this socket
+//!   └ EINVAL or EMSGSIZE because a datagram is over the MTU    ─▶ the single send fails too: GSO stays on
+//! ```
+//!
+//! Not a queue: what does not fit in the socket's buffer is left to the caller. Called by `socket.rs`. Invariant:
+//! bytes leave `transmit` when the kernel took them or refused them for good, never otherwise.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use bytes::Buf as _;
+use socket2::SockAddr;
+
+use super::{Feature, NOT_WANTED};
+use levada_lane::api::Transmit;
+
+const ON: u8 = 0;
+const UNWANTED: u8 = 1;
+const UNKNOWN: u8 = 2;
+const FAILED: u8 = 3;
+
+/// Whether a socket uses GSO. Shared by all threads that send on it.
+#[derive(Clone, Debug)]
+pub(super) struct Gso(Arc<AtomicU8>);
+
+impl Gso {
+    /// Asks the kernel whether it knows the option.
+    pub(super) fn detect(io: &UdpSocket, is_wanted: bool) -> Self {
+        let state = match (is_wanted, probe(io)) {
+            (false, _) => UNWANTED,
+            (true, true) => ON,
+            (true, false) => UNKNOWN,
+        };
+        Self(Arc::new(AtomicU8::new(state)))
+    }
+
+    pub(super) fn state(&self) -> Feature {
+        match self.0.load(Ordering::Relaxed) {
+            ON => Feature::On,
+            UNWANTED => Feature::Off(NOT_WANTED),
+            FAILED => Feature::Off("a send with UDP_SEGMENT failed that worked without"),
+            _ => Feature::Off("the system has no UDP_SEGMENT"),
+        }
+    }
+
+    /// Whether it is to be used where it can be.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != UNWANTED
+    }
+
+    /// Whether it was on until a run was refused.
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == FAILED
+    }
+
+    /// Is off from now on, and says so once, however many threads find out at the same time.
+    fn fail(&self, error: &io::Error) {
+        if self.0.swap(FAILED, Ordering::Relaxed) != FAILED {
+            tracing::warn!(
+                %error,
+                "the system refuses to send several packets at once (GSO) and takes them one by one: by this socket they \
+                 leave alone from now on, which costs several times as much"
+            );
+        }
+    }
+
+    /// Sends as much of `transmit` as one system call takes, and takes from it what is done with.
+    ///
+    /// All that it takes has one fate: sent, or refused with the error. After `WouldBlock` nothing was taken.
+    pub(super) fn send(
+        &self,
+        io: &UdpSocket,
+        to: &SockAddr,
+        transmit: &mut Transmit,
+    ) -> io::Result<()> {
+        let is_joined = transmit.bytes.len() > transmit.segment_bytes;
+        if !is_joined || !self.state().is_on() {
+            return send_first(io, to, transmit);
+        }
+        match retry(|| send_joined(io, to, &transmit.bytes, transmit.segment_bytes)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Err(error) if may_be_gso(&error) => {
+                // The single send tells whether the run or the destination is to blame.
+                send_first(io, to, transmit)?;
+                self.fail(&error);
+                Ok(())
+            }
+            result => {
+                transmit.bytes.clear();
+                result
+            }
+        }
+    }
+}
+
+/// Sends the first datagram alone. It stays if the socket is full, and is done with otherwise.
+fn send_first(io: &UdpSocket, to: &SockAddr, transmit: &mut Transmit) -> io::Result<()> {
+    let length = transmit.segment_bytes.max(1).min(transmit.bytes.len());
+    let to = to.as_socket().expect("made from a socket address");
+    let result = retry(|| io.send_to(&transmit.bytes[..length], to).map(|_| ()));
+    if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+        transmit.bytes.advance(length);
+    }
+    result
+}
+
+/// Repeats a call that a signal broke off. An interface whose queue is full is to the caller what a full socket is.
+fn retry(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_interface_full(&error) => {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether a send failed with ENOBUFS.
+fn is_interface_full(error: &io::Error) -> bool {
+    #[cfg(target_os = "linux")]
+    let codes = [libc::ENOBUFS];
+    #[cfg(not(target_os = "linux"))]
+    let codes = [55, 10_055]; // ENOBUFS of the BSDs and macOS, WSAENOBUFS
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
+}
+
+#[cfg(target_os = "linux")]
+fn may_be_gso(error: &io::Error) -> bool {
+    let codes = [libc::EINVAL, libc::EIO, libc::EMSGSIZE, libc::EOPNOTSUPP];
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
+}
+
+/// Sets the option to a size and back, as a kernel without it could not.
+#[cfg(target_os = "linux")]
+fn probe(io: &UdpSocket) -> bool {
+    let set = |size| super::option::set(io, libc::SOL_UDP, libc::UDP_SEGMENT, size);
+    set(1_200).is_ok() && set(0).is_ok()
+}
+
+/// One control message with a 16-bit size, aligned as the kernel's structure is.
+#[cfg(target_os = "linux")]
+#[repr(C, align(8))]
+struct Control([u8; 24]);
+
+#[cfg(target_os = "linux")]
+fn send_joined(io: &UdpSocket, to: &SockAddr, bytes: &[u8], segment: usize) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+
+    let size = u16::try_from(segment).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut control = Control([0; 24]);
+    let mut part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: a message header of zeros is valid: no name, no parts, no control.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = to.as_ptr().cast_mut().cast();
+    message.msg_namelen = to.len();
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    // SAFETY: `CMSG_SPACE` only computes. One control message of two bytes takes 24 at most, which `control` has.
+    message.msg_controllen = unsafe { libc::CMSG_SPACE(2) } as _;
+    // SAFETY: `msg_control` points to an aligned buffer of `msg_controllen` bytes, so `CMSG_FIRSTHDR` gives a
+    // pointer into it, not null, with room for the header and for the two bytes that `CMSG_DATA` points to.
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (*header).cmsg_level = libc::SOL_UDP;
+        (*header).cmsg_type = libc::UDP_SEGMENT;
+        (*header).cmsg_len = libc::CMSG_LEN(2) as _;
+        libc::CMSG_DATA(header).cast::<u16>().write_unaligned(size);
+    }
+    // SAFETY: the descriptor is open for the life of `io`; the header and all it points to (`to`, `part`, the
+    // bytes, `control`) live across the call, and the kernel only reads them.
+    let sent = unsafe { libc::sendmsg(io.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) };
+    if sent >= 0 {
+        Ok(()) // a datagram socket takes all or nothing
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn may_be_gso(_: &io::Error) -> bool {
+    true
+}
+
+#[cfg(not(target_os = "linux"))]
+fn probe(_: &UdpSocket) -> bool {
+    false
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send_joined(_: &UdpSocket, _: &SockAddr, _: &[u8], _: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn a_full_interface_is_waited_for_like_a_full_socket_and_a_signal_is_not_seen() {
+        let mut errors = vec![libc::ENOBUFS, libc::EINTR];
+        let full = retry(|| Err(io::Error::from_raw_os_error(errors.pop().unwrap())));
+        let refused = retry(|| Err(io::Error::from_raw_os_error(libc::EACCES)));
+
+        assert_eq!(full.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EACCES));
+    }
+}

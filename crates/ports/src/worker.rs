@@ -1,0 +1,299 @@
+//! The thread that owns a lane and a socket: it moves datagrams, commands and time between them, and passes to other lanes
+//! what is theirs.
+//!
+//! ```text
+//!            commands (bounded)            trains (GRO)
+//!  node ──────────────────────▶ worker ◀─────────────────── socket ◀─▶ network
+//!       ◀────────────────────── │ Lane │ ───────────────────▶  ▲
+//!            events, QUIC       └──────┘   runs (GSO)          └── QUIC, sent by the node itself
+//! ```
+//!
+//! Decides nothing. Called by [`crate::lanes`], which starts one per lane, and alone by measurements. Invariant: no turn does more than its budget
+//! before all of commands, socket and timers had theirs; a send that fails is counted and never ends anything; a
+//! full socket is waited for, with at most [`SEND_QUEUE_BYTES_MAX`] and [`BACKLOG_MAX`] behind it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::ops::AddAssign;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::clock::Clock;
+use crate::sys::{Feature, Socket};
+use levada_lane::Lane;
+use levada_lane::api::{Command, Event, LaneCounters, Train};
+
+mod handover;
+mod hearing;
+mod outlets;
+mod queue;
+mod send;
+mod spread;
+mod turn;
+
+pub use handover::{HANDED_BYTES_MAX, HANDED_SENDS_MAX};
+pub use hearing::{EARS_MAX, GROUPS_PER_EAR_MAX};
+pub use outlets::{OUTLETS_MAX, WAYS_MAX};
+#[cfg(test)]
+pub(crate) use queue::LINK_COMMANDS_MAX;
+pub use queue::{COMMAND_BYTES_MAX, COMMANDS_MAX, Full};
+pub use send::{BACKLOG_MAX, SEND_QUEUE_BYTES_MAX, SendCounters};
+pub use spread::SHARED_FROM;
+
+use handover::{Giver, Group};
+use queue::Shared;
+
+/// The counters that anyone may read at any time are at most this old.
+pub const COUNTERS_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a worker that stops waits for a full socket.
+pub const STOP_PATIENCE: Duration = Duration::from_millis(250);
+
+/// The name of a lane's thread, which its number follows where there are several.
+pub const THREAD_NAME: &str = "levada-lane";
+
+const SOCKET: Token = Token(0);
+const WAKER: Token = Token(1);
+/// The first of the sockets to send by; the lane's own is none of them.
+const OUTLETS: Token = Token(2);
+/// The first of the sockets that hear groups.
+const EARS: Token = Token(OUTLETS.0 + OUTLETS_MAX);
+
+/// What a worker is made of.
+pub struct Config {
+    /// What it drives.
+    pub lane: Lane,
+    /// What it drives it over.
+    pub socket: Socket,
+    /// The node's clock.
+    pub clock: Clock,
+    /// Takes events. Called on the worker's thread: it must not wait.
+    pub on_event: Box<dyn FnMut(Event) + Send>,
+    /// Takes QUIC. Called on the worker's thread: it must not wait.
+    pub on_foreign: Box<dyn FnMut(Train) + Send>,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("lane", &self.lane)
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a worker has counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerCounters {
+    /// The lane's.
+    pub lane: LaneCounters,
+    /// The socket's.
+    pub send: SendCounters,
+    /// Receives that brought something: a datagram or a train.
+    pub receives: u64,
+    /// Receives that failed, other than for want of a datagram.
+    pub receive_errors: u64,
+    /// Datagrams that arrived here and were passed on to the lane that owns their flow.
+    pub passed_on: u64,
+    /// Sends that another lane was given a share of.
+    pub shared_sends: u64,
+}
+
+/// Counts of several lanes together.
+impl AddAssign<&Self> for WorkerCounters {
+    fn add_assign(&mut self, other: &Self) {
+        // Taken apart by name, so that a count added later cannot be forgotten here.
+        let Self {
+            lane,
+            send,
+            receives,
+            receive_errors,
+            passed_on,
+            shared_sends,
+        } = other;
+        self.lane += lane;
+        self.send += send;
+        self.receives += receives;
+        self.receive_errors += receive_errors;
+        self.passed_on += passed_on;
+        self.shared_sends += shared_sends;
+    }
+}
+
+/// The other end of a worker. Dropping it stops the worker.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    shared: Arc<Shared>,
+    socket: Arc<Socket>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts the thread of a lane that is the only one. Several: [`crate::lanes`].
+///
+/// # Errors
+///
+/// When the system gives no thread, no poller or no second handle of the socket.
+pub fn spawn(config: Config) -> io::Result<WorkerHandle> {
+    let mut seats = seats(1)?;
+    let seat = seats.pop().expect("one was asked for");
+    seat.start(config, true)
+}
+
+/// What a worker is started with: its place among the lanes, and what the others reach it by.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    here: usize,
+    poll: Poll,
+    shared: Arc<Shared>,
+    /// Taken at once for all lanes: one that is never started gives nothing, and none waits for it.
+    giver: Giver,
+}
+
+/// Places for that many workers that know each other.
+pub(crate) fn seats(lanes: usize) -> io::Result<Vec<Seat>> {
+    let mut polls = Vec::new();
+    for _ in 0..lanes {
+        let poll = Poll::new()?;
+        let shared = Arc::new(Shared::new(Waker::new(poll.registry(), WAKER)?));
+        polls.push((poll, shared));
+    }
+    let all = polls.iter().map(|(_, shared)| Arc::clone(shared));
+    let group = Arc::new(Group::new(all.collect()));
+    let seat = |(here, (poll, shared))| Seat {
+        here,
+        poll,
+        shared,
+        giver: Giver::new(Arc::clone(&group)),
+    };
+    Ok(polls.into_iter().enumerate().map(seat).collect())
+}
+
+impl Seat {
+    /// Starts the worker. One that does not receive is given datagrams by the others.
+    pub(crate) fn start(self, config: Config, receives: bool) -> io::Result<WorkerHandle> {
+        let mut readiness = mio::net::UdpSocket::from_std(config.socket.try_clone_io()?);
+        if receives {
+            let registry = self.poll.registry();
+            registry.register(&mut readiness, SOCKET, Interest::READABLE)?;
+        }
+        let socket = Arc::new(config.socket);
+        let lanes = self.giver.group.len();
+        let worker = turn::Worker::new(turn::Parts {
+            lane: config.lane,
+            clock: config.clock,
+            on_event: config.on_event,
+            on_foreign: config.on_foreign,
+            socket: Arc::clone(&socket),
+            shared: Arc::clone(&self.shared),
+            readiness,
+            receives,
+            here: self.here,
+            giver: self.giver,
+        });
+        let poll = self.poll;
+        let name = match lanes {
+            1 => THREAD_NAME.to_owned(),
+            _ => format!("{THREAD_NAME}-{}", self.here),
+        };
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || worker.run(poll, Events::with_capacity(16)))?;
+        Ok(WorkerHandle {
+            shared: self.shared,
+            socket,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl WorkerHandle {
+    /// Gives the lane a command, in the order of calls. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// The command itself, when [`COMMANDS_MAX`] or [`COMMAND_BYTES_MAX`] are waiting: try again later.
+    pub fn send(&self, command: Command) -> Result<(), Full> {
+        self.shared.push(command)
+    }
+
+    /// The counters as of [`COUNTERS_INTERVAL`] ago at most. Never waits.
+    #[must_use]
+    pub fn counters(&self) -> WorkerCounters {
+        self.shared.counters()
+    }
+
+    /// The counters after all commands sent so far. Waits for the worker's next turn.
+    #[must_use]
+    pub fn fresh_counters(&self) -> WorkerCounters {
+        self.shared.fresh_counters()
+    }
+
+    /// The socket, for whoever sends on the same port.
+    #[must_use]
+    pub fn socket(&self) -> Arc<Socket> {
+        Arc::clone(&self.socket)
+    }
+
+    /// Where the socket is bound.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.socket.local_addr()
+    }
+
+    /// Whether runs leave in one system call.
+    #[must_use]
+    pub fn gso(&self) -> Feature {
+        self.socket.gso()
+    }
+
+    /// Whether trains arrive in one system call.
+    #[must_use]
+    pub fn gro(&self) -> Feature {
+        self.socket.gro()
+    }
+
+    /// Stops the worker after the commands sent so far, sends what is queued, and gives the last counters.
+    ///
+    /// A burst that still waits for its flush interval is lost: finish the flows first.
+    #[must_use]
+    pub fn stop(mut self) -> WorkerCounters {
+        self.join();
+        self.shared.counters()
+    }
+
+    /// Says that the worker is to stop, without waiting for it.
+    pub(crate) fn ask_to_stop(&self) {
+        self.shared.ask_to_stop();
+    }
+
+    /// Whether the queue has room for commands about links, besides all others.
+    pub(crate) fn has_room_for_links(&self) -> bool {
+        self.shared.has_room_for_links()
+    }
+
+    /// Gives the lane a command about a link: there is room kept for those.
+    pub(crate) fn send_about_link(&self, command: Command) {
+        self.shared.push_about_link(command);
+    }
+
+    /// Waits for the end of the worker, and keeps the socket.
+    pub(crate) fn join(&mut self) {
+        self.ask_to_stop();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the lane's thread panicked");
+        }
+    }
+}
+
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+#[cfg(test)]
+mod tests;

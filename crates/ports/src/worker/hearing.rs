@@ -1,0 +1,293 @@
+//! The sockets that hear the multicast groups of a lane's flows.
+//!
+//! ```text
+//!  flow 1 ─▶ 239.1.2.3 on eth0 ─┐
+//!  flow 2 ─▶ 239.1.2.4 on eth0 ─┼─ a socket on 7801: at most 16 groups
+//!  flow 3 ─▶ 239.1.2.4 on eth0 ─┘  (two flows may have one group)
+//!  flow 4 ─▶ ff15::1:2 on eth0 ─── another one
+//! ```
+//!
+//! Linux joins at most 20 groups on one socket by default (`igmp_max_memberships`), hence the limit. What arrives is handed to
+//! the lane as heard: a group is no way to say anything but media. Not whether a flow is to be heard: the core decides. Not
+//! system calls: `sys/multicast.rs`. Called by the worker's turn. Invariant: a group is joined while a flow wants it and no
+//! longer, and at most [`EARS_MAX`] sockets are open.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use levada_wire::FlowId;
+use mio::{Interest, Registry, Token};
+
+use crate::sys::{ReceiveBuffer, Socket, SocketSettings, multicast};
+use levada_lane::api::{Multicast, Train};
+
+/// The most sockets of one lane that hear groups.
+pub const EARS_MAX: usize = 64;
+/// The most groups of one socket.
+pub const GROUPS_PER_EAR_MAX: usize = 16;
+/// Receive errors after which a socket is left alone until something new comes.
+const RECEIVE_ERRORS_MAX: usize = 8;
+
+/// One socket.
+#[derive(Debug)]
+struct Ear {
+    socket: Socket,
+    readiness: mio::net::UdpSocket,
+    /// The poller knows it.
+    is_armed: bool,
+    /// It may have something: readiness is told once, when it changes.
+    is_readable: bool,
+    joined: BTreeMap<Multicast, Vec<FlowId>>,
+}
+
+impl Ear {
+    fn open(group: &Multicast) -> io::Result<Self> {
+        let socket = multicast::bind_to_hear(group.address, &SocketSettings::default())?;
+        Ok(Self {
+            readiness: mio::net::UdpSocket::from_std(socket.try_clone_io()?),
+            socket,
+            is_armed: false,
+            is_readable: true,
+            joined: BTreeMap::new(),
+        })
+    }
+
+    /// Whether a group may be joined by it.
+    fn takes(&self, group: &Multicast) -> bool {
+        let local = self.socket.local_addr();
+        local.port() == group.address.port()
+            && local.is_ipv6() == group.address.is_ipv6()
+            && self.joined.len() < GROUPS_PER_EAR_MAX
+    }
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(super) struct Hearing {
+    ears: BTreeMap<usize, Ear>,
+}
+
+impl Hearing {
+    /// Hears a group for a flow.
+    pub(super) fn join(&mut self, flow: FlowId, group: &Multicast) -> io::Result<()> {
+        if let Some(flows) = self.flows_of(group) {
+            if !flows.contains(&flow) {
+                flows.push(flow);
+            }
+            return Ok(());
+        }
+        let taker = self.ears.iter().find(|(_, ear)| ear.takes(group));
+        let at = match taker {
+            Some((&at, _)) => at,
+            None => self.open(group)?,
+        };
+        let ear = self.ears.get_mut(&at).expect("found or opened above");
+        let result = multicast::join(&ear.socket, group);
+        if result.is_ok() {
+            ear.joined.insert(*group, vec![flow]);
+        }
+        self.close_idle();
+        result
+    }
+
+    /// A flow is not heard on a group any more; `false` if it was not.
+    pub(super) fn leave(&mut self, flow: FlowId, group: &Multicast) -> bool {
+        let flows = self.flows_of(group);
+        let was_heard = flows.is_some_and(|flows| flows.contains(&flow));
+        self.leave_where(|id, one| id == flow && one == group);
+        was_heard
+    }
+
+    /// A flow is not heard anywhere any more.
+    pub(super) fn forget(&mut self, flow: FlowId) {
+        self.leave_where(|id, _| id == flow);
+    }
+
+    /// Receives what came, of each socket at most `budget` times.
+    pub(super) fn receive(
+        &mut self,
+        buffer: &mut ReceiveBuffer,
+        budget: usize,
+        mut on_train: impl FnMut(io::Result<Train>),
+    ) {
+        for ear in self.ears.values_mut() {
+            let mut errors = 0;
+            for _ in 0..budget {
+                if !ear.is_readable {
+                    break;
+                }
+                let socket = &ear.socket;
+                match ear.readiness.try_io(|| socket.receive(buffer)) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        ear.is_readable = false;
+                    }
+                    Err(error) => {
+                        errors += 1;
+                        ear.is_readable = errors < RECEIVE_ERRORS_MAX;
+                        on_train(Err(error));
+                    }
+                    train => on_train(train),
+                }
+            }
+        }
+    }
+
+    /// Whether some socket may have more.
+    pub(super) fn has_more(&self) -> bool {
+        self.ears.values().any(|ear| ear.is_readable)
+    }
+
+    /// Has the poller tell of sockets that are new.
+    pub(super) fn arm(&mut self, registry: &Registry, first: Token) {
+        for (at, ear) in self.ears.iter_mut().filter(|(_, ear)| !ear.is_armed) {
+            let token = Token(first.0 + at);
+            let result = registry.register(&mut ear.readiness, token, Interest::READABLE);
+            ear.is_armed = result.is_ok();
+        }
+    }
+
+    /// A socket that the poller was told about may have something.
+    pub(super) fn is_readable(&mut self, token: Token, first: Token) {
+        if let Some(ear) = self.ears.get_mut(&token.0.wrapping_sub(first.0)) {
+            ear.is_readable = true;
+        }
+    }
+
+    fn flows_of(&mut self, group: &Multicast) -> Option<&mut Vec<FlowId>> {
+        self.ears
+            .values_mut()
+            .find_map(|ear| ear.joined.get_mut(group))
+    }
+
+    /// Opens a socket that a group may be joined by.
+    fn open(&mut self, group: &Multicast) -> io::Result<usize> {
+        let free = (0..EARS_MAX).find(|at| !self.ears.contains_key(at));
+        let at = free.ok_or_else(|| io::Error::other("too many multicast groups"))?;
+        self.ears.insert(at, Ear::open(group)?);
+        Ok(at)
+    }
+
+    fn leave_where(&mut self, is_over: impl Fn(FlowId, &Multicast) -> bool) {
+        for ear in self.ears.values_mut() {
+            let socket = &ear.socket;
+            ear.joined.retain(|group, flows| {
+                flows.retain(|&flow| !is_over(flow, group));
+                if flows.is_empty() {
+                    // Closing the socket does it too; the interface may be gone, which does it as well.
+                    let _ = multicast::leave(socket, group);
+                }
+                !flows.is_empty()
+            });
+        }
+        self.close_idle();
+    }
+
+    /// Closes sockets that hear nothing: the poller forgets them with that.
+    fn close_idle(&mut self) {
+        self.ears.retain(|_, ear| !ear.joined.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use levada_lane::api::{Interface, Transmit};
+
+    const LOOPBACK: Interface = Interface {
+        index: 1,
+        address: Some(Ipv4Addr::LOCALHOST),
+    };
+
+    /// Groups on a port that was free a moment ago.
+    fn groups(count: u16) -> Vec<Multicast> {
+        let any: SocketAddr = "0.0.0.0:0".parse().unwrap();
+        let free = multicast::bind_to_hear(any, &SocketSettings::default()).unwrap();
+        let port = free.local_addr().port();
+        let group = |at: u16| {
+            let [high, low] = at.to_be_bytes();
+            let address = (Ipv4Addr::new(239, 8, high, low), port).into();
+            Multicast {
+                address,
+                interface: LOOPBACK,
+            }
+        };
+        (1..=count).map(group).collect()
+    }
+
+    fn speak(to: &Multicast) {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let socket = Socket::bind(any, &SocketSettings::default()).unwrap();
+        multicast::speak_by(&socket, &LOOPBACK).unwrap();
+        let transmit = Transmit {
+            to: to.address,
+            bytes: Bytes::from_static(&[4; 100]),
+            segment_bytes: 100,
+        };
+        socket.try_send(&transmit).unwrap();
+    }
+
+    fn heard(hearing: &mut Hearing) -> usize {
+        let mut buffer = ReceiveBuffer::new();
+        let mut trains = 0;
+        // No poller here: whoever asks looks.
+        hearing
+            .ears
+            .values_mut()
+            .for_each(|ear| ear.is_readable = true);
+        hearing.receive(&mut buffer, 64, |train| {
+            trains += usize::from(train.is_ok())
+        });
+        trains
+    }
+
+    #[test]
+    fn a_group_is_heard_as_long_as_a_flow_wants_it() {
+        let group = groups(1)[0];
+        let mut hearing = Hearing::default();
+        hearing.join(FlowId(1), &group).unwrap();
+        hearing.join(FlowId(2), &group).unwrap();
+
+        speak(&group);
+        assert_eq!(heard(&mut hearing), 1);
+        assert!(hearing.leave(FlowId(1), &group));
+        speak(&group);
+        assert_eq!(heard(&mut hearing), 1);
+
+        hearing.forget(FlowId(2));
+        assert!(hearing.ears.is_empty());
+        assert!(!hearing.leave(FlowId(2), &group));
+    }
+
+    #[test]
+    fn many_groups_are_spread_over_sockets_up_to_the_limit() {
+        let limit = EARS_MAX * GROUPS_PER_EAR_MAX;
+        let groups = groups(u16::try_from(limit + 1).unwrap());
+        let mut hearing = Hearing::default();
+        for (at, group) in groups.iter().take(limit).enumerate() {
+            hearing.join(FlowId(at as u64), group).unwrap();
+        }
+
+        let refused = hearing.join(FlowId(9_999), &groups[limit]);
+
+        assert_eq!(hearing.ears.len(), EARS_MAX);
+        assert!(refused.is_err());
+        speak(&groups[limit - 1]);
+        assert_eq!(heard(&mut hearing), 1);
+    }
+
+    #[test]
+    fn what_is_no_group_is_refused_and_leaves_no_socket() {
+        let mut group = groups(1)[0];
+        group.address.set_ip(Ipv4Addr::new(10, 0, 0, 1).into());
+        let mut hearing = Hearing::default();
+
+        assert!(hearing.join(FlowId(1), &group).is_err());
+
+        assert!(hearing.ears.is_empty());
+    }
+}

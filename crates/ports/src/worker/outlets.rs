@@ -1,0 +1,370 @@
+//! The sockets that a lane sends by: one per interface, so that a slow one keeps nobody else waiting.
+//!
+//! ```text
+//!                 ┌─ outlet 0: the lane's own socket     QUIC, and what finds no other
+//!  sends ─▶ ways ─┼─ outlet 1: a socket to send by       an interface
+//!                 └─ ...                                 each with a queue of its own (`send.rs`)
+//! ```
+//!
+//! The kernel counts what waits for any interface against the buffer of the socket it was sent by: on one socket an
+//! interface of 500 kb/s stops all others once its packets fill that buffer. Interfaces are told apart by the address that
+//! the host would send from (`sys/route.rs`), asked once per destination and again when its outlet is blocked: routes change.
+//! The node's QUIC leaves by the lane's own socket, so that one is left to it: control must not wait behind a slow
+//! interface's media. Where there can be no further sockets everything goes by it. A multicast group is spoken to by a socket
+//! of its interface. Not the order of what waits: `send.rs`. Called by the worker's turn. Invariant: at most [`OUTLETS_MAX`] sockets and [`WAYS_MAX`] destinations are known.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use levada_wire::Instant;
+use mio::{Interest, Registry, Token};
+
+use super::send::{SendCounters, SendQueue};
+use crate::sys::{Socket, multicast, source_towards};
+use levada_lane::api::{Interface, Late, Multicast, Transmit};
+
+/// The most sockets that one lane sends by; further interfaces share its own.
+pub const OUTLETS_MAX: usize = 8;
+/// The most destinations whose way is known; one more, and all are asked for again.
+pub const WAYS_MAX: usize = 4_096;
+/// How often a blocked outlet's destinations may be asked for again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// One socket and what waits for it.
+#[derive(Debug)]
+struct Outlet {
+    socket: Arc<Socket>,
+    /// The host's address on its interface; `None` until something is sent.
+    source: Option<IpAddr>,
+    queue: SendQueue,
+    /// The interface by which it speaks to groups.
+    speaks_by: Option<Interface>,
+    /// It was full, and nothing was heard of it since.
+    is_blocked: bool,
+    /// How the poller knows it, if it is not the lane's own, and whether it is waited for.
+    readiness: Option<(mio::net::UdpSocket, bool)>,
+}
+
+impl Outlet {
+    fn new(socket: Arc<Socket>, readiness: Option<mio::net::UdpSocket>) -> Self {
+        Self {
+            socket,
+            source: None,
+            speaks_by: None,
+            queue: SendQueue::default(),
+            is_blocked: false,
+            readiness: readiness.map(|readiness| (readiness, false)),
+        }
+    }
+
+    fn flush(&mut self, now: Instant) {
+        if !self.is_blocked {
+            let socket = &self.socket;
+            self.queue.flush(now, |run| socket.send_part(run));
+            self.is_blocked = !self.queue.is_empty();
+        }
+    }
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Outlets {
+    /// The lane's own socket first.
+    all: Vec<Outlet>,
+    ways: BTreeMap<SocketAddr, usize>,
+    /// The interfaces of multicast groups.
+    groups: BTreeMap<SocketAddr, Interface>,
+    asked_again: Instant,
+}
+
+impl Outlets {
+    pub(super) fn new(own: Arc<Socket>, now: Instant) -> Self {
+        Self {
+            all: vec![Outlet::new(own, None)],
+            ways: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            asked_again: now,
+        }
+    }
+
+    /// Notes by which interface a group is spoken to. Said again with each renewal: one too many, and the others are
+    /// forgotten until theirs.
+    pub(super) fn speak(&mut self, group: &Multicast) {
+        if self.groups.len() >= WAYS_MAX && !self.groups.contains_key(&group.address) {
+            self.groups.clear();
+        }
+        self.groups.insert(group.address, group.interface);
+    }
+
+    /// Takes a run, to be sent by the next [`Outlets::flush`]; says how many bytes wait with it.
+    pub(super) fn push(&mut self, now: Instant, run: Transmit) -> usize {
+        let way = match run.to.ip().is_multicast() {
+            true => self.way_to_group(run.to),
+            false => Some(self.way(now, run.to)),
+        };
+        let Some(at) = way else {
+            self.all[0].queue.refuse(&run);
+            return 0;
+        };
+        let queue = &mut self.all[at].queue;
+        queue.push(now, run);
+        queue.bytes()
+    }
+
+    /// Counts runs as dropped that no lane has room for.
+    pub(super) fn drop_runs(&mut self, runs: &mut Vec<Transmit>) {
+        self.all[0].queue.drop_runs(runs);
+    }
+
+    /// Sends what can be sent.
+    pub(super) fn flush(&mut self, now: Instant) {
+        for outlet in &mut self.all {
+            outlet.flush(now);
+        }
+    }
+
+    /// Says to whom datagrams did not go because of their size, each with the least such size.
+    pub(super) fn take_too_large(&mut self, mut say: impl FnMut(SocketAddr, usize)) {
+        for outlet in &mut self.all {
+            for (to, bytes) in outlet.queue.take_too_large() {
+                say(to, bytes);
+            }
+        }
+    }
+
+    /// Says what was not sent since it waited too long.
+    pub(super) fn take_late(&mut self, into: &mut Vec<Late>) {
+        for outlet in &mut self.all {
+            into.extend(outlet.queue.take_late());
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.iter().all(|outlet| outlet.queue.is_empty())
+    }
+
+    /// Whether the lane's own socket is full.
+    pub(super) fn is_own_blocked(&self) -> bool {
+        self.all[0].is_blocked
+    }
+
+    /// The lane's own socket has room again.
+    pub(super) fn own_is_writable(&mut self) {
+        self.all[0].is_blocked = false;
+    }
+
+    /// Has the poller tell when sockets that are full have room. The lane's own one is the worker's business.
+    pub(super) fn arm(&mut self, registry: &Registry, first: Token) {
+        for (at, outlet) in self.all.iter_mut().enumerate() {
+            let Some((readiness, is_armed)) = &mut outlet.readiness else {
+                continue;
+            };
+            let result = match (outlet.is_blocked, *is_armed) {
+                (true, false) => {
+                    registry.register(readiness, Token(first.0 + at), Interest::WRITABLE)
+                }
+                (false, true) => registry.deregister(readiness),
+                _ => continue,
+            };
+            if result.is_ok() {
+                *is_armed = outlet.is_blocked;
+            }
+        }
+    }
+
+    /// One of the sockets that the poller was asked about has room again.
+    pub(super) fn is_writable(&mut self, token: Token, first: Token) {
+        if let Some(outlet) = self.all.get_mut(token.0.wrapping_sub(first.0)) {
+            outlet.is_blocked = false;
+        }
+    }
+
+    pub(super) fn counters(&self) -> SendCounters {
+        let mut sum = SendCounters::default();
+        for outlet in &self.all {
+            sum += &outlet.queue.counters;
+            sum.gso_failed += u64::from(outlet.socket.gso_has_failed());
+        }
+        sum
+    }
+
+    /// The outlet towards a destination.
+    fn way(&mut self, now: Instant, to: SocketAddr) -> usize {
+        match self.ways.get(&to) {
+            Some(&at) if !self.all[at].is_blocked => return at,
+            Some(&at) if now.since(self.asked_again) < ASK_AGAIN_AFTER => return at,
+            Some(_) => {
+                self.asked_again = now;
+                self.ways.clear();
+            }
+            None if self.ways.len() >= WAYS_MAX => self.ways.clear(),
+            None => {}
+        }
+        let at = source_towards(to).map_or(0, |source| self.towards(source));
+        self.ways.insert(to, at);
+        at
+    }
+
+    /// The outlet that speaks to a group; `None` if there can be none.
+    fn way_to_group(&mut self, group: SocketAddr) -> Option<usize> {
+        let interface = *self.groups.get(&group)?;
+        let known = |one: &Outlet| one.speaks_by == Some(interface);
+        if let Some(at) = self.all.iter().position(known) {
+            return Some(at);
+        }
+        // A socket has one interface for all groups, so each interface has a socket; where there can be only one, it speaks
+        // by one interface.
+        let at = match self.open() {
+            Some(at) => at,
+            None if self.all[0].speaks_by.is_none() => 0,
+            None => return None,
+        };
+        multicast::speak_by(&self.all[at].socket, &interface).ok()?;
+        self.all[at].speaks_by = Some(interface);
+        Some(at)
+    }
+
+    /// The outlet of an interface, opened now if there is none and can be one.
+    fn towards(&mut self, source: IpAddr) -> usize {
+        let known = self.all.iter().position(|one| one.source == Some(source));
+        if let Some(at) = known {
+            return at;
+        }
+        let Some(at) = self.open() else {
+            return 0;
+        };
+        self.all[at].source = Some(source);
+        at
+    }
+
+    fn open(&mut self) -> Option<usize> {
+        if self.all.len() >= OUTLETS_MAX {
+            return None;
+        }
+        let socket = self.all[0].socket.open_to_send().ok()?;
+        let readiness = mio::net::UdpSocket::from_std(socket.try_clone_io().ok()?);
+        self.all
+            .push(Outlet::new(Arc::new(socket), Some(readiness)));
+        Some(self.all.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::sys::{BareSettings, BareSocket, SocketSet, SocketSettings};
+
+    const NOW: Instant = Instant::ZERO;
+
+    fn outlets(steering: bool) -> Outlets {
+        let settings = SocketSettings {
+            steering,
+            ..SocketSettings::default()
+        };
+        let set = SocketSet::bind("[::]:0".parse().unwrap(), &settings, 1).unwrap();
+        let own = set.into_sockets().remove(0);
+        Outlets::new(Arc::new(own), NOW)
+    }
+
+    fn receiver(address: &str) -> BareSocket {
+        BareSocket::bind(address.parse().unwrap(), &BareSettings::default()).unwrap()
+    }
+
+    fn run(to: &BareSocket) -> Transmit {
+        Transmit {
+            to: to.local_addr(),
+            bytes: Bytes::from_static(&[6; 50]),
+            segment_bytes: 50,
+        }
+    }
+
+    fn received(socket: &BareSocket) -> usize {
+        let mut buffer = [0; 100];
+        std::iter::from_fn(|| socket.receive(&mut buffer).ok()).count()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_interface_that_takes_nothing_keeps_no_other_waiting() {
+        let mut outlets = outlets(true);
+        let (slow, fast) = (receiver("127.0.0.1:0"), receiver("[::1]:0"));
+        outlets.push(NOW, run(&slow));
+        outlets.push(NOW, run(&fast));
+        assert_eq!(
+            outlets.all.len(),
+            3,
+            "the two are reached from two addresses, and the lane's own socket is for control"
+        );
+        outlets.flush(NOW);
+        assert_eq!((received(&fast), received(&slow)), (1, 1));
+        outlets.all[1].is_blocked = true;
+
+        for _ in 0..9 {
+            outlets.push(NOW, run(&fast));
+            outlets.push(NOW, run(&slow));
+        }
+        outlets.flush(NOW);
+
+        assert_eq!((received(&fast), received(&slow)), (9, 0));
+        assert_eq!(
+            (outlets.counters().sent, outlets.counters().waiting),
+            (11, 9)
+        );
+        assert!(!outlets.is_own_blocked());
+        outlets.is_writable(Token(3), Token(2));
+        outlets.flush(NOW);
+        assert_eq!(received(&slow), 9);
+        assert!(outlets.is_empty());
+    }
+
+    #[test]
+    fn where_the_port_is_not_shared_all_goes_by_the_lanes_own_socket() {
+        let mut outlets = outlets(false);
+        let (one, other) = (receiver("127.0.0.1:0"), receiver("[::1]:0"));
+
+        outlets.push(NOW, run(&one));
+        outlets.push(NOW, run(&other));
+        outlets.flush(NOW);
+
+        assert_eq!(outlets.all.len(), 1);
+        assert_eq!((received(&one), received(&other)), (1, 1));
+    }
+
+    #[test]
+    fn more_interfaces_than_the_limit_share_the_lanes_own_socket() {
+        let mut outlets = outlets(true);
+
+        let ways: Vec<usize> = (1..12_u8)
+            .map(|last| outlets.towards([10, 0, 0, last].into()))
+            .collect();
+
+        let own = OUTLETS_MAX - 1;
+        assert!(outlets.all.len() <= OUTLETS_MAX);
+        assert!(ways[..own].iter().all(|&way| way > 0), "{ways:?}");
+        assert!(ways[own..].iter().all(|&way| way == 0), "{ways:?}");
+    }
+
+    #[test]
+    fn ways_are_forgotten_at_the_limit_and_when_a_blocked_one_is_old() {
+        let mut outlets = outlets(true);
+        for port in 1..=u16::try_from(WAYS_MAX).unwrap() {
+            outlets.way(NOW, ([127, 0, 0, 1], port).into());
+        }
+        assert_eq!(outlets.ways.len(), WAYS_MAX);
+
+        outlets.way(NOW, ([127, 0, 0, 1], 60_000).into());
+        outlets.way(NOW, ([127, 0, 0, 1], 60_001).into());
+        assert_eq!(outlets.ways.len(), 2);
+
+        outlets.all[1].is_blocked = true;
+        outlets.way(NOW, ([127, 0, 0, 1], 60_000).into());
+        assert_eq!(outlets.ways.len(), 2, "not so soon");
+        outlets.way(NOW + ASK_AGAIN_AFTER, ([127, 0, 0, 1], 60_000).into());
+        assert_eq!(outlets.ways.len(), 1);
+    }
+}

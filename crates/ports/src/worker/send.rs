@@ -1,0 +1,272 @@
+//! What waits for a full socket, and what became of each datagram.
+//!
+//! ```text
+//!  run ─▶ │ waits at most 200 ms │ ─▶ socket      late: gone, and all that follows of that flow to that
+//!                                                 destination, up to the next start of a group
+//! ```
+//!
+//! Half a group is of no use and would keep the next one waiting, so an egress that is behind goes on with the next whole
+//! one. The lane of the flow is told, so that the child hears GONE and what else is of that group is not given at all. Not the socket: `sys`. Called by the worker's outlets. Invariant: runs leave in the order they were given, at most
+//! [`SEND_QUEUE_BYTES_MAX`] wait, and datagrams given = sent + too large + refused + dropped + skipped + waiting.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::ops::AddAssign;
+use std::time::Duration;
+
+use levada_wire::packet::Kind;
+use levada_wire::{FlowId, Header, Instant};
+
+use crate::sys::is_too_large;
+use levada_lane::api::{Late, Transmit};
+
+/// The most bytes that wait for a full socket; more are dropped. 64 ms at 1 Gb/s: who waits longer is too late.
+pub const SEND_QUEUE_BYTES_MAX: usize = 8 << 20;
+/// The longest that a run waits for a full socket: what comes later than this is repaired sooner than it arrives.
+pub const BACKLOG_MAX: Duration = Duration::from_millis(200);
+/// The most ranges of late packets that are noted between two turns; who misses more asks for it.
+const LATE_MAX: usize = 256;
+/// The most egresses that are on their way to the next group at a time; for one more another is forgotten, which may have
+/// ended long ago.
+const SKIPPING_MAX: usize = 4_096;
+
+/// The most destinations noted at a time that a datagram was too large for; one more is noted when it happens again.
+const TOO_LARGE_MAX: usize = 16;
+
+/// What became of the datagrams that a lane sent, for itself or for another lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SendCounters {
+    /// Datagrams that the lane gave, or another one for it to send.
+    pub given: u64,
+    /// Datagrams that the kernel took.
+    pub sent: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// System calls that it took them by.
+    pub calls: u64,
+    /// Datagrams larger than the path's first hop takes.
+    pub too_large: u64,
+    /// Datagrams that the kernel refused: no route, a firewall.
+    pub refused: u64,
+    /// Datagrams dropped because too much was waiting for a full socket.
+    pub dropped: u64,
+    /// Datagrams of an egress that was too far behind, up to the start of the next group.
+    pub skipped: u64,
+    /// Datagrams that wait at this moment.
+    pub waiting: u64,
+    /// How often the socket was full.
+    pub blocked: u64,
+    /// Sockets by which packets leave alone since the kernel refused to take several at once.
+    pub gso_failed: u64,
+}
+
+/// Counts of several lanes together.
+impl AddAssign<&Self> for SendCounters {
+    fn add_assign(&mut self, other: &Self) {
+        let Self {
+            given,
+            sent,
+            sent_bytes,
+            calls,
+            too_large,
+            refused,
+            dropped,
+            skipped,
+            waiting,
+            blocked,
+            gso_failed,
+        } = other;
+        self.given += given;
+        self.sent += sent;
+        self.sent_bytes += sent_bytes;
+        self.calls += calls;
+        self.too_large += too_large;
+        self.refused += refused;
+        self.dropped += dropped;
+        self.skipped += skipped;
+        self.waiting += waiting;
+        self.blocked += blocked;
+        self.gso_failed += gso_failed;
+    }
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(super) struct SendQueue {
+    /// With the time since when each waits.
+    runs: VecDeque<(Instant, Transmit)>,
+    bytes: usize,
+    /// Egresses that go on with the next group.
+    skipping: BTreeSet<(SocketAddr, FlowId)>,
+    /// What was not sent since it was late, for the lane to tell who misses it.
+    late: Vec<Late>,
+    /// To whom a datagram did not go because of its size, and the least such size.
+    too_large: Vec<(SocketAddr, usize)>,
+    pub(super) counters: SendCounters,
+}
+
+impl SendQueue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// The bytes that wait.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Counts runs as dropped that no lane has room for.
+    pub(super) fn drop_runs(&mut self, runs: &mut Vec<Transmit>) {
+        for run in runs.drain(..) {
+            let datagrams = datagrams(&run);
+            self.counters.given += datagrams;
+            self.counters.dropped += datagrams;
+        }
+    }
+
+    /// Counts a run as refused that there is no way for.
+    pub(super) fn refuse(&mut self, run: &Transmit) {
+        let datagrams = datagrams(run);
+        self.counters.given += datagrams;
+        self.counters.refused += datagrams;
+    }
+
+    /// Takes a run, to be sent by the next [`SendQueue::flush`].
+    pub(super) fn push(&mut self, now: Instant, run: Transmit) {
+        let datagrams = datagrams(&run);
+        self.counters.given += datagrams;
+        if self.bytes + run.bytes.len() > SEND_QUEUE_BYTES_MAX {
+            self.counters.dropped += datagrams;
+            return;
+        }
+        self.counters.waiting += datagrams;
+        self.bytes += run.bytes.len();
+        self.runs.push_back((now, run));
+    }
+
+    /// Sends by `send_part`, as [`crate::sys::Socket`] does, until there is nothing left or the socket is full.
+    pub(super) fn flush(
+        &mut self,
+        now: Instant,
+        mut send_part: impl FnMut(&mut Transmit) -> io::Result<()>,
+    ) {
+        while let Some((since, mut run)) = self.runs.pop_front() {
+            self.bytes -= run.bytes.len();
+            if self.is_too_late(&run, now.since(since)) {
+                let datagrams = datagrams(&run);
+                self.counters.waiting -= datagrams;
+                self.counters.skipped += datagrams;
+                continue;
+            }
+            if !self.send(&mut send_part, &mut run) {
+                self.counters.blocked += 1;
+                self.bytes += run.bytes.len();
+                self.runs.push_front((since, run));
+                return;
+            }
+        }
+    }
+
+    /// Whether a run is not to be sent any more: it has waited too long, or it follows one that had.
+    fn is_too_late(&mut self, run: &Transmit, waited: Duration) -> bool {
+        let is_late = waited > BACKLOG_MAX;
+        if !is_late && self.skipping.is_empty() {
+            return false;
+        }
+        let first = &run.bytes[..run.segment_bytes.min(run.bytes.len())];
+        let is_media = Kind::of(first) == Kind::Media;
+        let Some(header) = Header::peek(first).filter(|_| is_media) else {
+            return is_late;
+        };
+        let egress = (run.to, header.flow);
+        if is_late {
+            if self.skipping.len() == SKIPPING_MAX && !self.skipping.contains(&egress) {
+                self.skipping.pop_first();
+            }
+            self.skipping.insert(egress);
+        } else if header.offset == 0 {
+            self.skipping.remove(&egress);
+        }
+        let is_skipped = is_late || self.skipping.contains(&egress);
+        if is_skipped {
+            self.note_late(run, &header);
+        }
+        is_skipped
+    }
+
+    /// Notes a run that is not sent; what follows on the one before is one with it.
+    fn note_late(&mut self, run: &Transmit, header: &Header) {
+        let (to, flow, first) = (run.to, header.flow, header.number);
+        let end = first.plus(datagrams(run));
+        let is_next = |late: &&mut Late| (late.to, late.flow, late.end) == (to, flow, first);
+        let has_room = self.late.len() < LATE_MAX;
+        match self.late.iter_mut().rev().find(is_next) {
+            Some(before) => before.end = end,
+            None if has_room => self.late.push(Late {
+                to,
+                flow,
+                first,
+                end,
+            }),
+            None => {}
+        }
+    }
+
+    /// Takes note of what was not sent since the last time.
+    pub(super) fn take_late(&mut self) -> impl Iterator<Item = Late> {
+        self.late.drain(..)
+    }
+
+    /// Sends one run; `false` if the socket is full, with the rest left in `run`.
+    fn send(
+        &mut self,
+        send_part: &mut impl FnMut(&mut Transmit) -> io::Result<()>,
+        run: &mut Transmit,
+    ) -> bool {
+        while !run.bytes.is_empty() {
+            let (before, bytes_before) = (datagrams(run), run.bytes.len());
+            let result = send_part(run);
+            let gone = before - datagrams(run);
+            self.counters.waiting -= gone;
+            match result {
+                Ok(()) => {
+                    self.counters.sent += gone;
+                    self.counters.calls += 1;
+                    self.counters.sent_bytes += (bytes_before - run.bytes.len()) as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if is_too_large(&error) => {
+                    self.counters.too_large += gone;
+                    let bytes = run.segment_bytes.min(bytes_before - run.bytes.len());
+                    self.note_too_large(run.to, bytes);
+                }
+                Err(_) => self.counters.refused += gone,
+            }
+        }
+        true
+    }
+}
+
+impl SendQueue {
+    fn note_too_large(&mut self, to: SocketAddr, bytes: usize) {
+        let has_room = self.too_large.len() < TOO_LARGE_MAX;
+        match self.too_large.iter_mut().find(|(known, _)| *known == to) {
+            Some((_, least)) => *least = bytes.min(*least),
+            None if has_room => self.too_large.push((to, bytes)),
+            None => {}
+        }
+    }
+
+    /// Takes note of the destinations that a datagram was too large for, each with the least size that was.
+    pub(super) fn take_too_large(&mut self) -> impl Iterator<Item = (SocketAddr, usize)> {
+        self.too_large.drain(..)
+    }
+}
+
+fn datagrams(run: &Transmit) -> u64 {
+    run.bytes.len().div_ceil(run.segment_bytes.max(1)) as u64
+}
+
+#[cfg(test)]
+mod tests;

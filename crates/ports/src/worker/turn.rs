@@ -1,0 +1,499 @@
+//! One turn of a worker: some commands, some receives, the timers due, all sends.
+//!
+//! Not what any of it means: the lane knows. Called by `worker::spawn`, in a thread of its own. Invariant: each
+//! loop of a turn has a budget, and a turn that left work behind is followed by another without sleeping.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use levada_wire::{Instant, Machine};
+use mio::{Events, Interest, Poll};
+
+use super::handover::{Giver, Group, Taken};
+use super::hearing::Hearing;
+use super::outlets::Outlets;
+use super::queue::Shared;
+use super::spread::Spread;
+use super::{COUNTERS_INTERVAL, EARS, OUTLETS, SOCKET, STOP_PATIENCE, WAKER, WorkerCounters};
+use crate::clock::Clock;
+use crate::steer;
+use crate::sys::{ReceiveBuffer, Socket};
+use levada_lane::Lane;
+use levada_lane::api::{Command, Event, Input, Output, Train, Transmit};
+use levada_lane::ledger::DropReason;
+
+/// Commands of one turn: at 1 us each, less than a receive buffer takes to fill.
+const COMMANDS_PER_TURN: usize = 1_024;
+/// Receives of one turn, of up to 64 datagrams each.
+const RECEIVES_PER_TURN: usize = 64;
+/// Receive errors in a turn after which the socket is left alone until something new comes.
+const RECEIVE_ERRORS_PER_TURN: u64 = 8;
+/// What may gather before it is sent: one call of the lane may leave more than is allowed to wait for a full socket.
+const FLUSH_BYTES: usize = 1 << 20;
+/// Sends that gather for another lane before it is given them: few, so that it begins while this one still works.
+const GIVEN_AT_ONCE: usize = 64;
+
+/// What a worker is made of. See [`super::Config`].
+pub(super) struct Parts {
+    pub(super) lane: Lane,
+    pub(super) clock: Clock,
+    pub(super) on_event: Box<dyn FnMut(Event) + Send>,
+    pub(super) on_foreign: Box<dyn FnMut(Train) + Send>,
+    pub(super) socket: Arc<Socket>,
+    pub(super) shared: Arc<Shared>,
+    /// A second handle of the socket, by which the poller knows it.
+    pub(super) readiness: mio::net::UdpSocket,
+    /// Whether datagrams are taken from the socket, or only from other lanes.
+    pub(super) receives: bool,
+    /// Which of the lanes this is.
+    pub(super) here: usize,
+    /// The right to give to other lanes.
+    pub(super) giver: Giver,
+}
+
+/// See the module's head.
+pub(super) struct Worker {
+    parts: Parts,
+    outlets: Outlets,
+    hearing: Hearing,
+    /// What was heard, while it is worked on.
+    heard: Vec<Train>,
+    buffer: ReceiveBuffer,
+    commands: Vec<Command>,
+    spread: Spread,
+    /// What gathers for each other lane to send.
+    given: Vec<Vec<Transmit>>,
+    /// What other lanes gave, while it is worked on.
+    taken: Taken,
+    counters: Counters,
+    /// The socket may have something: readiness is told once, when it changes.
+    is_readable: bool,
+    /// What the poller tells of the socket.
+    armed: Option<Interest>,
+    /// Something happened since the counters were published.
+    is_stale: bool,
+    published: Instant,
+}
+
+/// What the worker itself counts.
+#[derive(Debug, Default)]
+struct Counters {
+    receives: u64,
+    receive_errors: u64,
+    passed_on: u64,
+    shared_sends: u64,
+    /// Datagrams of another lane that it had no room for.
+    lane_busy: u64,
+}
+
+/// Tells those who wait for counters that none will come, however the thread ends; and if nobody asked it to end, ends the
+/// other lanes too: without its flows the node is no node.
+struct Finish {
+    shared: Arc<Shared>,
+    group: Arc<Group>,
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.shared.finish();
+        if !self.shared.is_stopping() {
+            self.group.stop();
+        }
+    }
+}
+
+impl Worker {
+    pub(super) fn new(parts: Parts) -> Self {
+        let (lanes, now) = (parts.giver.group.len(), parts.clock.now());
+        Self {
+            published: now,
+            spread: Spread::new(parts.here, lanes),
+            given: vec![Vec::new(); lanes],
+            taken: Taken::default(),
+            outlets: Outlets::new(Arc::clone(&parts.socket), now),
+            hearing: Hearing::default(),
+            heard: Vec::new(),
+            buffer: ReceiveBuffer::new(),
+            commands: Vec::new(),
+            counters: Counters::default(),
+            is_readable: parts.receives,
+            armed: parts.receives.then_some(Interest::READABLE),
+            is_stale: true,
+            parts,
+        }
+    }
+
+    pub(super) fn run(mut self, mut poll: Poll, mut events: Events) {
+        let _finish = Finish {
+            shared: Arc::clone(&self.parts.shared),
+            group: Arc::clone(&self.parts.giver.group),
+        };
+        loop {
+            // Read first: commands sent before the wish to stop, or to know, are taken before it is granted.
+            let is_stopping = self.parts.shared.is_stopping();
+            let asked = self.parts.shared.asked();
+            let has_commands = self.turn();
+            if is_stopping && !has_commands {
+                break;
+            }
+            self.publish(asked.filter(|_| !has_commands));
+            let timeout = self.sleep(has_commands);
+            if !self.wait(&mut poll, &mut events, timeout) {
+                break;
+            }
+        }
+        self.take_the_rest(&mut poll, &mut events);
+        self.send_the_rest(&mut poll, &mut events);
+        let latest = self.counters();
+        self.parts.shared.publish(latest, None);
+    }
+
+    /// Does some of everything; says whether commands are left.
+    fn turn(&mut self) -> bool {
+        let mut commands = std::mem::take(&mut self.commands);
+        let has_more = self.parts.shared.take(COMMANDS_PER_TURN, &mut commands);
+        for command in commands.drain(..) {
+            self.note(&command);
+            self.input(Input::Command(command));
+        }
+        self.commands = commands;
+        self.take_from_others();
+        self.receive();
+        self.hear();
+        let now = self.parts.clock.now();
+        if self
+            .parts
+            .lane
+            .poll_timeout()
+            .is_some_and(|wakeup| wakeup.at <= now)
+        {
+            self.parts.lane.handle_timeout(now);
+            self.take_outputs(now);
+        }
+        self.outlets.flush(now);
+        self.tell_too_large();
+        self.tell_late();
+        has_more
+    }
+
+    /// Tells the lanes of the flows what was not sent since it had waited too long.
+    fn tell_late(&mut self) {
+        let (lanes, mut late) = (self.given.len(), std::mem::take(&mut self.taken.late));
+        self.outlets.take_late(&mut late);
+        for one in late.drain(..) {
+            let lane = steer::lane_of(one.flow, lanes);
+            if lane == self.parts.here {
+                self.input(Input::Late(one));
+            } else {
+                self.group().give_late(lane, one);
+            }
+        }
+        self.taken.late = late;
+    }
+
+    /// Tells of the links that a datagram was too large for: at most once a turn for each.
+    fn tell_too_large(&mut self) {
+        let Parts { lane, on_event, .. } = &mut self.parts;
+        self.outlets.take_too_large(|to, bytes| {
+            for link in lane.links_at(to) {
+                on_event(Event::TooLarge { link, bytes });
+            }
+        });
+    }
+
+    /// Does what a command means for sockets: the lane knows none.
+    fn note(&mut self, command: &Command) {
+        match command {
+            Command::Hear { flow, group } => {
+                if let Err(error) = self.hearing.join(*flow, group) {
+                    (self.parts.on_event)(Event::CannotHear {
+                        flow: *flow,
+                        group: *group,
+                        reason: error.to_string(),
+                    });
+                }
+            }
+            Command::StopHearing { flow, group } => {
+                self.hearing.leave(*flow, group);
+            }
+            Command::AddMulticastEgress { group, .. } => self.outlets.speak(group),
+            Command::CloseFlow { flow } => self.hearing.forget(*flow),
+            _ => {}
+        }
+    }
+
+    /// Takes what was heard on groups: it is of this lane's flows.
+    fn hear(&mut self) {
+        let mut heard = std::mem::take(&mut self.heard);
+        let mut errors = 0;
+        let (hearing, buffer) = (&mut self.hearing, &mut self.buffer);
+        hearing.receive(buffer, RECEIVES_PER_TURN, |train| match train {
+            Ok(train) => heard.push(train),
+            Err(_) => errors += 1,
+        });
+        self.counters.receive_errors += errors;
+        for train in heard.drain(..) {
+            self.input(Input::Heard(train));
+        }
+        self.heard = heard;
+    }
+
+    fn receive(&mut self) {
+        let mut errors = 0;
+        for _ in 0..RECEIVES_PER_TURN {
+            if !self.is_readable {
+                return;
+            }
+            let Parts {
+                socket, readiness, ..
+            } = &self.parts;
+            let buffer = &mut self.buffer;
+            match readiness.try_io(|| socket.receive(buffer)) {
+                Ok(train) => {
+                    self.counters.receives += 1;
+                    self.on_train(train);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_readable = false,
+                Err(_) => {
+                    // Of an earlier send, usually: it says nothing of this socket.
+                    self.counters.receive_errors += 1;
+                    errors += 1;
+                    self.is_readable = errors < RECEIVE_ERRORS_PER_TURN;
+                }
+            }
+        }
+    }
+
+    /// Takes what arrived here, and passes on what is another lane's.
+    fn on_train(&mut self, train: Train) {
+        let lanes = self.given.len();
+        if lanes == 1 {
+            return self.input(Input::Train(train));
+        }
+        for (lane, part) in steer::Parts::new(train, lanes, self.parts.here) {
+            if lane == self.parts.here {
+                self.input(Input::Train(part));
+                continue;
+            }
+            self.is_stale = true;
+            let datagrams = part.bytes.len().div_ceil(part.segment_bytes.max(1)) as u64;
+            match self.group().give_train(lane, part) {
+                Ok(()) => self.counters.passed_on += datagrams,
+                Err(_) => self.counters.lane_busy += datagrams,
+            }
+        }
+    }
+
+    /// Takes what other lanes gave: datagrams of this lane's flows, and a share of their sends.
+    fn take_from_others(&mut self) {
+        let mut taken = std::mem::take(&mut self.taken);
+        self.parts.shared.inbox.take(&mut taken);
+        let Taken {
+            trains,
+            sends,
+            late,
+        } = &mut taken;
+        for late in late.drain(..) {
+            self.input(Input::Late(late));
+        }
+        if !sends.is_empty() {
+            self.is_stale = true;
+            let now = self.parts.clock.now();
+            for send in sends.drain(..) {
+                self.queue_send(now, send);
+            }
+            self.outlets.flush(now);
+        }
+        for train in trains.drain(..) {
+            self.input(Input::Train(train));
+        }
+        self.taken = taken;
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = self.parts.clock.now();
+        self.parts.lane.handle_input(now, input);
+        self.take_outputs(now);
+        self.outlets.flush(now);
+    }
+
+    fn take_outputs(&mut self, now: Instant) {
+        self.is_stale = true;
+        let mut sends = 0;
+        while let Some(output) = self.parts.lane.poll_output() {
+            match output {
+                Output::Transmit(transmit) => {
+                    sends += 1;
+                    self.send(now, transmit);
+                }
+                Output::Foreign(train) => (self.parts.on_foreign)(train),
+                Output::Event(event) => (self.parts.on_event)(event),
+            }
+        }
+        for lane in 0..self.given.len() {
+            self.give(lane);
+        }
+        self.spread.note(now, sends);
+    }
+
+    /// Sends, or has another lane send.
+    fn send(&mut self, now: Instant, transmit: Transmit) {
+        let lane = self.spread.home(transmit.to);
+        if lane == self.parts.here {
+            return self.queue_send(now, transmit);
+        }
+        self.given[lane].push(transmit);
+        if self.given[lane].len() >= GIVEN_AT_ONCE {
+            self.give(lane);
+        }
+    }
+
+    /// Gives another lane what has gathered for it.
+    fn give(&mut self, lane: usize) {
+        let mut sends = std::mem::take(&mut self.given[lane]);
+        if !sends.is_empty() {
+            let before = sends.len();
+            self.group().give_sends(lane, &mut sends);
+            self.counters.shared_sends += (before - sends.len()) as u64;
+            self.outlets.drop_runs(&mut sends);
+        }
+        self.given[lane] = sends;
+    }
+
+    fn queue_send(&mut self, now: Instant, transmit: Transmit) {
+        if self.outlets.push(now, transmit) >= FLUSH_BYTES {
+            self.outlets.flush(now);
+        }
+    }
+
+    fn group(&self) -> &Group {
+        &self.parts.giver.group
+    }
+
+    /// How long there is nothing to do unless something comes.
+    fn sleep(&self, has_commands: bool) -> Option<Duration> {
+        if has_commands || self.is_readable || self.hearing.has_more() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.parts.clock.now();
+        let timer = self
+            .parts
+            .lane
+            .poll_timeout()
+            .map(|wakeup| wakeup.at.since(now));
+        let counters = (self.published + COUNTERS_INTERVAL).since(now);
+        match (timer, self.is_stale) {
+            (Some(timer), true) => Some(timer.min(counters)),
+            (None, true) => Some(counters),
+            (timer, false) => timer,
+        }
+    }
+
+    /// Waits for the socket, a command or the time; `false` if the poller is broken.
+    fn wait(&mut self, poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> bool {
+        self.arm(poll);
+        match poll.poll(events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
+            Err(error) => {
+                tracing::error!(%error, "the lane's thread cannot wait for its socket, and ends");
+                return false;
+            }
+        }
+        for event in events.iter() {
+            match event.token() {
+                WAKER => {}
+                SOCKET => {
+                    let has_some = event.is_readable() || event.is_error();
+                    self.is_readable |= self.parts.receives && has_some;
+                    if event.is_writable() {
+                        self.outlets.own_is_writable();
+                    }
+                }
+                other if other >= EARS => self.hearing.is_readable(other, EARS),
+                other => self.outlets.is_writable(other, OUTLETS),
+            }
+        }
+        true
+    }
+
+    /// Has the poller tell what is waited for now.
+    fn arm(&mut self, poll: &Poll) {
+        self.outlets.arm(poll.registry(), OUTLETS);
+        self.hearing.arm(poll.registry(), EARS);
+        let reads = self.parts.receives.then_some(Interest::READABLE);
+        let writes = self.outlets.is_own_blocked();
+        let writes = writes.then_some(Interest::WRITABLE);
+        let wanted = match (reads, writes) {
+            (Some(reads), Some(writes)) => Some(reads | writes),
+            (reads, writes) => reads.or(writes),
+        };
+        if wanted == self.armed {
+            return;
+        }
+        let (registry, socket) = (poll.registry(), &mut self.parts.readiness);
+        let result = match (self.armed, wanted) {
+            (None, Some(wanted)) => registry.register(socket, SOCKET, wanted),
+            (_, Some(wanted)) => registry.reregister(socket, SOCKET, wanted),
+            (_, None) => registry.deregister(socket),
+        };
+        if result.is_ok() {
+            self.armed = wanted;
+        }
+    }
+
+    fn publish(&mut self, asked: Option<u64>) {
+        let now = self.parts.clock.now();
+        let is_due = self.is_stale && now.since(self.published) >= COUNTERS_INTERVAL;
+        if is_due || asked.is_some() {
+            let latest = self.counters();
+            self.parts.shared.publish(latest, asked);
+            self.published = now;
+            self.is_stale = false;
+        }
+    }
+
+    fn counters(&self) -> WorkerCounters {
+        let mut lane = self.parts.lane.counters();
+        lane.ledger.arrived += self.counters.lane_busy;
+        let reason = DropReason::LaneBusy;
+        lane.ledger.drop_packets(reason, self.counters.lane_busy);
+        WorkerCounters {
+            lane,
+            send: self.outlets.counters(),
+            receives: self.counters.receives,
+            receive_errors: self.counters.receive_errors,
+            passed_on: self.counters.passed_on,
+            shared_sends: self.counters.shared_sends,
+        }
+    }
+
+    /// Takes what other lanes still give while they end too.
+    fn take_the_rest(&mut self, poll: &mut Poll, events: &mut Events) {
+        self.spread = Spread::new(self.parts.here, 1); // from now on this lane sends everything itself
+        self.parts.giver.end();
+        loop {
+            // Asked first: what is there when all others have ended is all that there will be.
+            let is_quiet = self.group().is_quiet();
+            self.take_from_others();
+            if is_quiet || !self.wait(poll, events, None) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a full socket a last time.
+    fn send_the_rest(&mut self, poll: &mut Poll, events: &mut Events) {
+        let end = self.parts.clock.now() + STOP_PATIENCE;
+        loop {
+            let now = self.parts.clock.now();
+            self.outlets.flush(now);
+            let left = end.since(now);
+            let is_done = self.outlets.is_empty() || left.is_zero();
+            if is_done || !self.wait(poll, events, Some(left)) {
+                return;
+            }
+        }
+    }
+}
