@@ -11,7 +11,7 @@
 //! | `liveness` | who subscribes to what is alive and can be reached gets frames ([`liveness`]) |
 //! | `answer` | each request is answered or refused ([`answer`]) |
 //! | `unwanted` | a flow that nobody wants ends ([`unwanted`]) |
-//! | `whole` | where only loss is wrong, and a scenario says so, consumers miss nothing ([`whole`]) |
+//! | `continuity` | where only loss is wrong, and a scenario says so, consumers miss nothing ([`continuity`]) |
 //! | `order` | control bytes come out of a connection in the order they went in ([`order`]) |
 //! | `machine` | no machine spins, or leaves more outputs behind than its contract allows ([`Checks::spins`]) |
 //!
@@ -32,6 +32,7 @@ use crate::scenario::{Bounds, Scenario};
 
 mod answer;
 mod consumer;
+mod continuity;
 mod copies;
 mod facts;
 mod ledger;
@@ -41,7 +42,6 @@ mod order;
 mod quiet;
 mod secret;
 mod unwanted;
-mod whole;
 
 pub(crate) use facts::Facts;
 
@@ -100,7 +100,7 @@ pub(crate) struct Checks {
     quiet: quiet::Quiet,
     secret: secret::Secrets,
     unwanted: unwanted::Unwanted,
-    whole: whole::Whole,
+    continuity: continuity::Continuity,
     violation: Option<Violation>,
 }
 
@@ -119,7 +119,7 @@ impl Checks {
             quiet: quiet::Quiet::new(bounds.quiet),
             secret: secret::Secrets::default(),
             unwanted: unwanted::Unwanted::new(bounds.unwanted),
-            whole: whole::Whole::new(bounds.whole),
+            continuity: continuity::Continuity::new(bounds.continuity),
             violation: None,
         }
     }
@@ -179,7 +179,7 @@ impl Checks {
             self.quiet.watched(now, &name);
         }
         self.consumer.ended(node);
-        self.whole.ended(node);
+        self.continuity.ended(node);
         self.copies.ended(node);
     }
 
@@ -205,13 +205,13 @@ impl Checks {
             FlowChange::Originate { flow, name, .. } => self.facts.originates(node, *flow, name),
             FlowChange::Consume { flow, .. } => {
                 self.consumer.begins(now, node, *flow);
-                self.whole.begins(now, node, *flow);
+                self.continuity.begins(now, node, *flow);
                 found = secret::misplaced(&self.facts, node, *flow);
             }
             FlowChange::StopConsuming { flow } | FlowChange::Close { flow } => {
                 self.consumer.ends(node, *flow);
-                let missed = self.whole.ends(now, &self.facts, node, *flow);
-                self.found("whole", missed);
+                let missed = self.continuity.ends(now, &self.facts, node, *flow);
+                self.found("continuity", missed);
                 if matches!(change, FlowChange::Close { .. }) {
                     self.copies.flow_closed(node, *flow);
                 }
@@ -291,11 +291,11 @@ impl Checks {
             .map(|saw| format!("{}, flow {flow}: {saw}", self.facts.name(node)));
         self.found("consumer", found);
         if matches!(delivery, Delivery::End) {
-            self.whole.hears_end(node, flow);
+            self.continuity.hears_end(node, flow);
         }
         if let Delivery::Gap(gap) = delivery {
-            let found = self.whole.gap(now, &self.facts, node, flow, gap);
-            self.found("whole", found);
+            let found = self.continuity.gap(now, &self.facts, node, flow, gap);
+            self.found("continuity", found);
         }
         if matches!(delivery, Delivery::Frame { .. }) {
             self.liveness.frame(now, node, self.facts.stream_of(flow));

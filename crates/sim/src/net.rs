@@ -69,8 +69,8 @@ pub struct Transit {
     /// To whom.
     pub to: SocketAddr,
     load: Load,
-    source: Place,
-    target: Place,
+    source: Attachment,
+    target: Attachment,
     passed: usize,
 }
 
@@ -98,7 +98,7 @@ pub struct Passage {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct Attachment {
     lan: usize,
     port: Port,
 }
@@ -114,7 +114,7 @@ enum Stage {
 pub struct Net {
     lans: Vec<(Lan, Dice)>,
     wans: Vec<(Wan, Dice)>,
-    hosts: BTreeMap<IpAddr, Place>,
+    hosts: BTreeMap<IpAddr, Attachment>,
     /// From LAN, to LAN: the stages of the way, if there is one.
     paths: Vec<Vec<Option<Vec<Stage>>>>,
 }
@@ -158,7 +158,7 @@ impl Net {
     /// Plugs a host into a LAN.
     pub fn attach(&mut self, lan: usize, address: IpAddr) {
         let port = self.lans[lan].0.attach();
-        self.hosts.insert(address, Place { lan, port });
+        self.hosts.insert(address, Attachment { lan, port });
     }
 
     /// Sends a datagram on its way; `None` if no way leads there. The first [`Net::step`] is due at once.
@@ -219,7 +219,7 @@ impl Net {
         let (lan, dice) = &mut self.lans[source.lan];
         let heard = lan.multicast(now, dice, source.port, group, load);
         let address = |port: Port| {
-            let place = Place {
+            let place = Attachment {
                 lan: source.lan,
                 port,
             };
@@ -283,7 +283,7 @@ impl Net {
         let (Some(source), Some(target)) = (self.hosts.get(&from), self.hosts.get(&to)) else {
             return false;
         };
-        let plugged = |place: &Place| self.lans[place.lan].0.is_plugged(place.port);
+        let plugged = |place: &Attachment| self.lans[place.lan].0.is_plugged(place.port);
         let open = |stage: &Stage| match stage {
             Stage::Lan(_) => true,
             Stage::Wan(index, toward) => self.wans[*index].0.is_up(*toward),

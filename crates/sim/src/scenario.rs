@@ -90,7 +90,7 @@ pub(crate) struct Bounds {
     /// A flow that goes to or through a node which does not want it.
     pub(crate) unwanted: Duration,
     /// Gaps at a consumer while nothing but loss is wrong; `None` where there may be some at any time.
-    pub(crate) whole: Option<Duration>,
+    pub(crate) continuity: Option<Duration>,
 }
 
 /// A LAN.

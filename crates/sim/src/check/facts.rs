@@ -20,7 +20,7 @@ pub(crate) struct Facts {
     faults: u32,
     /// When the last one ended.
     calm_since: Instant,
-    flows: BTreeMap<FlowId, Origin>,
+    flows: BTreeMap<FlowId, Publication>,
     /// Streams that are published now, by node.
     published: BTreeMap<(usize, usize), Publisher>,
     subscriptions: BTreeMap<(usize, SubscriptionId), StreamName>,
@@ -35,7 +35,7 @@ struct Publisher {
 
 /// Where a flow comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct Publication {
     pub(crate) stream: usize,
     pub(crate) start: u32,
     /// When its publisher was started: frames count their time from there.
@@ -96,7 +96,7 @@ impl Facts {
         if let Some(((_, stream), publisher)) = stream {
             self.flows.insert(
                 flow,
-                Origin {
+                Publication {
                     stream: *stream,
                     start: publisher.start,
                     since: publisher.since,
@@ -127,7 +127,7 @@ impl Facts {
     }
 
     /// Where a flow comes from.
-    pub(crate) fn origin(&self, flow: FlowId) -> Option<Origin> {
+    pub(crate) fn origin(&self, flow: FlowId) -> Option<Publication> {
         self.flows.get(&flow).copied()
     }
 

@@ -1,4 +1,4 @@
-//! From a scenario as written to a checked one: defaults filled in, names replaced by places.
+//! From a scenario as written to a checked one: defaults filled in, names replaced by indices.
 //!
 //! Not the form of the file, which is `raw`. Called by `scenario` only. Invariant: every complaint names the item, what
 //! is wrong with it, and what there is instead.
@@ -24,37 +24,37 @@ pub(super) fn build(path: &str, file: raw::File) -> Checked<Scenario> {
         "network",
         networks.iter().map(|network| network.name.as_str()),
     )?;
-    let places = Places {
+    let names = Names {
         networks: networks
             .iter()
             .map(|network| network.name.clone())
             .collect(),
         nodes: file.node.iter().map(|node| node.name.clone()).collect(),
     };
-    unique("node", places.nodes.iter().map(String::as_str))?;
+    unique("node", names.nodes.iter().map(String::as_str))?;
     let wans = file
         .wan
         .into_iter()
-        .map(|wan| wan_link(&places, wan))
+        .map(|wan| wan_link(&names, wan))
         .collect::<Checked<Vec<_>>>()?;
     let nodes = file
         .node
         .into_iter()
-        .map(|raw| node(&places, raw))
+        .map(|raw| node(&names, raw))
         .collect::<Checked<_>>()?;
     let streams = file
         .stream
         .into_iter()
-        .map(|raw| stream(&places, raw))
+        .map(|raw| stream(&names, raw))
         .collect::<Checked<Vec<_>>>()?;
     let mut subscriptions = Vec::new();
     for raw in file.subscription {
-        subscriptions.extend(subscription(&places, &streams, raw)?);
+        subscriptions.extend(subscription(&names, &streams, raw)?);
     }
     let faults = file
         .fault
         .into_iter()
-        .map(|raw| fault(&places, &wans, &raw))
+        .map(|raw| fault(&names, &wans, &raw))
         .collect::<Checked<Vec<_>>>()?;
     let scenario = Scenario {
         path: path.to_owned(),
@@ -73,12 +73,12 @@ pub(super) fn build(path: &str, file: raw::File) -> Checked<Scenario> {
 }
 
 /// The names of what others refer to.
-struct Places {
+struct Names {
     networks: Vec<String>,
     nodes: Vec<String>,
 }
 
-impl Places {
+impl Names {
     fn network(&self, of: &str, name: &str) -> Checked<usize> {
         place("network", &self.networks, of, name)
     }
@@ -131,7 +131,7 @@ fn bounds(raw: &raw::Bounds) -> Bounds {
         answers: or(raw.answers, 3),
         quiet: or(raw.quiet, 6),
         unwanted: or(raw.unwanted, 8),
-        whole: raw.whole.map(|time| time.0),
+        continuity: raw.continuity.map(|time| time.0),
     }
 }
 
@@ -162,11 +162,11 @@ fn loss(of: &str, even: Option<Share>, bursts: Option<&raw::Bursts>) -> Checked<
     }
 }
 
-fn wan_link(places: &Places, raw: raw::Wan) -> Checked<WanLink> {
+fn wan_link(names: &Names, raw: raw::Wan) -> Checked<WanLink> {
     let of = format!("wan between {} and {}", raw.between[0], raw.between[1]);
     let ends = [
-        places.network(&of, &raw.between[0])?,
-        places.network(&of, &raw.between[1])?,
+        names.network(&of, &raw.between[0])?,
+        names.network(&of, &raw.between[1])?,
     ];
     if ends[0] == ends[1] {
         return Err(format!("{of}: a link joins two networks"));
@@ -188,12 +188,12 @@ fn wan_link(places: &Places, raw: raw::Wan) -> Checked<WanLink> {
     Ok(WanLink { ends, settings })
 }
 
-fn node(places: &Places, raw: raw::Node) -> Checked<NodePlan> {
+fn node(names: &Names, raw: raw::Node) -> Checked<NodePlan> {
     let of = format!("node `{}`", raw.name);
     let neighbours = raw
         .neighbours
         .iter()
-        .map(|name| places.node(&of, name))
+        .map(|name| names.node(&of, name))
         .collect::<Checked<Vec<_>>>()?;
     if raw.neighbours.contains(&raw.name) {
         return Err(format!("{of}: it cannot be its own neighbour"));
@@ -203,7 +203,7 @@ fn node(places: &Places, raw: raw::Node) -> Checked<NodePlan> {
         most: Duration::from_millis(200),
     };
     Ok(NodePlan {
-        network: places.network(&of, &raw.network)?,
+        network: names.network(&of, &raw.network)?,
         relay: raw.relay,
         uplink: raw.uplink.map(|rate| rate.0),
         neighbours,
@@ -212,7 +212,7 @@ fn node(places: &Places, raw: raw::Node) -> Checked<NodePlan> {
     })
 }
 
-fn stream(places: &Places, raw: raw::Stream) -> Checked<StreamPlan> {
+fn stream(names: &Names, raw: raw::Stream) -> Checked<StreamPlan> {
     let of = format!("stream `{}`", raw.name);
     let mut tracks = vec![TrackPlan {
         frames_per_second: raw.video.frames_per_second,
@@ -246,7 +246,7 @@ fn stream(places: &Places, raw: raw::Stream) -> Checked<StreamPlan> {
         .map_or(Some(PacketSize::DEFAULT), PacketSize::new);
     Ok(StreamPlan {
         name: raw.name.parse().map_err(|error| format!("{of}: {error}"))?,
-        origin: places.node(&of, &raw.origin)?,
+        origin: names.node(&of, &raw.origin)?,
         from: raw.from.unwrap_or_default(),
         until: raw.until,
         packet_size: size.ok_or_else(|| format!("{of}: packet_bytes is 576 to 1440"))?,
@@ -257,7 +257,7 @@ fn stream(places: &Places, raw: raw::Stream) -> Checked<StreamPlan> {
 }
 
 fn subscription(
-    places: &Places,
+    names: &Names,
     streams: &[StreamPlan],
     raw: raw::Subscription,
 ) -> Checked<Vec<SubscriptionPlan>> {
@@ -275,7 +275,7 @@ fn subscription(
     let plan = |name: &String| {
         Ok(SubscriptionPlan {
             stream: stream.name.clone(),
-            node: places.node(&of, name)?,
+            node: names.node(&of, name)?,
             from: raw.from.unwrap_or_default(),
             until: raw.until,
             budget: raw
@@ -286,20 +286,20 @@ fn subscription(
     raw.nodes.iter().map(plan).collect()
 }
 
-fn fault(places: &Places, wans: &[WanLink], raw: &raw::Fault) -> Checked<FaultPlan> {
+fn fault(names: &Names, wans: &[WanLink], raw: &raw::Fault) -> Checked<FaultPlan> {
     let (at, lasts, chance) = raw.times();
     let chance = chance.map_or(Probability::ALWAYS, |share| share.0);
     Ok(FaultPlan {
-        kind: fault_kind(places, wans, raw)?,
+        kind: fault_kind(names, wans, raw)?,
         at,
         lasts,
         chance,
     })
 }
 
-fn fault_kind(places: &Places, wans: &[WanLink], raw: &raw::Fault) -> Checked<FaultKind> {
+fn fault_kind(names: &Names, wans: &[WanLink], raw: &raw::Fault) -> Checked<FaultKind> {
     use raw::Fault as F;
-    let node = |name: &str| places.node("fault", name);
+    let node = |name: &str| names.node("fault", name);
     Ok(match raw {
         F::Crash { node: name, .. } => FaultKind::Crash { node: node(name)? },
         F::Leave { node: name, .. } => FaultKind::Leave { node: node(name)? },
@@ -318,7 +318,7 @@ fn fault_kind(places: &Places, wans: &[WanLink], raw: &raw::Fault) -> Checked<Fa
         F::Partition {
             network, direction, ..
         } => {
-            let network = places.network("fault", network)?;
+            let network = names.network("fault", network)?;
             let links = wans
                 .iter()
                 .enumerate()
@@ -331,7 +331,7 @@ fn fault_kind(places: &Places, wans: &[WanLink], raw: &raw::Fault) -> Checked<Fa
         F::LinkDown {
             between, direction, ..
         } => {
-            let (index, first) = link_between(places, wans, between)?;
+            let (index, first) = link_between(names, wans, between)?;
             FaultKind::Down {
                 ways: ways_of(index, &wans[index], first, *direction),
             }
@@ -342,7 +342,7 @@ fn fault_kind(places: &Places, wans: &[WanLink], raw: &raw::Fault) -> Checked<Fa
             bursts,
             ..
         } => {
-            let (wan, _) = link_between(places, wans, between)?;
+            let (wan, _) = link_between(names, wans, between)?;
             let loss = loss("fault", *even, bursts.as_ref())?;
             FaultKind::Loss {
                 wan,
@@ -353,14 +353,10 @@ fn fault_kind(places: &Places, wans: &[WanLink], raw: &raw::Fault) -> Checked<Fa
 }
 
 /// The link between two networks, and the place of the first of them.
-fn link_between(
-    places: &Places,
-    wans: &[WanLink],
-    between: &[String; 2],
-) -> Checked<(usize, usize)> {
+fn link_between(names: &Names, wans: &[WanLink], between: &[String; 2]) -> Checked<(usize, usize)> {
     let [a, b] = [
-        places.network("fault", &between[0])?,
-        places.network("fault", &between[1])?,
+        names.network("fault", &between[0])?,
+        names.network("fault", &between[1])?,
     ];
     let index = wans
         .iter()

@@ -37,7 +37,7 @@ pub(super) struct Bounds {
     pub(super) answers: Option<Time>,
     pub(super) quiet: Option<Time>,
     pub(super) unwanted: Option<Time>,
-    pub(super) whole: Option<Time>,
+    pub(super) continuity: Option<Time>,
 }
 
 #[derive(Debug, Deserialize)]

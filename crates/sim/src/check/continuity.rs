@@ -1,6 +1,6 @@
-//! Checker `whole`: while nothing goes wrong but loss, whoever has been consuming for a while misses nothing.
+//! Checker `continuity`: while nothing goes wrong but loss, whoever has been consuming for a while misses nothing.
 //!
-//! Only in scenarios that say after which time (`whole`), since only there the loss is one that repair can mend within the
+//! Only in scenarios that say after which time (`continuity`), since only there the loss is one that repair can mend within the
 //! budget. A newcomer has that time to settle, and so has everybody after a fault. Whoever
 //! wants a stream until it is withdrawn has its last packets, and hears that it ended. Not the order of frames, which is `consumer`.
 //! Called by `check` for each gap. Invariant: what is remembered ends with the consumption.
@@ -14,13 +14,13 @@ use levada_wire::{FlowId, Instant};
 use super::Facts;
 
 #[derive(Debug)]
-pub(super) struct Whole {
+pub(super) struct Continuity {
     after: Option<Duration>,
     began: BTreeMap<(usize, FlowId), Instant>,
     heard_end: BTreeSet<(usize, FlowId)>,
 }
 
-impl Whole {
+impl Continuity {
     pub(super) const fn new(after: Option<Duration>) -> Self {
         Self {
             after,
@@ -98,12 +98,12 @@ mod tests {
     #[test]
     fn a_gap_in_calm_times_is_reported_after_the_bound() {
         let facts = facts();
-        let mut whole = Whole::new(Some(Duration::from_secs(3)));
-        whole.begins(at(20), 2, FLOW);
-        whole.begins(at(24), 2, FLOW);
+        let mut continuity = Continuity::new(Some(Duration::from_secs(3)));
+        continuity.begins(at(20), 2, FLOW);
+        continuity.begins(at(24), 2, FLOW);
 
-        assert_eq!(whole.gap(at(23), &facts, 2, FLOW, &GAP), None);
-        let found = whole.gap(at(24), &facts, 2, FLOW, &GAP);
+        assert_eq!(continuity.gap(at(23), &facts, 2, FLOW, &GAP), None);
+        let found = continuity.gap(at(24), &facts, 2, FLOW, &GAP);
 
         assert!(found.is_some_and(|saw| saw.contains("misses 2 packets")));
     }
@@ -111,38 +111,38 @@ mod tests {
     #[test]
     fn who_has_just_begun_or_lives_with_a_fault_may_miss_something() {
         let mut facts = facts();
-        let mut whole = Whole::new(Some(Duration::from_secs(3)));
-        whole.begins(at(10), 2, FLOW);
-        whole.ends(at(20), &facts, 2, FLOW);
-        whole.begins(at(22), 2, FLOW);
-        assert_eq!(whole.gap(at(24), &facts, 2, FLOW, &GAP), None);
+        let mut continuity = Continuity::new(Some(Duration::from_secs(3)));
+        continuity.begins(at(10), 2, FLOW);
+        continuity.ends(at(20), &facts, 2, FLOW);
+        continuity.begins(at(22), 2, FLOW);
+        assert_eq!(continuity.gap(at(24), &facts, 2, FLOW, &GAP), None);
 
         facts.fault_begins();
-        assert_eq!(whole.gap(at(60), &facts, 2, FLOW, &GAP), None);
+        assert_eq!(continuity.gap(at(60), &facts, 2, FLOW, &GAP), None);
     }
 
     #[test]
     fn the_last_packets_of_a_withdrawn_stream_may_not_be_missed() {
         let mut facts = facts();
-        let mut whole = Whole::new(Some(Duration::from_secs(3)));
-        whole.begins(at(20), 2, FLOW);
+        let mut continuity = Continuity::new(Some(Duration::from_secs(3)));
+        continuity.begins(at(20), 2, FLOW);
 
         facts.unpublished(0, 0);
 
-        assert!(whole.gap(at(60), &facts, 2, FLOW, &GAP).is_some());
+        assert!(continuity.gap(at(60), &facts, 2, FLOW, &GAP).is_some());
     }
 
     #[test]
     fn whoever_wants_a_stream_until_it_is_withdrawn_must_hear_its_end() {
         let mut facts = facts();
         facts.subscribed(2, SubscriptionId(1), cam());
-        let mut whole = Whole::new(Some(Duration::from_secs(3)));
+        let mut continuity = Continuity::new(Some(Duration::from_secs(3)));
         let mut ends = |facts: &Facts, hears: bool| {
-            whole.begins(at(20), 2, FLOW);
+            continuity.begins(at(20), 2, FLOW);
             if hears {
-                whole.hears_end(2, FLOW);
+                continuity.hears_end(2, FLOW);
             }
-            whole.ends(at(60), facts, 2, FLOW).is_some()
+            continuity.ends(at(60), facts, 2, FLOW).is_some()
         };
 
         assert!(!ends(&facts, false), "the stream goes on");
@@ -155,9 +155,9 @@ mod tests {
     #[test]
     fn a_scenario_that_says_nothing_allows_gaps() {
         let facts = facts();
-        let mut whole = Whole::new(None);
-        whole.begins(at(0), 2, FLOW);
+        let mut continuity = Continuity::new(None);
+        continuity.begins(at(0), 2, FLOW);
 
-        assert_eq!(whole.gap(at(60), &facts, 2, FLOW, &GAP), None);
+        assert_eq!(continuity.gap(at(60), &facts, 2, FLOW, &GAP), None);
     }
 }
