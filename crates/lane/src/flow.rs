@@ -20,6 +20,7 @@ use levada_wire::{FlowId, Instant, LinkIndex, Number, Wakeup};
 use crate::api::FlowCounters;
 use crate::forward::Came;
 use crate::lane::LaneSettings;
+use crate::limits::EPOCHS_MAX;
 use crate::origin::Origin;
 use crate::reassembly::Reassembly;
 use crate::repair::parity::{Keeper, Maker};
@@ -39,9 +40,6 @@ use multicast::MulticastEgresses;
 use run::Run;
 use upstream::Upstreams;
 use window::Window;
-
-/// The key epochs that are held: the present one, and the one before or after it.
-const EPOCHS_MAX: usize = 2;
 
 /// The carry keys of a flow.
 #[derive(Debug, Default)]

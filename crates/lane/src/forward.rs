@@ -31,18 +31,16 @@ use levada_wire::{FlowId, Header, Instant};
 
 use crate::api::{Event, Train};
 use crate::flow::egress::Onward;
-use crate::flow::run::{Growing, RUN_PACKETS_MAX, Run};
+use crate::flow::run::{Growing, Run};
 use crate::flow::window::Verdict;
 use crate::flow::{Early, Flow};
 use crate::lane::State;
 use crate::ledger::{DropReason, Fate};
+use crate::limits::TRAIN_SEGMENTS_MAX;
 use crate::link;
 use crate::outbox::Outbox;
 use crate::repair::parity::Made;
 use crate::repair::{self, parity};
-
-/// The most datagrams of one train: what the kernel joins (`UDP_GRO_CNT_MAX`, net/ipv4/udp_offload.c).
-pub(crate) const TRAIN_SEGMENTS_MAX: usize = RUN_PACKETS_MAX;
 
 /// How packets came to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,17 +24,14 @@ use crate::flow::closed::ClosedFlows;
 use crate::flow::run::Growing;
 use crate::forward;
 use crate::ledger::Ledger;
+use crate::limits::{CONTINUE_AFTER, EARLY_PACKETS_MAX};
 use crate::link::{self, totals::Totals};
 use crate::origin::FrameRefusal;
 use crate::outbox::Outbox;
 use crate::pace::{self, Newcomers};
-use crate::reassembly::FRAMES_PER_BURST_MAX;
 use crate::repair;
 
 mod commands;
-
-/// Work that does not fit in the outputs of one call goes on after this.
-pub(crate) const CONTINUE_AFTER: Duration = Duration::from_micros(1);
 
 /// The limits of a lane, with the defaults of a node.
 #[derive(Clone, Debug)]
@@ -58,9 +55,6 @@ pub struct LaneSettings {
     /// The most newcomers that are sent something at once by one interface; further ones wait for their turn.
     pub newcomers_max: usize,
 }
-
-/// The most packets of a flow that wait for its key: 600 ms at 4 Mb/s, far above a control round trip.
-pub const EARLY_PACKETS_MAX: usize = 256;
 
 impl Default for LaneSettings {
     fn default() -> Self {
@@ -345,11 +339,6 @@ fn drive_consumer(state: &mut State, id: FlowId, now: Instant) -> bool {
             .bad(number, time, now, &mut state.ledger.repair);
     }
 }
-
-const _: () = assert!(
-    FRAMES_PER_BURST_MAX * 2 < levada_wire::machine::OUTPUTS_PER_CALL_MAX,
-    "a consumer moves in every call"
-);
 
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@ mod flow;
 mod forward;
 mod lane;
 pub mod ledger;
+mod limits;
 mod link;
 mod origin;
 mod outbox;
@@ -38,10 +39,13 @@ pub use api::{
     Command, Delivery, EgressTerms, Event, FlowCounters, Gap, GapReason, Input, Interface,
     LaneCounters, LinkCounters, Multicast, Originate, Output, Train, Transmit,
 };
-pub use flow::run::{Places, RUN_PACKETS_MAX};
-pub use lane::{EARLY_PACKETS_MAX, Lane, LaneSettings};
+pub use flow::run::Places;
+pub use lane::{Lane, LaneSettings};
+pub use limits::{
+    BURST_BYTES_MAX, EARLY_PACKETS_MAX, FLUSH_INTERVAL_MAX, FRAMES_PER_BURST_MAX, GROUP_MIN,
+    GROUP_MIN_ALL_SYNC, RUN_PACKETS_MAX, WAITING_PACKETS_MAX,
+};
 pub use link::canonical;
 pub use link::totals::Totals;
-pub use origin::{FLUSH_INTERVAL_MAX, FrameRefusal, GROUP_MIN, GROUP_MIN_ALL_SYNC, check_frame};
-pub use reassembly::{BURST_BYTES_MAX, FRAMES_PER_BURST_MAX, WAITING_PACKETS_MAX};
+pub use origin::{FrameRefusal, check_frame};
 pub use repair::RepairCounts;

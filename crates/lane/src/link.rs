@@ -16,6 +16,7 @@ use levada_wire::datagram::link::{Counter, LinkDatagram, LinkHeader, LinkSeal, P
 use levada_wire::key::LinkKey;
 
 use crate::ledger::DropReason;
+use crate::limits::PEER_LANES_MAX;
 use crate::outbox::Outbox;
 use crate::pace::Source;
 use crate::repair::RoundTrip;
@@ -25,9 +26,6 @@ pub(crate) mod totals;
 
 use loss::{Follower, Loss};
 use totals::Counts;
-
-/// The most lanes of a peer whose datagrams are told apart: more than one lane per core of a large machine.
-pub(crate) const PEER_LANES_MAX: usize = 64;
 
 /// Room for any link datagram but a padded ping: header, seal, and a list of numbers with its bitmap.
 const USUAL_BYTES: usize = 96;

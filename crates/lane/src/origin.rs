@@ -22,24 +22,11 @@ use levada_wire::packet::BURST_PACKETS_MAX;
 use levada_wire::{Bitrate, Description, Frame, Instant, TrackId, WallTime};
 
 use crate::api::Originate;
-use crate::flow::run::{RUN_BYTES_MAX, Run};
-use crate::reassembly::FRAMES_PER_BURST_MAX;
+use crate::flow::run::Run;
+use crate::limits::{FLUSH_INTERVAL_MAX, GROUP_MIN, GROUP_MIN_ALL_SYNC, RUN_BYTES_MAX};
 
 mod cut;
 mod meter;
-
-/// The shortest group, by the leading track's decoding times.
-pub const GROUP_MIN: Duration = Duration::from_millis(500);
-/// The shortest group when every frame of the leading track can start one.
-pub const GROUP_MIN_ALL_SYNC: Duration = Duration::from_secs(1);
-/// The longest a frame may wait for others to share its burst.
-pub const FLUSH_INTERVAL_MAX: Duration = Duration::from_secs(1);
-
-const _: () = assert!(
-    BURST_PACKETS_MAX * levada_wire::packet::PACKET_BYTES_MAX / FRAME_HEADER_BYTES
-        <= FRAMES_PER_BURST_MAX,
-    "a burst is full of bytes before it is full of frames"
-);
 
 /// Why a frame was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]

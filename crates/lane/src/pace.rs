@@ -24,6 +24,7 @@ use crate::flow::Flow;
 use crate::flow::egress::{Behind, Why, earliest, transmit};
 use crate::lane::State;
 use crate::ledger::{DropReason, Ledger};
+use crate::limits::{CONTINUE_AFTER, GONE_INTERVAL, PACE_ROOM_MIN};
 use crate::link::{self, canonical};
 use crate::outbox::Outbox;
 use crate::repair;
@@ -37,14 +38,10 @@ mod withheld;
 
 pub(crate) use bucket::Bucket;
 pub(crate) use newcomers::{Newcomers, Source};
-pub(crate) use withheld::{GONE_INTERVAL, Withheld};
+pub(crate) use withheld::Withheld;
 
 use backlog::Books;
 use newcomers::{Newcomer, Turn};
-use withheld::GONES_MAX;
-
-/// Room for outputs that one egress needs to get on: a run, and what says GONE.
-const ROOM_MIN: usize = 2 * GONES_MAX as usize;
 
 /// What sending takes, besides the flow.
 struct Way<'a> {
@@ -130,8 +127,8 @@ pub(crate) fn judge_join_point(state: &mut State, id: FlowId, now: Instant) {
 /// Sends newcomers what they are due by now, each in turn.
 pub(crate) fn serve_newcomers(state: &mut State, now: Instant) {
     loop {
-        if state.outbox.room() < ROOM_MIN {
-            return state.newcomers.put_off(now + crate::lane::CONTINUE_AFTER);
+        if state.outbox.room() < PACE_ROOM_MIN {
+            return state.newcomers.put_off(now + CONTINUE_AFTER);
         }
         let Some(turn) = state.newcomers.turn(now) else {
             return;
@@ -265,13 +262,13 @@ fn pump(flow: &mut Flow, link: LinkIndex, id: FlowId, way: &mut Way<'_>, now: In
         };
         backlog::relieve(egress, &flow.cache, next, now, &mut books);
     }
-    if way.outbox.room() < ROOM_MIN {
+    if way.outbox.room() < PACE_ROOM_MIN {
         return true;
     }
     say_gone(flow, link, id, way, now);
     say_head(flow, link, id, way, now);
     while flow.egresses.may_go_on(link, now) {
-        if way.outbox.room() < ROOM_MIN {
+        if way.outbox.room() < PACE_ROOM_MIN {
             return true;
         }
         step(flow, link, way, now);

@@ -16,25 +16,16 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use levada_wire::frame::FRAME_BYTES_MAX;
 use levada_wire::packet::seal::Opener;
 use levada_wire::{Header, Number, OriginTime};
 
 use crate::api::{Delivery, Gap, GapReason};
 use crate::flow::run::Run;
+use crate::limits::{BURST_BYTES_MAX, EPOCHS_MAX, FRAMES_PER_BURST_MAX, WAITING_PACKETS_MAX};
 
 mod unpack;
 
 use unpack::Unpacker;
-
-/// The most packets that wait for an earlier one: a group of 19 MB, or 200 ms at 780 Mb/s.
-pub const WAITING_PACKETS_MAX: usize = 16_384;
-/// The most bytes of one burst: the largest frame, and a send's worth that may ride with it.
-pub const BURST_BYTES_MAX: usize = FRAME_BYTES_MAX + (256 << 10);
-/// The most frames of one burst. An origin's bursts have at most 3,470, which is asserted there.
-pub const FRAMES_PER_BURST_MAX: usize = 4_096;
-/// The key epochs that are held: the present one and the one before or after it.
-const EPOCHS_MAX: usize = 2;
 
 /// A packet that waits for its turn.
 #[derive(Debug)]

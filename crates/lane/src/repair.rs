@@ -26,11 +26,11 @@ use crate::flow::cache::Cache;
 use crate::flow::egress::Reply;
 use crate::flow::multicast::Answer;
 use crate::flow::run::Run;
-use crate::flow::upstream::UPSTREAMS_MAX;
 use crate::flow::{Flow, egress, multicast};
 use crate::forward::Came;
 use crate::lane::State;
 use crate::ledger::DropReason;
+use crate::limits::{NUMBERS_PER_DATAGRAM, UPSTREAMS_MAX};
 use crate::link;
 
 mod counts;
@@ -48,9 +48,7 @@ mod zero;
 pub use counts::RepairCounts;
 pub(crate) use dice::Dice;
 pub(crate) use missing::Missing;
-pub(crate) use numbers::{NUMBERS_PER_DATAGRAM, pack};
-#[cfg(test)]
-pub(crate) use serve::STOCK as REPAIR_STOCK;
+pub(crate) use numbers::pack;
 pub(crate) use serve::Server;
 pub(crate) use tail::Tail;
 pub(crate) use trip::RoundTrip;
@@ -59,9 +57,6 @@ pub(crate) use zero::Zero;
 pub(crate) use missing::Source;
 
 use missing::Shown;
-
-/// The most messages that answer one request: those that name what is pending and what is gone.
-pub(crate) const ANSWERS_MAX: usize = 2;
 
 /// Takes note of packets that came over an upstream; says whether the flow must be driven.
 pub(crate) fn on_run(
@@ -364,8 +359,3 @@ fn shown(flow: &mut Flow, link: LinkIndex, links: &link::Table, now: Instant) ->
 fn trip_of(links: &link::Table, link: LinkIndex) -> RoundTrip {
     links.get(link).map(link::Link::trip).unwrap_or_default()
 }
-
-const _: () = assert!(
-    2 * NUMBERS_PER_DATAGRAM as usize + ANSWERS_MAX <= egress::EGRESSES_MAX,
-    "a request causes no more than a packet does"
-);

@@ -28,15 +28,11 @@ use std::time::Duration;
 use levada_wire::{Bitrate, Instant, Number};
 
 use super::run::Run;
+use crate::limits::{CACHE_RUNS_MAX, CHUNK_BYTES_MAX, REPAIR_KEPT};
 
 mod copies;
 
-use copies::{CHUNK_BYTES_MAX, Copies, Place};
-
-/// The most runs of one flow's cache: 27 minutes of 10 ms bursts. Bounds the sends that one newcomer causes.
-pub(crate) const CACHE_RUNS_MAX: usize = 16_384;
-/// How long packets before the join point are kept at least: a few round trips around the world.
-pub(crate) const REPAIR_KEPT: Duration = Duration::from_secs(1);
+use copies::{Copies, Place};
 
 /// Bytes that all caches of a lane share. While there is room for all each takes what it needs; when it is short a flow has a
 /// right to its share, by its declared peak, and whoever holds more loses it first.

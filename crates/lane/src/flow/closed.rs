@@ -9,19 +9,14 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use levada_wire::packet::carry;
 use levada_wire::{FlowId, Header, Instant, LinkIndex};
 
 use super::upstream::Upstreams;
 use super::{Flow, Keys};
+use crate::limits::{CLOSED_FOR, CLOSED_MAX};
 use crate::link;
-
-/// How long a closed flow is remembered: a cancel's way to the upstream and a full queue's way back.
-const REMEMBERED_FOR: Duration = Duration::from_secs(2);
-/// The most closed flows that are remembered; with their windows some 100 KiB, or 16 times that after as many moves each.
-pub(crate) const CLOSED_MAX: usize = 64;
 
 #[derive(Debug)]
 struct Closed {
@@ -53,7 +48,7 @@ impl ClosedFlows {
             id,
             keys: std::mem::take(&mut flow.keys),
             upstreams: std::mem::take(&mut flow.upstreams),
-            until: now + REMEMBERED_FOR,
+            until: now + CLOSED_FOR,
         });
     }
 
@@ -148,7 +143,7 @@ mod tests {
         net.arrive_alone(0, 1, forged.into());
         net.arrive_alone(7, 1, packets[0].clone());
         assert_eq!(received(&net), 1);
-        net.sleep(REMEMBERED_FOR);
+        net.sleep(CLOSED_FOR);
         let heads = received(&net);
         net.arrive_alone(0, 1, packets[0].clone());
 
@@ -192,7 +187,7 @@ mod tests {
         assert!(closed.all.iter().all(|closed| closed.id != FlowId(0)));
 
         let mut origin = Flow::new(FlowId(1_000), &settings);
-        closed.insert(FlowId(1_000), &mut origin, Instant::ZERO + REMEMBERED_FOR);
+        closed.insert(FlowId(1_000), &mut origin, Instant::ZERO + CLOSED_FOR);
         assert!(closed.all.is_empty());
     }
 }

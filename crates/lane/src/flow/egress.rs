@@ -19,38 +19,18 @@ use std::time::Duration;
 
 use levada_wire::{Bitrate, Instant, LinkIndex, Number};
 
-use super::multicast::MULTICAST_EGRESSES_MAX;
-use super::run::{RUN_PACKETS_MAX, Run};
+use super::run::Run;
 use crate::api::EgressTerms;
 use crate::ledger::{DropReason, Ledger};
+use crate::limits::{CATCH_UP_DEPTH, FORMER_MAX, GONE_INTERVAL, LIVE_DEPTH, PEAK_HEADROOM};
 use crate::link;
 use crate::outbox::Outbox;
-use crate::pace::{Bucket, GONE_INTERVAL, Withheld};
+use crate::pace::{Bucket, Withheld};
 use crate::repair::Tail;
 
 mod behind;
 
 pub(crate) use behind::{Behind, Why};
-
-/// The most egresses of one flow. With [`RUN_PACKETS_MAX`] it bounds what one received train causes. An egress is a link: in
-/// a node the limit of links binds first.
-pub(crate) const EGRESSES_MAX: usize = 1_000;
-/// The most former egresses of which it is remembered what they were sent of late.
-pub(crate) const FORMER_MAX: usize = EGRESSES_MAX;
-/// How far the admitted peak may be gone beyond before an egress is held: one second of it, which takes 0.8 s to refill at
-/// [`HEADROOM`]. A stream that keeps its peak over a second, large pictures and all, is never held.
-const DEPTH: Duration = Duration::from_millis(800);
-/// The bucket fills by the peak and one part in this many: the peak is of what was published, and packets have headers.
-const HEADROOM: u64 = 4;
-/// As a newcomer a link is sent twice the peak over time, and this long of that at once: a few groups.
-const JOINS_DEPTH: Duration = Duration::from_secs(2);
-
-const _: () = assert!(
-    (EGRESSES_MAX + MULTICAST_EGRESSES_MAX) * RUN_PACKETS_MAX
-        + crate::reassembly::FRAMES_PER_BURST_MAX
-        < levada_wire::machine::OUTPUTS_PER_CALL_MAX,
-    "one train with a burst per packet fits in the outputs of one call"
-);
 
 /// What a link was sent of a flow of late. It outlives the egress: leaving and joining again gains nothing.
 #[derive(Clone, Copy, Debug)]
@@ -65,14 +45,14 @@ impl Sums {
     fn new() -> Self {
         let unlimited = Bitrate(u64::MAX);
         Self {
-            live: Bucket::new(unlimited, DEPTH),
-            joins: Bucket::new(unlimited, JOINS_DEPTH),
+            live: Bucket::new(unlimited, LIVE_DEPTH),
+            joins: Bucket::new(unlimited, CATCH_UP_DEPTH),
         }
     }
 
     fn set_peak(&mut self, Bitrate(peak): Bitrate) {
         self.live
-            .set_rate(Bitrate(peak.saturating_add(peak / HEADROOM)));
+            .set_rate(Bitrate(peak.saturating_add(peak / PEAK_HEADROOM)));
         self.joins.set_rate(Bitrate(peak.saturating_mul(2)));
     }
 

@@ -22,14 +22,8 @@ use levada_wire::{Instant, LinkIndex, Number};
 use super::run::Run;
 use crate::api::Multicast;
 use crate::ledger::{DropReason, Ledger};
+use crate::limits::{CHANNEL_REPAIRS_MAX, MEMBERS_MAX, MULTICAST_EGRESSES_MAX};
 use crate::outbox::Outbox;
-
-/// The most multicast egresses of one flow: a few interfaces, and both groups of each while they change over.
-pub(crate) const MULTICAST_EGRESSES_MAX: usize = 4;
-/// The most members of one group.
-pub(crate) const MEMBERS_MAX: usize = 1_024;
-/// Packets of which it is remembered when they last went to the group.
-pub(crate) const REMEMBERED_MAX: usize = 1_024;
 
 /// What to do with a packet that a member asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +51,7 @@ impl MulticastEgress {
     /// A packet goes to the group, again or late.
     pub(crate) fn remember(&mut self, number: Number, now: Instant) {
         self.repaired.insert(number, now);
-        if self.repaired.len() > REMEMBERED_MAX {
+        if self.repaired.len() > CHANNEL_REPAIRS_MAX {
             self.repaired.pop_first();
         }
     }

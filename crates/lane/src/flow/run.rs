@@ -11,11 +11,7 @@ use bytes::Bytes;
 use levada_wire::{Header, Number, OriginTime};
 
 use crate::api::Train;
-
-/// The most bytes of one send: what an IPv4 UDP datagram can hold, which is what the kernel checks for GSO too.
-pub(crate) const RUN_BYTES_MAX: usize = 65_507;
-/// The most packets of one send. Linux took 64 before 6.9 and 128 since (`UDP_MAX_SEGMENTS`, include/linux/udp.h).
-pub const RUN_PACKETS_MAX: usize = 64;
+use crate::limits::{RUN_BYTES_MAX, RUN_PACKETS_MAX};
 
 /// See the module's head.
 #[derive(Clone, Debug)]

@@ -12,11 +12,9 @@ use levada_wire::{Instant, LinkIndex, Number, OriginTime};
 
 use super::window::{Verdict, Window};
 use crate::forward::Came;
+use crate::limits::UPSTREAMS_MAX;
 use crate::link;
 use crate::repair::{RoundTrip, Source, Zero};
-
-/// The most links that are remembered as upstreams of one flow, former ones included.
-pub(crate) const UPSTREAMS_MAX: usize = 16;
 
 /// One upstream.
 #[derive(Debug)]

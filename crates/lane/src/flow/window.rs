@@ -11,11 +11,7 @@
 
 use levada_wire::Number;
 
-/// How far behind the highest number a packet may come and still be told from a second copy.
-///
-/// 8,192 numbers are 20 s at 4 Mb/s and 80 ms at 1 Gb/s, in 1 KiB. It also covers a newcomer's catch-up of 10 MB
-/// that live packets overtake on the way.
-pub(crate) const WINDOW_NUMBERS: u64 = 8_192;
+use crate::limits::WINDOW_NUMBERS;
 
 const WORDS: usize = (WINDOW_NUMBERS / 64) as usize;
 

@@ -8,7 +8,7 @@ use levada_wire::{Group, Number};
 
 use super::*;
 use crate::api::{Command, Input, LaneCounters, Transmit};
-use crate::flow::run::RUN_BYTES_MAX;
+use crate::limits::{RUN_BYTES_MAX, RUN_PACKETS_MAX, TRAIN_SEGMENTS_MAX};
 use crate::testkit::{self, FLOW, Net, address, frame, header, link_to, seal};
 
 /// A number that no lane has: somebody who hears everything and may send from anywhere else.

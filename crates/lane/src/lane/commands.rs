@@ -12,15 +12,12 @@ use levada_wire::{Bitrate, FlowId, Frame, Instant, LinkIndex, WallTime};
 use super::State;
 use crate::api::{Command, EgressTerms, Originate};
 use crate::flow::Flow;
-use crate::flow::egress::EGRESSES_MAX;
 use crate::ledger::DropReason;
+use crate::limits::{EGRESSES_MAX, PEAK_UNTOLD};
 use crate::link::Link;
 use crate::origin::{FrameRefusal, Origin};
 use crate::pace;
 use crate::reassembly::Reassembly;
-
-/// The peak of a flow while nobody has said it.
-const PEAK_UNTOLD: Bitrate = Bitrate(4_000_000);
 
 /// Applies a command. See [`Command`] for what each means.
 pub(super) fn apply(state: &mut State, command: Command, now: Instant) {

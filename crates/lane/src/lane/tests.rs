@@ -10,8 +10,8 @@ use levada_wire::{Bitrate, Frame, LinkIndex};
 
 use super::*;
 use crate::api::{Command, Delivery, EgressTerms, Input};
-use crate::flow::egress::EGRESSES_MAX;
 use crate::ledger::DropReason;
+use crate::limits::{EARLY_PACKETS_MAX, EGRESSES_MAX};
 use crate::testkit::{self, FLOW, Net, frame, link_to};
 
 /// A second of pictures: a large one that can start decoding, and small ones after it.

@@ -5,10 +5,7 @@
 //! repair made good. Not the verdict on the link: `core::link` has its own. Called by `link.rs`; read by `repair::parity`.
 //! Invariant: between 0 and [`Loss::ALL`], whatever a peer says.
 
-/// Datagrams that make one sample: fewer, and what a few of them lost would count for much.
-const SAMPLE: u64 = 256;
-/// A new sample counts for this part.
-const WEIGHT: i64 = 4;
+use crate::limits::{LOSS_SAMPLE, LOSS_WEIGHT};
 
 /// A part of the datagrams, in millionths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,13 +43,13 @@ impl Follower {
         self.last = Some((sent, arrived));
         self.sent = self.sent.saturating_add(more_sent);
         self.arrived = self.arrived.saturating_add(more_arrived);
-        if self.sent < SAMPLE {
+        if self.sent < LOSS_SAMPLE {
             return None;
         }
         let all = i64::from(Loss::ALL.0);
         let part = u128::from(self.arrived) * u128::from(Loss::ALL.0) / u128::from(self.sent);
         let lost = all - i64::try_from(part).unwrap_or(i64::MAX).min(2 * all);
-        self.smoothed += (lost - self.smoothed) / WEIGHT;
+        self.smoothed += (lost - self.smoothed) / LOSS_WEIGHT;
         (self.sent, self.arrived) = (0, 0);
         let loss = u32::try_from(self.smoothed.max(0)).unwrap_or(u32::MAX);
         Some(Loss(loss.min(Loss::ALL.0)))

@@ -10,10 +10,8 @@ use levada_wire::packet::{Class, OVERHEAD_BYTES};
 use levada_wire::{FlowId, Group, Header, Instant, Number, OriginTime};
 
 use crate::api::Originate;
-use crate::flow::run::{RUN_BYTES_MAX, RUN_PACKETS_MAX, Run};
-
-/// No group has more packets: far above any group, far below what `offset` can count.
-const GROUP_PACKETS_MAX: u64 = 1 << 31;
+use crate::flow::run::Run;
+use crate::limits::{GROUP_PACKETS_MAX, RUN_BYTES_MAX, RUN_PACKETS_MAX};
 
 /// See the module's head.
 #[derive(Debug)]

@@ -7,18 +7,13 @@
 
 use levada_wire::{Bitrate, Instant};
 
-/// A step of the window.
-const STEP_MILLIS: u64 = 100;
-/// Those that have a whole second within them, wherever it begins.
-const STEPS: usize = 11;
-/// How often the rate is said.
-const SAID_EVERY: u64 = 10;
+use crate::limits::{METER_SAID_EVERY, METER_STEP_MILLIS, METER_STEPS};
 
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
-    /// The bytes of each step, by its number modulo [`STEPS`].
-    steps: [u64; STEPS],
+    /// The bytes of each step, by its number modulo [`METER_STEPS`].
+    steps: [u64; METER_STEPS],
     /// The number of the present step; `None` before the first packet.
     step: Option<u64>,
     /// The most that all steps held since the rate was said.
@@ -31,7 +26,7 @@ pub(super) struct Meter {
 impl Meter {
     /// Counts what is sent now; gives the rate, when it is to be said.
     pub(super) fn count(&mut self, bytes: usize, now: Instant) -> Option<Bitrate> {
-        let step = now.as_micros() / (STEP_MILLIS * 1_000);
+        let step = now.as_micros() / (METER_STEP_MILLIS * 1_000);
         self.move_to(step);
         self.steps[place(step)] += bytes as u64;
         let held: u64 = self.steps.iter().sum();
@@ -41,17 +36,17 @@ impl Meter {
             return None;
         }
         (self.said, self.most) = (self.most, held);
-        self.say_at = step + SAID_EVERY;
+        self.say_at = step + METER_SAID_EVERY;
         Some(Bitrate(self.said.saturating_mul(8)))
     }
 
     /// Empties the steps that begin.
     fn move_to(&mut self, step: u64) {
         let Some(before) = self.step.replace(step) else {
-            self.say_at = step + SAID_EVERY;
+            self.say_at = step + METER_SAID_EVERY;
             return;
         };
-        let passed = step.saturating_sub(before).min(STEPS as u64);
+        let passed = step.saturating_sub(before).min(METER_STEPS as u64);
         for begun in 0..passed {
             self.steps[place(step - begun)] = 0;
         }
@@ -59,7 +54,7 @@ impl Meter {
 }
 
 fn place(step: u64) -> usize {
-    usize::try_from(step % STEPS as u64).expect("it is below eleven")
+    usize::try_from(step % METER_STEPS as u64).expect("it is below eleven")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use levada_wire::{Header, PacketSize};
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::FLUSH_INTERVAL_MAX;
 use crate::testkit::{self, WALL, frame};
 
 const FLUSH: Duration = Duration::from_millis(10);

@@ -21,11 +21,7 @@ use crate::flow::cache::Cache;
 use crate::flow::egress::{Behind, Egress, Why};
 use crate::flow::run::Run;
 use crate::ledger::{DropReason, Ledger};
-
-/// The oldest that a packet may become while it waits for its egress.
-pub(crate) const BACKLOG_MAX: Duration = Duration::from_millis(200);
-/// When something is given up, so much that the rest is sent within this: not again for the next packet.
-const BACKLOG_AFTER: Duration = Duration::from_millis(150);
+use crate::limits::{BACKLOG_AFTER, BACKLOG_MAX};
 
 /// When a burst is shed: DISCARDABLE first, then class 3, 2, 1; the rest never.
 const STEPS: usize = 5;

@@ -7,30 +7,19 @@
 //! ```
 //!
 //! A crowd that joins at one moment must not push the live packets of others off the wire: an interface uses a quarter of its
-//! rate for newcomers. And the way beyond it may be far narrower, so no newcomer is sent more than [`HASTE`] times its flow's
+//! rate for newcomers. And the way beyond it may be far narrower, so no newcomer is sent more than [`CATCH_UP_HASTE`] times its flow's
 //! peak: a first picture at once, and no burst of a whole group that would fill the queue of every router on the way.
 //! Interfaces are told apart by the address that a link is sent from. Not the sending: [`super`]. Called by it. Invariant: at most [`INTERFACES_MAX`] interfaces are
-//! told apart, and at most [`WAITING_MAX`] newcomers wait.
+//! told apart, and at most [`QUEUED_MAX`] newcomers wait.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
 
 use super::bucket::Bucket;
 use crate::lane::LaneSettings;
-
-/// The most newcomers that wait for their turn; one more begins with the next group.
-pub(crate) const WAITING_MAX: usize = 4_096;
-/// The most interfaces that are told apart; links of further ones share one.
-pub(crate) const INTERFACES_MAX: usize = 64;
-/// Of its rate an interface uses one part in this many for newcomers.
-const SHARE: u64 = 4;
-/// A newcomer is sent its group at this many times the flow's peak: caught up after a seventh of the group's time.
-const HASTE: u64 = 8;
-/// What may leave at once, as time at that rate: more than the worker's timers are late.
-const AT_ONCE: Duration = Duration::from_millis(5);
+use crate::limits::{CATCH_UP_AT_ONCE, CATCH_UP_HASTE, CATCH_UP_SHARE, INTERFACES_MAX, QUEUED_MAX};
 
 /// The address that links are sent from: one interface. `None` for what is not known.
 pub(crate) type Source = Option<IpAddr>;
@@ -49,12 +38,12 @@ pub(crate) struct Newcomer {
 impl Newcomer {
     /// A newcomer to a flow of that peak.
     pub(crate) fn new(flow: FlowId, link: LinkIndex, peak: Bitrate, not_before: Instant) -> Self {
-        let rate = Bitrate(peak.0.saturating_mul(HASTE));
+        let rate = Bitrate(peak.0.saturating_mul(CATCH_UP_HASTE));
         Self {
             flow,
             link,
             not_before,
-            bucket: Bucket::new(rate, AT_ONCE),
+            bucket: Bucket::new(rate, CATCH_UP_AT_ONCE),
         }
     }
 }
@@ -88,7 +77,7 @@ impl Newcomers {
         Self {
             interfaces: BTreeMap::new(),
             at_once_max: settings.newcomers_max.max(1),
-            rate: Bitrate(settings.interface_rate.0 / SHARE),
+            rate: Bitrate(settings.interface_rate.0 / CATCH_UP_SHARE),
             waiting: 0,
             wake: None,
         }
@@ -111,7 +100,7 @@ impl Newcomers {
 
     /// Puts an egress in the row of its interface; `false` if too many wait.
     pub(crate) fn add(&mut self, source: Source, newcomer: Newcomer, now: Instant) -> bool {
-        if self.waiting >= WAITING_MAX {
+        if self.waiting >= QUEUED_MAX {
             return false;
         }
         let is_known = self.interfaces.contains_key(&source);
@@ -121,7 +110,7 @@ impl Newcomers {
         let interface = interface.or_insert_with(|| Interface {
             served: VecDeque::new(),
             waiting: VecDeque::new(),
-            bucket: Bucket::new(rate, AT_ONCE),
+            bucket: Bucket::new(rate, CATCH_UP_AT_ONCE),
         });
         interface.waiting.push_back(newcomer);
         self.waiting += 1;
@@ -222,6 +211,8 @@ impl Interface {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use std::time::Duration;
+
     use super::*;
 
     const NOW: Instant = Instant::from_nanos(1_000_000_000);
@@ -303,7 +294,7 @@ mod tests {
 
     #[test]
     fn one_more_than_may_wait_is_not_taken() {
-        let mut newcomers = newcomers(0..u32::try_from(WAITING_MAX).unwrap());
+        let mut newcomers = newcomers(0..u32::try_from(QUEUED_MAX).unwrap());
 
         assert!(!newcomers.add(None, newcomer(9_999), NOW));
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Not the choice of what to withhold: [`super::backlog`]. Called by [`super`] and by `flow::egress`. Invariant: at most
-//! [`RANGES_MAX`] ranges are remembered, in order and apart from each other, and one saying names at most
+//! [`WITHHELD_RANGES_MAX`] ranges are remembered, in order and apart from each other, and one saying names at most
 //! [`GONE_NUMBERS_MAX`] numbers; a child that asks for older ones hears GONE or gets them as repairs.
 
 use std::collections::VecDeque;
@@ -14,18 +14,7 @@ use std::time::Duration;
 
 use levada_wire::{Instant, Number};
 
-use crate::repair::NUMBERS_PER_DATAGRAM;
-
-/// The most ranges that are remembered of one egress; of more the oldest is forgotten.
-pub(crate) const RANGES_MAX: usize = 64;
-/// The most datagrams that say GONE at a time.
-pub(crate) const GONES_MAX: u64 = 16;
-/// The most numbers that are said at a time; of more the newest are: older ones are too late anyway.
-pub(crate) const GONE_NUMBERS_MAX: u64 = GONES_MAX * NUMBERS_PER_DATAGRAM;
-/// While packets pass that an egress is not sent, it hears of them this often.
-pub(crate) const GONE_INTERVAL: Duration = Duration::from_millis(50);
-/// How long what was withheld is remembered: nobody asks for what is older.
-const KEPT_FOR: Duration = Duration::from_secs(5);
+use crate::limits::{GONE_NUMBERS_MAX, WITHHELD_FOR, WITHHELD_RANGES_MAX};
 
 /// Numbers from the first up to, but not with, the second.
 type Range = (Number, Number);
@@ -67,7 +56,7 @@ impl Withheld {
         }
         self.ranges.drain(from..to);
         self.ranges.insert(from, whole);
-        if self.ranges.len() > RANGES_MAX {
+        if self.ranges.len() > WITHHELD_RANGES_MAX {
             self.ranges.pop_front();
         }
         let say_at = now + wait;
@@ -115,7 +104,7 @@ impl Withheld {
 
     /// Whether nobody asks for any of it any more.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
-        self.say_at.is_none() && now.since(self.latest) > KEPT_FOR
+        self.say_at.is_none() && now.since(self.latest) > WITHHELD_FOR
     }
 }
 
@@ -123,6 +112,7 @@ impl Withheld {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
+    use crate::limits::{GONES_MAX, NUMBERS_PER_DATAGRAM};
 
     const NOW: Instant = Instant::from_nanos(1_000_000_000);
     const SOON: Duration = Duration::from_millis(50);
@@ -187,7 +177,7 @@ mod tests {
 
     #[test]
     fn of_more_ranges_than_the_limit_the_oldest_is_forgotten() {
-        let ranges: Vec<(u64, u64)> = (0..=RANGES_MAX as u64)
+        let ranges: Vec<(u64, u64)> = (0..=WITHHELD_RANGES_MAX as u64)
             .map(|at| (at * 3, at * 3 + 1))
             .collect();
 
@@ -195,7 +185,7 @@ mod tests {
 
         assert!(!withheld.contains(number(0)));
         assert!(withheld.contains(number(3)));
-        assert_eq!(withheld.ranges.len(), RANGES_MAX);
+        assert_eq!(withheld.ranges.len(), WITHHELD_RANGES_MAX);
     }
 
     #[test]
@@ -213,7 +203,7 @@ mod tests {
     #[test]
     fn it_is_over_when_all_was_said_and_time_has_passed() {
         let mut withheld = withheld(&[(1, 2)]);
-        let later = NOW + KEPT_FOR + SOON;
+        let later = NOW + WITHHELD_FOR + SOON;
 
         assert!(!withheld.is_over(later));
         withheld.take_unsaid(NOW);

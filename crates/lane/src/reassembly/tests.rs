@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::api::{Command, Event};
 use crate::ledger::DropReason;
+use crate::limits::{BURST_BYTES_MAX, EPOCHS_MAX, FRAMES_PER_BURST_MAX, WAITING_PACKETS_MAX};
 use crate::testkit::{self, FLOW, Net, frame};
 
 const BUDGET: Duration = Duration::from_millis(500);

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use levada_wire::frame::{ControlFrame, FRAME_HEADER_BYTES, FrameHeader};
 use levada_wire::{Description, Frame, Header, Number, OriginTime, TrackId, WallTime};
 
-use super::FRAMES_PER_BURST_MAX;
 use crate::api::{Delivery, GapReason};
+use crate::limits::FRAMES_PER_BURST_MAX;
 
 /// The origin's wall clock at one moment of its own clock.
 #[derive(Clone, Copy, Debug)]

@@ -15,8 +15,7 @@
 
 use std::time::Duration;
 
-/// The longest back-off: twenty times what a question and its answer take on a LAN, and little of any budget.
-pub(crate) const BACK_OFF_MAX: Duration = Duration::from_millis(20);
+use crate::limits::BACK_OFF_MAX;
 
 const SLOTS: u32 = 8;
 

@@ -22,16 +22,11 @@ use levada_wire::{FlowId, Instant, LinkIndex, Number, OriginTime};
 
 use super::counts::RepairCounts;
 use super::numbers::{fit_together, pack};
-use super::trip::{REORDER_MAX, RETRY_MIN, RoundTrip};
+use super::trip::RoundTrip;
 use crate::flow::run::Run;
-use crate::flow::window::WINDOW_NUMBERS;
-
-/// The most missing numbers of a flow: 400 ms of silence at 100 Mb/s.
-pub(crate) const MISSING_MAX: usize = 4_096;
-/// The shortest time between two requests for a flow over one link.
-pub(crate) const NACK_INTERVAL: Duration = Duration::from_millis(5);
-/// On a link as long as this a request is said twice, [`NACK_INTERVAL`] apart: the second is ignored if the first came.
-const REPEAT_TRIP_MIN: Duration = Duration::from_millis(20);
+use crate::limits::{
+    MISSING_MAX, NACK_INTERVAL, REORDER_MAX, REPEAT_TRIP_MIN, RETRY_MIN, WINDOW_NUMBERS,
+};
 
 /// Somebody who may be asked.
 #[derive(Clone, Copy, Debug)]

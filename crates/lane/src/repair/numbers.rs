@@ -3,11 +3,10 @@
 //! Not a choice of what to say: callers give the numbers. Called by `repair` for each message that lists numbers.
 //! Invariant: what is unpacked from the messages is what was packed, and no message is longer than the wire allows.
 
-use levada_wire::datagram::link::{BITMAP_BYTES_MAX, Numbers};
+use levada_wire::datagram::link::Numbers;
 use levada_wire::{FlowId, Number};
 
-/// The most packets that one datagram can name: a bit each, and the first.
-pub(crate) const NUMBERS_PER_DATAGRAM: u64 = 8 * BITMAP_BYTES_MAX as u64 + 1;
+use crate::limits::NUMBERS_PER_DATAGRAM;
 
 /// Messages that name the numbers, which are in order.
 pub(crate) fn pack(flow: FlowId, numbers: &[Number]) -> Vec<Numbers> {
@@ -50,6 +49,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use std::collections::BTreeSet;
 
+    use levada_wire::datagram::link::BITMAP_BYTES_MAX;
     use proptest::prelude::*;
 
     use super::*;

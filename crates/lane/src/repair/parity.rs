@@ -22,10 +22,11 @@ use levada_wire::{FlowId, Instant};
 
 use super::counts::RepairCounts;
 use crate::flow::Flow;
-use crate::flow::run::{RUN_PACKETS_MAX, Run};
+use crate::flow::run::Run;
 use crate::forward;
 use crate::lane::State;
 use crate::ledger::DropReason;
+use crate::limits::{BLOCK_AGE_PART, RUN_PACKETS_MAX};
 use crate::link;
 use crate::outbox::Outbox;
 
@@ -38,11 +39,8 @@ mod wish;
 pub(crate) use decode::{Keeper, Made};
 pub(crate) use encode::Maker;
 
-use encode::{AGE_PART, Block};
+use encode::Block;
 use wish::{Way, Wish};
-
-/// After the last shard parity is expected for so long: four times the pause between two pictures of a very slow stream.
-pub(crate) const HEARD_FOR: Duration = Duration::from_secs(1);
 
 /// Takes note of packets that went to the egresses; sends the parity of a block that they end.
 pub(crate) fn on_sent(
@@ -131,7 +129,7 @@ pub(crate) fn on_datagram(
 /// stay open, while an upstream sends parity.
 pub(crate) fn hold(flow: &Flow, now: Instant) -> Duration {
     if flow.keeper.hears(now) {
-        flow.missing.budget() / AGE_PART
+        flow.missing.budget() / BLOCK_AGE_PART
     } else {
         Duration::ZERO
     }

@@ -3,25 +3,17 @@
 //! A child asks again when an answer may have been lost, and says each request twice on a long link; both must not make
 //! packets pile up. So a packet goes to a child again only three quarters of a round trip after it went there before: a
 //! request that was under way meanwhile is answered already, and no child gets more than two copies in a round trip. And
-//! over time a child is sent no more repaired packets than live ones, beside a stock ([`STOCK`]): whoever asks without end
+//! over time a child is sent no more repaired packets than live ones, beside a stock ([`REPAIR_CREDIT`]): whoever asks without end
 //! gets the flow twice at most. Whoever asks for the third time has little time left: two copies go at once. Not the cache, not links: `repair` brings them together. Called by it. Invariant: what is
-//! remembered of a child is bounded by [`REMEMBERED_MAX`], and of former ones, of whom [`FORMER_MAX`] are, only their stock.
+//! remembered of a child is bounded by [`CHILD_REPAIRS_MAX`], and of former ones, of whom [`FORMER_MAX`] are, only their stock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use levada_wire::{Instant, LinkIndex, Number};
 
-use crate::flow::egress::FORMER_MAX;
 use crate::ledger::DropReason;
-
-/// Repaired packets that a child may be sent at once: 100 ms of a 100 Mb/s flow.
-pub(crate) const STOCK: u64 = 1_024;
-/// Packets of which it is remembered when a child was sent them again.
-pub(crate) const REMEMBERED_MAX: usize = 1_024;
-
-/// From this time on that a packet is asked for, two copies of it are sent at once.
-const TWICE_FROM: u8 = 3;
+use crate::limits::{CHILD_REPAIRS_MAX, FORMER_MAX, REPAIR_CREDIT, TWICE_FROM};
 
 /// When a packet last went to a child, and how often it was asked for with success.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +32,7 @@ struct Stock {
 
 impl Stock {
     fn fill(&mut self, packets: u64) {
-        self.left = STOCK.min(self.left + packets.saturating_sub(self.packets));
+        self.left = REPAIR_CREDIT.min(self.left + packets.saturating_sub(self.packets));
         self.packets = packets;
     }
 }
@@ -55,7 +47,7 @@ struct Child {
 impl Child {
     fn remember(&mut self, number: Number, sent: Sent) {
         self.sent.insert(number, sent);
-        if self.sent.len() > REMEMBERED_MAX {
+        if self.sent.len() > CHILD_REPAIRS_MAX {
             self.sent.pop_first();
         }
     }
@@ -84,7 +76,7 @@ impl Server {
         let child = self.children.entry(link).or_insert_with(|| Child {
             sent: BTreeMap::new(),
             stock: former.remove(&link).unwrap_or(Stock {
-                left: STOCK,
+                left: REPAIR_CREDIT,
                 packets,
             }),
         });
@@ -183,20 +175,20 @@ mod tests {
             numbers.filter(admit).count() as u64
         };
 
-        assert_eq!(admitted(0..3_000, 500), STOCK);
+        assert_eq!(admitted(0..3_000, 500), REPAIR_CREDIT);
         assert_eq!(admitted(3_000..6_000, 510), 10);
-        assert_eq!(admitted(6_000..9_000, 100_000), STOCK);
+        assert_eq!(admitted(6_000..9_000, 100_000), REPAIR_CREDIT);
     }
 
     #[test]
     fn what_is_remembered_of_a_child_is_bounded_and_ends_with_it() {
         let mut server = Server::default();
-        for value in 0..2 * REMEMBERED_MAX as u64 {
+        for value in 0..2 * CHILD_REPAIRS_MAX as u64 {
             server
                 .admit(CHILD, number(value), TRIP, value, at(0))
                 .unwrap();
         }
-        assert_eq!(server.children[&CHILD].sent.len(), REMEMBERED_MAX);
+        assert_eq!(server.children[&CHILD].sent.len(), CHILD_REPAIRS_MAX);
 
         server.remove(CHILD);
 
@@ -209,7 +201,7 @@ mod tests {
         let last = u32::try_from(FORMER_MAX).unwrap();
         let empty = |server: &mut Server, link: LinkIndex| {
             let admit = |&value: &u64| server.admit(link, number(value), TRIP, 0, at(0)).is_ok();
-            (0..=STOCK).filter(admit).count() as u64
+            (0..=REPAIR_CREDIT).filter(admit).count() as u64
         };
         for link in (0..=last).map(LinkIndex) {
             empty(&mut server, link);
@@ -217,9 +209,17 @@ mod tests {
         }
 
         assert_eq!(server.former.len(), FORMER_MAX);
-        assert_eq!(empty(&mut server, LinkIndex(0)), STOCK, "it is forgotten");
+        assert_eq!(
+            empty(&mut server, LinkIndex(0)),
+            REPAIR_CREDIT,
+            "it is forgotten"
+        );
         assert_eq!(empty(&mut server, LinkIndex(1)), 0);
         server.forget(LinkIndex(1));
-        assert_eq!(empty(&mut server, LinkIndex(1)), STOCK, "another peer");
+        assert_eq!(
+            empty(&mut server, LinkIndex(1)),
+            REPAIR_CREDIT,
+            "another peer"
+        );
     }
 }

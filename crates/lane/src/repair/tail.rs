@@ -13,13 +13,7 @@ use std::time::Duration;
 
 use levada_wire::{Instant, Number};
 
-/// How often HEAD is said after the last packet.
-pub(crate) const HEADS_MAX: u8 = 6;
-/// The shortest and the longest time after which a flow is quiet.
-const QUIET_MIN: Duration = Duration::from_millis(10);
-const QUIET_MAX: Duration = Duration::from_millis(150);
-/// The longest pause of late fades by this part with each run.
-const FADING: u32 = 256;
+use crate::limits::{HEAD_FADING, HEAD_QUIET_MAX, HEAD_QUIET_MIN, HEADS_MAX};
 
 /// See the module's head.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,8 +34,8 @@ impl Tail {
     /// Packets below `end` were sent; says whether the timer was set now.
     pub(crate) fn sent(&mut self, end: Number, now: Instant) -> bool {
         if self.highest.is_some() {
-            let pause = now.since(self.sent_at).min(QUIET_MAX);
-            self.pause = pause.max(self.pause - self.pause / FADING);
+            let pause = now.since(self.sent_at).min(HEAD_QUIET_MAX);
+            self.pause = pause.max(self.pause - self.pause / HEAD_FADING);
         }
         let highest = end.minus(1).unwrap_or(Number::ZERO);
         self.highest = self.highest.max(Some(highest));
@@ -93,7 +87,7 @@ impl Tail {
     }
 
     fn next_at(&self) -> Instant {
-        let quiet = (self.pause * 2).clamp(QUIET_MIN, QUIET_MAX);
+        let quiet = (self.pause * 2).clamp(HEAD_QUIET_MIN, HEAD_QUIET_MAX);
         self.said_at + quiet * (1 << self.heads)
     }
 }
@@ -158,7 +152,7 @@ mod tests {
             tail.sent(number(packet + 1), at(packet * 10_000));
         }
 
-        assert_eq!(heads(&mut tail)[0], at(80_000) + QUIET_MAX);
+        assert_eq!(heads(&mut tail)[0], at(80_000) + HEAD_QUIET_MAX);
     }
 
     #[test]

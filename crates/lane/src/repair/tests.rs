@@ -15,6 +15,7 @@ use super::*;
 use crate::api::{Command, Delivery, GapReason};
 use crate::lane::LaneSettings;
 use crate::ledger::DropReason;
+use crate::limits::REPAIR_CREDIT;
 use crate::testkit::{self, FLOW, Net, frame, link_to};
 
 pub(super) mod chain;
@@ -428,7 +429,7 @@ fn a_child_that_asks_without_end_gets_its_stock_and_no_more() {
     }
 
     let ledger = net.lanes[0].ledger();
-    assert_eq!(ledger.repair.repairs_sent, serve::STOCK);
+    assert_eq!(ledger.repair.repairs_sent, REPAIR_CREDIT);
     assert!(ledger.unsent(DropReason::RepairLimit) > 0);
     assert!(ledger.unsent(DropReason::RepairTooSoon) > 0);
 }

@@ -7,14 +7,7 @@
 
 use std::time::Duration;
 
-/// What is assumed before the first sample.
-const UNKNOWN: Duration = Duration::from_millis(100);
-/// A longer trip is no answer to a question of ours.
-const TRIP_MAX: Duration = Duration::from_secs(5);
-/// The shortest time between two tries: below it the timers of hosts decide, not the link.
-pub(crate) const RETRY_MIN: Duration = Duration::from_millis(10);
-/// The longest that packets may be late before they count as lost.
-pub(crate) const REORDER_MAX: Duration = Duration::from_millis(5);
+use crate::limits::{REORDER_MAX, RETRY_MIN, TRIP_MAX, TRIP_UNKNOWN};
 
 /// See the module's head.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,12 +55,12 @@ impl RoundTrip {
 
     /// The smoothed time.
     pub(crate) fn time(&self) -> Duration {
-        self.known.map_or(UNKNOWN, |(smoothed, _)| smoothed)
+        self.known.map_or(TRIP_UNKNOWN, |(smoothed, _)| smoothed)
     }
 
     /// After this time an answer is not to be expected any more.
     pub(crate) fn retry_after(&self) -> Duration {
-        let (smoothed, variation) = self.known.unwrap_or((UNKNOWN, Duration::ZERO));
+        let (smoothed, variation) = self.known.unwrap_or((TRIP_UNKNOWN, Duration::ZERO));
         (smoothed + 4 * variation).max(RETRY_MIN)
     }
 
@@ -123,10 +116,13 @@ mod tests {
     #[test]
     fn times_stay_bounded_whatever_is_sampled() {
         let mut trip = RoundTrip::default();
-        assert_eq!((trip.time(), trip.retry_after()), (UNKNOWN, UNKNOWN));
+        assert_eq!(
+            (trip.time(), trip.retry_after()),
+            (TRIP_UNKNOWN, TRIP_UNKNOWN)
+        );
 
         trip.sample(TRIP_MAX + millis(1));
-        assert_eq!(trip.time(), UNKNOWN);
+        assert_eq!(trip.time(), TRIP_UNKNOWN);
         trip.sample(Duration::ZERO);
         assert_eq!(
             (trip.time(), trip.retry_after()),

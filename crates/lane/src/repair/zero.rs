@@ -10,10 +10,7 @@ use std::time::Duration;
 
 use levada_wire::{Instant, OriginTime};
 
-/// Half of the window: the least offset of this part and of the one before it count.
-const PART: Duration = Duration::from_secs(15);
-/// Zero rises by a two-thousandth of the time that passes: 0.5 ms in a second.
-const SLEW: u64 = 2_000;
+use crate::limits::{BASELINE_PART, BASELINE_SLEW};
 
 /// Arrival less sent in microseconds, of two clocks that know nothing of each other: only differences mean something.
 type Offset = OriginTime;
@@ -44,7 +41,7 @@ impl Zero {
     /// A packet arrived.
     pub(crate) fn sample(&mut self, sent: OriginTime, now: Instant) {
         let new = offset(sent, now);
-        if now.since(self.part_since) >= PART {
+        if now.since(self.part_since) >= BASELINE_PART {
             (self.least_before, self.least) = (self.least, new);
             self.part_since = now;
         } else {
@@ -52,7 +49,7 @@ impl Zero {
         }
         let least = lesser(self.least, self.least_before);
         let above = least.micros_since(self.held);
-        let rise = now.since(self.slewed_at).as_micros() / u128::from(SLEW);
+        let rise = now.since(self.slewed_at).as_micros() / u128::from(BASELINE_SLEW);
         if above <= 0 {
             self.held = least;
             self.slewed_at = now;

@@ -9,12 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// The smallest and the largest chunk. Between them a chunk is an eighth of what is held, so that what a cache charges is
-/// little more than it holds, however slow the flow.
-const CHUNK_BYTES_MIN: usize = 2 << 10;
-pub(super) const CHUNK_BYTES_MAX: usize = 64 << 10;
-/// A chunk is this part of what is held.
-const PART: usize = 8;
+use crate::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_PART};
 
 /// Which chunk something was copied into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +98,7 @@ impl Copies {
     }
 
     fn chunk_for(&self, bytes: usize) -> usize {
-        let wanted = (self.bytes / PART).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        let wanted = (self.bytes / CHUNK_PART).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         wanted.max(bytes)
     }
 }

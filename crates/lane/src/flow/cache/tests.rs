@@ -7,6 +7,7 @@ use levada_wire::OriginTime;
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::{CACHE_RUNS_MAX, REPAIR_KEPT};
 use levada_heap::held_bytes;
 
 const PACKET: usize = 100;

@@ -9,6 +9,7 @@ use levada_wire::{Header, Machine as _};
 use super::*;
 use crate::api::{Command, Event, Input, Interface, Train, Transmit};
 use crate::ledger::DropReason;
+use crate::limits::{CHANNEL_REPAIRS_MAX, MEMBERS_MAX, MULTICAST_EGRESSES_MAX};
 use crate::testkit::{FLOW, Net, address, consume, frame, link_to, originate, push};
 
 const LIFETIME: Duration = Duration::from_secs(1);
@@ -301,9 +302,9 @@ fn more_egresses_or_members_than_the_limits_are_refused() {
 fn what_is_remembered_of_repairs_is_bounded() {
     let mut egresses = MulticastEgresses::default();
     egresses.renew(group(0), Instant::ZERO + LIFETIME);
-    for number in 0..REMEMBERED_MAX as u64 * 2 {
+    for number in 0..CHANNEL_REPAIRS_MAX as u64 * 2 {
         egresses.forwarded(Number::new(number).unwrap(), Instant::ZERO);
     }
 
-    assert_eq!(egresses.0[0].repaired.len(), REMEMBERED_MAX);
+    assert_eq!(egresses.0[0].repaired.len(), CHANNEL_REPAIRS_MAX);
 }

@@ -7,6 +7,7 @@ use levada_wire::{Header, Instant, LinkIndex, Machine, Number};
 
 use super::*;
 use crate::api::{Input, Late};
+use crate::limits::FORMER_MAX;
 
 /// Pictures of that many bytes, 25 a second, for that long: as a stream of its own pace.
 pub(super) fn play(
@@ -384,7 +385,7 @@ fn what_is_left_of_a_full_cache_is_passed_over_and_said() {
 
 #[test]
 fn former_egresses_are_remembered_up_to_the_limit() {
-    use crate::flow::egress::{Egresses, FORMER_MAX};
+    use crate::flow::egress::Egresses;
     let mut egresses = Egresses::default();
     let now = Instant::from_nanos(1_000_000_000);
     let last = u32::try_from(FORMER_MAX).unwrap();

@@ -5,7 +5,7 @@ use levada_wire::packet::Kind;
 
 use super::held::{Relay, play};
 use super::*;
-use crate::repair::REPAIR_STOCK;
+use crate::limits::REPAIR_CREDIT;
 
 /// The heads that went to a child since the last time, with when they went.
 fn heads(net: &mut Net, child: usize) -> usize {
@@ -217,9 +217,9 @@ fn leaving_and_joining_in_turns_does_not_renew_the_stock_of_repairs() {
     }
 
     let repaired = relay.net.lanes[1].ledger().repair.repairs_sent;
-    assert!(repaired >= REPAIR_STOCK / 2, "{repaired}");
+    assert!(repaired >= REPAIR_CREDIT / 2, "{repaired}");
     assert!(
-        repaired <= REPAIR_STOCK + numbers.len() as u64,
+        repaired <= REPAIR_CREDIT + numbers.len() as u64,
         "{repaired}"
     );
 }

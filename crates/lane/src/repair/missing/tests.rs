@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use levada_wire::datagram::link::Numbers;
 
-use super::super::numbers::NUMBERS_PER_DATAGRAM;
 use super::*;
+use crate::limits::{MISSING_MAX, NACK_INTERVAL, NUMBERS_PER_DATAGRAM, WINDOW_NUMBERS};
 
 const FLOW: FlowId = FlowId(9);
 const BUDGET: Duration = Duration::from_millis(500);

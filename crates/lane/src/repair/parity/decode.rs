@@ -19,13 +19,10 @@ use levada_wire::packet::parity::code::{self, Words};
 use levada_wire::packet::parity::{ParityHeader, packet_of, unit_of};
 use levada_wire::{Instant, Number};
 
-use super::HEARD_FOR;
 use crate::flow::cache::Cache;
 use crate::flow::run::Run;
 use crate::ledger::DropReason;
-
-/// The most blocks that are known of a flow: half a second of one that makes a block for each of 30 pictures a second.
-pub(crate) const BLOCKS_MAX: usize = 16;
+use crate::limits::{BLOCKS_MAX, PARITY_HEARD_FOR};
 
 /// The blocks of one flow. See the module's head.
 #[derive(Debug, Default)]
@@ -112,7 +109,8 @@ impl Keeper {
 
     /// Whether an upstream sends parity of late.
     pub(crate) fn hears(&self, now: Instant) -> bool {
-        self.heard_at.is_some_and(|at| now.since(at) < HEARD_FOR)
+        self.heard_at
+            .is_some_and(|at| now.since(at) < PARITY_HEARD_FOR)
     }
 
     /// Whether something came since it was last tried to make packets anew.

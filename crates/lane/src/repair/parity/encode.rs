@@ -7,34 +7,21 @@
 //! ```
 //!
 //! A block ends with its group, before a hole, at [`BLOCK_FULL`] packets, at the end of a burst if it has
-//! [`BLOCK_ENOUGH`], and when it is a tenth of the least budget old ([`AGE_PART`]). What comes late is in no block: it was repaired, and is asked
+//! [`BLOCK_ENOUGH`], and when it is a tenth of the least budget old ([`BLOCK_AGE_PART`]). What comes late is in no block: it was repaired, and is asked
 //! for once more if it is lost again. A block is encoded once for all egresses: each is sent the first few of its shards, as its
 //! link needs ([`Wish`]). Not the sending: `parity.rs` does that. Called by it. Invariant: while no egress wants parity
 //! nothing is kept, and a packet costs two comparisons.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use levada_wire::key::CarryKey;
 use levada_wire::packet::parity::code::{self, Words};
-use levada_wire::packet::parity::{
-    BLOCK_PACKETS_MAX, BLOCK_SHARDS_MAX, ParityHeader, unit_bytes, unit_of,
-};
+use levada_wire::packet::parity::{ParityHeader, unit_bytes, unit_of};
 use levada_wire::{FlowId, Header, Instant, LinkIndex, Number};
 
-use super::wish::{SHARE, Way, Wish};
+use super::wish::{Way, Wish};
 use crate::flow::run::Run;
-
-/// A block of so many packets ends: more would make parity a little smaller and every shard dearer.
-pub(crate) const BLOCK_FULL: usize = 40;
-/// A block of so many packets ends with a burst, since the next one may be a picture away.
-pub(crate) const BLOCK_ENOUGH: usize = 16;
-/// A block ends when it is this part of a child's budget old.
-pub(crate) const AGE_PART: u32 = 10;
-/// How often it is looked at which egress wants parity.
-pub(crate) const REVIEW_EVERY: Duration = Duration::from_millis(250);
-
-const _: () = assert!(BLOCK_FULL <= BLOCK_PACKETS_MAX && BLOCK_FULL / SHARE <= BLOCK_SHARDS_MAX);
+use crate::limits::{BLOCK_AGE_PART, BLOCK_ENOUGH, BLOCK_FULL, PARITY_REVIEW_EVERY};
 
 /// Makes blocks of the packets of one flow. See the module's head.
 #[derive(Debug, Default)]
@@ -82,7 +69,7 @@ impl Maker {
         let before = std::mem::take(&mut self.wishes);
         let wanted = |(link, way)| Some((link, Wish::review(before.get(&link).copied(), way)?));
         self.wishes = egresses.filter_map(wanted).collect();
-        self.review_at = now + REVIEW_EVERY;
+        self.review_at = now + PARITY_REVIEW_EVERY;
         if self.wishes.is_empty() {
             self.open = None;
         }
@@ -110,7 +97,7 @@ impl Maker {
             return (None, None);
         }
         let budgets = self.wishes.values().map(|wish| wish.budget);
-        let age_max = budgets.min().unwrap_or_default() / AGE_PART;
+        let age_max = budgets.min().unwrap_or_default() / BLOCK_AGE_PART;
         let open = self.open.get_or_insert_with(|| Block {
             runs: Vec::new(),
             packets: 0,

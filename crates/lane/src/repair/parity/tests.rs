@@ -11,6 +11,7 @@ use levada_wire::packet::Kind;
 use super::*;
 use crate::api::{Command, EgressTerms};
 use crate::lane::LaneSettings;
+use crate::limits::RUN_PACKETS_MAX;
 use crate::repair::tests::chain::{Chain, Hop, Loss, Report};
 use crate::testkit::{self, Net, carry, frame, link_to};
 

@@ -13,14 +13,9 @@
 
 use std::time::Duration;
 
+use crate::limits::{PARITY_OFF_PERMILLE, PARITY_ON_PERMILLE, PARITY_SHARE};
 use crate::link::loss::Loss;
 use crate::repair::RoundTrip;
-
-/// From this loss on parity is sent, and below that one it is not any more.
-const LOSS_ON: Loss = Loss::permille(10);
-const LOSS_OFF: Loss = Loss::permille(3);
-/// Parity is at most this part of its block.
-pub(crate) const SHARE: usize = 2;
 
 /// How an egress is reached.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +39,8 @@ impl Wish {
         let Way { trip, loss, budget } = way;
         let two_tries = 2 * trip.retry_after() + trip.reordering();
         let (fits_in, least) = match before {
-            None => (budget, LOSS_ON),
-            Some(_) => (budget * 7 / 8, LOSS_OFF),
+            None => (budget, Loss::permille(PARITY_ON_PERMILLE)),
+            Some(_) => (budget * 7 / 8, Loss::permille(PARITY_OFF_PERMILLE)),
         };
         (two_tries > fits_in && loss >= least).then_some(Self { loss, budget })
     }
@@ -57,7 +52,7 @@ impl Wish {
         // The deviation of a count of rare things is the root of the count.
         let deviation = (lost * one).isqrt();
         let wanted = (lost + 2 * deviation).div_ceil(one);
-        usize::try_from(wanted).map_or(usize::MAX, |wanted| wanted.min(packets / SHARE))
+        usize::try_from(wanted).map_or(usize::MAX, |wanted| wanted.min(packets / PARITY_SHARE))
     }
 }
 
@@ -122,6 +117,6 @@ mod tests {
             [1, 2, 3, 5]
         );
         assert_eq!([1, 2, 3].map(|packets| shards(1_000, packets)), [0, 1, 1]);
-        assert!((0..=64).all(|packets| shards(1_000, packets) == packets / SHARE));
+        assert!((0..=64).all(|packets| shards(1_000, packets) == packets / PARITY_SHARE));
     }
 }

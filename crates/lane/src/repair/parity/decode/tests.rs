@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::limits::BLOCKS_MAX;
 use crate::testkit::{FLOW, address};
 
 fn at(millis: u64) -> Instant {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use levada_wire::{Group, OriginTime};
 

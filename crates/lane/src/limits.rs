@@ -1,0 +1,295 @@
+//! Every timer and every limit of a lane, in one place.
+//!
+//! To change how much of something there may be, or for how long, change it here and nowhere else. What a peer relies on is said
+//! by docs/wire.md as well. Not what happens at a limit: each constant says it, the part named by its heading does it. Used by the
+//! parts of this crate and by tests. Invariant: nothing in this crate waits for a time, or holds a number of things, that is not
+//! named here.
+
+use std::time::Duration;
+
+use levada_wire::Bitrate;
+use levada_wire::datagram::link::BITMAP_BYTES_MAX;
+use levada_wire::frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
+use levada_wire::machine::OUTPUTS_PER_CALL_MAX;
+use levada_wire::packet::parity::{BLOCK_PACKETS_MAX, BLOCK_SHARDS_MAX};
+use levada_wire::packet::{BURST_PACKETS_MAX, PACKET_BYTES_MAX};
+
+// Packets and runs: `forward.rs`, `flow/run.rs`
+
+/// The most bytes of one send: what an IPv4 UDP datagram can hold, which is what the kernel checks for GSO too.
+pub(crate) const RUN_BYTES_MAX: usize = 65_507;
+
+/// The most packets of one send. Linux took 64 before 6.9 and 128 since (`UDP_MAX_SEGMENTS`, include/linux/udp.h).
+pub const RUN_PACKETS_MAX: usize = 64;
+
+/// The most datagrams of one train: what the kernel joins (`UDP_GRO_CNT_MAX`, net/ipv4/udp_offload.c).
+pub(crate) const TRAIN_SEGMENTS_MAX: usize = RUN_PACKETS_MAX;
+
+/// How far behind the highest number a packet may come and still be told from a second copy.
+///
+/// 8,192 numbers are 20 s at 4 Mb/s and 80 ms at 1 Gb/s, in 1 KiB. It also covers a newcomer's catch-up of 10 MB
+/// that live packets overtake on the way.
+pub(crate) const WINDOW_NUMBERS: u64 = 8_192;
+
+/// The most packets of a flow that wait for its key: 600 ms at 4 Mb/s, far above a control round trip.
+pub const EARLY_PACKETS_MAX: usize = 256;
+
+/// The key epochs that are held: the present one, and the one before or after it.
+pub(crate) const EPOCHS_MAX: usize = 2;
+
+/// Work that does not fit in the outputs of one call goes on after this.
+pub(crate) const CONTINUE_AFTER: Duration = Duration::from_micros(1);
+
+// The cache: `flow/cache.rs`
+
+/// The most runs of one flow's cache: 27 minutes of 10 ms bursts. Bounds the sends that one newcomer causes.
+pub(crate) const CACHE_RUNS_MAX: usize = 16_384;
+
+/// How long packets before the join point are kept at least: a few round trips around the world.
+pub(crate) const REPAIR_KEPT: Duration = Duration::from_secs(1);
+
+/// The smallest chunk of copies. Between this and [`CHUNK_BYTES_MAX`] them a chunk is an eighth of what is held, so that what a cache charges is
+/// little more than it holds, however slow the flow.
+pub(crate) const CHUNK_BYTES_MIN: usize = 2 << 10;
+
+/// The largest chunk of copies.
+pub(crate) const CHUNK_BYTES_MAX: usize = 64 << 10;
+
+/// A chunk is this part of what is held.
+pub(crate) const CHUNK_PART: usize = 8;
+
+/// The peak of a flow while nobody has said it.
+pub(crate) const PEAK_UNTOLD: Bitrate = Bitrate(4_000_000);
+
+// Links and upstreams: `link.rs`, `flow/upstream.rs`, `flow/closed.rs`
+
+/// The most lanes of a peer whose datagrams are told apart: more than one lane per core of a large machine.
+pub(crate) const PEER_LANES_MAX: usize = 64;
+
+/// Datagrams that make one sample of a link's loss: fewer, and what a few of them lost would count for much.
+pub(crate) const LOSS_SAMPLE: u64 = 256;
+
+/// A new sample of loss counts for this part.
+pub(crate) const LOSS_WEIGHT: i64 = 4;
+
+/// The most links that are remembered as upstreams of one flow, former ones included.
+pub(crate) const UPSTREAMS_MAX: usize = 16;
+
+/// How long a closed flow is remembered: a cancel's way to the upstream and a full queue's way back.
+pub(crate) const CLOSED_FOR: Duration = Duration::from_secs(2);
+
+/// The most closed flows that are remembered; with their windows some 100 KiB, or 16 times that after as many moves each.
+pub(crate) const CLOSED_MAX: usize = 64;
+
+// Egresses and what waits for them: `flow/egress.rs`, `pace.rs`
+
+/// The most egresses of one flow. With [`RUN_PACKETS_MAX`] it bounds what one received train causes. An egress is a link: in
+/// a node the limit of links binds first.
+pub(crate) const EGRESSES_MAX: usize = 1_000;
+
+/// The most former egresses of which it is remembered what they were sent of late.
+pub(crate) const FORMER_MAX: usize = EGRESSES_MAX;
+
+/// How far the admitted peak may be gone beyond before an egress is held: one second of it, which takes 0.8 s to refill at
+/// [`PEAK_HEADROOM`]. A stream that keeps its peak over a second, large pictures and all, is never held.
+pub(crate) const LIVE_DEPTH: Duration = Duration::from_millis(800);
+
+/// The bucket fills by the peak and one part in this many: the peak is of what was published, and packets have headers.
+pub(crate) const PEAK_HEADROOM: u64 = 4;
+
+/// As a newcomer a link is sent twice the peak over time, and this long of that at once: a few groups.
+pub(crate) const CATCH_UP_DEPTH: Duration = Duration::from_secs(2);
+
+/// The most newcomers of a lane that wait for their turn; one more begins with the next group.
+pub(crate) const QUEUED_MAX: usize = 4_096;
+
+/// The most interfaces that are told apart; links of further ones share one.
+pub(crate) const INTERFACES_MAX: usize = 64;
+
+/// Of its rate an interface uses one part in this many for newcomers.
+pub(crate) const CATCH_UP_SHARE: u64 = 4;
+
+/// A newcomer is sent its group at this many times the flow's peak: caught up after a seventh of the group's time.
+pub(crate) const CATCH_UP_HASTE: u64 = 8;
+
+/// What may leave at once to those that catch up, as time at their rate: more than the worker's timers are late.
+pub(crate) const CATCH_UP_AT_ONCE: Duration = Duration::from_millis(5);
+
+/// The oldest that a packet may become while it waits for its egress.
+pub(crate) const BACKLOG_MAX: Duration = Duration::from_millis(200);
+
+/// When something is given up, so much that the rest is sent within this: not again for the next packet.
+pub(crate) const BACKLOG_AFTER: Duration = Duration::from_millis(150);
+
+/// The most ranges that are remembered of one egress; of more the oldest is forgotten.
+pub(crate) const WITHHELD_RANGES_MAX: usize = 64;
+
+/// How long what was withheld is remembered: nobody asks for what is older.
+pub(crate) const WITHHELD_FOR: Duration = Duration::from_secs(5);
+
+/// The most datagrams that say GONE at a time.
+pub(crate) const GONES_MAX: u64 = 16;
+
+/// The most numbers that are said at a time; of more the newest are: older ones are too late anyway.
+pub(crate) const GONE_NUMBERS_MAX: u64 = GONES_MAX * NUMBERS_PER_DATAGRAM;
+
+/// While packets pass that an egress is not sent, it hears of them this often.
+pub(crate) const GONE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Room for outputs that one egress needs to get on: a run, and what says GONE.
+pub(crate) const PACE_ROOM_MIN: usize = 2 * GONES_MAX as usize;
+
+// Multicast: `flow/multicast.rs`, `repair/dice.rs`
+
+/// The most multicast egresses of one flow: a few interfaces, and both groups of each while they change over.
+pub(crate) const MULTICAST_EGRESSES_MAX: usize = 4;
+
+/// The most members of one group.
+pub(crate) const MEMBERS_MAX: usize = 1_024;
+
+/// Packets of which it is remembered when they last went to the group.
+pub(crate) const CHANNEL_REPAIRS_MAX: usize = 1_024;
+
+/// The longest back-off: twenty times what a question and its answer take on a LAN, and little of any budget.
+pub(crate) const BACK_OFF_MAX: Duration = Duration::from_millis(20);
+
+// Repair: `repair.rs`
+
+/// The most packets that one datagram can name: a bit each, and the first.
+pub(crate) const NUMBERS_PER_DATAGRAM: u64 = 8 * BITMAP_BYTES_MAX as u64 + 1;
+
+/// The most messages that answer one request: those that name what is pending and what is gone.
+pub(crate) const ANSWERS_MAX: usize = 2;
+
+/// Repaired packets that a child may be sent at once: 100 ms of a 100 Mb/s flow.
+pub(crate) const REPAIR_CREDIT: u64 = 1_024;
+
+/// Packets of which it is remembered when a child was sent them again.
+pub(crate) const CHILD_REPAIRS_MAX: usize = 1_024;
+
+/// From this time on that a packet is asked for, two copies of it are sent at once.
+pub(crate) const TWICE_FROM: u8 = 3;
+
+/// The most missing numbers of a flow: 400 ms of silence at 100 Mb/s.
+pub(crate) const MISSING_MAX: usize = 4_096;
+
+/// The shortest time between two requests for a flow over one link.
+pub(crate) const NACK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// On a link as long as this a request is said twice, [`NACK_INTERVAL`] apart: the second is ignored if the first came.
+pub(crate) const REPEAT_TRIP_MIN: Duration = Duration::from_millis(20);
+
+/// The round trip that is assumed before the first sample.
+pub(crate) const TRIP_UNKNOWN: Duration = Duration::from_millis(100);
+
+/// A longer trip is no answer to a question of ours.
+pub(crate) const TRIP_MAX: Duration = Duration::from_secs(5);
+
+/// The shortest time between two tries: below it the timers of hosts decide, not the link.
+pub(crate) const RETRY_MIN: Duration = Duration::from_millis(10);
+
+/// The longest that packets may be late before they count as lost.
+pub(crate) const REORDER_MAX: Duration = Duration::from_millis(5);
+
+/// Half of the window of an upstream's zero: the least offset of this part and of the one before it count.
+pub(crate) const BASELINE_PART: Duration = Duration::from_secs(15);
+
+/// Zero rises by a two-thousandth of the time that passes: 0.5 ms in a second.
+pub(crate) const BASELINE_SLEW: u64 = 2_000;
+
+/// How often HEAD is said after the last packet.
+pub(crate) const HEADS_MAX: u8 = 6;
+
+/// The shortest time after which a flow is quiet, and its head is said.
+pub(crate) const HEAD_QUIET_MIN: Duration = Duration::from_millis(10);
+
+/// The longest such time.
+pub(crate) const HEAD_QUIET_MAX: Duration = Duration::from_millis(150);
+
+/// The longest pause of late fades by this part with each run.
+pub(crate) const HEAD_FADING: u32 = 256;
+
+// Parity: `repair/parity.rs`
+
+/// From this loss on parity is sent, of a thousand datagrams.
+pub(crate) const PARITY_ON_PERMILLE: u32 = 10;
+
+/// Below this loss it is not sent any more.
+pub(crate) const PARITY_OFF_PERMILLE: u32 = 3;
+
+/// Parity is at most this part of its block.
+pub(crate) const PARITY_SHARE: usize = 2;
+
+/// A block of so many packets ends: more would make parity a little smaller and every shard dearer.
+pub(crate) const BLOCK_FULL: usize = 40;
+
+/// A block of so many packets ends with a burst, since the next one may be a picture away.
+pub(crate) const BLOCK_ENOUGH: usize = 16;
+
+/// A block ends when it is this part of a child's budget old.
+pub(crate) const BLOCK_AGE_PART: u32 = 10;
+
+/// How often it is looked at which egress wants parity.
+pub(crate) const PARITY_REVIEW_EVERY: Duration = Duration::from_millis(250);
+
+/// After the last shard parity is expected for so long: four times the pause between two pictures of a very slow stream.
+pub(crate) const PARITY_HEARD_FOR: Duration = Duration::from_secs(1);
+
+/// The most blocks that are known of a flow: half a second of one that makes a block for each of 30 pictures a second.
+pub(crate) const BLOCKS_MAX: usize = 16;
+
+// Origin and consumer: `origin.rs`, `reassembly.rs`
+
+/// The shortest group, by the leading track's decoding times.
+pub const GROUP_MIN: Duration = Duration::from_millis(500);
+
+/// The shortest group when every frame of the leading track can start one.
+pub const GROUP_MIN_ALL_SYNC: Duration = Duration::from_secs(1);
+
+/// The longest a frame may wait for others to share its burst.
+pub const FLUSH_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// No group has more packets: far above any group, far below what `offset` can count.
+pub(crate) const GROUP_PACKETS_MAX: u64 = 1 << 31;
+
+/// A step of the window in which an origin measures its rate.
+pub(crate) const METER_STEP_MILLIS: u64 = 100;
+
+/// Steps that have a whole second within them, wherever it begins.
+pub(crate) const METER_STEPS: usize = 11;
+
+/// Steps between two sayings of the rate.
+pub(crate) const METER_SAID_EVERY: u64 = 10;
+
+/// The most packets that wait for an earlier one: a group of 19 MB, or 200 ms at 780 Mb/s.
+pub const WAITING_PACKETS_MAX: usize = 16_384;
+
+/// The most bytes of one burst: the largest frame, and a send's worth that may ride with it.
+pub const BURST_BYTES_MAX: usize = FRAME_BYTES_MAX + (256 << 10);
+
+/// The most frames of one burst. An origin's bursts have at most 3,470, which is asserted below.
+pub const FRAMES_PER_BURST_MAX: usize = 4_096;
+
+const _: () = {
+    assert!(
+        (EGRESSES_MAX + MULTICAST_EGRESSES_MAX) * RUN_PACKETS_MAX + FRAMES_PER_BURST_MAX
+            < OUTPUTS_PER_CALL_MAX,
+        "one train with a burst per packet fits in the outputs of one call"
+    );
+    assert!(
+        FRAMES_PER_BURST_MAX * 2 < OUTPUTS_PER_CALL_MAX,
+        "a consumer moves in every call"
+    );
+    assert!(
+        2 * NUMBERS_PER_DATAGRAM as usize + ANSWERS_MAX <= EGRESSES_MAX,
+        "a request causes no more than a packet does"
+    );
+    assert!(
+        BLOCK_FULL <= BLOCK_PACKETS_MAX && BLOCK_FULL / PARITY_SHARE <= BLOCK_SHARDS_MAX,
+        "a block fits in its datagrams"
+    );
+    assert!(
+        BURST_PACKETS_MAX * PACKET_BYTES_MAX / FRAME_HEADER_BYTES <= FRAMES_PER_BURST_MAX,
+        "a burst is full of bytes before it is full of frames"
+    );
+};
