@@ -12,6 +12,7 @@ use levada_wire::control::Message;
 use levada_wire::control::flow::RefuseReason;
 use levada_wire::datagram::link::LinkDatagram;
 use levada_wire::key::{CarryKey, ContentSecret, Suite};
+use levada_wire::lane;
 use levada_wire::{
     Announce, Bitrate, FlowId, Identity, InstanceId, Layer, LinkIndex, NetworkId, NodeId,
     PacketSize, RepairBudget, StreamName, WallTime,
@@ -76,11 +77,39 @@ pub struct DialId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriptionId(pub u64);
 
-/// What may happen.
+/// What may happen, by the part that it concerns.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The node's user wants something.
-    Command(Command),
+    /// To connections and neighbours.
+    Link(LinkInput),
+    /// To streams and wishes.
+    Flow(FlowInput),
+    /// The lanes tell of packets.
+    Lane(lane::Event),
+    /// This node goes away on purpose: it tells all neighbours, withdraws its streams, closes its links.
+    Leave,
+}
+
+impl From<LinkInput> for Input {
+    fn from(input: LinkInput) -> Self {
+        Self::Link(input)
+    }
+}
+
+impl From<FlowInput> for Input {
+    fn from(input: FlowInput) -> Self {
+        Self::Flow(input)
+    }
+}
+
+/// What may happen to connections, and which neighbours the node's user wants.
+#[derive(Clone, Debug)]
+pub enum LinkInput {
+    /// Keep a link to this neighbour. Ignored beyond [`crate::limits::NEIGHBOURS_MAX`], as are addresses beyond
+    /// [`crate::limits::ADDRESSES_MAX`]: whoever takes them from a user refuses them there.
+    AddNeighbour(Neighbour),
+    /// Do not keep one any more; an existing link stays until it ends by itself.
+    RemoveNeighbour(Neighbour),
     /// A connection is up, its peer's node id proven by TLS. `dial` names the attempt if it was ours.
     Connected {
         /// This node's number for it, never used before.
@@ -106,53 +135,18 @@ pub enum Input {
         /// How.
         reason: ConnectionLost,
     },
-    /// A control message came in on a connection.
+    /// A control message of any concern came in on a connection: links decide whether it is heard.
     Message {
         /// Which connection.
         link: LinkIndex,
         /// What it says.
         message: Message,
     },
-    /// A link datagram came in and opened.
-    Datagram {
-        /// On which link.
-        link: LinkIndex,
-        /// What it says.
-        message: LinkDatagram,
-        /// Datagrams that had arrived on the link before this one.
-        received: u64,
-    },
-    /// The system refused to send a datagram over this link: it is too large for the link's first hop.
-    TooLarge {
-        /// Which link.
-        link: LinkIndex,
-        /// How many bytes it had.
-        bytes: usize,
-    },
-    /// The first packet of a flow came in over this link since the link became one of its upstreams.
-    Delivering {
-        /// Which flow.
-        flow: FlowId,
-        /// Over which link.
-        link: LinkIndex,
-    },
-    /// The most that was sent in any second lately of a flow that starts here, headers of UDP and IP not counted.
-    Measured {
-        /// Which flow.
-        flow: FlowId,
-        /// The rate.
-        rate: Bitrate,
-    },
 }
 
-/// What the node's user may want.
+/// What the node's user may want of streams.
 #[derive(Clone, Debug)]
-pub enum Command {
-    /// Keep a link to this neighbour. Ignored beyond [`crate::limits::NEIGHBOURS_MAX`], as are addresses beyond
-    /// [`crate::limits::ADDRESSES_MAX`]: whoever takes them from a user refuses them there.
-    AddNeighbour(Neighbour),
-    /// Do not keep one any more; an existing link stays until it ends by itself.
-    RemoveNeighbour(Neighbour),
+pub enum FlowInput {
     /// Offer a stream. Answered by [`FlowChange::Originate`] and [`Event::StreamsChanged`].
     Publish(Offer),
     /// The offered layers of a published stream changed (tracks, peak): announce it anew.
@@ -183,8 +177,6 @@ pub enum Command {
         /// The wish.
         id: SubscriptionId,
     },
-    /// Tell all neighbours that this node goes away on purpose, withdraw its streams, close its links.
-    Leave,
 }
 
 /// A stream that this node offers.
@@ -201,7 +193,7 @@ pub struct Offer {
     /// Its layers; layer 0 must be among them.
     pub layers: Vec<LayerOffer>,
     /// Whether its publisher knows no peaks: those of the layers hold until they are measured, and
-    /// [`Command::Revise`] does not change them.
+    /// [`FlowInput::Revise`] does not change them.
     pub is_measured: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The whole of a node's decisions: hands each input to its part, and translates what comes out.
+//! The whole of a node's decisions: hands each input to its part, and what one part says for another to that.
 //!
 //! ```text
 //!            ┌────────┐ Up, Down   ┌────────┐ Changed  ┌───────┐
@@ -13,10 +13,11 @@
 use std::collections::VecDeque;
 
 use levada_wire::control::Message;
+use levada_wire::lane;
 use levada_wire::machine::{Machine, Wakeup};
 use levada_wire::{Instant, NodeId};
 
-use crate::api::{Command, Event, Input, Output, Settings};
+use crate::api::{Input, Output, Settings};
 use crate::flow::{self, Flows};
 use crate::link::{self, Links};
 use crate::route::{self, Routes};
@@ -40,45 +41,19 @@ impl Machine for Control {
     fn handle_input(&mut self, now: Instant, input: Input) {
         self.handle_timeout(now);
         match input {
-            Input::Command(command) => self.on_command(command),
-            Input::Connected {
-                link,
-                peer,
-                remote,
-                dial,
-            } => {
-                self.links(link::Input::Connected {
-                    link,
-                    peer,
-                    remote,
-                    dial,
-                });
+            Input::Link(input) => self.links(link::Input::Outside(input)),
+            Input::Flow(input) => self.flows(flow::Input::Outside(input)),
+            Input::Lane(lane::Event::Link(link, event)) => {
+                self.links(link::Input::Lane(link, event))
             }
-            Input::DialFailed { dial, reason } => {
-                self.links(link::Input::DialFailed { dial, reason });
+            Input::Lane(lane::Event::Flow(flow, event)) => {
+                self.flows(flow::Input::Lane(flow, event))
             }
-            Input::Disconnected { link, reason } => {
-                self.links(link::Input::Disconnected { link, reason });
+            Input::Leave => {
+                // What is offered is taken back while there are still links to say it on.
+                self.flows(flow::Input::Leave);
+                self.links(link::Input::Leave);
             }
-            Input::Message { link, message } => {
-                self.links(link::Input::Message { link, message });
-            }
-            Input::Datagram {
-                link,
-                message,
-                received,
-            } => {
-                self.links(link::Input::Datagram {
-                    link,
-                    message,
-                    received,
-                });
-            }
-            Input::TooLarge { link, bytes } => {
-                self.links(link::Input::TooLarge { link, bytes });
-            }
-            Input::Delivering { flow, link } => self.flows(flow::Input::Delivering { flow, link }),
-            Input::Measured { flow, rate } => self.flows(flow::Input::Measured { flow, rate }),
         }
     }
 
@@ -144,23 +119,6 @@ impl Control {
         }
     }
 
-    fn on_command(&mut self, command: Command) {
-        match command {
-            Command::AddNeighbour(neighbour) => self.links(link::Input::Add(neighbour)),
-            Command::RemoveNeighbour(neighbour) => self.links(link::Input::Remove(neighbour)),
-            Command::Leave => {
-                // What is offered is taken back while there are still links to say it on.
-                self.flows(flow::Input::Command(Command::Leave));
-                self.links(link::Input::Leave);
-            }
-            command @ (Command::Publish(_)
-            | Command::Revise { .. }
-            | Command::Unpublish { .. }
-            | Command::Subscribe { .. }
-            | Command::Unsubscribe { .. }) => self.flows(flow::Input::Command(command)),
-        }
-    }
-
     fn links(&mut self, input: link::Input) {
         self.links.handle_input(self.now, input);
         self.drain_links();
@@ -179,24 +137,12 @@ impl Control {
     fn drain_links(&mut self) {
         while let Some(output) = self.links.poll_output() {
             match output {
-                link::Output::Dial { dial, remote, peer } => {
-                    self.put(Output::Dial { dial, remote, peer });
+                link::Output::Outside(output) => self.outputs.push_back(output),
+                link::Output::Up { link, peer } => {
+                    self.routes(route::Input::LinkUp { link, peer });
+                    self.flows(flow::Input::LinkUp { link, peer });
                 }
-                link::Output::CancelDial { dial } => self.put(Output::CancelDial { dial }),
-                link::Output::Close { link, reason } => self.put(Output::Close { link, reason }),
-                link::Output::Send { link, message } => {
-                    self.put(Output::Send {
-                        link,
-                        message: Message::Link(message),
-                    });
-                }
-                link::Output::Datagram { link, message } => {
-                    self.put(Output::Datagram { link, message });
-                }
-                link::Output::Up(peer) => self.on_link_up(peer),
-                link::Output::Down { link, peer, reason } => {
-                    self.put(Output::LinkDown { link });
-                    self.put(Output::Event(Event::LinkDown { link, peer, reason }));
+                link::Output::Down { link } => {
                     // Routes first: flows then settle on the way that is left.
                     self.routes(route::Input::LinkDown { link });
                     self.flows(flow::Input::LinkDown { link });
@@ -208,47 +154,17 @@ impl Control {
                     Message::Flow(message) => self.flows(flow::Input::Message { link, message }),
                     Message::Link(_) => {}
                 },
-                link::Output::Carries { link, carries } => {
-                    self.flows(flow::Input::Carries { link, carries });
-                }
-                link::Output::Presses { link, pressure } => {
-                    self.flows(flow::Input::Presses { link, pressure });
-                }
-                link::Output::DialFailed { remote, reason } => {
-                    self.put(Output::Event(Event::DialFailed { remote, reason }));
-                }
+                link::Output::Path(link, path) => self.flows(flow::Input::Path(link, path)),
             }
         }
-    }
-
-    fn on_link_up(&mut self, up: link::Peer) {
-        let link::Peer {
-            link,
-            remote_index,
-            node: peer,
-            name,
-            remote,
-            ..
-        } = up;
-        self.put(Output::LinkUp { link, remote_index });
-        self.put(Output::Event(Event::LinkUp {
-            link,
-            peer,
-            name,
-            remote,
-        }));
-        self.routes(route::Input::LinkUp { link, peer });
-        self.flows(flow::Input::LinkUp { link, peer });
     }
 
     fn drain_routes(&mut self) {
         while let Some(output) = self.routes.poll_output() {
             match output {
                 route::Output::Send { link, message } => {
-                    self.put(Output::Send {
-                        link,
-                        message: Message::Route(message),
-                    });
+                    let message = Message::Route(message);
+                    self.outputs.push_back(Output::Send { link, message });
                 }
                 route::Output::Changed { origin, route } => {
                     self.flows(flow::Input::Route { origin, route });
@@ -263,14 +179,7 @@ impl Control {
     fn drain_flows(&mut self) {
         while let Some(output) = self.flows.poll_output() {
             match output {
-                flow::Output::Send { link, message } => {
-                    self.put(Output::Send {
-                        link,
-                        message: Message::Flow(message),
-                    });
-                }
-                flow::Output::Flow(change) => self.put(Output::Flow(change)),
-                flow::Output::Event(event) => self.put(Output::Event(event)),
+                flow::Output::Outside(output) => self.outputs.push_back(output),
                 flow::Output::Active { link, active } => {
                     self.links
                         .handle_input(self.now, link::Input::Active { link, active });
@@ -283,10 +192,6 @@ impl Control {
         }
         // Flows make links ping, and links tell of sizes; neither makes the other say the same again, so this ends here.
         self.drain_links();
-    }
-
-    fn put(&mut self, output: Output) {
-        self.outputs.push_back(output);
     }
 }
 

@@ -29,17 +29,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use levada_wire::control::FlowMessage;
 use levada_wire::control::flow::{InstanceRef, RefuseReason};
+use levada_wire::control::{FlowMessage, Message};
+use levada_wire::lane::FlowEvent;
 use levada_wire::machine::{Machine, Wakeup};
 use levada_wire::{
     Bitrate, FlowId, Identity, Instant, LinkIndex, NodeId, PacketSize, RepairBudget,
 };
 use rand_chacha::ChaCha20Rng;
 
-use crate::api::{Command, Event, FlowChange, Settings};
+use crate::api::{self, Event, FlowChange, FlowInput, Settings};
 use crate::chance;
-use crate::link::{Carries, Pressure};
+use crate::link::{Carries, Path};
 use crate::route::{Other, Route};
 use crate::view::{FlowRow, StreamRow};
 
@@ -68,6 +69,10 @@ use wishes::Wishes;
 /// What may happen to the flows.
 #[derive(Clone, Debug)]
 pub enum Input {
+    /// Something outside the core.
+    Outside(FlowInput),
+    /// A lane tells of a flow.
+    Lane(FlowId, FlowEvent),
     /// A link is up.
     LinkUp {
         /// Which.
@@ -94,34 +99,8 @@ pub enum Input {
         /// The route; none when there is no way.
         route: Option<Route>,
     },
-    /// The first packet of a flow came over this link.
-    Delivering {
-        /// Which flow.
-        flow: FlowId,
-        /// Over which link.
-        link: LinkIndex,
-    },
-    /// The most that was sent lately in a second of a flow that starts here.
-    Measured {
-        /// Which flow.
-        flow: FlowId,
-        /// The rate.
-        rate: Bitrate,
-    },
-    /// How large packets may be that go over a link.
-    Carries {
-        /// Which link.
-        link: LinkIndex,
-        /// How large.
-        carries: Carries,
-    },
-    /// How hard this node presses on a link.
-    Presses {
-        /// Which link.
-        link: LinkIndex,
-        /// How hard.
-        pressure: Pressure,
-    },
+    /// What was found out about the path of a link.
+    Path(LinkIndex, Path),
     /// Neighbours besides the selected one that tell of a way to an origin, the nearest first.
     Others {
         /// Which origin.
@@ -129,24 +108,15 @@ pub enum Input {
         /// The neighbours.
         others: Vec<Other>,
     },
-    /// The node's user wants something. Commands about neighbours are not for this part.
-    Command(Command),
+    /// This node leaves.
+    Leave,
 }
 
 /// What the flows want done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Speak to a neighbour.
-    Send {
-        /// Over which link.
-        link: LinkIndex,
-        /// What.
-        message: FlowMessage,
-    },
-    /// Change the datapath.
-    Flow(FlowChange),
-    /// Tell the user.
-    Event(Event),
+    /// Something outside the core.
+    Outside(api::Output),
     /// Whether a link carries flows changed.
     Active {
         /// Which link.
@@ -205,12 +175,13 @@ impl Machine for Flows {
                 }
             }
             Input::Route { origin, route } => self.on_route(origin, route),
-            Input::Delivering { flow, link } => self.on_delivering(flow, link),
-            Input::Measured { flow, rate } => self.on_measured(flow, rate),
-            Input::Carries { link, carries } => self.on_carries(link, carries),
-            Input::Presses { link, pressure } => self.on_pressure(link, pressure),
+            Input::Lane(flow, FlowEvent::Delivering(link)) => self.on_delivering(flow, link),
+            Input::Lane(flow, FlowEvent::Measured(rate)) => self.on_measured(flow, rate),
+            Input::Path(link, Path::Carries(carries)) => self.on_carries(link, carries),
+            Input::Path(link, Path::Presses(pressure)) => self.on_pressure(link, pressure),
             Input::Others { origin, others } => self.on_others(origin, others),
-            Input::Command(command) => self.on_command(command),
+            Input::Outside(input) => self.on_input(input),
+            Input::Leave => self.on_leave(),
         }
         self.settle();
     }
@@ -365,12 +336,12 @@ impl Flows {
         }
     }
 
-    fn on_command(&mut self, command: Command) {
-        match command {
-            Command::Publish(offer) => self.on_publish(offer),
-            Command::Revise { name, layers } => self.on_revise(&name, layers),
-            Command::Unpublish { name } => self.on_unpublish(&name),
-            Command::Subscribe {
+    fn on_input(&mut self, input: FlowInput) {
+        match input {
+            FlowInput::Publish(offer) => self.on_publish(offer),
+            FlowInput::Revise { name, layers } => self.on_revise(&name, layers),
+            FlowInput::Unpublish { name } => self.on_unpublish(&name),
+            FlowInput::Subscribe {
                 id,
                 name,
                 layer,
@@ -378,31 +349,35 @@ impl Flows {
             } => {
                 self.wishes_touched = true;
                 if let Some(event) = self.wishes.add(id, name, layer, budget) {
-                    self.outputs.push_back(Output::Event(event));
+                    self.event(event);
                 }
             }
-            Command::Unsubscribe { id } => self.on_unsubscribe(id),
-            Command::Leave => {
-                let names: Vec<_> = self.published.keys().cloned().collect();
-                for name in names {
-                    self.on_unpublish(&name);
-                }
-            }
-            // Links are another part's business.
-            Command::AddNeighbour(_) | Command::RemoveNeighbour(_) => {}
+            FlowInput::Unsubscribe { id } => self.on_unsubscribe(id),
+        }
+    }
+
+    fn on_leave(&mut self) {
+        let names: Vec<_> = self.published.keys().cloned().collect();
+        for name in names {
+            self.on_unpublish(&name);
         }
     }
 
     fn send(&mut self, link: LinkIndex, message: FlowMessage) {
-        self.outputs.push_back(Output::Send { link, message });
+        let message = Message::Flow(message);
+        self.put(api::Output::Send { link, message });
     }
 
     fn change(&mut self, change: FlowChange) {
-        self.outputs.push_back(Output::Flow(change));
+        self.put(api::Output::Flow(change));
     }
 
     fn event(&mut self, event: Event) {
-        self.outputs.push_back(Output::Event(event));
+        self.put(api::Output::Event(event));
+    }
+
+    fn put(&mut self, output: api::Output) {
+        self.outputs.push_back(Output::Outside(output));
     }
 
     /// How far an origin is: zero for this node, infinite without a way.

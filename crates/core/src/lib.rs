@@ -10,7 +10,7 @@
 //! | [`link`] | whether a neighbour is there, how far, how lossy |
 //! | [`route`] | how to reach an origin node, without a loop |
 //! | [`flow`] | which streams are known, who gets which flow, from where, under which key |
-//! | [`control`] | nothing: it hands each input to its part and translates what comes out |
+//! | [`control`] | nothing: it hands each input to its part, and what a part says to whom it concerns |
 //!
 //! Invariant: the parts do not know each other; what one needs from another goes through [`Control`].
 
@@ -26,8 +26,8 @@ pub mod route;
 pub mod view;
 
 pub use api::{
-    Command, ConnectionLost, DialId, Event, FlowChange, Input, LinkDown, Neighbour, Offer, Output,
-    Settings, SubscriptionId, SubscriptionState,
+    ConnectionLost, DialId, Event, FlowChange, FlowInput, Input, LinkDown, LinkInput, Neighbour,
+    Offer, Output, Settings, SubscriptionId, SubscriptionState,
 };
 pub use control::Control;
 /// What travels on control streams, for whoever carries the bytes between two nodes.

@@ -23,12 +23,13 @@ use std::net::SocketAddr;
 use levada_wire::control::Message;
 use levada_wire::control::link::{Hello, Leave, LinkMessage, NODE_NAME_BYTES_MAX};
 use levada_wire::datagram::link::{LinkDatagram, Pong};
+use levada_wire::lane::LinkEvent;
 use levada_wire::machine::{Machine, Wakeup};
 use levada_wire::{Instant, LinkIndex, NetworkId, NodeId, PacketSize};
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
 
-use crate::api::{DialId, LinkDown, Settings};
+use crate::api::{self, DialId, Event, LinkDown, LinkInput, Settings};
 use crate::chance;
 use crate::limits::{DIAL_WAIT, GREETING_MAX, HELD_MESSAGES_MAX, LINKS_MAX, OWN_LATENESS};
 use crate::view::LinkRow;
@@ -41,7 +42,7 @@ mod size;
 #[cfg(test)]
 mod tests;
 
-pub use border::{Input, Output, Peer};
+pub use border::{Input, Output, Path};
 use dialer::Dialer;
 use liveness::{Liveness, Verdict};
 pub use pressure::Pressure;
@@ -131,33 +132,13 @@ impl Machine for Links {
     fn handle_input(&mut self, now: Instant, input: Input) {
         self.handle_timeout(now);
         match input {
-            Input::Add(neighbour) => self.dialer.add(self.now, neighbour),
-            Input::Remove(neighbour) => {
-                let under_way = self.dialer.remove(neighbour).into_iter();
-                let cancel = |dial| Output::CancelDial { dial };
-                self.outputs.extend(under_way.map(cancel));
-            }
-            Input::Connected {
-                link,
-                peer,
-                remote,
-                dial,
-            } => {
-                self.on_connected(link, peer, remote, dial);
-            }
-            Input::DialFailed { dial, reason } => self.on_dial_failed(dial, reason),
-            Input::Disconnected { link, reason } => self.drop_link(link, LinkDown::Lost(reason)),
-            Input::Message { link, message } => self.on_message(link, message),
-            Input::Datagram {
-                link,
-                message,
-                received,
-            } => {
+            Input::Outside(input) => self.on_input(input),
+            Input::Lane(link, LinkEvent::Datagram { message, received }) => {
                 self.on_datagram(link, &message, received);
             }
+            Input::Lane(link, LinkEvent::TooLarge { bytes }) => self.on_too_large(link, bytes),
             Input::Active { link, active } => self.on_active(link, active),
             Input::Sizes(sizes) => self.on_sizes(sizes),
-            Input::TooLarge { link, bytes } => self.on_too_large(link, bytes),
             Input::Leave => self.on_leave(),
         }
         self.dial();
@@ -230,6 +211,27 @@ impl Links {
         links.chain(self.dialer.view()).collect()
     }
 
+    fn on_input(&mut self, input: LinkInput) {
+        match input {
+            LinkInput::AddNeighbour(neighbour) => self.dialer.add(self.now, neighbour),
+            LinkInput::RemoveNeighbour(neighbour) => {
+                let under_way = self.dialer.remove(neighbour);
+                self.cancel(under_way);
+            }
+            LinkInput::Connected {
+                link,
+                peer,
+                remote,
+                dial,
+            } => self.on_connected(link, peer, remote, dial),
+            LinkInput::DialFailed { dial, reason } => self.on_dial_failed(dial, reason),
+            LinkInput::Disconnected { link, reason } => {
+                self.drop_link(link, LinkDown::Lost(reason));
+            }
+            LinkInput::Message { link, message } => self.on_message(link, message),
+        }
+    }
+
     fn on_connected(
         &mut self,
         link: LinkIndex,
@@ -249,7 +251,7 @@ impl Links {
                     self.on_dial_failed(dial, reason.to_string());
                 }
             }
-            self.outputs.push_back(Output::Close { link, reason });
+            self.put(api::Output::Close { link, reason });
             return;
         }
         if let Some(dial) = dial {
@@ -262,10 +264,7 @@ impl Links {
             name: self.name.clone(),
             relay: self.relay,
         };
-        self.outputs.push_back(Output::Send {
-            link,
-            message: LinkMessage::Hello(hello),
-        });
+        self.send(link, LinkMessage::Hello(hello));
         let state = State::Greeting {
             until: self.now + GREETING_MAX,
             held: Vec::new(),
@@ -320,8 +319,7 @@ impl Links {
         let Some(remote) = self.dialer.on_failed(self.now, dial, &reason) else {
             return;
         };
-        self.outputs
-            .push_back(Output::DialFailed { remote, reason });
+        self.put(api::Output::Event(Event::DialFailed { remote, reason }));
     }
 
     fn on_message(&mut self, link: LinkIndex, message: Message) {
@@ -403,15 +401,19 @@ impl Links {
             size: Size::new(now),
         };
         let before = std::mem::replace(&mut opened.state, State::Up(Box::new(up)));
-        self.dialer.on_up(opened.peer);
-        self.outputs.push_back(Output::Up(Peer {
+        let (peer, remote) = (opened.peer, opened.remote);
+        self.dialer.on_up(peer);
+        self.put(api::Output::LinkUp {
             link,
             remote_index: hello.index,
-            node: opened.peer,
+        });
+        self.put(api::Output::Event(Event::LinkUp {
+            link,
+            peer,
             name: hello.name,
-            relay: hello.relay,
-            remote: opened.remote,
+            remote,
         }));
+        self.outputs.push_back(Output::Up { link, peer });
         if let State::Greeting { held, .. } = before {
             self.outputs.extend(
                 held.into_iter()
@@ -438,11 +440,12 @@ impl Links {
                     size: ping.size(),
                 };
                 let message = LinkDatagram::Pong(pong);
-                self.outputs.push_back(Output::Datagram { link, message });
+                self.put(api::Output::Datagram { link, message });
             }
             LinkDatagram::Pong(pong) => {
                 if let Some(pressure) = up.liveness.on_pong(now, pong) {
-                    self.outputs.push_back(Output::Presses { link, pressure });
+                    let path = Path::Presses(pressure);
+                    self.outputs.push_back(Output::Path(link, path));
                 }
                 up.size.on_pong(now, pong.time, pong.size, &self.sizes);
                 self.try_sizes();
@@ -463,28 +466,21 @@ impl Links {
 
     fn on_leave(&mut self) {
         self.leaving = true;
-        self.outputs.extend(
-            self.dialer
-                .stop()
-                .into_iter()
-                .map(|dial| Output::CancelDial { dial }),
-        );
+        let under_way = self.dialer.stop();
+        self.cancel(under_way);
         let links: Vec<LinkIndex> = self.links.keys().copied().collect();
         for link in links {
             let leave = Leave {
                 reason: "the node leaves".into(),
             };
-            self.outputs.push_back(Output::Send {
-                link,
-                message: LinkMessage::Leave(leave),
-            });
+            self.send(link, LinkMessage::Leave(leave));
             self.close(link, LinkDown::Leaving);
         }
     }
 
     /// Closes a connection from this side.
     fn close(&mut self, link: LinkIndex, reason: LinkDown) {
-        self.outputs.push_back(Output::Close {
+        self.put(api::Output::Close {
             link,
             reason: reason.clone(),
         });
@@ -501,7 +497,9 @@ impl Links {
             self.dialer.on_lost(self.now, peer, &reason.to_string());
         }
         if dropped.up().is_some() {
-            self.outputs.push_back(Output::Down { link, peer, reason });
+            self.put(api::Output::LinkDown { link });
+            self.put(api::Output::Event(Event::LinkDown { link, peer, reason }));
+            self.outputs.push_back(Output::Down { link });
         }
     }
 
@@ -546,22 +544,39 @@ impl Links {
             let Some(up) = link.up_mut() else { continue };
             if let Some(ping) = up.liveness.ping_if_due(now, &mut self.rng) {
                 let message = LinkDatagram::Ping(ping);
-                self.outputs.push_back(Output::Datagram {
+                let ping = api::Output::Datagram {
                     link: *index,
                     message,
-                });
+                };
+                self.outputs.push_back(Output::Outside(ping));
             }
         }
     }
 
     fn dial(&mut self) {
         for dial in self.dialer.late(self.now) {
-            self.outputs.push_back(Output::CancelDial { dial });
+            self.put(api::Output::CancelDial { dial });
             self.on_dial_failed(dial, format!("no answer within {} s", DIAL_WAIT.as_secs()));
         }
         if !self.leaving {
-            self.dialer.dial_due(self.now, &mut self.outputs);
+            let due = self.dialer.dial_due(self.now);
+            self.outputs.extend(due.into_iter().map(Output::Outside));
         }
+    }
+
+    fn cancel(&mut self, dials: Vec<DialId>) {
+        for dial in dials {
+            self.put(api::Output::CancelDial { dial });
+        }
+    }
+
+    fn send(&mut self, link: LinkIndex, message: LinkMessage) {
+        let message = Message::Link(message);
+        self.put(api::Output::Send { link, message });
+    }
+
+    fn put(&mut self, output: api::Output) {
+        self.outputs.push_back(Output::Outside(output));
     }
 }
 

@@ -16,7 +16,8 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use levada_core::{
-    ConnectionLost, Control, DialId, Event, FlowChange, Inbox, Input, Output, Settings,
+    ConnectionLost, Control, DialId, Event, FlowChange, FlowInput, Inbox, Input, LinkInput, Output,
+    Settings,
 };
 use levada_lane::api::{self as lane, Delivery, Train, Transmit};
 use levada_lane::{Lane, LaneSettings};
@@ -167,8 +168,8 @@ impl Process {
     }
 
     /// The node's user, or a connection, has something for the core.
-    pub(crate) fn on_input(&mut self, now: Instant, input: Input) {
-        self.tell_control(now, input);
+    pub(crate) fn on_input(&mut self, now: Instant, input: impl Into<Input>) {
+        self.tell_control(now, input.into());
         self.settle(now);
     }
 
@@ -181,7 +182,7 @@ impl Process {
                 flow: None,
             },
         );
-        self.on_input(now, Input::Command(levada_core::Command::Publish(offer)));
+        self.on_input(now, FlowInput::Publish(offer));
     }
 
     /// Not any more, on purpose: END is sent first, as the node does it.
@@ -194,10 +195,7 @@ impl Process {
             self.command(now, lane::Command::Finish { flow });
         }
         let name = name.clone();
-        self.on_input(
-            now,
-            Input::Command(levada_core::Command::Unpublish { name }),
-        );
+        self.on_input(now, FlowInput::Unpublish { name });
     }
 
     /// A publisher hands a frame over.
@@ -244,7 +242,7 @@ impl Process {
         );
         self.on_input(
             now,
-            Input::Connected {
+            LinkInput::Connected {
                 link,
                 peer,
                 remote,
@@ -257,7 +255,7 @@ impl Process {
     pub(crate) fn on_lost(&mut self, now: Instant, end: End, reason: ConnectionLost) {
         if let Some(link) = self.by_end.remove(&end) {
             self.links.remove(&link);
-            self.on_input(now, Input::Disconnected { link, reason });
+            self.on_input(now, LinkInput::Disconnected { link, reason });
         }
     }
 
@@ -278,7 +276,7 @@ impl Process {
         for message in messages {
             self.on_input(
                 now,
-                Input::Message {
+                LinkInput::Message {
                     link: index,
                     message,
                 },

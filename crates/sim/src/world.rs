@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use levada_core::Command;
+use levada_core::Input;
 use levada_wire::{Bitrate, Identity, Instant, Layer, NodeId};
 
 use crate::chance::{Chance, Dice};
@@ -110,7 +110,7 @@ enum Cargo {
 enum Parcel {
     Datagram { from: SocketAddr, bytes: Bytes },
     Segment(Segment),
-    Command(Command),
+    Input(Input),
     Script(Script),
 }
 

@@ -18,6 +18,7 @@ pub mod frame;
 pub mod id;
 pub mod identity;
 pub mod key;
+pub mod lane;
 pub mod machine;
 pub mod packet;
 pub mod ticket;

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use levada_core::{FlowChange, Input};
 use levada_lane::api::{Command, EgressTerms, Event, Originate};
+use levada_wire::lane::{self, FlowEvent, LinkEvent};
 use levada_wire::{Bitrate, Description, RepairBudget, StreamName};
 
 /// What a publisher knows of its stream and the core does not.
@@ -114,23 +115,20 @@ fn terms(peak: Bitrate, budget: RepairBudget) -> EgressTerms {
 ///
 /// What is not the core's comes back: deliveries go to subscribers, and what the system refuses to the log.
 pub fn input(event: Event) -> Result<Input, Event> {
-    match event {
+    let said = match event {
         Event::Datagram {
             link,
             message,
             received,
-        } => Ok(Input::Datagram {
-            link,
-            message,
-            received,
-        }),
-        Event::TooLarge { link, bytes } => Ok(Input::TooLarge { link, bytes }),
-        Event::Delivering { flow, link } => Ok(Input::Delivering { flow, link }),
-        Event::Measured { flow, rate } => Ok(Input::Measured { flow, rate }),
+        } => lane::Event::Link(link, LinkEvent::Datagram { message, received }),
+        Event::TooLarge { link, bytes } => lane::Event::Link(link, LinkEvent::TooLarge { bytes }),
+        Event::Delivering { flow, link } => lane::Event::Flow(flow, FlowEvent::Delivering(link)),
+        Event::Measured { flow, rate } => lane::Event::Flow(flow, FlowEvent::Measured(rate)),
         other @ (Event::Delivery { .. }
         | Event::MulticastEnded { .. }
-        | Event::CannotHear { .. }) => Err(other),
-    }
+        | Event::CannotHear { .. }) => return Err(other),
+    };
+    Ok(Input::Lane(said))
 }
 
 #[cfg(test)]
@@ -242,10 +240,10 @@ mod tests {
 
         assert!(matches!(
             heard,
-            Ok(Input::Delivering {
-                flow: FLOW,
-                link: LINK
-            })
+            Ok(Input::Lane(lane::Event::Flow(
+                FLOW,
+                FlowEvent::Delivering(LINK)
+            )))
         ));
         assert!(matches!(unheard, Err(Event::Delivery { flow: FLOW, .. })));
     }

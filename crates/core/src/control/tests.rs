@@ -11,6 +11,7 @@ use levada_wire::control::{Decoder, FlowMessage};
 use levada_wire::datagram::link::LinkDatagram;
 use levada_wire::frame::TrackKind;
 use levada_wire::key::{ContentSecret, Suite};
+use levada_wire::lane::{FlowEvent, LinkEvent};
 use levada_wire::machine::harness::check_contract;
 use levada_wire::{
     Bitrate, FlowId, Identity, Layer, LinkIndex, NetworkId, PacketSize, RepairBudget, StreamName,
@@ -19,7 +20,10 @@ use levada_wire::{
 use rand_core::Rng as _;
 
 use super::*;
-use crate::api::{ConnectionLost, FlowChange, Offer, SubscriptionId, SubscriptionState};
+use crate::api::{
+    ConnectionLost, Event, FlowChange, FlowInput, LinkInput, Offer, SubscriptionId,
+    SubscriptionState,
+};
 use crate::limits::{ANSWER_DEADLINE, ENDING, LINGER, REQUEST_EXPIRY};
 use crate::view::{FlowRow, FlowState};
 
@@ -132,20 +136,20 @@ impl Net {
         self.collect(node);
     }
 
-    fn command(&mut self, node: usize, command: Command) {
-        self.input(node, Input::Command(command));
+    fn command(&mut self, node: usize, command: FlowInput) {
+        self.input(node, Input::Flow(command));
     }
 
     fn publish(&mut self, node: usize, text: &str) {
         self.wall += 1_000_000;
-        self.command(node, Command::Publish(offer(text, self.wall)));
+        self.command(node, FlowInput::Publish(offer(text, self.wall)));
         self.settle();
     }
 
     fn revise(&mut self, node: usize, text: &str, peak: Bitrate) {
         let (name, mut layers) = (name(text), offer(text, 0).layers);
         layers[0].peak = peak;
-        self.command(node, Command::Revise { name, layers });
+        self.command(node, FlowInput::Revise { name, layers });
         self.settle();
     }
 
@@ -157,7 +161,7 @@ impl Net {
         let (id, name) = (SubscriptionId(id), name(text));
         self.command(
             node,
-            Command::Subscribe {
+            FlowInput::Subscribe {
                 id,
                 name,
                 layer: Layer(0),
@@ -170,7 +174,7 @@ impl Net {
     fn unsubscribe(&mut self, node: usize, id: u64) {
         self.command(
             node,
-            Command::Unsubscribe {
+            FlowInput::Unsubscribe {
                 id: SubscriptionId(id),
             },
         );
@@ -202,11 +206,13 @@ impl Net {
                         // Pings and pongs end in one step each, so this does not run away.
                         self.input(
                             to,
-                            Input::Datagram {
+                            Input::Lane(lane::Event::Link(
                                 link,
-                                message,
-                                received: 0,
-                            },
+                                LinkEvent::Datagram {
+                                    message,
+                                    received: 0,
+                                },
+                            )),
                         );
                     }
                 }
@@ -219,10 +225,10 @@ impl Net {
                         let reason = ConnectionLost::ClosedByPeer(String::new());
                         self.input(
                             to,
-                            Input::Disconnected {
+                            Input::Link(LinkInput::Disconnected {
                                 link: index(node),
                                 reason,
-                            },
+                            }),
                         );
                     }
                 }
@@ -243,12 +249,12 @@ impl Net {
             let remote = SocketAddr::from(([127, 0, 0, 1], 7800));
             self.input(
                 at,
-                Input::Connected {
+                Input::Link(LinkInput::Connected {
                     link: index(to),
                     peer,
                     remote,
                     dial: None,
-                },
+                }),
             );
         }
     }
@@ -260,10 +266,10 @@ impl Net {
             let reason = ConnectionLost::Failed("cable pulled".into());
             self.input(
                 at,
-                Input::Disconnected {
+                Input::Link(LinkInput::Disconnected {
                     link: index(to),
                     reason,
-                },
+                }),
             );
         }
         self.settle();
@@ -314,10 +320,10 @@ impl Net {
                 }
                 self.input(
                     to,
-                    Input::Message {
+                    Input::Link(LinkInput::Message {
                         link: index(from),
                         message,
-                    },
+                    }),
                 );
             }
         }
@@ -380,10 +386,7 @@ impl Net {
         let flow = self.flow(node, text).unwrap().flow;
         self.input(
             node,
-            Input::Delivering {
-                flow,
-                link: index(from),
-            },
+            Input::Lane(lane::Event::Flow(flow, FlowEvent::Delivering(index(from)))),
         );
         self.settle();
     }
@@ -432,31 +435,31 @@ fn the_contract_holds_for_the_whole() {
             let remote = SocketAddr::from(([127, 0, 0, 1], 1));
             let text = ["a", "b"][rng.next_u32() as usize % 2];
             match rng.next_u32() % 9 {
-                0 => Input::Connected {
+                0 => Input::Link(LinkInput::Connected {
                     link,
                     peer,
                     remote,
                     dial: None,
-                },
-                1 => Input::Disconnected {
+                }),
+                1 => Input::Link(LinkInput::Disconnected {
                     link,
                     reason: ConnectionLost::ClosedHere,
-                },
-                2 => Input::Command(Command::Publish(offer(text, u64::from(rng.next_u32())))),
-                3 => Input::Command(Command::Unpublish { name: name(text) }),
-                4 => Input::Command(Command::Subscribe {
+                }),
+                2 => Input::Flow(FlowInput::Publish(offer(text, u64::from(rng.next_u32())))),
+                3 => Input::Flow(FlowInput::Unpublish { name: name(text) }),
+                4 => Input::Flow(FlowInput::Subscribe {
                     id: SubscriptionId(u64::from(rng.next_u32() % 4)),
                     name: name(text),
                     layer: Layer(0),
                     budget: RepairBudget::DEFAULT,
                 }),
-                5 => Input::Command(Command::Unsubscribe {
+                5 => Input::Flow(FlowInput::Unsubscribe {
                     id: SubscriptionId(u64::from(rng.next_u32() % 4)),
                 }),
-                _ => Input::Message {
+                _ => Input::Link(LinkInput::Message {
                     link,
                     message: flows::any_message(rng, &peers),
-                },
+                }),
             }
         },
     );
@@ -470,7 +473,7 @@ fn every_node_learns_of_a_stream_and_of_its_end() {
     let known = (0..4)
         .filter(|node| net.nodes[*node].view().streams.len() == 1)
         .count();
-    net.command(0, Command::Unpublish { name: name("cam") });
+    net.command(0, FlowInput::Unpublish { name: name("cam") });
     net.settle();
 
     assert_eq!(known, 4);
@@ -482,7 +485,7 @@ fn a_node_that_joins_later_learns_what_is_known_and_not_what_was_withdrawn() {
     let mut net = Net::new(3, &[(0, 1)]);
     net.publish(0, "kept");
     net.publish(0, "gone");
-    net.command(0, Command::Unpublish { name: name("gone") });
+    net.command(0, FlowInput::Unpublish { name: name("gone") });
     net.settle();
 
     net.link(1, 2);
@@ -499,7 +502,7 @@ fn a_stream_withdrawn_behind_a_partition_does_not_come_back() {
     let mut net = Net::new(3, &[(0, 1), (1, 2)]);
     net.publish(0, "cam");
     net.unlink(1, 2);
-    net.command(0, Command::Unpublish { name: name("cam") });
+    net.command(0, FlowInput::Unpublish { name: name("cam") });
     net.settle();
 
     net.link(1, 2);
@@ -517,7 +520,7 @@ fn a_leaving_node_withdraws_its_streams_and_closes_its_links() {
     let mut net = Net::new(2, &[(0, 1)]);
     net.publish(0, "cam");
 
-    net.command(0, Command::Leave);
+    net.input(0, Input::Leave);
     // What was said before the close is delivered before it: the shell flushes.
     net.settle();
 

@@ -326,8 +326,9 @@ impl Flows {
         for carried in self.carried.matching(|carried| carried.of == of) {
             carried.end(now);
         }
-        let ended = self.wishes.on_withdraw(&of);
-        self.outputs.extend(ended.into_iter().map(Output::Event));
+        for ended in self.wishes.on_withdraw(&of) {
+            self.event(ended);
+        }
         let name = of.name;
         self.spread(
             from,
@@ -337,12 +338,11 @@ impl Flows {
     }
 
     fn spread(&mut self, from: Option<LinkIndex>, message: &FlowMessage) {
-        let links = self.neighbours.keys().filter(|link| Some(**link) != from);
-        let sends = links.map(|link| Output::Send {
-            link: *link,
-            message: message.clone(),
-        });
-        self.outputs.extend(sends);
+        let links = self.neighbours.keys().copied();
+        let others: Vec<LinkIndex> = links.filter(|link| Some(*link) != from).collect();
+        for link in others {
+            self.send(link, message.clone());
+        }
     }
 }
 

@@ -169,7 +169,7 @@ impl Flows {
         });
         if let (Some(wish), Some(state)) = (self.wishes.get_mut(id), state) {
             let told = wish.tell(id, state);
-            self.outputs.extend(told.map(Output::Event));
+            told.into_iter().for_each(|event| self.event(event));
         }
     }
 

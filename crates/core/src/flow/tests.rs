@@ -124,14 +124,14 @@ fn feed(flows: &mut Flows, inputs: impl IntoIterator<Item = Input>) {
 
 fn refusals(flows: &mut Flows) -> Vec<(LinkIndex, RefuseReason)> {
     let refusal = |output| match output {
-        Output::Send {
+        Output::Outside(api::Output::Send {
             link,
-            message: FlowMessage::Refuse(refuse),
-        } => Some((link, refuse.reason)),
-        Output::Send {
+            message: Message::Flow(FlowMessage::Refuse(refuse)),
+        }) => Some((link, refuse.reason)),
+        Output::Outside(api::Output::Send {
             link,
-            message: FlowMessage::KeyRefusal(refusal),
-        } => Some((link, refusal.reason)),
+            message: Message::Flow(FlowMessage::KeyRefusal(refusal)),
+        }) => Some((link, refusal.reason)),
         _ => None,
     };
     std::iter::from_fn(|| flows.poll_output())
@@ -158,16 +158,16 @@ fn the_contract_holds() {
                     origin: origin.id(),
                     route: None,
                 },
-                6 => Input::Command(Command::Subscribe {
+                6 => Input::Outside(FlowInput::Subscribe {
                     id: SubscriptionId(1),
                     name: stream(1),
                     layer: Layer(0),
                     budget: RepairBudget::DEFAULT,
                 }),
-                7 => Input::Command(Command::Unsubscribe {
+                7 => Input::Outside(FlowInput::Unsubscribe {
                     id: SubscriptionId(1),
                 }),
-                8 => Input::Delivering { flow, link },
+                8 => Input::Lane(flow, FlowEvent::Delivering(link)),
                 _ => request(link, flow),
             }
         },
@@ -244,7 +244,7 @@ fn a_withdraw_of_a_stream_nobody_announced_goes_nowhere() {
     feed(&mut flows, [withdrawn(&origin, 1)]);
 
     let sends = std::iter::from_fn(|| flows.poll_output())
-        .filter(|output| matches!(output, Output::Send { .. }));
+        .filter(|output| matches!(output, Output::Outside(api::Output::Send { .. })));
     assert_eq!(sends.count(), 0);
 }
 
@@ -262,10 +262,10 @@ fn a_stream_that_cannot_be_reached_is_not_told_to_a_newcomer() {
             .filter(|output| {
                 matches!(
                     output,
-                    Output::Send {
-                        message: FlowMessage::Collection(_),
+                    Output::Outside(api::Output::Send {
+                        message: Message::Flow(FlowMessage::Collection(_)),
                         ..
-                    }
+                    })
                 )
             })
             .count()

@@ -10,7 +10,6 @@
 //!        └────────────────────────┴───────────────────────────────────┘
 //! ```
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,8 +17,7 @@ use levada_wire::machine::Wakeup;
 use levada_wire::{Instant, NodeId};
 use rand_chacha::ChaCha20Rng;
 
-use super::Output;
-use crate::api::{DialId, Neighbour};
+use crate::api::{DialId, Neighbour, Output};
 use crate::chance::jittered;
 use crate::limits::{
     ADDRESSES_MAX, DIAL_STAGGER, DIAL_WAIT, NEIGHBOURS_MAX, REDIAL_MAX, REDIAL_MIN,
@@ -117,7 +115,8 @@ impl Dialer {
     }
 
     /// Starts the attempts that are due.
-    pub(super) fn dial_due(&mut self, now: Instant, outputs: &mut VecDeque<Output>) {
+    pub(super) fn dial_due(&mut self, now: Instant) -> Vec<Output> {
+        let mut dials = Vec::new();
         for configured in &mut self.configured {
             if let State::Waiting { until } = configured.state
                 && until <= now
@@ -150,13 +149,14 @@ impl Dialer {
                 *next += 1;
                 *next_at = now + DIAL_STAGGER;
                 let peer = configured.neighbour.node;
-                outputs.push_back(Output::Dial {
+                dials.push(Output::Dial {
                     dial,
                     remote: *remote,
                     peer,
                 });
             }
         }
+        dials
     }
 
     /// The attempts that have taken too long.

@@ -23,7 +23,8 @@ use levada_wire::datagram::link::{LinkDatagram, Ping, SHORT_PING_BYTES};
 use levada_wire::machine::Wakeup;
 use levada_wire::{Instant, LinkIndex, PacketSize};
 
-use super::{Link, Links, Output};
+use super::{Link, Links, Output, Path};
+use crate::api;
 use crate::limits::{
     SIZE_AGAIN, SIZE_CHECK_ACTIVE, SIZE_CHECK_IDLE, SIZE_MUTE_PONGS, SIZE_PACE, SIZE_SHORT_PONGS,
 };
@@ -298,10 +299,12 @@ impl Links {
             let link = *index;
             for ping in up.size.pings_if_due(self.now).into_iter().flatten() {
                 let message = LinkDatagram::Ping(ping);
-                self.outputs.push_back(Output::Datagram { link, message });
+                let ping = api::Output::Datagram { link, message };
+                self.outputs.push_back(Output::Outside(ping));
             }
             if let Some(carries) = up.size.news(&self.sizes) {
-                self.outputs.push_back(Output::Carries { link, carries });
+                let path = Path::Carries(carries);
+                self.outputs.push_back(Output::Path(link, path));
             }
         }
     }

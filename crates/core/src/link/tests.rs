@@ -61,12 +61,12 @@ fn drain(links: &mut Links) -> Vec<Output> {
 }
 
 fn connected(link: LinkIndex, peer: u8, dial: Option<DialId>) -> Input {
-    Input::Connected {
+    Input::Outside(LinkInput::Connected {
         link,
         peer: node(peer),
         remote: remote(1),
         dial,
-    }
+    })
 }
 
 fn hello(link: LinkIndex, boot: u64) -> Input {
@@ -77,10 +77,10 @@ fn hello(link: LinkIndex, boot: u64) -> Input {
         name: "peer".into(),
         relay: true,
     };
-    Input::Message {
+    Input::Outside(LinkInput::Message {
         link,
         message: Message::Link(LinkMessage::Hello(hello)),
-    }
+    })
 }
 
 fn ping(link: LinkIndex) -> Input {
@@ -89,11 +89,13 @@ fn ping(link: LinkIndex) -> Input {
         sent: 10,
         padding: 0,
     });
-    Input::Datagram {
+    Input::Lane(
         link,
-        message,
-        received: 9,
-    }
+        LinkEvent::Datagram {
+            message,
+            received: 9,
+        },
+    )
 }
 
 fn some_route_message() -> Message {
@@ -125,7 +127,7 @@ fn sleep_until(links: &mut Links, until: Instant) -> Vec<Output> {
 
 fn downs(outputs: &[Output]) -> Vec<LinkDown> {
     let down = |output: &Output| match output {
-        Output::Down { reason, .. } => Some(reason.clone()),
+        Output::Outside(api::Output::Event(Event::LinkDown { reason, .. })) => Some(reason.clone()),
         _ => None,
     };
     outputs.iter().filter_map(down).collect()
@@ -133,7 +135,7 @@ fn downs(outputs: &[Output]) -> Vec<LinkDown> {
 
 fn closes(outputs: &[Output]) -> Vec<(LinkIndex, LinkDown)> {
     let close = |output: &Output| match output {
-        Output::Close { link, reason } => Some((*link, reason.clone())),
+        Output::Outside(api::Output::Close { link, reason }) => Some((*link, reason.clone())),
         _ => None,
     };
     outputs.iter().filter_map(close).collect()
@@ -150,34 +152,34 @@ fn the_contract_holds() {
             let link = LinkIndex(rng.next_u32() % 4);
             let peer = peers[rng.next_u32() as usize % 3];
             match rng.next_u32() % 10 {
-                0 => Input::Add(Neighbour {
+                0 => Input::Outside(LinkInput::AddNeighbour(Neighbour {
                     addresses: (0..rng.next_u32() % 3).map(|i| remote(i as u16)).collect(),
                     node: None,
-                }),
-                1 | 2 => Input::Connected {
+                })),
+                1 | 2 => Input::Outside(LinkInput::Connected {
                     link,
                     peer,
                     remote: remote(1),
                     dial: (rng.next_u32().is_multiple_of(2)).then_some(DialId(0)),
-                },
+                }),
                 3 | 4 => hello(link, u64::from(rng.next_u32() % 2)),
                 5 => ping(link),
-                6 => Input::DialFailed {
+                6 => Input::Outside(LinkInput::DialFailed {
                     dial: DialId(0),
                     reason: "no".into(),
-                },
-                7 => Input::Disconnected {
+                }),
+                7 => Input::Outside(LinkInput::Disconnected {
                     link,
                     reason: ConnectionLost::ClosedHere,
-                },
+                }),
                 8 => Input::Active {
                     link,
                     active: rng.next_u32().is_multiple_of(2),
                 },
-                _ => Input::Message {
+                _ => Input::Outside(LinkInput::Message {
                     link,
                     message: some_route_message(),
-                },
+                }),
             }
         },
     );
@@ -194,18 +196,24 @@ fn a_link_is_up_once_the_peer_has_said_hello_and_pings_at_once() {
 
     assert!(matches!(
         greeting[..],
-        [Output::Send {
-            message: LinkMessage::Hello(_),
+        [Output::Outside(api::Output::Send {
+            message: Message::Link(LinkMessage::Hello(_)),
             ..
-        }]
+        })]
     ));
-    assert!(matches!(&after[0], Output::Up(peer) if peer.remote_index == LinkIndex(99)));
     assert!(matches!(
-        after[1],
-        Output::Datagram {
+        &after[0],
+        Output::Outside(api::Output::LinkUp {
+            remote_index: LinkIndex(99),
+            ..
+        })
+    ));
+    assert!(matches!(
+        after[3],
+        Output::Outside(api::Output::Datagram {
             message: LinkDatagram::Ping(_),
             ..
-        }
+        })
     ));
 }
 
@@ -215,10 +223,10 @@ fn what_overtakes_the_hello_waits_for_it() {
     links.handle_input(at(0), connected(LINK, 2, None));
     links.handle_input(
         at(1),
-        Input::Message {
+        Input::Outside(LinkInput::Message {
             link: LINK,
             message: some_route_message(),
-        },
+        }),
     );
     let before: Vec<_> = drain(&mut links);
 
@@ -242,10 +250,10 @@ fn too_much_before_the_hello_closes_the_link() {
     for _ in 0..=HELD_MESSAGES_MAX {
         links.handle_input(
             at(1),
-            Input::Message {
+            Input::Outside(LinkInput::Message {
                 link: LINK,
                 message: some_route_message(),
-            },
+            }),
         );
     }
 
@@ -379,10 +387,10 @@ fn pings_of_40_steps(links: &mut Links, answers: impl Fn(u64) -> bool) -> usize 
 
 fn pings(outputs: &[Output]) -> Vec<Ping> {
     let ping = |output: &Output| match output {
-        Output::Datagram {
+        Output::Outside(api::Output::Datagram {
             message: LinkDatagram::Ping(ping),
             ..
-        } => Some(*ping),
+        }) => Some(*ping),
         _ => None,
     };
     outputs.iter().filter_map(ping).collect()
@@ -396,11 +404,13 @@ fn pong(ping: &Ping) -> Input {
         received: ping.sent,
         size: ping.size(),
     };
-    Input::Datagram {
-        link: LINK,
-        message: LinkDatagram::Pong(pong),
-        received: 0,
-    }
+    Input::Lane(
+        LINK,
+        LinkEvent::Datagram {
+            message: LinkDatagram::Pong(pong),
+            received: 0,
+        },
+    )
 }
 
 #[test]
@@ -411,10 +421,10 @@ fn of_two_links_to_one_node_both_ends_keep_the_one_the_smaller_id_opened() {
         let mut links = Links::new(&settings(me, 1));
         links.handle_input(
             at(0),
-            Input::Add(Neighbour {
+            Input::Outside(LinkInput::AddNeighbour(Neighbour {
                 addresses: vec![remote(1)],
                 node: None,
-            }),
+            })),
         );
         drain(&mut links);
         links.handle_input(at(1), connected(LINK, peer, Some(DialId(0))));
@@ -444,7 +454,7 @@ fn a_restarted_peer_takes_the_place_of_its_former_self() {
     assert!(
         outputs
             .iter()
-            .any(|output| matches!(output, Output::Up(up) if up.link == OTHER))
+            .any(|output| matches!(output, Output::Up { link: OTHER, .. }))
     );
 }
 
@@ -465,10 +475,10 @@ fn a_node_never_links_to_itself_and_never_across_networks() {
     let message = Message::Link(LinkMessage::Hello(foreign));
     links.handle_input(
         at(1),
-        Input::Message {
+        Input::Outside(LinkInput::Message {
             link: OTHER,
             message,
-        },
+        }),
     );
 
     assert_eq!(to_self, [(LINK, LinkDown::Self_)]);
@@ -500,12 +510,12 @@ fn one_link_too_many_is_closed_as_full() {
             secret[..8].copy_from_slice(&(index as u64).to_le_bytes());
             secret
         });
-        let input = Input::Connected {
+        let input = Input::Outside(LinkInput::Connected {
             link,
             peer: peer.id(),
             remote: remote(1),
             dial: None,
-        };
+        });
         links.handle_input(at(0), input);
     }
 
@@ -518,23 +528,26 @@ fn a_leaving_node_says_so_and_dials_no_more() {
     let mut links = up_at(0);
     links.handle_input(
         at(1),
-        Input::Add(Neighbour {
+        Input::Outside(LinkInput::AddNeighbour(Neighbour {
             addresses: vec![remote(1)],
             node: None,
-        }),
+        })),
     );
     drain(&mut links);
 
     links.handle_input(at(2), Input::Leave);
 
     let outputs = drain(&mut links);
-    assert!(matches!(outputs[0], Output::CancelDial { .. }));
+    assert!(matches!(
+        outputs[0],
+        Output::Outside(api::Output::CancelDial { .. })
+    ));
     assert!(matches!(
         outputs[1],
-        Output::Send {
-            message: LinkMessage::Leave(_),
+        Output::Outside(api::Output::Send {
+            message: Message::Link(LinkMessage::Leave(_)),
             ..
-        }
+        })
     ));
     assert_eq!(closes(&outputs), [(LINK, LinkDown::Leaving)]);
     assert_eq!(links.poll_timeout(), None);

@@ -3,7 +3,7 @@
 //! One line per kind of output; not the order of things (`task`) and not the words of the datapath (`levada-words`).
 //! Invariant: no output is dropped in silence: what cannot be done comes back to the core as an input.
 
-use levada_core::{self as core, ConnectionLost, Input, LinkDown, Output, SubscriptionState};
+use levada_core::{self as core, ConnectionLost, LinkDown, LinkInput, Output, SubscriptionState};
 use levada_lane::api::Command;
 use levada_ports::source_towards;
 use levada_wire::LinkIndex;
@@ -73,7 +73,8 @@ impl Driver {
             );
             let reason =
                 ConnectionLost::Failed("the peer did not take its control messages".into());
-            self.again.push_back(Input::Disconnected { link, reason });
+            let input = LinkInput::Disconnected { link, reason };
+            self.again.push_back(input.into());
         }
     }
 

@@ -38,8 +38,8 @@ impl<M: Machine> Pump<M> {
     }
 
     /// Hands in what happened just now.
-    pub(crate) fn handle(&mut self, input: M::Input) {
-        self.machine.handle_input(self.clock.now(), input);
+    pub(crate) fn handle(&mut self, input: impl Into<M::Input>) {
+        self.machine.handle_input(self.clock.now(), input.into());
     }
 
     /// Fires the timers that are due.

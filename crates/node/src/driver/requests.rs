@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use levada_core::{Command, Input, Offer};
+use levada_core::{FlowInput, Offer};
 use levada_lane::api as datapath;
 use levada_wire::key::Suite;
 use levada_wire::{Description, FlowId, RepairBudget, StreamName};
@@ -36,7 +36,7 @@ impl Driver {
             }
             Request::Revise { name, layers } => {
                 if self.publications.contains_key(&name) {
-                    self.core(Command::Revise { name, layers });
+                    self.pump.handle(FlowInput::Revise { name, layers });
                 }
             }
             Request::Finish { slot, reply } => {
@@ -53,7 +53,7 @@ impl Driver {
             } => {
                 let id = slot.subscription();
                 self.fanout.add(id, queue);
-                self.core(Command::Subscribe {
+                self.pump.handle(FlowInput::Subscribe {
                     id,
                     name,
                     layer: options.layer,
@@ -70,10 +70,6 @@ impl Driver {
                 let _ = reply.send(());
             }
         }
-    }
-
-    fn core(&mut self, command: Command) {
-        self.pump.handle(Input::Command(command));
     }
 
     async fn publish(
@@ -103,7 +99,7 @@ impl Driver {
             flow: None,
         };
         self.publications.insert(name.clone(), publication);
-        self.core(Command::Publish(offer));
+        self.pump.handle(FlowInput::Publish(offer));
         // The core says at once whether it takes the offer: by the order to originate it.
         self.settle().await;
         let flow = self.publications.get(&name).and_then(|one| one.flow);
@@ -132,12 +128,12 @@ impl Driver {
             if let Some(flow) = flow {
                 self.command(datapath::Command::Finish { flow }).await;
             }
-            self.core(Command::Unpublish { name });
+            self.pump.handle(FlowInput::Unpublish { name });
             return;
         }
         let id = slot.subscription();
         if self.fanout.remove(id) {
-            self.core(Command::Unsubscribe { id });
+            self.pump.handle(FlowInput::Unsubscribe { id });
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use levada_core::{Command, Control, DialId, FlowChange, Input, Neighbour};
+use levada_core::{Control, DialId, FlowChange, Input, LinkInput, Neighbour};
 use levada_lane::api as datapath;
 use levada_wire::{FlowId, LinkIndex, NodeId, StreamName};
 use levada_words::{self as words, Offered};
@@ -197,16 +197,16 @@ impl Driver {
             Happening::Established(established) => self.on_established(established),
             Happening::DialFailed { dial, reason } => {
                 if self.dials.remove(&dial).is_some() {
-                    self.pump.handle(Input::DialFailed { dial, reason });
+                    self.pump.handle(LinkInput::DialFailed { dial, reason });
                 }
             }
             Happening::Message { link, message } => {
                 tracing::trace!(link = link.0, ?message, "heard");
-                self.pump.handle(Input::Message { link, message });
+                self.pump.handle(LinkInput::Message { link, message });
             }
             Happening::Lost { link, reason } => {
                 self.links.remove(&link);
-                self.pump.handle(Input::Disconnected { link, reason });
+                self.pump.handle(LinkInput::Disconnected { link, reason });
             }
         }
     }
@@ -223,7 +223,7 @@ impl Driver {
         let Some(keys) = LinkKeys::export(connection, dial.is_some()) else {
             if let Some(dial) = dial {
                 let reason = "the connection ended before its keys could be made".to_owned();
-                self.pump.handle(Input::DialFailed { dial, reason });
+                self.pump.handle(LinkInput::DialFailed { dial, reason });
             }
             return;
         };
@@ -240,7 +240,7 @@ impl Driver {
             outlet: Some(outlet),
         };
         self.links.insert(link, connected);
-        self.pump.handle(Input::Connected {
+        self.pump.handle(LinkInput::Connected {
             link,
             peer,
             remote,
@@ -280,8 +280,7 @@ impl Driver {
 
     pub(super) fn add_neighbour(&mut self, neighbour: Neighbour) {
         if !self.resolving.merges {
-            self.pump
-                .handle(Input::Command(Command::AddNeighbour(neighbour)));
+            self.pump.handle(LinkInput::AddNeighbour(neighbour));
             return;
         }
         let merged = self.resolving.merged.entry(neighbour.node);
@@ -293,19 +292,16 @@ impl Driver {
         merged.addresses.extend(neighbour.addresses);
         let after = merged.clone();
         if !before.addresses.is_empty() {
-            self.pump
-                .handle(Input::Command(Command::RemoveNeighbour(before)));
+            self.pump.handle(LinkInput::RemoveNeighbour(before));
         }
-        self.pump
-            .handle(Input::Command(Command::AddNeighbour(after)));
+        self.pump.handle(LinkInput::AddNeighbour(after));
     }
 
     /// Forgets a neighbour. What is merged keeps the addresses of the others.
     fn remove_neighbour(&mut self, neighbour: &Neighbour) {
         if !self.resolving.merges {
             let gone = neighbour.clone();
-            self.pump
-                .handle(Input::Command(Command::RemoveNeighbour(gone)));
+            self.pump.handle(LinkInput::RemoveNeighbour(gone));
             return;
         }
         if let Some(merged) = self.resolving.merged.get_mut(&neighbour.node) {
@@ -314,10 +310,8 @@ impl Driver {
                 .addresses
                 .retain(|address| !neighbour.addresses.contains(address));
             let after = merged.clone();
-            self.pump
-                .handle(Input::Command(Command::RemoveNeighbour(before)));
-            self.pump
-                .handle(Input::Command(Command::AddNeighbour(after)));
+            self.pump.handle(LinkInput::RemoveNeighbour(before));
+            self.pump.handle(LinkInput::AddNeighbour(after));
         }
     }
 
@@ -332,7 +326,7 @@ impl Driver {
     pub(super) fn begin_to_leave(&mut self) {
         if self.leaving.is_none() {
             self.leaving = Some(Deadline::now() + LEAVE_DEADLINE);
-            self.pump.handle(Input::Command(Command::Leave));
+            self.pump.handle(Input::Leave);
         }
     }
 

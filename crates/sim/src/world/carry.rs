@@ -213,7 +213,7 @@ impl World<'_> {
                 });
             }
             Act::DialFailed { host, dial, reason } => {
-                let input = levada_core::Input::DialFailed { dial, reason };
+                let input = levada_core::LinkInput::DialFailed { dial, reason };
                 self.call(host.node, |process, now| process.on_input(now, input));
             }
             Act::Chunk {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use levada_core::Command;
+use levada_core::Input;
 use levada_wire::Instant;
 
 use super::{Event, World};
@@ -98,7 +98,7 @@ impl World<'_> {
             return;
         }
         self.end_script(index);
-        self.command(index, Command::Leave);
+        self.input(index, Input::Leave);
         let boot = self.nodes[index].boots;
         self.queue
             .push(self.now + FAREWELL, Event::Gone { node: index, boot });

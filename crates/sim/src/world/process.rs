@@ -2,7 +2,7 @@
 //!
 //! Not what it decides. Called by `world`. Invariant: a process is only called while it runs and does not stand still.
 
-use levada_core::{Command, Input, Neighbour, Settings};
+use levada_core::{Input, LinkInput, Neighbour, Settings};
 use levada_lane::api::Delivery;
 use levada_wire::{Instant, NetworkId};
 
@@ -52,7 +52,7 @@ impl World<'_> {
                 addresses: vec![other.address],
                 node,
             };
-            let input = Input::Command(Command::AddNeighbour(neighbour));
+            let input = LinkInput::AddNeighbour(neighbour);
             self.call(index, |process, now| process.on_input(now, input));
         }
         self.resume_script(index);
@@ -185,24 +185,21 @@ impl World<'_> {
                     self.connections.arrive(self.now, segment, host);
                     self.settle_connections();
                 }
-                Parcel::Command(command) => {
-                    self.call(index, |process, now| {
-                        process.on_input(now, Input::Command(command))
-                    });
+                Parcel::Input(input) => {
+                    self.call(index, |process, now| process.on_input(now, input));
                 }
                 Parcel::Script(script) => self.on_script(script),
             }
         }
     }
 
-    /// Gives a process a command, now or when it goes on.
-    pub(super) fn command(&mut self, index: usize, command: Command) {
+    /// Tells a process what its user wants, now or when it goes on.
+    pub(super) fn input(&mut self, index: usize, input: impl Into<Input>) {
+        let input = input.into();
         if self.nodes[index].is_paused() {
-            self.nodes[index].inbox.push_back(Parcel::Command(command));
+            self.nodes[index].inbox.push_back(Parcel::Input(input));
         } else {
-            self.call(index, |process, now| {
-                process.on_input(now, Input::Command(command))
-            });
+            self.call(index, |process, now| process.on_input(now, input));
         }
     }
 

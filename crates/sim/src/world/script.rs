@@ -3,7 +3,7 @@
 //! A player stays with its node: if the process dies, it asks again when the process is back, as a gateway's client
 //! does. Not faults. Called by `world`. Invariant: the checkers know of each wish before a machine does.
 
-use levada_core::{Command, SubscriptionId};
+use levada_core::{FlowInput, SubscriptionId};
 use levada_wire::{Instant, Layer};
 use levada_words::Offered;
 
@@ -174,9 +174,9 @@ impl World<'_> {
         );
         self.checks
             .subscribed(self.now, plan.node, id, name.clone());
-        self.command(
+        self.input(
             plan.node,
-            Command::Subscribe {
+            FlowInput::Subscribe {
                 id,
                 name,
                 layer: Layer(0),
@@ -198,7 +198,7 @@ impl World<'_> {
         );
         // First, since the node lets go of the flow within the command, and owes nobody its end from now on.
         self.checks.unsubscribed(self.now, plan.node, id);
-        self.command(plan.node, Command::Unsubscribe { id });
+        self.input(plan.node, FlowInput::Unsubscribe { id });
     }
 
     /// A publisher's next frame. While its process stands still none is made.

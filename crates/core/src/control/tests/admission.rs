@@ -111,7 +111,7 @@ fn what_is_admitted_is_given_back_by_whoever_goes_however_he_goes() {
     let after_a_cancel = admitted(&net, 1);
     net.unlink(1, 4);
     let after_a_lost_link = admitted(&net, 1);
-    net.command(0, Command::Unpublish { name: name("cam") });
+    net.command(0, FlowInput::Unpublish { name: name("cam") });
     net.settle();
     net.pass(Duration::from_secs(20));
 

@@ -14,7 +14,7 @@ impl Net {
             packet_size: PacketSize::MIN,
             ..offer(text, self.wall)
         };
-        self.command(node, Command::Publish(small));
+        self.command(node, FlowInput::Publish(small));
         self.settle();
     }
 }
@@ -59,11 +59,13 @@ impl Way {
                 received: self.received,
                 size: 0,
             };
-            let datagram = Input::Datagram {
-                link: index(1),
-                message: LinkDatagram::Pong(pong),
-                received: 0,
-            };
+            let datagram = Input::Lane(lane::Event::Link(
+                index(1),
+                LinkEvent::Datagram {
+                    message: LinkDatagram::Pong(pong),
+                    received: 0,
+                },
+            ));
             self.net.input(0, datagram);
         }
     }

@@ -7,7 +7,7 @@ use super::flows::star;
 use super::*;
 
 fn withdraw(net: &mut Net) {
-    net.command(0, Command::Unpublish { name: name("cam") });
+    net.command(0, FlowInput::Unpublish { name: name("cam") });
     net.settle();
 }
 
@@ -32,10 +32,10 @@ fn a_child_whose_request_crosses_the_withdraw_is_fed_to_the_end() {
     let message = Message::Flow(FlowMessage::Request(request));
     net.input(
         1,
-        Input::Message {
+        Input::Link(LinkInput::Message {
             link: index(2),
             message,
-        },
+        }),
     );
     net.pass(ENDING - Duration::from_millis(1));
 

@@ -213,7 +213,7 @@ fn a_node_that_was_away_learns_of_a_restart_under_a_clock_set_back() {
     let wall = net.wall;
     net.unlink(1, 2);
     net.restart(0);
-    net.command(0, Command::Publish(offer("cam", wall - 60_000_000)));
+    net.command(0, FlowInput::Publish(offer("cam", wall - 60_000_000)));
     net.settle();
     net.states(2);
 
@@ -317,7 +317,7 @@ fn an_origin_that_restarts_with_its_clock_set_back_is_followed_too() {
 
         // Links come up before it publishes, and what the relay remembers is newer by the clock.
         net.restart(0);
-        net.command(0, Command::Publish(offer("cam", wall - set_back)));
+        net.command(0, FlowInput::Publish(offer("cam", wall - set_back)));
         net.settle();
         net.pass(Duration::from_secs(2));
 
@@ -340,7 +340,7 @@ fn an_origin_that_publishes_before_its_links_are_up_is_followed_too() {
             seed: [77; 32],
             ..settings(0)
         });
-        net.command(0, Command::Publish(offer("cam", wall - set_back)));
+        net.command(0, FlowInput::Publish(offer("cam", wall - set_back)));
         net.link(0, 1);
         net.pass(Duration::from_secs(2));
 
@@ -358,7 +358,7 @@ fn a_stream_withdrawn_while_its_flow_lingers_ends_once() {
     net.unsubscribe(2, 1);
 
     net.pass(LINGER / 2);
-    net.command(0, Command::Unpublish { name: name("cam") });
+    net.command(0, FlowInput::Unpublish { name: name("cam") });
     net.pass(2 * ENDING);
 
     assert!(net.flow(2, "cam").is_none());
@@ -393,7 +393,7 @@ fn a_withdrawn_stream_ends_after_its_last_packets_had_time_to_come() {
     net.states(2);
     net.told(2);
 
-    net.command(0, Command::Unpublish { name: name("cam") });
+    net.command(0, FlowInput::Unpublish { name: name("cam") });
     net.settle();
     let at_once = net.told(2);
     net.pass(ENDING);
@@ -494,7 +494,7 @@ fn withdraws_of_many_streams_spread_once_each() {
     for stream in 0..20 {
         net.command(
             0,
-            Command::Unpublish {
+            FlowInput::Unpublish {
                 name: name(&format!("cam/{stream}")),
             },
         );
@@ -519,10 +519,10 @@ fn two_nodes_that_ask_each_other_refuse_each_other() {
     });
     net.input(
         2,
-        Input::Message {
+        Input::Link(LinkInput::Message {
             link: index(1),
             message: Message::Flow(request),
-        },
+        }),
     );
 
     assert!(net.flow(2, "cam").is_none(), "nothing was requested back");

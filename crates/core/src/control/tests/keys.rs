@@ -59,10 +59,10 @@ fn grant_comes(net: &mut Net, grant: KeyGrant) {
     let message = Message::Flow(FlowMessage::KeyGrant(grant));
     net.input(
         2,
-        Input::Message {
+        Input::Link(LinkInput::Message {
             link: index(1),
             message,
-        },
+        }),
     );
 }
 
@@ -115,10 +115,10 @@ fn a_carry_key_that_was_not_asked_for_is_not_taken() {
         let message = Message::Flow(FlowMessage::Accept(Accept { flow, key }));
         net.input(
             2,
-            Input::Message {
+            Input::Link(LinkInput::Message {
                 link: index(from),
                 message,
-            },
+            }),
         );
     }
 
@@ -149,18 +149,18 @@ fn a_refusal_or_a_grant_that_was_not_asked_of_a_neighbour_takes_nobodys_answer()
     let before = net.linked[&(1, 2)].len();
     net.input(
         1,
-        Input::Message {
+        Input::Link(LinkInput::Message {
             link: index(3),
             message: message.clone(),
-        },
+        }),
     );
     let from_a_stranger = net.linked[&(1, 2)].len();
     net.input(
         1,
-        Input::Message {
+        Input::Link(LinkInput::Message {
             link: index(0),
             message,
-        },
+        }),
     );
 
     assert_eq!(from_a_stranger, before);

@@ -15,7 +15,7 @@ impl Net {
             packet_size: PacketSize::MAX,
             ..offer(text, self.wall)
         };
-        self.command(node, Command::Publish(large));
+        self.command(node, FlowInput::Publish(large));
         self.settle();
     }
 
@@ -111,10 +111,10 @@ fn a_link_that_becomes_narrow_is_left_and_one_that_is_wide_again_comes_back() {
 
     net.input(
         1,
-        Input::TooLarge {
-            link: index(3),
-            bytes: 1_440,
-        },
+        Input::Lane(lane::Event::Link(
+            index(3),
+            LinkEvent::TooLarge { bytes: 1_440 },
+        )),
     );
     net.settle();
     assert_eq!(net.egresses(2, "large"), [3]);
@@ -126,10 +126,7 @@ fn a_link_that_becomes_narrow_is_left_and_one_that_is_wide_again_comes_back() {
     );
 
     net.pass(Duration::from_secs(90));
-    let delivering = Input::Delivering {
-        flow,
-        link: index(1),
-    };
+    let delivering = Input::Lane(lane::Event::Flow(flow, FlowEvent::Delivering(index(1))));
     net.input(3, delivering);
     net.pass(SIZE_PACE);
     assert_eq!(net.egresses(1, "large"), [3]);
@@ -147,7 +144,7 @@ fn a_stream_that_ends_while_a_link_is_avoided_lets_its_nodes_rest() {
 
     net.command(
         0,
-        Command::Unpublish {
+        FlowInput::Unpublish {
             name: name("large"),
         },
     );

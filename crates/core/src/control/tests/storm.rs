@@ -40,7 +40,7 @@ impl Storm {
             packet_size: PacketSize::MAX,
             ..offer("large", 1_700_000_000_000_000)
         };
-        storm.net.command(0, Command::Publish(large));
+        storm.net.command(0, FlowInput::Publish(large));
         storm.net.settle();
         for node in 1..NODES {
             storm.net.subscribe(node, 1, "large");

@@ -100,7 +100,10 @@ fn measure(net: &mut Net, seconds: u64, rate: u64) {
         net.pass(Duration::from_secs(1));
         let flow = net.nodes[0].view().streams[0].announce.flow(Layer(0));
         let rate = Bitrate(rate);
-        net.input(0, Input::Measured { flow, rate });
+        net.input(
+            0,
+            Input::Lane(lane::Event::Flow(flow, FlowEvent::Measured(rate))),
+        );
     }
     net.settle();
 }
@@ -112,7 +115,7 @@ fn what_is_measured_is_declared_to_everybody_and_a_new_description_leaves_it() {
         is_measured: true,
         ..offer("cam", net.wall)
     };
-    net.command(0, Command::Publish(measured));
+    net.command(0, FlowInput::Publish(measured));
     net.settle();
 
     measure(&mut net, 2, 1_000_000);

@@ -56,10 +56,10 @@ fn of_more_neighbours_that_ask_for_one_consumer_the_first_few_are_answered() {
 /// The grants that were sent.
 fn grants(flows: &mut Flows) -> Vec<KeyGrant> {
     let grant = |output| match output {
-        Output::Send {
-            message: FlowMessage::KeyGrant(grant),
+        Output::Outside(api::Output::Send {
+            message: Message::Flow(FlowMessage::KeyGrant(grant)),
             ..
-        } => Some(grant),
+        }) => Some(grant),
         _ => None,
     };
     let outputs = std::iter::from_fn(|| flows.poll_output());
@@ -79,7 +79,7 @@ fn a_grant_is_made_once_until_more_were_made_than_are_kept() {
     };
     feed(
         &mut flows,
-        [link_up(UP), Input::Command(Command::Publish(offer))],
+        [link_up(UP), Input::Outside(FlowInput::Publish(offer))],
     );
     let of = flows.published[&stream(1)].of.clone();
     let granted = |flows: &mut Flows, consumer: NodeId| {

@@ -5,15 +5,19 @@ use super::*;
 #[test]
 fn round_trip_and_loss_come_from_pings_and_pongs() {
     let mut links = up_at(0);
-    let pong = |millis: u64, sent, received| Input::Datagram {
-        link: LINK,
-        message: LinkDatagram::Pong(Pong {
-            time: at(millis - 20).as_micros(),
-            sent,
-            received,
-            size: 0,
-        }),
-        received: 0,
+    let pong = |millis: u64, sent, received| {
+        Input::Lane(
+            LINK,
+            LinkEvent::Datagram {
+                message: LinkDatagram::Pong(Pong {
+                    time: at(millis - 20).as_micros(),
+                    sent,
+                    received,
+                    size: 0,
+                }),
+                received: 0,
+            },
+        )
     };
 
     links.handle_input(at(1_000), pong(1_000, 100, 100));
@@ -36,16 +40,18 @@ fn a_ping_that_overtakes_packets_shows_no_loss_and_what_is_lost_shows_in_the_end
             let millis = 1_000 + (sent / 50) * 100;
             let overtaken = if ping % 20 > 17 { 5 } else { 0 };
             let lost = lost_each * ((sent - begin) / 1_000);
-            let input = Input::Datagram {
-                link: LINK,
-                message: LinkDatagram::Pong(Pong {
-                    time: at(millis - 20).as_micros(),
-                    sent,
-                    received: sent - overtaken - lost,
-                    size: 0,
-                }),
-                received: 0,
-            };
+            let input = Input::Lane(
+                LINK,
+                LinkEvent::Datagram {
+                    message: LinkDatagram::Pong(Pong {
+                        time: at(millis - 20).as_micros(),
+                        sent,
+                        received: sent - overtaken - lost,
+                        size: 0,
+                    }),
+                    received: 0,
+                },
+            );
             links.handle_input(at(millis), input);
             drain(&mut links);
         }

@@ -51,10 +51,10 @@ impl Path {
     fn collect(&mut self) {
         while let Some(output) = self.links.poll_output() {
             match output {
-                Output::Datagram {
+                Output::Outside(api::Output::Datagram {
                     message: LinkDatagram::Ping(ping),
                     ..
-                } => {
+                }) => {
                     self.pings += 1;
                     self.padded += usize::from(usize::from(ping.size()) > SHORT_PING_BYTES);
                     let is_lost = usize::from(ping.size()) > self.width || (self.loses)(self.pings);
@@ -64,7 +64,7 @@ impl Path {
                         self.links.handle_input(self.now, answer);
                     }
                 }
-                Output::Carries { link, carries } => {
+                Output::Path(link, border::Path::Carries(carries)) => {
                     assert_eq!(link, LINK);
                     self.told.push((carries.size.bytes(), carries.is_trying));
                 }
@@ -189,20 +189,11 @@ fn what_the_system_does_not_send_is_too_large_at_once() {
     path.told.clear();
 
     path.width = 1_300;
-    path.input(Input::TooLarge {
-        link: LINK,
-        bytes: 1_440,
-    });
+    path.input(Input::Lane(LINK, LinkEvent::TooLarge { bytes: 1_440 }));
 
     assert_eq!(path.told, [(1_232, false)]);
-    path.input(Input::TooLarge {
-        link: LINK,
-        bytes: 9,
-    });
-    path.input(Input::TooLarge {
-        link: LINK,
-        bytes: 70_000,
-    });
+    path.input(Input::Lane(LINK, LinkEvent::TooLarge { bytes: 9 }));
+    path.input(Input::Lane(LINK, LinkEvent::TooLarge { bytes: 70_000 }));
     assert_eq!(path.shown(), (1_232, true), "no packet has such a size");
 }
 
