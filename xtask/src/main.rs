@@ -15,6 +15,7 @@
 mod ci;
 mod deny;
 mod golden;
+mod imports;
 mod process;
 mod scan;
 mod seeds;

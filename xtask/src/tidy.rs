@@ -5,6 +5,7 @@
 //! Called by hand before a commit, and by `ci`.
 //! Invariant: `--bless` writes only what a person need not decide: fingerprints, and counts that fell.
 
+mod circles;
 mod code_map;
 mod dependencies;
 mod functions;
@@ -46,6 +47,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<bool> {
 /// All checks that need the tree only.
 fn check(tree: &Tree) -> Vec<Finding> {
     let checks = [
+        circles::check,
         code_map::check,
         dependencies::check,
         heads::check,
