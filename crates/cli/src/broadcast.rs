@@ -112,7 +112,7 @@ async fn flow(
             Err(error) => {
                 // What was read is still to be sent, and the stream to be taken back.
                 outlet.finish().await?;
-                return Err(error);
+                return Err(error.into());
             }
         }
     }

@@ -5,8 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use levada::WallTime;
-use levada_wire::Instant;
+use levada_wire::{Instant, WallTime};
 
 /// A monotonic clock that starts when it is made.
 #[derive(Clone, Copy, Debug)]

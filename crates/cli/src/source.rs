@@ -11,15 +11,17 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-use levada::{Description, Frame, StreamName};
+use levada_wire::{Description, Frame, StreamName};
 
 mod card;
 mod demux;
+mod error;
 mod file;
 mod folder;
 mod pipe;
 mod timeline;
+
+pub(crate) use error::Error;
 
 /// What may be published, as the user names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +66,7 @@ impl Source {
         &self,
         name: &StreamName,
         options: Options,
-    ) -> anyhow::Result<Vec<(StreamName, Feed)>> {
+    ) -> Result<Vec<(StreamName, Feed)>, Error> {
         let feed = match self {
             Self::TestCard => Feed::TestCard(card::Feed::new()),
             Self::Pipe => Feed::Pipe(Box::new(pipe::Feed::open().await?)),
@@ -99,7 +101,7 @@ impl Feed {
     /// Waits until the next item is due; `None` at the end.
     ///
     /// Whoever drops the future before it is ready may lose an item and should drop the feed too.
-    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Item>> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Item>, Error> {
         match self {
             Self::TestCard(feed) => Ok(Some(feed.next().await)),
             Self::Pipe(feed) => feed.next().await,
@@ -108,13 +110,11 @@ impl Feed {
     }
 }
 
-async fn is_folder(path: &Path) -> anyhow::Result<bool> {
+async fn is_folder(path: &Path) -> Result<bool, Error> {
     let metadata = tokio::fs::metadata(path).await;
-    let metadata = metadata.with_context(|| {
-        format!(
-            "cannot read {}; a source is `test`, an MPEG-TS file, a folder of them, or `-` for standard input",
-            path.display()
-        )
+    let metadata = metadata.map_err(|source| Error::Missing {
+        path: path.to_owned(),
+        source,
     })?;
     Ok(metadata.is_dir())
 }

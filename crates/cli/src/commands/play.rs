@@ -139,7 +139,7 @@ impl Args {
 #[derive(Debug)]
 struct Session {
     inlet: Inlet,
-    playout: Playout,
+    playout: Playout<Delivery>,
     writer: Writer,
     target: Target,
     waiting: Waiting,
@@ -163,10 +163,7 @@ impl Session {
             let end = self.stops.into_iter().chain(self.ended).min();
             tokio::select! {
                 delivery = self.inlet.next() => match delivery? {
-                    Some(delivery) => {
-                        self.waiting.note(&delivery);
-                        self.playout.push(delivery, self.clock.now());
-                    }
+                    Some(delivery) => self.take(delivery),
                     // Somebody told the node to leave.
                     None => return Ok(()),
                 },
@@ -181,10 +178,32 @@ impl Session {
         }
     }
 
+    /// Puts what came where it waits until it is due.
+    fn take(&mut self, delivery: Delivery) {
+        self.waiting.note(&delivery);
+        match &delivery {
+            Delivery::Frame { frame, .. } => {
+                let time = (frame.track, frame.dts);
+                return self.playout.push_frame(delivery, time, self.clock.now());
+            }
+            Delivery::Description(description) => self.playout.describe(description),
+            Delivery::NewInstance(_) => self.playout.start_instance(),
+            _ => {}
+        }
+        self.playout.push(delivery);
+    }
+
     async fn deliver(&mut self, delivery: Delivery) -> anyhow::Result<()> {
         match delivery {
             Delivery::NewInstance(_) => self.writer.new_instance(),
-            Delivery::Description(description) => self.writer.describe(&description),
+            Delivery::Description(description) => {
+                for (track, codec, why) in self.writer.describe(&description) {
+                    say::note(format_args!(
+                        "track {} ({codec}) is left out: {why}",
+                        track.0
+                    ));
+                }
+            }
             Delivery::Frame { frame, .. } => {
                 self.buffer.clear();
                 if let Err(error) = self.writer.write(frame, &mut self.buffer) {

@@ -6,40 +6,40 @@
 //! ```
 //!
 //! So what the network made uneven becomes even, as long as it is not later than the latency. What a newcomer gets
-//! from a cache is older than that and is played at once, because nothing can be decoded without it. Sans-IO: the
-//! caller has the clock. Called by `play`. Invariant: the order of deliveries is kept, and nothing waits longer than
-//! the latency.
+//! from a cache is older than that and is played at once, because nothing can be decoded without it. What waits is the
+//! caller's: a delivery, or what was made of it. Sans-IO: the caller has the clock. Called by `play` and gateways.
+//! Invariant: the order of what waits is kept, and nothing waits longer than the latency.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use levada::{Delivery, MediaTime, TrackId};
-use levada_wire::Instant;
+use levada_wire::{Description, Instant, MediaTime, TrackId};
 
-/// The most deliveries that wait. At the limit the oldest is due at once.
+/// The most items that wait. At the limit the oldest is due at once.
 const WAITING_MAX: usize = 16_384;
 /// Clocks drift: the base gives way by one part in this many.
 const SLEW: i64 = 2_000;
 
-/// Deliveries that wait until they are due.
+/// Items that wait until they are due: frames and what lies between them.
 #[derive(Debug)]
-pub(crate) struct Playout {
+pub(crate) struct Playout<T> {
     latency: Duration,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<Waiting<T>>,
     /// The smallest difference between arrival and media time, in microseconds, and when it last gave way.
     base: Option<(i64, Instant)>,
     timescales: Vec<(TrackId, NonZeroU32)>,
 }
 
 #[derive(Debug)]
-struct Waiting {
-    delivery: Delivery,
+struct Waiting<T> {
+    item: T,
     /// Media time in microseconds and when it came; `None` for what is due as soon as it is in front.
     media: Option<(i64, Instant)>,
 }
 
-impl Playout {
+impl<T> Playout<T> {
+    /// A playout that lets everything pass at once, or holds frames back until `latency` after the quickest.
     pub(crate) const fn new(latency: Duration) -> Self {
         Self {
             latency,
@@ -49,27 +49,33 @@ impl Playout {
         }
     }
 
-    /// Takes in what comes.
-    pub(crate) fn push(&mut self, delivery: Delivery, now: Instant) {
-        let media = match &delivery {
-            Delivery::Frame { frame, .. } => self.media(frame.track, frame.dts),
-            Delivery::Description(description) => {
-                let tracks = description.tracks.iter();
-                self.timescales = tracks.map(|track| (track.id, track.timescale)).collect();
-                None
-            }
-            Delivery::NewInstance(_) => {
-                self.start_instance();
-                None
-            }
-            _ => None,
-        };
-        let media = media.filter(|_| !self.latency.is_zero());
+    /// The tracks of the frames that are pushed from now on.
+    pub(crate) fn describe(&mut self, description: &Description) {
+        let tracks = description.tracks.iter();
+        self.timescales = tracks.map(|track| (track.id, track.timescale)).collect();
+    }
+
+    /// Another timeline begins: what is left of the old one has no base any more.
+    pub(crate) fn start_instance(&mut self) {
+        self.base = None;
+        for waiting in &mut self.waiting {
+            waiting.media = None;
+        }
+    }
+
+    /// Takes in a frame of `track` whose decoding time is `dts`, in ticks of its track.
+    pub(crate) fn push_frame(&mut self, item: T, (track, dts): (TrackId, i64), now: Instant) {
+        let media = self.media(track, dts).filter(|_| !self.latency.is_zero());
         if let Some(media) = media {
             self.adapt(media, now);
         }
         let media = media.map(|media| (media, now));
-        self.waiting.push_back(Waiting { delivery, media });
+        self.waiting.push_back(Waiting { item, media });
+    }
+
+    /// Takes in what has no time of its own: it is due as soon as it is in front.
+    pub(crate) fn push(&mut self, item: T) {
+        self.waiting.push_back(Waiting { item, media: None });
     }
 
     /// When the next one is due; `None` if there is none.
@@ -87,17 +93,9 @@ impl Playout {
     }
 
     /// Takes the next one if it is due.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<Delivery> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<T> {
         self.due().filter(|due| *due <= now)?;
-        self.waiting.pop_front().map(|waiting| waiting.delivery)
-    }
-
-    /// Another timeline begins: what is left of the old one has no base any more.
-    fn start_instance(&mut self) {
-        self.base = None;
-        for waiting in &mut self.waiting {
-            waiting.media = None;
-        }
+        self.waiting.pop_front().map(|waiting| waiting.item)
     }
 
     fn media(&self, track: TrackId, ticks: i64) -> Option<i64> {
@@ -126,11 +124,8 @@ impl Playout {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use std::sync::Arc;
-
-    use bytes::Bytes;
-    use levada::{Description, Frame, Group, Track, TrackKind};
     use levada_media::ticks::TS_TIMESCALE;
+    use levada_wire::{Track, TrackKind};
 
     use super::*;
 
@@ -138,7 +133,7 @@ mod tests {
         Instant::from_nanos(millis * 1_000_000)
     }
 
-    fn playout(latency: u64) -> Playout {
+    fn playout(latency: u64) -> Playout<&'static str> {
         let track = Track {
             id: TrackId(1),
             kind: TrackKind::Video,
@@ -149,28 +144,14 @@ mod tests {
         };
         let tracks = vec![track];
         let mut playout = Playout::new(Duration::from_millis(latency));
-        playout.push(
-            Delivery::Description(Arc::new(Description { tracks })),
-            at(0),
-        );
+        playout.describe(&Description { tracks });
+        playout.push("description");
         playout.pop(at(0)).unwrap();
         playout
     }
 
-    fn frame(millis: i64) -> Delivery {
-        let frame = Frame {
-            track: TrackId(1),
-            sync: true,
-            discardable: false,
-            dts: millis * 90,
-            pts: millis * 90,
-            data: Bytes::new(),
-        };
-        Delivery::Frame {
-            group: Group(0),
-            frame,
-            wall: None,
-        }
+    fn push(playout: &mut Playout<&str>, millis: i64, now: Instant) {
+        playout.push_frame("frame", (TrackId(1), millis * 90), now);
     }
 
     #[test]
@@ -178,7 +159,7 @@ mod tests {
         let mut playout = playout(0);
 
         for millis in [0, 40, 80] {
-            playout.push(frame(millis), at(5_000));
+            push(&mut playout, millis, at(5_000));
             assert!(playout.pop(at(5_000)).is_some());
         }
     }
@@ -193,7 +174,7 @@ mod tests {
             (120, 1_171),
             (160, 1_172),
         ] {
-            playout.push(frame(media), at(came));
+            push(&mut playout, media, at(came));
         }
 
         for due in [1_100, 1_140, 1_180, 1_220, 1_260] {
@@ -209,7 +190,7 @@ mod tests {
         let mut playout = playout(100);
         // A second of frames within a moment, then live.
         for media in (0..=1_000).step_by(40) {
-            playout.push(frame(media), at(5_000));
+            push(&mut playout, media, at(5_000));
         }
 
         let mut played = 0;
@@ -225,11 +206,11 @@ mod tests {
     #[test]
     fn a_new_instance_lets_go_of_the_old_one_and_finds_its_own_base() {
         let mut playout = playout(100);
-        playout.push(frame(60_000), at(1_000));
+        push(&mut playout, 60_000, at(1_000));
         assert!(playout.pop(at(1_050)).is_none());
 
         playout.start_instance();
-        playout.push(frame(0), at(1_060));
+        push(&mut playout, 0, at(1_060));
 
         assert!(playout.pop(at(1_060)).is_some());
         assert_eq!(playout.due(), Some(at(1_160)));
@@ -240,10 +221,10 @@ mod tests {
         let mut playout = playout(60_000);
 
         for media in (0..).take(WAITING_MAX - 1) {
-            playout.push(frame(media), at(1_000));
+            push(&mut playout, media, at(1_000));
         }
         assert!(playout.pop(at(1_001)).is_none());
-        playout.push(frame(0), at(1_001));
+        push(&mut playout, 0, at(1_001));
 
         assert!(playout.pop(at(1_001)).is_some());
         assert!(playout.pop(at(1_001)).is_none());

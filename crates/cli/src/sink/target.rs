@@ -1,19 +1,18 @@
 //! The places a played stream can be written to.
 //!
-//! Not the form in which it is written (`writer.rs`). Called by `play`. Invariant: a file that exists is emptied only
-//! when the first frame is there, and one that was made for nothing is removed.
+//! Not the form in which it is written (`writer.rs`). Called by `play`. Invariant: nothing is made or changed before the
+//! first frame is there.
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use levada::StreamName;
-use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncWriteExt as _, Stdout};
 use tokio::process::{Child, ChildStdin};
 
-use super::Player;
+use super::{OutFile, Player};
 
 /// How long a player may take to end once its input has.
 const PLAYER_END: Duration = Duration::from_secs(2);
@@ -31,19 +30,10 @@ pub(crate) enum Place {
 #[derive(Debug)]
 pub(crate) enum Target {
     Stdout(Stdout),
-    File(OutFile),
+    File(PathBuf, OutFile),
     /// Not started before there is something to see.
     Waiting(Player, StreamName),
     Playing(Child, ChildStdin),
-}
-
-/// A file and what must be known to leave no trace.
-#[derive(Debug)]
-pub(crate) struct OutFile {
-    path: PathBuf,
-    file: File,
-    is_new: bool,
-    has_begun: bool,
 }
 
 impl Target {
@@ -57,7 +47,15 @@ impl Target {
                 );
                 Self::Stdout(tokio::io::stdout())
             }
-            Place::File(path) => Self::File(OutFile::open(&path).await?),
+            Place::File(path) => {
+                let file = OutFile::open(&path).await.with_context(|| {
+                    format!(
+                        "cannot write {}; give another file with --out",
+                        path.display()
+                    )
+                })?;
+                Self::File(path, file)
+            }
             Place::Player(player) => {
                 player.check()?;
                 Self::Waiting(player, stream.clone())
@@ -83,7 +81,10 @@ impl Target {
                     .await
                     .context("cannot write to standard output")
             }
-            Self::File(file) => file.write(bytes).await,
+            Self::File(path, file) => {
+                let written = file.write(bytes).await;
+                written.with_context(|| format!("cannot write {}", path.display()))
+            }
             Self::Playing(_, input) => input
                 .write_all(bytes)
                 .await
@@ -109,7 +110,10 @@ impl Target {
                 // Everything was flushed when it was written.
                 let _ = output.flush().await;
             }
-            Self::File(file) => file.finish().await?,
+            Self::File(path, file) => {
+                let finished = file.finish().await;
+                finished.with_context(|| format!("cannot finish {}", path.display()))?;
+            }
             Self::Waiting(..) => {}
             Self::Playing(mut child, input) => {
                 drop(input);
@@ -126,96 +130,10 @@ impl Target {
     }
 }
 
-impl OutFile {
-    async fn open(path: &Path) -> anyhow::Result<Self> {
-        let is_new = !tokio::fs::try_exists(path).await.unwrap_or(true);
-        let mut options = OpenOptions::new();
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .await;
-        let file = file.with_context(|| {
-            format!(
-                "cannot write {}; give another file with --out",
-                path.display()
-            )
-        })?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            is_new,
-            has_begun: false,
-        })
-    }
-
-    async fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        let cannot = || format!("cannot write {}", self.path.display());
-        if !std::mem::replace(&mut self.has_begun, true) {
-            // Devices and named pipes have no length.
-            let is_file = self.file.metadata().await.with_context(cannot)?.is_file();
-            if is_file {
-                self.file.set_len(0).await.with_context(cannot)?;
-            }
-        }
-        self.file.write_all(bytes).await.with_context(cannot)?;
-        // So that the file can be watched while it grows.
-        self.file.flush().await.with_context(cannot)
-    }
-
-    async fn finish(mut self) -> anyhow::Result<()> {
-        if self.has_begun {
-            let flushed = self.file.flush().await;
-            return flushed.with_context(|| format!("cannot write {}", self.path.display()));
-        }
-        if self.is_new {
-            let removed = tokio::fs::remove_file(&self.path).await;
-            removed.with_context(|| format!("cannot remove the empty {}", self.path.display()))?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-
-    async fn target(path: &Path) -> Target {
-        let stream = "cam".parse().unwrap();
-        Target::open(Place::File(path.to_owned()), &stream)
-            .await
-            .unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_file_is_left_alone_until_something_is_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let (old, new) = (dir.path().join("old"), dir.path().join("new"));
-        std::fs::write(&old, "what was there").unwrap();
-
-        for path in [&old, &new] {
-            target(path).await.finish().await.unwrap();
-        }
-
-        assert_eq!(std::fs::read_to_string(&old).unwrap(), "what was there");
-        assert!(!new.exists());
-    }
-
-    #[tokio::test]
-    async fn a_file_that_is_written_holds_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("old");
-        std::fs::write(&path, "what was there").unwrap();
-
-        let mut target = target(&path).await;
-        target.write(b"ne").await.unwrap();
-        target.write(b"w").await.unwrap();
-        target.finish().await.unwrap();
-
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
-    }
 
     #[tokio::test]
     async fn a_place_that_cannot_be_written_is_refused_by_name() {

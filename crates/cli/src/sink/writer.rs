@@ -5,12 +5,10 @@
 //! about a track they do not know. Not the place it goes to (`target.rs`). Called by `play`. Invariant: the times of a track never fall, and
 //! continuity counters never break.
 
-use levada::{Description, Frame, TrackId};
 use levada_media::Rebase;
 use levada_media::testcard::CLOCK_CODEC;
-use levada_media::ts::{MuxError, Muxer};
-
-use crate::say;
+use levada_media::ts::{MuxError, Muxer, Omission};
+use levada_wire::{Description, Frame, TrackId};
 
 /// Turns frames into a transport stream.
 #[derive(Debug)]
@@ -19,7 +17,7 @@ pub(crate) struct Writer {
     rebase: Rebase,
     /// The next description is of another instance.
     is_new_instance: bool,
-    /// Tracks that the user was told about.
+    /// Tracks that the caller was told about.
     told: Vec<TrackId>,
 }
 
@@ -38,8 +36,11 @@ impl Writer {
         self.is_new_instance = true;
     }
 
-    /// The tracks are these.
-    pub(crate) fn describe(&mut self, description: &Description) {
+    /// The tracks are these. Returns those that are left out, each once in the life of a writer: its codec, and why.
+    pub(crate) fn describe(
+        &mut self,
+        description: &Description,
+    ) -> Vec<(TrackId, String, Omission)> {
         let mut description = description.clone();
         description
             .tracks
@@ -54,7 +55,7 @@ impl Writer {
             Some(muxer) => muxer.set_description(description),
             none => *none = Some(Muxer::new(description)),
         }
-        self.tell_omitted(description);
+        self.newly_omitted(description)
     }
 
     /// Appends a frame to `out`.
@@ -65,16 +66,16 @@ impl Writer {
         muxer.push(&frame, out)
     }
 
-    fn tell_omitted(&mut self, description: &Description) {
-        let omitted = self.muxer.as_ref().map_or(&[][..], Muxer::omitted);
-        for (id, why) in omitted {
+    fn newly_omitted(&mut self, description: &Description) -> Vec<(TrackId, String, Omission)> {
+        let mut omitted = Vec::new();
+        for (id, why) in self.muxer.as_ref().map_or(&[][..], Muxer::omitted) {
             if !self.told.contains(id) {
                 self.told.push(*id);
-                let codec = description
-                    .track(*id)
-                    .map_or("unknown", |track| &track.codec);
-                say::note(format_args!("track {} ({codec}) is left out: {why}", id.0));
+                let track = description.track(*id);
+                let codec = track.map_or("unknown", |track| &track.codec).to_owned();
+                omitted.push((*id, codec, *why));
             }
         }
+        omitted
     }
 }

@@ -1,6 +1,6 @@
 //! The built-in test card as a source: `test`.
 //!
-//! Not its picture, which `levada-media` has. Called by `source.rs`. Invariant: each frame leaves when it is due, with
+//! Not its picture (`testcard.rs`). Called by `source.rs`. Invariant: each frame leaves when it is due, with
 //! the wall clock of that moment.
 
 use levada_media::{Pacer, TestCard};

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use levada::{Description, Frame};
 use levada_media::ts::{Demuxer, Event};
-use levada_wire::Instant;
+use levada_wire::{Description, Frame, Instant};
 
 /// How often at most the log says that a source is damaged.
 const SAY_EVERY: Duration = Duration::from_secs(60);

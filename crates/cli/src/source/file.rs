@@ -10,16 +10,15 @@ use std::collections::VecDeque;
 use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
-use levada::{Description, MediaTime};
 use levada_media::ticks::TS_TIMESCALE;
 use levada_media::{Interleaver, Looper, Pacer, ts};
+use levada_wire::{Description, Frame, MediaTime};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::demux::{Part, Reader};
 use super::timeline::Timeline;
-use super::{Item, Options};
+use super::{Error, Item, Options};
 use crate::clock::Clock;
 
 /// What is read at once.
@@ -53,9 +52,9 @@ struct Stage {
 
 impl Feed {
     /// Opens a file and reads until its tracks are known.
-    pub(super) async fn open(path: &Path, options: Options) -> anyhow::Result<Self> {
-        let cannot = || format!("cannot read {}", path.display());
-        let file = File::open(path).await.with_context(cannot)?;
+    pub(super) async fn open(path: &Path, options: Options) -> Result<Self, Error> {
+        let file = File::open(path).await;
+        let file = file.map_err(Error::unreadable(path.display().to_string()))?;
         let mut feed = Self {
             path: path.to_owned(),
             file,
@@ -68,26 +67,22 @@ impl Feed {
             clock: Clock::start(),
         };
         let bytes = feed.read().await?;
-        ensure!(bytes > 0, "{} is empty", path.display());
-        ensure!(
-            ts::looks_like(&feed.chunk[..bytes]),
-            "{path} is not an MPEG transport stream: only those can be published from files at present; \
-             convert it with `ffmpeg -i {path} -c copy -f mpegts {path}.ts`",
-            path = path.display()
-        );
+        if bytes == 0 {
+            return Err(Error::Empty(feed.path));
+        }
+        if !ts::looks_like(&feed.chunk[..bytes]) {
+            return Err(Error::NoTransportStream(feed.path));
+        }
         feed.take(bytes);
         while feed.stage.items.is_empty() && feed.advance().await? {}
         if feed.stage.items.is_empty() {
-            bail!(
-                "{} has no pictures, sound or data that could be published",
-                path.display()
-            );
+            return Err(Error::NoTracks(feed.path));
         }
         Ok(feed)
     }
 
     /// Waits for the next item; `None` at the end of the file.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Item>> {
+    pub(super) async fn next(&mut self) -> Result<Option<Item>, Error> {
         loop {
             match self.stage.items.pop_front() {
                 Some(Item::Frame(frame)) => {
@@ -106,7 +101,7 @@ impl Feed {
     }
 
     /// Reads on; false at the end.
-    async fn advance(&mut self) -> anyhow::Result<bool> {
+    async fn advance(&mut self) -> Result<bool, Error> {
         if self.is_at_end {
             return Ok(false);
         }
@@ -117,9 +112,9 @@ impl Feed {
         Ok(true)
     }
 
-    async fn read(&mut self) -> anyhow::Result<usize> {
+    async fn read(&mut self) -> Result<usize, Error> {
         let bytes = self.file.read(&mut self.chunk).await;
-        bytes.with_context(|| format!("cannot read on in {}", self.path.display()))
+        bytes.map_err(|error| Error::unreadable(format!("on in {}", self.path.display()))(error))
     }
 
     fn take(&mut self, bytes: usize) {
@@ -129,7 +124,7 @@ impl Feed {
     }
 
     /// The file is at its end: of this round, or of all.
-    async fn end_round(&mut self) -> anyhow::Result<()> {
+    async fn end_round(&mut self) -> Result<(), Error> {
         let (stage, now) = (&mut self.stage, self.clock.now());
         self.reader.finish(now, |part| stage.take(part));
         self.stage.flush();
@@ -138,10 +133,10 @@ impl Feed {
             self.is_at_end = true;
             return Ok(());
         }
-        self.file
-            .seek(SeekFrom::Start(0))
-            .await
-            .with_context(|| format!("cannot start {} anew", self.path.display()))?;
+        let start = self.file.seek(SeekFrom::Start(0)).await;
+        start.map_err(|error| {
+            Error::unreadable(format!("{} again from its start", self.path.display()))(error)
+        })?;
         self.reader.restart();
         self.stage.rewind();
         Ok(())
@@ -191,7 +186,7 @@ impl Stage {
         self.place(frames);
     }
 
-    fn place(&mut self, frames: Vec<levada::Frame>) {
+    fn place(&mut self, frames: Vec<Frame>) {
         for frame in frames {
             let placed = self.timeline.place(self.looper.shift(frame));
             self.items.extend(placed.map(Item::Frame));

@@ -3,13 +3,12 @@
 //! Files are read once, at the start; not their contents (`file.rs`), and not folders within. Called by `source.rs`.
 //! Invariant: one file that cannot be published does not keep the others from it.
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
-use levada::StreamName;
+use levada_wire::StreamName;
 
-use super::{Feed, Options, file};
-use crate::say;
+use super::{Error, Feed, Options, file};
 
 /// What files of transport streams are called.
 const EXTENSIONS: [&str; 4] = ["ts", "mts", "m2ts", "mpegts"];
@@ -21,18 +20,17 @@ pub(super) async fn open(
     path: &Path,
     name: &StreamName,
     options: Options,
-) -> anyhow::Result<Vec<(StreamName, Feed)>> {
-    let mut files = list(path)
-        .await
-        .with_context(|| format!("cannot read the folder {}", path.display()))?;
-    ensure!(
-        !files.is_empty(),
-        "there is no file to publish in {}: it holds none that ends in {}",
-        path.display(),
-        EXTENSIONS
-            .map(|extension| format!(".{extension}"))
-            .join(", ")
-    );
+) -> Result<Vec<(StreamName, Feed)>, Error> {
+    let files = list(path).await;
+    let mut files = files.map_err(Error::unreadable(format!("the folder {}", path.display())))?;
+    if files.is_empty() {
+        return Err(Error::NoFiles {
+            path: path.to_owned(),
+            extensions: EXTENSIONS
+                .map(|extension| format!(".{extension}"))
+                .join(", "),
+        });
+    }
     if files.len() > FILES_MAX {
         tracing::warn!(
             files = files.len(),
@@ -50,15 +48,15 @@ pub(super) async fn open(
                 ));
             }
             Ok(feed) => feeds.push(feed),
-            Err(error) => refused.push(say::failure(&error)),
+            Err(reason) => refused.push(reason),
         }
     }
-    ensure!(
-        !feeds.is_empty(),
-        "no file of {} can be published: {}",
-        path.display(),
-        refused.join("; ")
-    );
+    if feeds.is_empty() {
+        return Err(Error::NoFileFits {
+            path: path.to_owned(),
+            reasons: refused.join("; "),
+        });
+    }
     for reason in refused {
         tracing::warn!("left out: {reason}");
     }
@@ -88,14 +86,19 @@ async fn open_one(
     path: &Path,
     prefix: &StreamName,
     options: Options,
-) -> anyhow::Result<(StreamName, Feed)> {
+) -> Result<(StreamName, Feed), String> {
     let name = stream_name(path, prefix)?;
-    let feed = file::Feed::open(path, options).await?;
-    Ok((name, Feed::File(Box::new(feed))))
+    match file::Feed::open(path, options).await {
+        Ok(feed) => Ok((name, Feed::File(Box::new(feed)))),
+        Err(error) => Err(match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        }),
+    }
 }
 
 /// `NAME/FILE`, where what a stream's name may not have becomes `-`.
-fn stream_name(path: &Path, prefix: &StreamName) -> anyhow::Result<StreamName> {
+fn stream_name(path: &Path, prefix: &StreamName) -> Result<StreamName, String> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let stem: String = stem
@@ -104,7 +107,7 @@ fn stream_name(path: &Path, prefix: &StreamName) -> anyhow::Result<StreamName> {
         .collect();
     let name = format!("{prefix}/{stem}");
     name.parse()
-        .with_context(|| format!("{} does not make a stream's name", path.display()))
+        .map_err(|error| format!("{} does not make a stream's name: {error}", path.display()))
 }
 
 #[cfg(test)]

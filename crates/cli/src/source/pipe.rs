@@ -8,17 +8,15 @@ use std::collections::VecDeque;
 use std::io::{IsTerminal as _, Read as _};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
-use levada::Frame;
 use levada_media::ts;
-use levada_wire::Instant;
+use levada_wire::{Frame, Instant};
 use tokio::sync::mpsc;
 
-use super::Item;
 use super::demux::{Part, Reader};
 use super::file::CHUNK_BYTES;
 use super::timeline::Timeline;
+use super::{Error, Item};
 use crate::clock::Clock;
 
 /// Chunks between the thread that reads and the feed. When they are full the pipe's writer waits.
@@ -44,15 +42,14 @@ pub(crate) struct Feed {
 
 impl Feed {
     /// Reads until the stream's tracks are known.
-    pub(super) async fn open() -> anyhow::Result<Self> {
-        ensure!(
-            !std::io::stdin().is_terminal(),
-            "standard input is a terminal: pipe an MPEG transport stream into it"
-        );
+    pub(super) async fn open() -> Result<Self, Error> {
+        if std::io::stdin().is_terminal() {
+            return Err(Error::Terminal);
+        }
         Self::with(read_in_background()?).await
     }
 
-    async fn with(chunks: mpsc::Receiver<std::io::Result<Bytes>>) -> anyhow::Result<Self> {
+    async fn with(chunks: mpsc::Receiver<std::io::Result<Bytes>>) -> Result<Self, Error> {
         let mut feed = Self {
             chunks,
             reader: Reader::new(),
@@ -72,24 +69,24 @@ impl Feed {
             bytes += chunk.len();
             if beginning.len() < LOOK_BYTES {
                 beginning.extend_from_slice(&chunk);
-                let is_enough = beginning.len() >= LOOK_BYTES;
-                ensure!(!is_enough || ts::looks_like(&beginning), NOT_MEDIA);
+                if beginning.len() >= LOOK_BYTES && !ts::looks_like(&beginning) {
+                    return Err(Error::NoTransportStreamPiped);
+                }
             }
             feed.take(&chunk);
-            ensure!(bytes < PROBE_BYTES_MAX || !feed.items.is_empty(), NOT_MEDIA);
+            if bytes >= PROBE_BYTES_MAX {
+                break;
+            }
         }
-        if feed.items.is_empty() {
-            ensure!(
-                bytes > 0,
-                "standard input ended before anything came: pipe an MPEG transport stream into it"
-            );
-            bail!(NOT_MEDIA);
+        match feed.items.is_empty() {
+            true if bytes == 0 => Err(Error::NothingPiped),
+            true => Err(Error::NoTransportStreamPiped),
+            false => Ok(feed),
         }
-        Ok(feed)
     }
 
     /// Waits for the next item; `None` when the pipe is closed.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Item>> {
+    pub(super) async fn next(&mut self) -> Result<Option<Item>, Error> {
         loop {
             match self.items.pop_front() {
                 Some(Item::Frame(frame)) => {
@@ -109,14 +106,16 @@ impl Feed {
         }
     }
 
-    async fn read(&mut self) -> anyhow::Result<Option<Bytes>> {
+    async fn read(&mut self) -> Result<Option<Bytes>, Error> {
         let ready = self.chunks.try_recv().ok();
         self.waited = ready.is_none();
         let chunk = match ready {
             Some(chunk) => Some(chunk),
             None => self.chunks.recv().await,
         };
-        chunk.transpose().context("cannot read standard input")
+        chunk
+            .transpose()
+            .map_err(Error::unreadable("standard input"))
     }
 
     fn take(&mut self, chunk: &[u8]) {
@@ -141,9 +140,6 @@ impl Feed {
     }
 }
 
-const NOT_MEDIA: &str = "what comes on standard input is not an MPEG transport stream: \
-    convert it, for example with `ffmpeg -i INPUT -c copy -f mpegts - | levada publish NAME -`";
-
 fn put(part: Part, timeline: &mut Timeline, items: &mut VecDeque<Item>) {
     match part {
         Part::Description(description) => {
@@ -161,7 +157,7 @@ const fn micros(frame: &Frame) -> i64 {
 
 /// Reads standard input on a thread of its own: a read that waits cannot be called off, and must not hold up the end
 /// of the process.
-fn read_in_background() -> anyhow::Result<mpsc::Receiver<std::io::Result<Bytes>>> {
+fn read_in_background() -> Result<mpsc::Receiver<std::io::Result<Bytes>>, Error> {
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
     let read = move || {
         let mut input = std::io::stdin().lock();
@@ -182,7 +178,7 @@ fn read_in_background() -> anyhow::Result<mpsc::Receiver<std::io::Result<Bytes>>
     std::thread::Builder::new()
         .name("stdin".to_owned())
         .spawn(read)
-        .context("cannot start a thread that reads standard input")?;
+        .map_err(Error::unreadable("standard input in a thread of its own"))?;
     Ok(receiver)
 }
 

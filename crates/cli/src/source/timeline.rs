@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use levada::{Description, Frame, TrackId};
 use levada_media::Rebase;
+use levada_wire::{Description, Frame, TrackId};
 
 /// A step of a track beyond this is a jump: ten seconds, like the demuxer's. In ticks of 90 kHz, which everything from a
 /// transport stream counts.
@@ -90,8 +90,8 @@ const fn is_jump(step: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use levada::{Track, TrackKind};
     use levada_media::ticks::TS_TIMESCALE;
+    use levada_wire::{Track, TrackKind};
 
     use super::*;
 

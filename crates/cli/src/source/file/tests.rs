@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use levada::{Frame, TrackId};
 use levada_media::ts::{Demuxer, Event, Muxer};
+use levada_wire::TrackId;
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn second() -> (Description, Vec<Frame>) {
     (description, frames)
 }
 
-async fn open(bytes: &[u8], repeats: bool) -> anyhow::Result<Feed> {
+async fn open(bytes: &[u8], repeats: bool) -> Result<Feed, Error> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("clip.ts");
     std::fs::write(&path, bytes).unwrap();
