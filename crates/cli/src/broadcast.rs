@@ -5,11 +5,11 @@
 
 use anyhow::Context as _;
 use levada::{Description, PublishOptions, StreamName};
+use levada_media::source::{Feed, Item, Options, Source};
 use tokio::task::JoinSet;
 
 use crate::access::Access;
 use crate::shutdown::Shutdown;
-use crate::source::{Feed, Item, Options, Source};
 
 /// One thing that the user wants published.
 #[derive(Clone, Debug)]

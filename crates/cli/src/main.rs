@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `commands/` | one file for each command |
 //! | `access`, `home` | the node a command works with; where state directories are |
-//! | `source/`, `broadcast` | where frames come from, and how they are published |
-//! | `sink/` | where frames go: transport streams, files, players |
+//! | `broadcast` | how sources are published |
+//! | `sink/` | where a played stream goes: files, standard output, players |
 //! | `bench/` | what `levada bench` measures, and how |
 //! | `say`, `table`, `units` | what is said, how quantities are printed and read |
 //! | `logging`, `shutdown` | logs to standard error; Ctrl-C |
@@ -23,14 +23,12 @@ use clap::Parser as _;
 mod access;
 mod bench;
 mod broadcast;
-mod clock;
 mod commands;
 mod home;
 mod logging;
 mod say;
 mod shutdown;
 mod sink;
-mod source;
 mod table;
 mod units;
 

@@ -1,7 +1,8 @@
 //! Media formats: how a stream's frames look as bytes of other formats, and how they flow in time.
 //!
-//! This crate does no I/O, reads no clock and knows no node, hub or socket: it is pure functions and state
-//! over bytes. Gateways and sources call it; the overlay never does, because a codec is only a word there.
+//! It knows no node, hub or socket: formats are pure functions and state over bytes, and only [`source`] and [`sink`]
+//! read and write files. Gateways, sources and players call it; the overlay never does, because a codec is only a word
+//! there.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -14,6 +15,9 @@
 //! | [`interleave`] | frames of all tracks in the order of their times |
 //! | [`pace`] | when a frame of a file is due |
 //! | [`testcard`] | the built-in test card |
+//! | [`source`] | where frames come from: the test card, files, folders, a pipe; each frame when it is due |
+//! | [`sink`] | where frames go: held back until they are due, written as a transport stream, into a file |
+//! | [`clock`] | the clock that sources and players read |
 //!
 //! # How a stream looks between gateways
 //!
@@ -45,6 +49,7 @@
 pub mod aac;
 pub mod ac3;
 mod audio;
+pub mod clock;
 pub mod interleave;
 pub mod looped;
 mod marks;
@@ -53,6 +58,8 @@ pub mod nal;
 pub mod opus;
 pub mod pace;
 pub mod rebase;
+pub mod sink;
+pub mod source;
 pub mod testcard;
 pub mod ticks;
 pub mod ts;

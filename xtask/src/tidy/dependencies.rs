@@ -33,7 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "levada-words",
         ],
     ),
-    ("levada-media", &["levada", "levada-wire"]),
+    ("levada-media", &["levada-wire"]),
     (
         "levada-sim",
         &["levada-core", "levada-lane", "levada-wire", "levada-words"],

@@ -19,15 +19,15 @@ use anyhow::{Context as _, bail};
 use levada::{
     Delivery, Node, PublishOptions, Relay, StreamName, SubscribeOptions, Subscriber, View, WallTime,
 };
+use levada_media::clock::{self, Clock};
+use levada_media::source::{Options, Source};
 use levada_wire::Instant;
 use tokio::time::MissedTickBehavior;
 
 use crate::access::Access;
 use crate::broadcast::{self, Broadcasts, Wish};
-use crate::clock::{self, Clock};
 use crate::logging::{self, Level};
 use crate::shutdown::Shutdown;
-use crate::source::{Options, Source};
 use crate::units;
 
 mod meter;

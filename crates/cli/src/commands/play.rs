@@ -12,14 +12,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use levada::{Delivery, StreamName, SubscribeOptions};
+use levada_media::clock::Clock;
+use levada_media::sink::{Playout, Writer};
 use levada_wire::Instant;
 
 use crate::access::{Access, Inlet, NodeArgs};
-use crate::clock::Clock;
 use crate::logging::{self, Level};
 use crate::say;
 use crate::shutdown::Shutdown;
-use crate::sink::{Place, Player, Playout, Target, Writer};
+use crate::sink::{Place, Player, Target};
 use crate::units;
 
 mod waiting;

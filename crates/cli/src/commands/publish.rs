@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use levada::{Bitrate, PublishOptions, StreamName};
+use levada_media::source::{Options, Source};
 
 use crate::access::{Access, NodeArgs, here};
 use crate::broadcast::{self, Broadcasts, Ready, Wish};
 use crate::logging::{self, Level};
 use crate::say;
 use crate::shutdown::Shutdown;
-use crate::source::{Options, Source};
 use crate::units;
 
 /// What it can be told.

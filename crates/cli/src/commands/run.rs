@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use levada::config::{Config, RawConfig, RawPublish};
 use levada::{Node, PublishOptions};
+use levada_media::source::{Options, Source};
 use levada_ports::LANES_MAX;
 
 use crate::access::Access;
@@ -17,7 +18,6 @@ use crate::home;
 use crate::logging::{self, Level};
 use crate::say;
 use crate::shutdown::Shutdown;
-use crate::source::{Options, Source};
 use crate::units;
 
 /// What it can be told.

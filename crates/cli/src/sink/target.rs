@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use levada::StreamName;
+use levada_media::sink::OutFile;
 use tokio::io::{AsyncWriteExt as _, Stdout};
 use tokio::process::{Child, ChildStdin};
 
-use super::{OutFile, Player};
+use super::Player;
 
 /// How long a player may take to end once its input has.
 const PLAYER_END: Duration = Duration::from_secs(2);

@@ -3,14 +3,14 @@
 //! Not its picture (`testcard.rs`). Called by `source.rs`. Invariant: each frame leaves when it is due, with
 //! the wall clock of that moment.
 
-use levada_media::{Pacer, TestCard};
+use crate::{Pacer, TestCard};
 
 use super::Item;
 use crate::clock::{self, Clock};
 
 /// The test card, for ever.
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub(super) struct Feed {
     card: TestCard,
     pacer: Pacer,
     clock: Clock,

@@ -23,7 +23,7 @@ const SLEW: i64 = 2_000;
 
 /// Items that wait until they are due: frames and what lies between them.
 #[derive(Debug)]
-pub(crate) struct Playout<T> {
+pub struct Playout<T> {
     latency: Duration,
     waiting: VecDeque<Waiting<T>>,
     /// The smallest difference between arrival and media time, in microseconds, and when it last gave way.
@@ -40,7 +40,8 @@ struct Waiting<T> {
 
 impl<T> Playout<T> {
     /// A playout that lets everything pass at once, or holds frames back until `latency` after the quickest.
-    pub(crate) const fn new(latency: Duration) -> Self {
+    #[must_use]
+    pub const fn new(latency: Duration) -> Self {
         Self {
             latency,
             waiting: VecDeque::new(),
@@ -50,13 +51,13 @@ impl<T> Playout<T> {
     }
 
     /// The tracks of the frames that are pushed from now on.
-    pub(crate) fn describe(&mut self, description: &Description) {
+    pub fn describe(&mut self, description: &Description) {
         let tracks = description.tracks.iter();
         self.timescales = tracks.map(|track| (track.id, track.timescale)).collect();
     }
 
     /// Another timeline begins: what is left of the old one has no base any more.
-    pub(crate) fn start_instance(&mut self) {
+    pub fn start_instance(&mut self) {
         self.base = None;
         for waiting in &mut self.waiting {
             waiting.media = None;
@@ -64,7 +65,7 @@ impl<T> Playout<T> {
     }
 
     /// Takes in a frame of `track` whose decoding time is `dts`, in ticks of its track.
-    pub(crate) fn push_frame(&mut self, item: T, (track, dts): (TrackId, i64), now: Instant) {
+    pub fn push_frame(&mut self, item: T, (track, dts): (TrackId, i64), now: Instant) {
         let media = self.media(track, dts).filter(|_| !self.latency.is_zero());
         if let Some(media) = media {
             self.adapt(media, now);
@@ -74,12 +75,13 @@ impl<T> Playout<T> {
     }
 
     /// Takes in what has no time of its own: it is due as soon as it is in front.
-    pub(crate) fn push(&mut self, item: T) {
+    pub fn push(&mut self, item: T) {
         self.waiting.push_back(Waiting { item, media: None });
     }
 
     /// When the next one is due; `None` if there is none.
-    pub(crate) fn due(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
         let front = self.waiting.front()?;
         let (Some((media, came)), Some((base, _))) = (front.media, self.base) else {
             return Some(Instant::ZERO);
@@ -93,7 +95,7 @@ impl<T> Playout<T> {
     }
 
     /// Takes the next one if it is due.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<T> {
+    pub fn pop(&mut self, now: Instant) -> Option<T> {
         self.due().filter(|due| *due <= now)?;
         self.waiting.pop_front().map(|waiting| waiting.item)
     }
@@ -124,7 +126,7 @@ impl<T> Playout<T> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use levada_media::ticks::TS_TIMESCALE;
+    use crate::ticks::TS_TIMESCALE;
     use levada_wire::{Track, TrackKind};
 
     use super::*;

@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 
 /// A file and what must be known to leave no trace.
 #[derive(Debug)]
-pub(crate) struct OutFile {
+pub struct OutFile {
     path: PathBuf,
     file: File,
     is_new: bool,
@@ -24,7 +24,7 @@ impl OutFile {
     /// # Errors
     ///
     /// When the system does not let it be written.
-    pub(crate) async fn open(path: &Path) -> io::Result<Self> {
+    pub async fn open(path: &Path) -> io::Result<Self> {
         let is_new = !tokio::fs::try_exists(path).await.unwrap_or(true);
         let mut options = OpenOptions::new();
         let file = options
@@ -46,7 +46,7 @@ impl OutFile {
     /// # Errors
     ///
     /// What the system says.
-    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if !std::mem::replace(&mut self.has_begun, true) {
             // Devices and named pipes have no length.
             let is_file = self.file.metadata().await?.is_file();
@@ -64,7 +64,7 @@ impl OutFile {
     /// # Errors
     ///
     /// What the system says.
-    pub(crate) async fn finish(mut self) -> io::Result<()> {
+    pub async fn finish(mut self) -> io::Result<()> {
         if self.has_begun {
             return self.file.flush().await;
         }

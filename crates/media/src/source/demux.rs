@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use levada_media::ts::{Demuxer, Event};
+use crate::ts::{Demuxer, Event};
 use levada_wire::{Description, Frame, Instant};
 
 /// How often at most the log says that a source is damaged.

@@ -4,8 +4,8 @@
 //! text ── Source::parse ──▶ Source ── Source::open ──▶ Feed (one for each stream) ── next ──▶ Item, when it is due
 //! ```
 //!
-//! A new source is a variant of [`Source`], a file beside the others and a variant of [`Feed`]. Not the publishing
-//! (`broadcast.rs`). Called by `publish` and `run`. Invariant: what a feed gives starts at time zero, and the
+//! A new source is a variant of [`Source`], a file beside the others and a variant of `Kind`. Not the publishing
+//! . Called by `levada publish` and `run`, and by gateways. Invariant: what a feed gives starts at time zero, and the
 //! times of a track never fall.
 
 use std::fmt;
@@ -21,11 +21,11 @@ mod folder;
 mod pipe;
 mod timeline;
 
-pub(crate) use error::Error;
+pub use error::Error;
 
 /// What may be published, as the user names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub enum Source {
     /// `test`: the built-in test card.
     TestCard,
     /// `-`: MPEG-TS on standard input.
@@ -36,14 +36,14 @@ pub(crate) enum Source {
 
 /// How a source is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Options {
+pub struct Options {
     /// A file starts anew at its end.
-    pub(crate) repeats: bool,
+    pub repeats: bool,
 }
 
 /// What comes out of a feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Item {
+pub enum Item {
     /// The tracks: first of all, and whenever they change.
     Description(Description),
     /// A frame that is due now.
@@ -51,7 +51,9 @@ pub(crate) enum Item {
 }
 
 impl Source {
-    pub(crate) fn parse(text: &str) -> Self {
+    /// The source that `text` names: everything but the two words is a path.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
         match text {
             "test" => Self::TestCard,
             "-" => Self::Pipe,
@@ -61,21 +63,23 @@ impl Source {
 
     /// Opens it: a folder has one feed for each of its files, everything else has one.
     ///
+    /// # Errors
+    ///
     /// A source that cannot be published is refused here, before anything is announced.
-    pub(crate) async fn open(
+    pub async fn open(
         &self,
         name: &StreamName,
         options: Options,
     ) -> Result<Vec<(StreamName, Feed)>, Error> {
         let feed = match self {
-            Self::TestCard => Feed::TestCard(card::Feed::new()),
-            Self::Pipe => Feed::Pipe(Box::new(pipe::Feed::open().await?)),
+            Self::TestCard => Kind::TestCard(card::Feed::new()),
+            Self::Pipe => Kind::Pipe(Box::new(pipe::Feed::open().await?)),
             Self::Path(path) if is_folder(path).await? => {
                 return folder::open(path, name, options).await;
             }
-            Self::Path(path) => Feed::File(Box::new(file::Feed::open(path, options).await?)),
+            Self::Path(path) => Kind::File(Box::new(file::Feed::open(path, options).await?)),
         };
-        Ok(vec![(name.clone(), feed)])
+        Ok(vec![(name.clone(), Feed(feed))])
     }
 }
 
@@ -91,7 +95,10 @@ impl fmt::Display for Source {
 
 /// An open source of one stream.
 #[derive(Debug)]
-pub(crate) enum Feed {
+pub struct Feed(Kind);
+
+#[derive(Debug)]
+enum Kind {
     TestCard(card::Feed),
     Pipe(Box<pipe::Feed>),
     File(Box<file::Feed>),
@@ -101,11 +108,15 @@ impl Feed {
     /// Waits until the next item is due; `None` at the end.
     ///
     /// Whoever drops the future before it is ready may lose an item and should drop the feed too.
-    pub(crate) async fn next(&mut self) -> Result<Option<Item>, Error> {
-        match self {
-            Self::TestCard(feed) => Ok(Some(feed.next().await)),
-            Self::Pipe(feed) => feed.next().await,
-            Self::File(feed) => feed.next().await,
+    ///
+    /// # Errors
+    ///
+    /// When the source cannot be read on; what was read before has come out.
+    pub async fn next(&mut self) -> Result<Option<Item>, Error> {
+        match &mut self.0 {
+            Kind::TestCard(feed) => Ok(Some(feed.next().await)),
+            Kind::Pipe(feed) => feed.next().await,
+            Kind::File(feed) => feed.next().await,
         }
     }
 }

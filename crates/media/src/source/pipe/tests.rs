@@ -135,7 +135,7 @@ async fn a_pipe_closed_before_anything_came_is_refused() {
 
 #[tokio::test]
 async fn a_pipe_in_pieces_is_the_same_stream() {
-    let clip = include_bytes!("../../../../media/assets/testcard.ts");
+    let clip = include_bytes!("../../../assets/testcard.ts");
     let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
     let send = tokio::spawn(async move {
         for chunk in clip[..188 * 200].chunks(1_000) {

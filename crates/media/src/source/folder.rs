@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use levada_wire::StreamName;
 
-use super::{Error, Feed, Options, file};
+use super::{Error, Feed, Kind, Options, file};
 
 /// What files of transport streams are called.
 const EXTENSIONS: [&str; 4] = ["ts", "mts", "m2ts", "mpegts"];
@@ -89,7 +89,7 @@ async fn open_one(
 ) -> Result<(StreamName, Feed), String> {
     let name = stream_name(path, prefix)?;
     match file::Feed::open(path, options).await {
-        Ok(feed) => Ok((name, Feed::File(Box::new(feed)))),
+        Ok(feed) => Ok((name, Feed(Kind::File(Box::new(feed))))),
         Err(error) => Err(match error.source() {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
@@ -115,7 +115,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
 
-    static CLIP: &[u8] = include_bytes!("../../../media/assets/testcard.ts");
+    static CLIP: &[u8] = include_bytes!("../../assets/testcard.ts");
 
     fn prefix() -> StreamName {
         "tv".parse().unwrap()

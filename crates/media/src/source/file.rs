@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
 
-use levada_media::ticks::TS_TIMESCALE;
-use levada_media::{Interleaver, Looper, Pacer, ts};
+use crate::ticks::TS_TIMESCALE;
+use crate::{Interleaver, Looper, Pacer, ts};
 use levada_wire::{Description, Frame, MediaTime};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
@@ -26,7 +26,7 @@ pub(super) const CHUNK_BYTES: usize = 64 << 10;
 
 /// A file that is being played.
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub(super) struct Feed {
     path: PathBuf,
     file: File,
     chunk: Vec<u8>,

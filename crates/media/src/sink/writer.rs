@@ -1,18 +1,18 @@
 //! What is played, as one transport stream without a seam.
 //!
-//! An origin that starts again starts its times again; here they go on ([`levada_media::Rebase`]), from the start of
+//! An origin that starts again starts its times again; here they go on ([`crate::Rebase`]), from the start of
 //! a group. The test card's clock stays behind: it is for Levada's own measurements, and other programs only complain
 //! about a track they do not know. Not the place it goes to (`target.rs`). Called by `play`. Invariant: the times of a track never fall, and
 //! continuity counters never break.
 
-use levada_media::Rebase;
-use levada_media::testcard::CLOCK_CODEC;
-use levada_media::ts::{MuxError, Muxer, Omission};
+use crate::Rebase;
+use crate::testcard::CLOCK_CODEC;
+use crate::ts::{MuxError, Muxer, Omission};
 use levada_wire::{Description, Frame, TrackId};
 
 /// Turns frames into a transport stream.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub struct Writer {
     muxer: Option<Muxer>,
     rebase: Rebase,
     /// The next description is of another instance.
@@ -21,8 +21,16 @@ pub(crate) struct Writer {
     told: Vec<TrackId>,
 }
 
+impl Default for Writer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Writer {
-    pub(crate) const fn new() -> Self {
+    /// A writer that waits for a description.
+    #[must_use]
+    pub const fn new() -> Self {
         Self {
             muxer: None,
             rebase: Rebase::from_zero(),
@@ -32,15 +40,12 @@ impl Writer {
     }
 
     /// What follows is of another instance.
-    pub(crate) const fn new_instance(&mut self) {
+    pub const fn new_instance(&mut self) {
         self.is_new_instance = true;
     }
 
     /// The tracks are these. Returns those that are left out, each once in the life of a writer: its codec, and why.
-    pub(crate) fn describe(
-        &mut self,
-        description: &Description,
-    ) -> Vec<(TrackId, String, Omission)> {
+    pub fn describe(&mut self, description: &Description) -> Vec<(TrackId, String, Omission)> {
         let mut description = description.clone();
         description
             .tracks
@@ -59,7 +64,11 @@ impl Writer {
     }
 
     /// Appends a frame to `out`.
-    pub(crate) fn write(&mut self, frame: Frame, out: &mut Vec<u8>) -> Result<(), MuxError> {
+    ///
+    /// # Errors
+    ///
+    /// When its track cannot carry it; the next frame is another matter.
+    pub fn write(&mut self, frame: Frame, out: &mut Vec<u8>) -> Result<(), MuxError> {
         let (Some(muxer), Some(frame)) = (&mut self.muxer, self.rebase.shift(frame)) else {
             return Ok(());
         };

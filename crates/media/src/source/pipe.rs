@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::io::{IsTerminal as _, Read as _};
 use std::time::Duration;
 
+use crate::ts;
 use bytes::Bytes;
-use levada_media::ts;
 use levada_wire::{Frame, Instant};
 use tokio::sync::mpsc;
 
@@ -28,7 +28,7 @@ const LOOK_BYTES: usize = 16 << 10;
 
 /// Standard input that is being played.
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub(super) struct Feed {
     chunks: mpsc::Receiver<std::io::Result<Bytes>>,
     reader: Reader,
     timeline: Timeline,

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use levada_media::ts::{Demuxer, Event, Muxer};
+use crate::ts::{Demuxer, Event, Muxer};
 use levada_wire::TrackId;
 
 use super::*;
 
-static CLIP: &[u8] = include_bytes!("../../../../media/assets/testcard.ts");
+static CLIP: &[u8] = include_bytes!("../../../assets/testcard.ts");
 
 /// The first second of the clip, and its description.
 fn second() -> (Description, Vec<Frame>) {

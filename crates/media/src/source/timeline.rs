@@ -1,13 +1,13 @@
 //! One timeline for a source whose own may jump: from zero, never back, without holes that nobody recorded.
 //!
 //! A file that was cut together, an encoder that was started anew behind the same pipe: their times jump, and what
-//! is after the jump is put behind what was before it ([`levada_media::Rebase`]). Where bytes were lost nothing
+//! is after the jump is put behind what was before it ([`crate::Rebase`]). Where bytes were lost nothing
 //! jumps, and the hole stays. Also lets nothing of the leading track pass before its first sync frame, because
 //! nobody could decode it. Called by `demux.rs`. Invariant: the times of a track never fall.
 
 use std::collections::BTreeMap;
 
-use levada_media::Rebase;
+use crate::Rebase;
 use levada_wire::{Description, Frame, TrackId};
 
 /// A step of a track beyond this is a jump: ten seconds, like the demuxer's. In ticks of 90 kHz, which everything from a
@@ -89,8 +89,8 @@ const fn is_jump(step: i64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::ticks::TS_TIMESCALE;
     use bytes::Bytes;
-    use levada_media::ticks::TS_TIMESCALE;
     use levada_wire::{Track, TrackKind};
 
     use super::*;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Why a source gives nothing, or nothing more.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum Error {
+pub enum Error {
     /// What was named is no source.
     #[error(
         "cannot read {path}; a source is `test`, an MPEG-TS file, a folder of them, or `-` for standard input",
