@@ -6,7 +6,6 @@
 //! | `access`, `home` | the node a command works with; where state directories are |
 //! | `broadcast` | how sources are published |
 //! | `sink/` | where a played stream goes: files, standard output, players |
-//! | `bench/` | what `levada bench` measures, and how |
 //! | `say`, `table`, `units` | what is said, how quantities are printed and read |
 //! | `logging`, `shutdown` | logs to standard error; Ctrl-C |
 //!
@@ -21,7 +20,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod access;
-mod bench;
 mod broadcast;
 mod commands;
 mod home;

@@ -35,6 +35,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("levada-media", &["levada-wire"]),
     (
+        "levada-bench",
+        &["levada-lane", "levada-ports", "levada-wire"],
+    ),
+    (
         "levada-sim",
         &["levada-core", "levada-lane", "levada-wire", "levada-words"],
     ),
@@ -46,6 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "levada-cli",
         &[
             "levada",
+            "levada-bench",
             "levada-lane",
             "levada-media",
             "levada-ports",

@@ -1,6 +1,6 @@
 //! `levada bench fanout | hop | join | loss | micro`: what the datapath does on this machine, each figure beside its floor.
 //!
-//! Not the measuring (`bench.rs`): flags, tables, JSON. Invariant: each command ends by itself, and what is printed for
+//! Not the measuring (`levada-bench`): flags, tables, JSON. Invariant: each command ends by itself, and what is printed for
 //! people is a part of what `--json` has.
 
 use std::fmt::Display;
@@ -9,15 +9,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use levada::Bitrate;
+use levada_bench::fanout::Case;
+use levada_bench::{Camera, Kind, Machine, RATE_MAX, RATE_MIN, Spread, Task, hop, join, micro};
 use serde::Serialize;
 
-use crate::bench::contender::Task;
-use crate::bench::cpu::Machine;
-use crate::bench::fanout::Case;
-use crate::bench::origin::Camera;
-use crate::bench::receivers::Kind;
-use crate::bench::stats::Spread;
-use crate::bench::{hop, join, micro, traffic};
 use crate::logging::{self, Level};
 use crate::table::{Align, Table};
 use crate::{say, units};
@@ -114,7 +109,7 @@ pub(crate) struct Micro {
 /// A rate that traffic can be made of.
 fn rate(text: &str) -> Result<Bitrate, String> {
     let rate = units::bitrate(text)?;
-    if !(traffic::RATE_MIN.0..=traffic::RATE_MAX.0).contains(&rate.0) {
+    if !(RATE_MIN.0..=RATE_MAX.0).contains(&rate.0) {
         return Err("a stream is measured at 64kb/s to 400Mb/s".to_owned());
     }
     Ok(rate)

@@ -1,20 +1,19 @@
 //! `levada bench fanout`: its flags and its table.
 //!
-//! Not the measuring (`bench/fanout.rs`). Called by `commands/bench.rs`. Invariant: a figure of the lane stands beside both
+//! Not the measuring (`levada-bench`). Called by `commands/bench.rs`. Invariant: a figure of the lane stands beside both
 //! floors in one line.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use levada::Bitrate;
+use levada_bench::fanout::{self, Case};
+use levada_bench::{Kind, Machine};
 
 use super::{
     Common, EGRESSES_MAX, FLOWS_MAX, LANES_MAX, REPEAT_MAX, cases, flush, measure_each, missing,
     per_cent, seconds, show, spread,
 };
-use crate::bench::cpu::Machine;
-use crate::bench::fanout::{self, Case};
-use crate::bench::receivers::Kind;
 use crate::table::{Align, Table, or_dash};
 use crate::{say, units};
 

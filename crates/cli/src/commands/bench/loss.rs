@@ -1,18 +1,16 @@
 //! `levada bench loss`: its flags and its tables.
 //!
-//! Not the measuring (`bench/loss.rs`). Called by `commands/bench.rs`. Invariant: without a flag that says what a path is
+//! Not the measuring (`levada-bench`). Called by `commands/bench.rs`. Invariant: without a flag that says what a path is
 //! like, the set of the project's goals is measured; with one, that case alone.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use levada::Bitrate;
+use levada_bench::loss::{self, Case, End, Late, Report};
+use levada_bench::{HELD_BACK_MAX, HOPS_MAX, Impairment, Machine, OUTAGE_EVERY, OUTAGE_FIRST};
 
 use super::{measure_each, seconds, show};
-use crate::bench::chain::HOPS_MAX;
-use crate::bench::cpu::Machine;
-use crate::bench::impair::{HELD_BACK_MAX, Impairment, OUTAGE_EVERY, OUTAGE_FIRST};
-use crate::bench::loss::{self, Case, End, Late, Report};
 use crate::table::{Align, Table, or_dash};
 use crate::{say, units};
 

@@ -1,6 +1,6 @@
 //! `levada bench soak`: flags, the row of each sample, and the verdict.
 //!
-//! Not the soaking (`bench/soak.rs`). Called by `commands/bench.rs`. Invariant: the exit code is not 0 if anything that must
+//! Not the soaking (`levada-bench`). Called by `commands/bench.rs`. Invariant: the exit code is not 0 if anything that must
 //! not grow grew, or a ledger does not sum to zero.
 
 use std::fmt::Display;
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use levada::Bitrate;
+use levada_bench::Machine;
+use levada_bench::soak::{self, Case, MIB, Report, Sample};
 
 use super::{EGRESSES_MAX, FLOWS_MAX, LANES_MAX, per_cent, rate};
-use crate::bench::cpu::Machine;
-use crate::bench::soak::{self, Case, MIB, Report, Sample};
 use crate::{say, units};
 
 /// To how many egresses a flow goes unless it is said; to fewer if there are fewer.

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use levada_wire::Header;
 
-use super::contender::Contender;
-use super::origin::{self, Due, Feed, GROUP};
-use super::receivers::{Got, Receivers};
+use crate::contender::Contender;
+use crate::origin::{self, Due, Feed, GROUP};
+use crate::receivers::{Got, Receivers};
 
 /// What may be under way to all receivers together: the kernel's copies of it stay in a processor's cache.
 const UNDER_WAY_BYTES: usize = 16 << 20;
@@ -347,8 +347,8 @@ pub(crate) fn wall_nanos() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::origin::Camera;
     use super::*;
+    use crate::origin::Camera;
 
     #[test]
     fn a_window_is_never_more_than_a_receiver_can_hold() {

@@ -13,72 +13,72 @@ use std::time::Duration;
 use levada_wire::Bitrate;
 use serde::Serialize;
 
-use super::contender::{Contender, Kind as Who, Task};
-use super::drive::{self, Work};
-use super::origin::{Camera, Feed};
-use super::receivers::{Kind, Receivers};
-use super::stats::Spread;
+use crate::contender::{Contender, Kind as Who, Task};
+use crate::drive::{self, Work};
+use crate::origin::{Camera, Feed};
+use crate::receivers::{Kind, Receivers};
+use crate::stats::Spread;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Case {
-    pub(crate) egresses: usize,
-    pub(crate) camera: Camera,
-    pub(crate) receivers: Kind,
-    pub(crate) task: Task,
+pub struct Case {
+    pub egresses: usize,
+    pub camera: Camera,
+    pub receivers: Kind,
+    pub task: Task,
 }
 
 /// One line of results. Rates count UDP payload that reached a receiver; `floor` is the bare relay loop (GRO in, copy, GSO
 /// out), `send_floor` the bare send loop.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Report {
+pub struct Report {
     bench: &'static str,
-    pub(crate) egresses: usize,
-    pub(crate) flows: usize,
-    pub(crate) lanes: usize,
-    pub(crate) rate_bps: u64,
+    pub egresses: usize,
+    pub flows: usize,
+    pub lanes: usize,
+    pub rate_bps: u64,
     /// How long a frame waited for others to share its burst.
-    pub(crate) flush_us: u64,
-    pub(crate) receivers: Kind,
-    pub(crate) of_floor: f64,
-    pub(crate) of_floor_spread: Spread,
-    pub(crate) of_send_floor: f64,
-    pub(crate) of_send_floor_spread: Spread,
-    pub(crate) gbit_per_cpu_s: f64,
-    pub(crate) gbit_per_cpu_s_spread: Spread,
-    pub(crate) floor_gbit_per_cpu_s: f64,
-    pub(crate) floor_gbit_per_cpu_s_spread: Spread,
-    pub(crate) send_floor_gbit_per_cpu_s: f64,
-    pub(crate) send_floor_gbit_per_cpu_s_spread: Spread,
+    pub flush_us: u64,
+    pub receivers: Kind,
+    pub of_floor: f64,
+    pub of_floor_spread: Spread,
+    pub of_send_floor: f64,
+    pub of_send_floor_spread: Spread,
+    pub gbit_per_cpu_s: f64,
+    pub gbit_per_cpu_s_spread: Spread,
+    pub floor_gbit_per_cpu_s: f64,
+    pub floor_gbit_per_cpu_s_spread: Spread,
+    pub send_floor_gbit_per_cpu_s: f64,
+    pub send_floor_gbit_per_cpu_s_spread: Spread,
     /// Per second of that lane's processor that ran longest: what goes through where each lane has one to itself.
-    pub(crate) gbit_per_busiest_cpu_s: f64,
-    pub(crate) gbit_per_busiest_cpu_s_spread: Spread,
+    pub gbit_per_busiest_cpu_s: f64,
+    pub gbit_per_busiest_cpu_s_spread: Spread,
     /// Per second of time, which on a small machine is what the receivers can take.
-    pub(crate) gbit_per_s: f64,
-    pub(crate) us_per_packet: f64,
+    pub gbit_per_s: f64,
+    pub us_per_packet: f64,
     /// Packets that reached receivers from the lane, in all rounds.
-    pub(crate) packets: u64,
+    pub packets: u64,
     /// Trains that did; only receivers that take trains see them.
-    pub(crate) sends: Option<u64>,
+    pub sends: Option<u64>,
     /// Runs that the origin sent to the lane.
-    pub(crate) runs: u64,
+    pub runs: u64,
     /// Bytes that the lane or a floor was given and a receiver did not get. Not zero: do not trust the line.
-    pub(crate) missing_bytes: u64,
-    pub(crate) rounds: usize,
+    pub missing_bytes: u64,
+    pub rounds: usize,
     /// Where there are several lanes.
-    pub(crate) scale: Option<Scale>,
+    pub scale: Option<Scale>,
 }
 
 /// What several lanes do by what one does in the same rounds, and beside it what as many threads of the relay floor do by
 /// one. One where each lane gets nothing out of the others.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Scale {
+pub struct Scale {
     /// Bits by seconds of the thread that ran longest.
-    pub(crate) throughput: Spread,
-    pub(crate) floor_throughput: Spread,
+    pub throughput: Spread,
+    pub floor_throughput: Spread,
     /// Bits by seconds of all.
-    pub(crate) efficiency: Spread,
-    pub(crate) floor_efficiency: Spread,
+    pub efficiency: Spread,
+    pub floor_efficiency: Spread,
 }
 
 /// One round: all three, one after the other, and where there are several lanes also one alone.
@@ -92,7 +92,7 @@ struct Round {
 }
 
 /// Measures one case, `rounds` times.
-pub(crate) fn measure(case: Case, rounds: usize, long: Duration) -> anyhow::Result<Report> {
+pub fn measure(case: Case, rounds: usize, long: Duration) -> anyhow::Result<Report> {
     let mut receivers = Receivers::new(case.egresses, case.receivers, false)?;
     let mut measured = Vec::with_capacity(rounds);
     for round in 0..rounds {
@@ -209,7 +209,7 @@ fn scale(rounds: &[Round]) -> Option<Scale> {
 }
 
 /// The set of the project's goals (see `bench/RESULTS.md`).
-pub(crate) fn goals(kinds: &[Kind]) -> Vec<Case> {
+pub fn goals(kinds: &[Kind]) -> Vec<Case> {
     let case = |megabits: u64, egresses, lanes, receivers| Case {
         egresses,
         camera: Camera::usual(Bitrate(megabits * 1_000_000)),
@@ -234,7 +234,7 @@ pub(crate) fn goals(kinds: &[Kind]) -> Vec<Case> {
 
 /// How near to flat one lane is over its counts of egresses, in a sentence for each rate and kind of receivers that was
 /// measured at several: the least of its medians by the largest, and the relay floor's.
-pub(crate) fn flatness(reports: &[Report]) -> Vec<String> {
+pub fn flatness(reports: &[Report]) -> Vec<String> {
     let mut groups: BTreeMap<(u64, Kind, u64), Vec<&Report>> = BTreeMap::new();
     for report in reports.iter().filter(|report| report.lanes == 1) {
         let group = (report.rate_bps, report.receivers, report.flush_us);
@@ -263,8 +263,8 @@ pub(crate) fn flatness(reports: &[Report]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::receivers::Got;
     use super::*;
+    use crate::receivers::Got;
 
     fn work(gigabits: u64, cpu: u64, busiest: u64) -> Work {
         Work {

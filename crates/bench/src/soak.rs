@@ -20,12 +20,12 @@ use levada_ports::{Lanes, WorkerCounters, worker};
 use levada_wire::Bitrate;
 use serde::Serialize;
 
-use super::contender::{Flows, set_up, spawn_lanes};
-use super::cpu::Times;
-use super::origin::{Camera, Due, Feed, GROUP};
-use super::receivers::{Kind, Receivers};
-use super::stats::Spread;
-use super::traffic::{RATE_MAX, RATE_MIN};
+use crate::contender::{Flows, set_up, spawn_lanes};
+use crate::cpu::Times;
+use crate::origin::{Camera, Due, Feed, GROUP};
+use crate::receivers::{Kind, Receivers};
+use crate::stats::Spread;
+use crate::traffic::{RATE_MAX, RATE_MIN};
 
 /// What the goals speak of, and what is near enough.
 const LOAD: f64 = 0.7;
@@ -55,68 +55,68 @@ const FIXED_BYTES_MAX: u64 = 24 << 20;
 
 /// What is soaked.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Case {
-    pub(crate) flows: usize,
-    pub(crate) egresses: usize,
+pub struct Case {
+    pub flows: usize,
+    pub egresses: usize,
     /// To how many of the egresses each flow goes.
-    pub(crate) fanout: usize,
+    pub fanout: usize,
     /// Of each flow; without it, what makes the load.
-    pub(crate) rate: Option<Bitrate>,
-    pub(crate) lanes: usize,
-    pub(crate) long: Duration,
+    pub rate: Option<Bitrate>,
+    pub lanes: usize,
+    pub long: Duration,
     /// Between two samples.
-    pub(crate) every: Duration,
+    pub every: Duration,
 }
 
 /// What was so at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Sample {
+pub struct Sample {
     bench: &'static str,
-    pub(crate) seconds: f64,
+    pub seconds: f64,
     /// Of the whole process.
-    pub(crate) rss_bytes: u64,
-    pub(crate) cached_bytes: u64,
+    pub rss_bytes: u64,
+    pub cached_bytes: u64,
     /// Of one processor, since the sample before.
-    pub(crate) load: f64,
-    pub(crate) mbit_per_s_sent: f64,
-    pub(crate) ledgers_are_zero: bool,
-    pub(crate) dropped: u64,
-    pub(crate) unsent: u64,
+    pub load: f64,
+    pub mbit_per_s_sent: f64,
+    pub ledgers_are_zero: bool,
+    pub dropped: u64,
+    pub unsent: u64,
 }
 
 /// What came of it.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Report {
+pub struct Report {
     bench: &'static str,
-    pub(crate) flows: usize,
-    pub(crate) egresses: usize,
-    pub(crate) fanout: usize,
-    pub(crate) lanes: usize,
-    pub(crate) rate_bps: u64,
-    pub(crate) seconds: f64,
-    pub(crate) load: Spread,
+    pub flows: usize,
+    pub egresses: usize,
+    pub fanout: usize,
+    pub lanes: usize,
+    pub rate_bps: u64,
+    pub seconds: f64,
+    pub load: Spread,
     /// Of the whole process, and of the feed and the receivers without the lanes.
-    pub(crate) rss_bytes: u64,
-    pub(crate) feed_rss_bytes: u64,
+    pub rss_bytes: u64,
+    pub feed_rss_bytes: u64,
     /// The difference: what the lanes hold.
-    pub(crate) lanes_rss_bytes: u64,
-    pub(crate) lanes_rss_bytes_max: u64,
-    pub(crate) cached_bytes: u64,
-    pub(crate) cache_bytes_max: u64,
+    pub lanes_rss_bytes: u64,
+    pub lanes_rss_bytes_max: u64,
+    pub cached_bytes: u64,
+    pub cache_bytes_max: u64,
     /// From the first third of the samples to the last, by their medians.
-    pub(crate) rss_growth_bytes: i64,
-    pub(crate) cached_growth_bytes: i64,
-    pub(crate) packets_sent: u64,
+    pub rss_growth_bytes: i64,
+    pub cached_growth_bytes: i64,
+    pub packets_sent: u64,
     /// In every sample and at the end.
-    pub(crate) ledgers_are_zero: bool,
+    pub ledgers_are_zero: bool,
     /// How often the feed could not keep its pace.
-    pub(crate) stalls: u64,
+    pub stalls: u64,
     /// What is wrong, in words; nothing if all is well.
-    pub(crate) faults: Vec<String>,
+    pub faults: Vec<String>,
 }
 
 /// Soaks; shows each sample as it is taken.
-pub(crate) fn run(case: Case, mut show: impl FnMut(&Sample)) -> anyhow::Result<Report> {
+pub fn run(case: Case, mut show: impl FnMut(&Sample)) -> anyhow::Result<Report> {
     let mut receivers = Receivers::new(case.egresses, Kind::Gro, false)?;
     let rate = match case.rate {
         Some(rate) => rate,
@@ -368,7 +368,7 @@ fn report(
     })
 }
 
-pub(crate) const MIB: f64 = (1 << 20) as f64;
+pub const MIB: f64 = (1 << 20) as f64;
 
 /// What the lanes may hold: their sockets' buffers are the kernel's and no memory of the process.
 fn lanes_rss_max(case: Case, cache_bytes_max: u64) -> u64 {

@@ -1,4 +1,4 @@
-//! Bad paths between real sockets: a thread that takes datagrams, lets [`super::impair`] decide, and sends them on.
+//! Bad paths between real sockets: a thread that takes datagrams, lets [`crate::impair`] decide, and sends them on.
 //!
 //! ```text
 //!   parent ─▶ near socket ─▶ Direction forth ─▶ far socket ─▶ child
@@ -21,7 +21,7 @@ use levada_ports::sys::{BareSettings, BareSocket};
 use levada_wire::Header;
 use levada_wire::packet::Kind;
 
-use super::impair::{Direction, Fate, Impairment};
+use crate::impair::{Direction, Fate, Impairment};
 
 /// How the system names the thread.
 const THREAD: &str = "bench-forwarder";
@@ -307,8 +307,8 @@ fn receive(socket: &BareSocket, buffer: &mut [u8]) -> io::Result<Option<usize>> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::origin::{Camera, Feed};
     use super::*;
+    use crate::origin::{Camera, Feed};
 
     /// Longer than any machine takes to hand a datagram to itself.
     const PATIENCE: Duration = Duration::from_secs(20);

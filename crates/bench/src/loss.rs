@@ -22,100 +22,100 @@ use levada_ports::WorkerCounters;
 use levada_wire::{Bitrate, TrackId};
 use serde::Serialize;
 
-use super::chain::{Chain, Counted, News};
-use super::forwarder::{Passes, Plan, Taken};
-use super::impair::Impairment;
-use super::stats::percentile;
-use super::traffic::Traffic;
+use crate::chain::{Chain, Counted, News};
+use crate::forwarder::{Passes, Plan, Taken};
+use crate::impair::Impairment;
+use crate::stats::percentile;
+use crate::traffic::Traffic;
 
 /// How long after the end of the flow its last frames are waited for, beside budget and paths.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The highest rate that a chain on one machine carries evenly.
-pub(crate) const RATE_MAX: Bitrate = Bitrate(50_000_000);
+pub const RATE_MAX: Bitrate = Bitrate(50_000_000);
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Case {
-    pub(crate) hops: usize,
-    pub(crate) rate: Bitrate,
+pub struct Case {
+    pub hops: usize,
+    pub rate: Bitrate,
     /// Of each hop, in either direction.
-    pub(crate) impairment: Impairment,
-    pub(crate) budget: Duration,
-    pub(crate) long: Duration,
-    pub(crate) seed: u64,
+    pub impairment: Impairment,
+    pub budget: Duration,
+    pub long: Duration,
+    pub seed: u64,
 }
 
 /// One hop, from the parent's side and the forwarder's on to the child's.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Hop {
+pub struct Hop {
     /// Packets that the parent sent for the first time.
-    pub(crate) packets: u64,
+    pub packets: u64,
     /// Of those, lost on the path.
-    pub(crate) lost: u64,
+    pub lost: u64,
     /// Requests that the child sent.
-    pub(crate) nacks: u64,
+    pub nacks: u64,
     /// Packets that the child got after it had asked.
-    pub(crate) repaired: u64,
+    pub repaired: u64,
     /// Packets that the child got without asking, from parity; none where there is no parity.
-    pub(crate) recovered: Option<u64>,
+    pub recovered: Option<u64>,
     /// Media and parity that the parent sent beyond its packets, by its packets.
-    pub(crate) extra: f64,
+    pub extra: f64,
     /// All bytes of both directions, with IPv4 and UDP headers, beyond those of the packets, by those.
-    pub(crate) extra_bytes: f64,
+    pub extra_bytes: f64,
     /// Packets that the child has given up.
-    pub(crate) given_up: u64,
+    pub given_up: u64,
     /// All that parent and child counted of repair.
-    pub(crate) parent: BTreeMap<&'static str, u64>,
-    pub(crate) child: BTreeMap<&'static str, u64>,
+    pub parent: BTreeMap<&'static str, u64>,
+    pub child: BTreeMap<&'static str, u64>,
 }
 
 /// How late frames were, in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Late {
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
-    pub(crate) max_ms: f64,
+pub struct Late {
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub max_ms: f64,
 }
 
 /// What one chain delivered.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct End {
-    pub(crate) frames: u64,
-    pub(crate) frames_lost: u64,
+pub struct End {
+    pub frames: u64,
+    pub frames_lost: u64,
     /// Packets that are missing in what was delivered, by the reason that was given.
-    pub(crate) gaps: BTreeMap<&'static str, u64>,
+    pub gaps: BTreeMap<&'static str, u64>,
     /// `None` if no frame came.
-    pub(crate) late: Option<Late>,
+    pub late: Option<Late>,
     /// What frames, gaps and the counters of lanes and forwarder tell differently: then the line is worth nothing.
-    pub(crate) contradiction: Option<String>,
+    pub contradiction: Option<String>,
 }
 
 /// One line of results.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Report {
+pub struct Report {
     bench: &'static str,
-    pub(crate) hops: Vec<Hop>,
-    pub(crate) rate_bps: u64,
+    pub hops: Vec<Hop>,
+    pub rate_bps: u64,
     /// Of each hop.
-    pub(crate) rtt_ms: f64,
-    pub(crate) loss: f64,
-    pub(crate) burst: f64,
-    pub(crate) reorder: f64,
-    pub(crate) duplicate: f64,
-    pub(crate) outage_ms: f64,
-    pub(crate) budget_ms: f64,
-    pub(crate) seconds: f64,
-    pub(crate) seed: u64,
+    pub rtt_ms: f64,
+    pub loss: f64,
+    pub burst: f64,
+    pub reorder: f64,
+    pub duplicate: f64,
+    pub outage_ms: f64,
+    pub budget_ms: f64,
+    pub seconds: f64,
+    pub seed: u64,
     /// Over all hops.
-    pub(crate) extra: f64,
+    pub extra: f64,
     #[serde(flatten)]
-    pub(crate) end: End,
-    pub(crate) floor: End,
-    pub(crate) control: End,
+    pub end: End,
+    pub floor: End,
+    pub control: End,
 }
 
 /// The set of the project's goals (see `bench/RESULTS.md`), each at 8 Mb/s.
-pub(crate) fn goals(long: Duration, seed: u64) -> Vec<Case> {
+pub fn goals(long: Duration, seed: u64) -> Vec<Case> {
     let millis = Duration::from_millis;
     let even = Impairment {
         delay: millis(20),
@@ -157,7 +157,7 @@ pub(crate) fn goals(long: Duration, seed: u64) -> Vec<Case> {
 }
 
 /// Measures one case.
-pub(crate) fn measure(case: Case) -> anyhow::Result<Report> {
+pub fn measure(case: Case) -> anyhow::Result<Report> {
     let bad = Plan {
         impairment: case.impairment,
         passes: Passes::All,
@@ -396,8 +396,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use levada_lane::FlowCounters;
 
-    use super::super::forwarder::Tally;
     use super::*;
+    use crate::forwarder::Tally;
 
     /// Ten packets were made, and the consumer has given up `missing` of them.
     fn counted(missing: u64) -> Counted {

@@ -28,8 +28,8 @@ use levada_wire::packet::{OVERHEAD_BYTES, carry};
 use levada_wire::{Bitrate, Header, LinkIndex, Machine as _, PacketSize};
 use serde::Serialize;
 
-use super::origin::{self, Camera, Due, Feed};
-use super::stats::Spread;
+use crate::origin::{self, Camera, Due, Feed};
+use crate::stats::Spread;
 
 /// Traffic whose bursts have about as many packets as those the design counts with.
 const RATE: Bitrate = Bitrate(4_000_000);
@@ -48,18 +48,18 @@ const LOST: usize = 4;
 
 /// One row of results.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Row {
+pub struct Row {
     bench: &'static str,
-    pub(crate) step: &'static str,
-    pub(crate) ns_per_packet: f64,
-    pub(crate) ns_per_packet_spread: Spread,
+    pub step: &'static str,
+    pub ns_per_packet: f64,
+    pub ns_per_packet_spread: Spread,
     /// By copies of a packet.
-    pub(crate) times_copy: f64,
-    pub(crate) packets: usize,
+    pub times_copy: f64,
+    pub packets: usize,
 }
 
 /// Measures all rows, round by round.
-pub(crate) fn measure(rounds: usize) -> anyhow::Result<Vec<Row>> {
+pub fn measure(rounds: usize) -> anyhow::Result<Vec<Row>> {
     let material = Material::new();
     let steps: [(&'static str, Step); 9] = [
         ("copy", copy),

@@ -24,10 +24,10 @@ use levada_wire::packet::seal::Opener;
 use levada_wire::{Bitrate, Header, LinkIndex};
 use serde::Serialize;
 
-use super::contender::{self, Flows};
-use super::drive::wall_nanos;
-use super::origin::{self, Camera, Due, Feed};
-use super::stats::{Spread, percentile};
+use crate::contender::{self, Flows};
+use crate::drive::wall_nanos;
+use crate::origin::{self, Camera, Due, Feed};
+use crate::stats::{Spread, percentile};
 
 /// The one who joins as an egress.
 const NEWCOMER: LinkIndex = LinkIndex(1);
@@ -44,24 +44,24 @@ const TRAIN_BYTES_MAX: usize = 65_535;
 
 /// How long joins took, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Took {
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) max_us: f64,
+pub struct Took {
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub max_us: f64,
 }
 
 /// One line of results.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Report {
+pub struct Report {
     bench: &'static str,
     /// `consume` or `egress`.
-    pub(crate) newcomer: &'static str,
-    pub(crate) rate_bps: u64,
-    pub(crate) lane: Took,
-    pub(crate) floor: Took,
+    pub newcomer: &'static str,
+    pub rate_bps: u64,
+    pub lane: Took,
+    pub floor: Took,
     /// The lane's time by the floor's, join by join: the median.
-    pub(crate) times_floor: f64,
-    pub(crate) joins: usize,
+    pub times_floor: f64,
+    pub joins: usize,
 }
 
 /// The start of the newest group: the runs of its first burst, which is its first frame.
@@ -117,7 +117,7 @@ enum Task {
 }
 
 /// Measures both kinds of newcomers.
-pub(crate) fn measure(rate: Bitrate, joins: usize) -> anyhow::Result<[Report; 2]> {
+pub fn measure(rate: Bitrate, joins: usize) -> anyhow::Result<[Report; 2]> {
     let mut stage = Stage::set(rate)?;
     stage.carry_on(Duration::from_millis(1_500))?;
     let (mut consume, mut egress) = (Vec::new(), Vec::new());

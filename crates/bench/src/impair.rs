@@ -23,27 +23,27 @@ use serde::Serialize;
 /// The most datagrams under way in one direction: 100 Mb/s for five seconds.
 pub(crate) const UNDER_WAY_MAX: usize = 65_536;
 /// The longest that a datagram is held back so that others overtake it.
-pub(crate) const HELD_BACK_MAX: Duration = Duration::from_millis(10);
+pub const HELD_BACK_MAX: Duration = Duration::from_millis(10);
 /// An outage comes once in this time.
-pub(crate) const OUTAGE_EVERY: Duration = Duration::from_secs(2);
+pub const OUTAGE_EVERY: Duration = Duration::from_secs(2);
 /// When the first one begins: nodes have found each other by then, and media flows.
-pub(crate) const OUTAGE_FIRST: Duration = Duration::from_secs(1);
+pub const OUTAGE_FIRST: Duration = Duration::from_secs(1);
 
 /// What a path does in either direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Impairment {
+pub struct Impairment {
     /// How long each datagram is under way.
-    pub(crate) delay: Duration,
+    pub delay: Duration,
     /// The share that is lost.
-    pub(crate) loss: f64,
+    pub loss: f64,
     /// Losses come in bursts of so many datagrams in the mean; zero: evenly.
-    pub(crate) burst: f64,
+    pub burst: f64,
     /// The share that is held back for up to [`HELD_BACK_MAX`].
-    pub(crate) reorder: f64,
+    pub reorder: f64,
     /// The share that comes twice.
-    pub(crate) duplicate: f64,
+    pub duplicate: f64,
     /// How long nothing passes, once in [`OUTAGE_EVERY`].
-    pub(crate) outage: Duration,
+    pub outage: Duration,
 }
 
 impl Impairment {

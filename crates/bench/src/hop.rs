@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::contender::{Contender, Kind as Who};
-use super::drive::{self, Latencies, Work};
-use super::fanout::{self, Case};
-use super::origin::{Camera, Feed, GROUP};
-use super::receivers::{Kind, Receivers};
-use super::stats::{Spread, percentile};
+use crate::contender::{Contender, Kind as Who};
+use crate::drive::{self, Latencies, Work};
+use crate::fanout::{self, Case};
+use crate::origin::{Camera, Feed, GROUP};
+use crate::receivers::{Kind, Receivers};
+use crate::stats::{Spread, percentile};
 
 /// What the goals speak of.
 const LOAD: f64 = 0.7;
@@ -43,50 +43,50 @@ const CAPACITY_SECONDS: Duration = Duration::from_millis(300);
 
 /// How late runs were, in microseconds: medians over the rounds.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Late {
+pub struct Late {
     /// Over all runs and receivers.
-    pub(crate) p50_us: Spread,
-    pub(crate) p99_us: Spread,
+    pub p50_us: Spread,
+    pub p99_us: Spread,
     /// At the last receiver of each run.
-    pub(crate) last_p50_us: Spread,
-    pub(crate) last_p99_us: Spread,
+    pub last_p50_us: Spread,
+    pub last_p99_us: Spread,
     /// From a run's first receiver to its last.
-    pub(crate) across_p50_us: Spread,
-    pub(crate) across_p99_us: Spread,
+    pub across_p50_us: Spread,
+    pub across_p99_us: Spread,
     /// The share of a processor that the thread took.
-    pub(crate) load: Spread,
+    pub load: Spread,
     /// The share of the time in which it could have run and others had the processors.
-    pub(crate) kept_waiting: Spread,
+    pub kept_waiting: Spread,
 }
 
 /// One line of results.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Report {
+pub struct Report {
     bench: &'static str,
-    pub(crate) egresses: usize,
+    pub egresses: usize,
     /// As many as make the load.
-    pub(crate) flows: usize,
-    pub(crate) rate_bps: u64,
-    pub(crate) receivers: Kind,
-    pub(crate) lane: Late,
-    pub(crate) floor: Late,
+    pub flows: usize,
+    pub rate_bps: u64,
+    pub receivers: Kind,
+    pub lane: Late,
+    pub floor: Late,
     /// The lane's latencies less the floor's of the same round.
-    pub(crate) p50_over_floor_us: Spread,
-    pub(crate) p99_over_floor_us: Spread,
-    pub(crate) last_p99_over_floor_us: Spread,
+    pub p50_over_floor_us: Spread,
+    pub p99_over_floor_us: Spread,
+    pub last_p99_over_floor_us: Spread,
     /// N x c x 1.5: egresses, times what one send of a run costs the floor, times a factor.
-    pub(crate) last_goal_us: f64,
+    pub last_goal_us: f64,
     /// Of all runs, at how many the last receiver was within that, from the first receiver on and from the origin on.
-    pub(crate) across_within_goal: f64,
-    pub(crate) last_within_goal: f64,
-    pub(crate) packets: u64,
-    pub(crate) rounds: usize,
+    pub across_within_goal: f64,
+    pub last_within_goal: f64,
+    pub packets: u64,
+    pub rounds: usize,
     /// Rounds that are not counted.
-    pub(crate) disturbed: usize,
+    pub disturbed: usize,
 }
 
 /// Measures one case, `rounds` times; with so many flows, or with as many as make the load.
-pub(crate) fn measure(
+pub fn measure(
     mut case: Case,
     flows: Option<usize>,
     rounds: usize,
@@ -116,11 +116,11 @@ pub(crate) fn measure(
     anyhow::ensure!(
         !measured.is_empty(),
         "this machine did not send {} flows to {} {} receivers at an even pace in any of {disturbed} rounds: other \
-         programs are at work, or it is too small; in the latest round {latest}; try `chrt -r 10 {}`, which lets them wait",
+         programs are at work, or it is too small; in the latest round {latest}; put `chrt -r 10` before the command, \
+         which lets them wait",
         case.task.flows,
         case.egresses,
         case.receivers.name(),
-        crate::say::program(),
     );
     let goal = send_cost * 1e6 * case.egresses as f64 * LAST_FACTOR;
     report(case, &measured, goal, disturbed)

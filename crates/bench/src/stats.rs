@@ -6,11 +6,11 @@ use serde::Serialize;
 
 /// What several repetitions of one measurement gave.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Spread {
+pub struct Spread {
     /// The middle one; of an even count the mean of the middle two.
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
 impl Spread {

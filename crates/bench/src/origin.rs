@@ -15,7 +15,7 @@ use levada_wire::{
     WallTime,
 };
 
-use super::traffic::{self, Timed, Traffic};
+use crate::traffic::{self, Timed, Traffic};
 
 /// The key epoch of all flows here.
 pub(crate) const EPOCH: u8 = 1;
@@ -73,15 +73,15 @@ impl Due {
 
 /// What makes the frames of a flow.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Camera {
-    pub(crate) rate: Bitrate,
+pub struct Camera {
+    pub rate: Bitrate,
     /// How long a frame waits for others to share its burst.
-    pub(crate) flush_interval: Duration,
+    pub flush_interval: Duration,
 }
 
 impl Camera {
     /// One that waits as long as publishers do.
-    pub(crate) const fn usual(rate: Bitrate) -> Self {
+    pub const fn usual(rate: Bitrate) -> Self {
         Self {
             rate,
             flush_interval: FLUSH_INTERVAL,

@@ -27,8 +27,8 @@ const AUDIO_PER_CENT: u64 = 4;
 const SWING_PER_CENT: u64 = 25;
 
 /// The rates that can be made: below, an audio frame is empty; above, a sync frame is longer than a frame may be.
-pub(crate) const RATE_MIN: Bitrate = Bitrate(64_000);
-pub(crate) const RATE_MAX: Bitrate = Bitrate(400_000_000);
+pub const RATE_MIN: Bitrate = Bitrate(64_000);
+pub const RATE_MAX: Bitrate = Bitrate(400_000_000);
 
 /// A frame and when it is there.
 #[derive(Clone, Debug)]

@@ -141,20 +141,20 @@ fn parse_own(stat: &str) -> Option<u64> {
 
 /// On what something is measured.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Machine {
+pub struct Machine {
     /// As the processor calls itself, if the system tells.
-    pub(crate) cpu: Option<String>,
-    pub(crate) processors: usize,
-    pub(crate) kernel: Option<String>,
+    pub cpu: Option<String>,
+    pub processors: usize,
+    pub kernel: Option<String>,
     /// What other programs took of all processors meanwhile: the more, the less the figures are worth.
-    pub(crate) others: Option<f64>,
+    pub others: Option<f64>,
     #[serde(skip)]
     began: Option<Ticks>,
 }
 
 impl Machine {
     /// Looks at the machine before something is measured.
-    pub(crate) fn begin() -> Self {
+    pub fn begin() -> Self {
         let file = |path: &str| fs::read_to_string(path).ok();
         let cpu = file("/proc/cpuinfo").and_then(|text| parse_model(&text));
         Self {
@@ -167,7 +167,7 @@ impl Machine {
     }
 
     /// Looks at it again after that.
-    pub(crate) fn end(mut self) -> Self {
+    pub fn end(mut self) -> Self {
         let ticks = Ticks::now().zip(self.began);
         self.others = ticks.and_then(|(now, then)| now.others_since(then));
         self

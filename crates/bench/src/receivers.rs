@@ -23,7 +23,7 @@ const READS_PER_TURN: usize = 64;
 /// The two kinds of receivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Takes a run as one train, like another node
     Gro,
     /// Takes datagrams one by one, like a program that knows nothing of trains
@@ -31,7 +31,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Gro => "gro",
             Self::Plain => "plain",

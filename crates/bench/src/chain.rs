@@ -22,11 +22,11 @@ use levada_wire::datagram::link::{LinkDatagram, Ping, Pong};
 use levada_wire::key::LinkKey;
 use levada_wire::{Frame, LinkIndex, PacketSize, WallTime};
 
-use super::forwarder::{Ends, Forwarder, Plan, Taken};
-use super::{contender, drive, origin, traffic};
+use crate::forwarder::{Ends, Forwarder, Plan, Taken};
+use crate::{contender, drive, origin, traffic};
 
 /// The most hops: one node more than that has a lane each on this machine.
-pub(crate) const HOPS_MAX: usize = 8;
+pub const HOPS_MAX: usize = 8;
 /// Each node's own numbers for its links.
 const TO_PARENT: LinkIndex = LinkIndex(0);
 const TO_CHILD: LinkIndex = LinkIndex(1);
@@ -311,10 +311,10 @@ fn say(lanes: &Lanes, link: LinkIndex, message: LinkDatagram) {
 mod tests {
     use levada_wire::Bitrate;
 
-    use super::super::forwarder::Passes;
-    use super::super::impair::Impairment;
-    use super::super::traffic::Traffic;
     use super::*;
+    use crate::forwarder::Passes;
+    use crate::impair::Impairment;
+    use crate::traffic::Traffic;
 
     /// Longer than any machine takes for a frame.
     const PATIENCE: Duration = Duration::from_secs(20);

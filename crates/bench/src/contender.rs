@@ -24,8 +24,8 @@ use levada_ports::{Clock, Lanes, SocketSet, SocketSettings, lanes, worker};
 use levada_wire::LinkIndex;
 use levada_wire::key::LinkKey;
 
-use super::cpu::Times;
-use super::origin::{self, Due};
+use crate::cpu::Times;
+use crate::origin::{self, Due};
 
 /// The floors' threads, as the system names them (at most 15 bytes).
 const RELAY_THREAD: &str = "floor-relay";
@@ -53,11 +53,11 @@ pub(crate) enum Kind {
 
 /// What it is started for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Task {
+pub struct Task {
     /// Flows, each to all receivers.
-    pub(crate) flows: usize,
+    pub flows: usize,
     /// Lanes; floors have as many threads, each with its own share of the flows.
-    pub(crate) lanes: usize,
+    pub lanes: usize,
 }
 
 /// See the module's head.
