@@ -16,6 +16,7 @@ mod limits;
 mod links;
 mod markdown;
 mod messages;
+mod nouns;
 mod ratchet;
 mod spec;
 mod unsafety;
@@ -56,6 +57,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
         limits::check,
         links::check,
         messages::check,
+        nouns::check,
         spec::check,
         unsafety::check,
         wire::check,
