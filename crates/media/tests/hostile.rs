@@ -232,6 +232,44 @@ fn a_stream_of_two_programs_gives_the_one_asked_for() {
     assert_eq!(read(Demuxer::with_program(2)), "ts-06");
 }
 
+#[test]
+fn a_table_of_several_sections_is_read_whole() {
+    let picture = |n: i64| frame(1, n * 3_000, common::h264(true, true, &[vec![5; 50]]));
+    let first = without_pat(&mux(&description(&["h264"]), &[picture(0), picture(1)]));
+    let second = renumber(&without_pat(&mux(
+        &description(&["ts-06"]),
+        &[frame(1, 0, vec![6; 50])],
+    )));
+    // One program in each of two sections.
+    let tables = |counter: u8| {
+        let part = |number: u8| {
+            let program = number + 1;
+            let mut packet = section(&[
+                0x00, 0xB0, 13, 0, 1, 0xC1, number, 1, 0, program, 0xF0, number,
+            ]);
+            packet[3] |= counter + number;
+            packet
+        };
+        [part(0), part(1)].concat()
+    };
+    let bytes = [tables(0), first, tables(2), second].concat();
+
+    let read = |mut demuxer: Demuxer| {
+        let mut events = Vec::new();
+        demuxer.push(&bytes, &mut events);
+        demuxer.finish(&mut events);
+        let described = common::descriptions(&events);
+        let codecs = described.iter().map(|d| d.tracks[0].codec.clone());
+        (codecs.collect::<Vec<_>>(), frames(&events).len())
+    };
+
+    assert_eq!(read(Demuxer::new()), (vec!["h264".to_owned()], 2));
+    assert_eq!(
+        read(Demuxer::with_program(2)),
+        (vec!["ts-06".to_owned()], 1)
+    );
+}
+
 /// A packet of PID 0 with this section, its checksum added.
 fn section(bytes: &[u8]) -> Vec<u8> {
     packet(0, bytes)

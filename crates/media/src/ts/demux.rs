@@ -12,7 +12,7 @@ use levada_wire::{Description, Frame, TrackId};
 use super::error::{Error, ErrorKind, Notes};
 use super::packet::{PACKET_BYTES, Packet, Pid};
 use super::program::{Out, Program};
-use super::psi::{self, Assembler, Entry, Fault};
+use super::psi::{self, Assembler, Entry, Fault, Pat};
 use super::sync::{Finder, Found};
 
 /// What comes out of a transport stream.
@@ -50,6 +50,7 @@ pub struct Demuxer {
     wanted: Option<u16>,
     continuity: BTreeMap<Pid, Continuity>,
     pat: Assembler,
+    programs: Pat,
     pmt: Option<Pmt>,
     program: Program,
 }
@@ -210,27 +211,33 @@ impl Demuxer {
     }
 
     fn on_pat(&mut self, starts_unit: bool, payload: &[u8]) {
-        let (notes, pmt, wanted) = (&mut self.notes, &mut self.pmt, self.wanted);
+        let (notes, programs) = (&mut self.notes, &mut self.programs);
         self.pat.push(starts_unit, payload, |section| {
             match psi::parse_pat(section) {
                 Err(fault) => notes.add(Some(Pid::PAT), fault.into()),
-                Ok(programs) => {
-                    let programs = programs.unwrap_or_default();
-                    // A program that is followed is followed until the table no longer has it.
-                    let number = wanted.or_else(|| pmt.as_ref().map(|pmt| pmt.number));
-                    let same = programs
-                        .iter()
-                        .find(|program| Some(program.number) == number);
-                    let chosen = same.or_else(|| programs.first().filter(|_| wanted.is_none()));
-                    if let Some(program) = chosen
-                        && pmt.as_ref().is_none_or(|pmt| !pmt.is_of(*program))
-                    {
-                        *pmt = Some(Pmt::new(*program));
-                    }
-                }
+                Ok(Some(section)) => programs.add(section),
+                // Another table, or one still to come.
+                Ok(None) => {}
             }
         });
+        if let Some(program) = self.choose()
+            && self.pmt.as_ref().is_none_or(|pmt| !pmt.is_of(program))
+        {
+            self.pmt = Some(Pmt::new(program));
+        }
         self.forget_strangers();
+    }
+
+    /// The program to follow. One that is followed is followed until a whole table no longer has it.
+    fn choose(&self) -> Option<psi::Program> {
+        let number = self.wanted.or(self.pmt.as_ref().map(|pmt| pmt.number));
+        let mut programs = self.programs.programs();
+        let same = programs.find(|program| Some(program.number) == number);
+        let first = || {
+            let is_free = self.wanted.is_none() && self.programs.is_whole();
+            self.programs.programs().next().filter(|_| is_free)
+        };
+        same.or_else(first).copied()
     }
 
     /// Drops what is known of PIDs that are not followed.

@@ -11,6 +11,8 @@
 //! Not the meaning of stream types (`codec.rs`). Called by the demuxer and the muxer. Invariant: a section whose
 //! checksum is wrong changes nothing.
 
+use std::collections::BTreeMap;
+
 use super::packet::Pid;
 
 /// The largest PAT or PMT section, header and checksum included (ISO 13818-1 2.4.4.3).
@@ -129,6 +131,9 @@ pub(super) enum Fault {
 struct Body<'a> {
     id: u16,
     version: u8,
+    /// Its place among the sections of its table, and the last one's.
+    number: u8,
+    last: u8,
     entries: &'a [u8],
 }
 
@@ -148,12 +153,14 @@ fn body(section: &[u8], table: u8) -> Result<Option<Body<'_>>, Fault> {
     if crc32(section) != 0 {
         return Err(Fault::Crc);
     }
-    let [id_high, id_low, version, ..] = *syntax;
+    let [id_high, id_low, version, number, last] = *syntax;
     let current = version & 1 != 0;
     let id = u16::from_be_bytes([id_high, id_low]);
     Ok(current.then_some(Body {
         id,
         version: version >> 1 & 0x1F,
+        number,
+        last,
         entries,
     }))
 }
@@ -165,8 +172,48 @@ pub(super) struct Program {
     pub(super) pmt: Pid,
 }
 
-/// Reads the programs of a PAT section.
-pub(super) fn parse_pat(section: &[u8]) -> Result<Option<Vec<Program>>, Fault> {
+/// A PAT in the making: it may be spread over 256 sections, which come in any order.
+#[derive(Debug, Default)]
+pub(super) struct Pat {
+    /// What all its sections say alike: id, version, number of the last one.
+    of: Option<(u16, u8, u8)>,
+    sections: BTreeMap<u8, Vec<Program>>,
+}
+
+impl Pat {
+    /// Takes a section. One of another table than those before begins anew.
+    pub(super) fn add(&mut self, section: PatSection) {
+        if self.of != Some(section.of) {
+            self.of = Some(section.of);
+            self.sections.clear();
+        }
+        self.sections.insert(section.number, section.programs);
+    }
+
+    /// The programs known so far, in the order of the sections.
+    pub(super) fn programs(&self) -> impl Iterator<Item = &Program> {
+        self.sections.values().flatten()
+    }
+
+    /// Whether every section is here.
+    pub(super) fn is_whole(&self) -> bool {
+        self.of.is_some_and(|(_, _, last)| {
+            let within = self.sections.range(..=last).count();
+            within == usize::from(last) + 1
+        })
+    }
+}
+
+/// One section of a PAT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PatSection {
+    of: (u16, u8, u8),
+    number: u8,
+    programs: Vec<Program>,
+}
+
+/// Reads a PAT section.
+pub(super) fn parse_pat(section: &[u8]) -> Result<Option<PatSection>, Fault> {
     let Some(body) = body(section, TABLE_PAT)? else {
         return Ok(None);
     };
@@ -180,9 +227,11 @@ pub(super) fn parse_pat(section: &[u8]) -> Result<Option<Vec<Program>>, Fault> {
             pmt: Pid::from_low_bits(u16::from_be_bytes([*p0, *p1])),
         });
     // Program 0 is the network information table.
-    Ok(Some(
-        programs.filter(|program| program.number != 0).collect(),
-    ))
+    Ok(Some(PatSection {
+        of: (body.id, body.version, body.last),
+        number: body.number,
+        programs: programs.filter(|program| program.number != 0).collect(),
+    }))
 }
 
 /// One elementary stream of a PMT.
@@ -338,9 +387,34 @@ mod tests {
             pmt: Pid::from_low_bits(0x1000),
         };
 
-        assert_eq!(parse_pat(&write_pat(1, program)), Ok(Some(vec![program])));
+        let section = parse_pat(&write_pat(1, program));
+        assert_eq!(section.map(|s| s.unwrap().programs), Ok(vec![program]));
         assert_eq!(parse_pmt(&pmt().write()), Ok(Some(pmt())));
         assert_eq!(parse_pmt(&write_pat(1, program)), Ok(None));
+    }
+
+    #[test]
+    fn a_pat_is_whole_with_its_last_section_in_any_order() {
+        let part = |version, number, program| PatSection {
+            of: (1, version, 2),
+            number,
+            programs: vec![Program {
+                number: program,
+                pmt: Pid::from_low_bits(0x1000),
+            }],
+        };
+        let mut pat = Pat::default();
+        let numbers = |pat: &Pat| pat.programs().map(|p| p.number).collect::<Vec<_>>();
+
+        for (number, whole) in [(2, false), (0, false), (2, false), (1, true)] {
+            pat.add(part(0, number, u16::from(number) + 5));
+            assert_eq!(pat.is_whole(), whole);
+        }
+        assert_eq!(numbers(&pat), [5, 6, 7]);
+
+        // A new version forgets the one before.
+        pat.add(part(1, 0, 9));
+        assert_eq!((pat.is_whole(), numbers(&pat)), (false, vec![9]));
     }
 
     #[test]
