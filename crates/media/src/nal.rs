@@ -77,6 +77,27 @@ impl Codec {
         }
     }
 
+    /// An access unit delimiter in Annex B, for pictures of any kind (H.264 7.3.2.4, H.265 7.3.2.5).
+    pub(crate) const fn delimiter(self) -> &'static [u8] {
+        match self {
+            Self::H264 => &[0, 0, 0, 1, 0x09, 0xF0],
+            Self::H265 => &[0, 0, 0, 1, 0x46, 0x01, 0x50],
+        }
+    }
+
+    /// Whether an access unit has its delimiter: first as it should be, or behind SEI as some encoders write it.
+    pub(crate) fn is_delimited(self, access_unit: &[u8]) -> bool {
+        let delimiter = match self {
+            Self::H264 => 9,
+            Self::H265 => 35,
+        };
+        let is_slice =
+            |nal: &&[u8]| matches!(self.role(nal), Some(Role::FirstSlice | Role::Slice) | None);
+        units(access_unit)
+            .take_while(|nal| !is_slice(nal))
+            .any(|nal| self.kind(nal) == Some(delimiter))
+    }
+
     /// The role of the NAL unit at the front of `bytes`; `None` while there are too few of them.
     pub(crate) fn role(self, bytes: &[u8]) -> Option<Role> {
         let slice = |header_bytes: usize| {

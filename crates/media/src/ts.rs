@@ -16,7 +16,8 @@
 //! (SCTE 35, DSM-CC) are not carried. Of a stream with several programs the first is taken, or the one asked for.
 //!
 //! Called by sources (files, pulled and pushed streams) and gateways (`.ts`, HLS, UDP). Invariant: whatever a
-//! [`Muxer`] writes, a [`Demuxer`] gives back frame by frame and byte by byte, times shifted by [`MUX_OFFSET`].
+//! [`Muxer`] writes, a [`Demuxer`] gives back frame by frame and byte by byte, times shifted by [`MUX_OFFSET`] and
+//! pictures behind their access unit delimiters.
 
 mod clock;
 mod codec;

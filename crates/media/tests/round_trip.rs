@@ -243,6 +243,29 @@ fn a_new_audio_configuration_is_described_before_its_first_frame() {
 }
 
 #[test]
+fn an_access_unit_gets_the_delimiter_it_lacks_and_no_second_one() {
+    let (h264, h265) = (
+        common::h264(true, true, &[vec![5; 50]]),
+        common::h265(true, true, &[vec![5; 50]]),
+    );
+    for (codec, whole, delimiter) in [("h264", h264, 6), ("h265", h265, 7)] {
+        // As from an MP4 file: no delimiter.
+        let bare = whole[delimiter..].to_vec();
+        let sent = [bare, whole.clone(), vec![]];
+        let sent: Vec<_> = (0..)
+            .zip(sent)
+            .map(|(n, data)| frame(1, n * 3_000, data))
+            .collect();
+
+        let (events, errors) = demux([&mux(&description(&[codec]), &sent)[..]]);
+
+        let back: Vec<_> = frames(&events).into_iter().map(|f| f.data).collect();
+        assert_eq!(back, [&whole[..], &whole, &whole[..delimiter]], "{codec}");
+        assert_eq!(errors, 0, "{codec}");
+    }
+}
+
+#[test]
 fn a_track_that_cannot_be_written_is_named_and_left_out() {
     let mut description = description(&["h264", "aac"]);
     description.tracks[1].config.clear();

@@ -182,6 +182,8 @@ fn opus_head(entry: &Entry) -> Vec<u8> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrapping {
     Plain,
+    /// Behind an access unit delimiter, where it has none.
+    Delimited(nal::Codec),
     Adts(AudioConfig),
     Opus,
 }
@@ -207,8 +209,14 @@ pub(super) fn write(track: &Track) -> Result<Form, Omission> {
         private: false,
     };
     Ok(match track.codec.as_str() {
-        "h264" => form(TYPE_H264, STREAM_VIDEO),
-        "h265" => form(TYPE_H265, STREAM_VIDEO),
+        "h264" => Form {
+            wrapping: Wrapping::Delimited(nal::Codec::H264),
+            ..form(TYPE_H264, STREAM_VIDEO)
+        },
+        "h265" => Form {
+            wrapping: Wrapping::Delimited(nal::Codec::H265),
+            ..form(TYPE_H265, STREAM_VIDEO)
+        },
         "mpeg2video" => form(TYPE_MPEG2_VIDEO, STREAM_VIDEO),
         "mp2" | "mp3" => form(TYPE_MPEG1_AUDIO, STREAM_AUDIO),
         "aac-latm" => form(TYPE_AAC_LATM, STREAM_AUDIO),
