@@ -266,6 +266,47 @@ fn an_access_unit_gets_the_delimiter_it_lacks_and_no_second_one() {
 }
 
 #[test]
+fn sound_beyond_the_length_field_is_split_and_put_together() {
+    // What the first packet holds beside a time, and what a following one does.
+    let (first, more) = (65_535 - 8, 65_535 - 3);
+    let sizes = [
+        first - 1,
+        first,
+        first + 1,
+        first + more,
+        first + more + 1,
+        9,
+    ];
+    for codec in ["pcmu", "opus", "ts-06"] {
+        let description = description(&[codec]);
+        let sent = (0..).zip(sizes).map(|(n, bytes)| {
+            let data = [vec![31 << 3], vec![7; bytes - 1]].concat();
+            frame(1, n * 1_800, data)
+        });
+        let sent: Vec<_> = sent.collect();
+
+        let bytes = mux(&description, &sent);
+        let (events, errors) = demux([&bytes[..]]);
+
+        assert_eq!(frames(&events), shifted(&sent, MUX_OFFSET), "{codec}");
+        assert_eq!(errors, 0, "{codec}");
+        let starts = bytes
+            .as_chunks::<PACKET_BYTES>()
+            .0
+            .iter()
+            .filter_map(|bytes| {
+                let packet = Packet::parse(bytes).unwrap();
+                let payload = packet.payload.filter(|_| packet.starts_unit)?;
+                (packet.pid.value() == 0x101).then_some(&payload[..6])
+            });
+        for start in starts {
+            assert_eq!(start[..3], [0, 0, 1], "{codec}");
+            assert_ne!(start[4..], [0, 0], "{codec}: no length");
+        }
+    }
+}
+
+#[test]
 fn a_track_that_cannot_be_written_is_named_and_left_out() {
     let mut description = description(&["h264", "aac"]);
     description.tracks[1].config.clear();

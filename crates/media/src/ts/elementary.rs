@@ -77,7 +77,12 @@ impl Elementary {
     }
 
     /// A PES packet begins.
-    pub(super) fn start(&mut self, header: Header, times: Option<Times>) {
+    pub(super) fn start(
+        &mut self,
+        header: Header,
+        times: Option<Times>,
+        on_unit: impl FnMut(Unit),
+    ) {
         // Whoever packs whole access units gives each packet a time.
         self.distrusted |= header.aligned && times.is_none();
         self.whole = header.aligned && header.bounded && !self.distrusted;
@@ -88,7 +93,14 @@ impl Elementary {
                 }
             }
             Body::Audio(splitter) => splitter.mark(times, header.aligned),
-            Body::Whole(collector, _) => collector.start(times),
+            Body::Whole(collector, framing) => {
+                let goes_on = collector.full && !header.begins();
+                if !goes_on {
+                    collector.end(*framing, on_unit);
+                    collector.start(times);
+                }
+                collector.full = header.full;
+            }
         }
     }
 
@@ -116,6 +128,8 @@ impl Elementary {
                 splitter.flush(|unit| on_unit(self.steps.time(unit)));
             }
             Body::Nal(_) | Body::Audio(_) => {}
+            // The next packet says whether the unit goes on.
+            Body::Whole(collector, _) if collector.full => {}
             Body::Whole(collector, framing) => collector.end(*framing, on_unit),
         }
     }
@@ -218,12 +232,14 @@ impl Steps {
     }
 }
 
-/// Gathers the payload of one PES packet.
+/// Gathers the payload of one PES packet, and of those it goes on in.
 #[derive(Debug, Default)]
 struct Collector {
     buffer: BytesMut,
     times: Option<Times>,
     open: bool,
+    /// The newest packet was full.
+    full: bool,
 }
 
 impl Collector {
@@ -247,6 +263,7 @@ impl Collector {
 
     fn end(&mut self, framing: Framing, mut on_unit: impl FnMut(Unit)) {
         let data = self.buffer.split().freeze();
+        self.full = false;
         if !std::mem::take(&mut self.open) {
             return;
         }
@@ -273,6 +290,7 @@ impl Collector {
     fn lose(&mut self) {
         self.buffer.clear();
         self.open = false;
+        self.full = false;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Frames into a transport stream.
 //!
-//! One PES packet a frame, aligned, its length said where the field can hold it, so that a reader has the frame
+//! One PES packet a frame, aligned (sound and data of 64 KiB need more), its length said where the field can hold it, so that a reader has the frame
 //! as soon as its last byte. Tables stand at the start, before each sync frame of the leading video and at least
 //! every 100 ms; the clock at least every 40 ms (`clock.rs`). All of that goes by media time: nothing here knows
 //! what time it is. An access unit of H.264 or H.265 gets the delimiter that every one must have here
@@ -17,7 +17,6 @@ use super::packet::{self, Adaptation, Head, Pid};
 use super::pes;
 use super::psi::{self, Entry, Pmt, Program};
 use super::timeline::raw;
-use crate::marks::Times;
 use crate::opus;
 use crate::ticks::{TS_TIMESCALE, rescale};
 
@@ -214,8 +213,7 @@ impl Muxer {
         let ticks =
             |ticks| rescale(ticks, output.track.timescale, TS_TIMESCALE).saturating_add(MUX_OFFSET);
         let (dts, pts) = (ticks(frame.dts), ticks(frame.pts));
-        self.unit.clear();
-        write_unit(&mut self.unit, &output.form, frame, Times { dts, pts })?;
+        let front = front(output.form.wrapping, frame)?;
 
         let (pid, leads) = (output.pid, Some(frame.track) == self.clock_track);
         let can_start = frame.sync && output.track.kind == TrackKind::Video;
@@ -238,7 +236,15 @@ impl Muxer {
         }
         let mut adaptation = with.map_or_else(Adaptation::default, Adaptation::from);
         adaptation.random_access = can_start || frame.sync && leads;
-        self.packets.payload(pid, adaptation, &self.unit, out);
+        let head = pes::Head {
+            stream: output.form.stream_id,
+            pts: raw(pts),
+            dts: raw(dts),
+        };
+        pes::write(head, [&front, &frame.data], &mut self.unit, |packet| {
+            let adaptation = std::mem::take(&mut adaptation);
+            self.packets.payload(pid, adaptation, packet, out);
+        });
         Ok(())
     }
 }
@@ -305,37 +311,16 @@ impl From<Value> for Adaptation {
     }
 }
 
-/// Writes the PES packet of a frame.
-fn write_unit(out: &mut Vec<u8>, form: &Form, frame: &Frame, times: Times) -> Result<(), MuxError> {
-    let (adts, control);
-    let front: &[u8] = match form.wrapping {
-        Wrapping::Plain => &[],
-        Wrapping::Delimited(codec) if !codec.is_delimited(&frame.data) => codec.delimiter(),
-        Wrapping::Delimited(_) => &[],
+/// What stands before a frame in its PES packet.
+fn front(wrapping: Wrapping, frame: &Frame) -> Result<Vec<u8>, MuxError> {
+    Ok(match wrapping {
+        Wrapping::Delimited(codec) if !codec.is_delimited(&frame.data) => codec.delimiter().into(),
+        Wrapping::Plain | Wrapping::Delimited(_) => Vec::new(),
         Wrapping::Adts(config) => {
             let (track, bytes) = (frame.track, frame.data.len());
-            adts = config
-                .adts_header(bytes)
-                .ok_or(MuxError::TooLarge { track, bytes })?;
-            &adts
+            let header = config.adts_header(bytes);
+            header.ok_or(MuxError::TooLarge { track, bytes })?.into()
         }
-        Wrapping::Opus => {
-            control = opus::control_header(frame.data.len());
-            &control
-        }
-    };
-    let (pts, dts) = (raw(times.pts), raw(times.dts));
-    let payload_bytes = front.len() + frame.data.len();
-    pes::write_header(
-        out,
-        pes::Head {
-            stream: form.stream_id,
-            pts,
-            dts,
-            payload_bytes,
-        },
-    );
-    out.extend_from_slice(front);
-    out.extend_from_slice(&frame.data);
-    Ok(())
+        Wrapping::Opus => opus::control_header(frame.data.len()),
+    })
 }

@@ -13,6 +13,8 @@
 //! Not what the payload means: that goes to a [`Sink`]. Called by the demuxer and the muxer. Invariant: a sink
 //! hears `start`, any number of `data`, then `end` or `lose`, and a packet that never ends holds no memory here.
 
+use std::ops::RangeInclusive;
+
 /// Timestamps of a transport stream count modulo 2^33.
 pub(super) const CLOCK_BITS: u32 = 33;
 
@@ -21,6 +23,10 @@ const FLAGS_BYTES: usize = 3;
 const TIME_BYTES: usize = 5;
 /// Fixed part, flags and the longest header a PES packet can have.
 const HEADER_BYTES_MAX: usize = FIXED_BYTES + FLAGS_BYTES + 255;
+/// What the length field can say.
+const LENGTH_MAX: usize = 0xFFFF;
+/// Stream ids whose packets may leave their length open.
+const VIDEO_STREAMS: RangeInclusive<u8> = 0xE0..=0xEF;
 const STREAM_PADDING: u8 = 0xBE;
 const STREAM_PRIVATE_2: u8 = 0xBF;
 
@@ -36,6 +42,15 @@ pub(super) struct Header {
     pub(super) aligned: bool,
     /// Its length is known, so its end shows without the next packet.
     pub(super) bounded: bool,
+    /// It is as long as the length field can say, so what it carries may go on in the next one.
+    pub(super) full: bool,
+}
+
+impl Header {
+    /// Whether a unit begins here, or the rest of one that did not fit a packet.
+    pub(super) const fn begins(&self) -> bool {
+        self.aligned || self.pts.is_some()
+    }
 }
 
 /// Who takes the payload.
@@ -176,12 +191,14 @@ fn parse_header(bytes: &[u8]) -> Parsed {
     };
     let length = usize::from(u16::from_be_bytes([l0, l1]));
     let bounded = length > 0;
+    let full = length == LENGTH_MAX;
     if stream == STREAM_PADDING {
         return Parsed::Padding;
     }
     if BARE_STREAMS.contains(&stream) {
         let header = Header {
             bounded,
+            full,
             ..Header::default()
         };
         return Parsed::Whole {
@@ -212,6 +229,7 @@ fn parse_header(bytes: &[u8]) -> Parsed {
         dts,
         aligned: marks & 0x04 != 0,
         bounded,
+        full,
     };
     let left = left.filter(|_| bounded);
     Parsed::Whole {
@@ -240,28 +258,58 @@ fn write_time(out: &mut Vec<u8>, prefix: u8, time: u64) {
     out.extend_from_slice(&(low << 1 | 1).to_be_bytes());
 }
 
-/// A PES header to be written. Times are raw.
+/// A unit to be written. Times are raw.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub(super) stream: u8,
     pub(super) pts: u64,
     pub(super) dts: u64,
-    pub(super) payload_bytes: usize,
 }
 
-/// Writes the header of an aligned PES packet. A payload too long for the length field leaves it open.
-pub(super) fn write_header(out: &mut Vec<u8>, head: Head) {
+/// Writes the aligned PES packets of a unit, given in two pieces, and hands each to `on_packet`.
+///
+/// A video unit too long for the length field leaves it open, which others may not (ISO 13818-1 2.4.3.7): they go
+/// on in further packets without times.
+pub(super) fn write(
+    head: Head,
+    unit: [&[u8]; 2],
+    packet: &mut Vec<u8>,
+    mut on_packet: impl FnMut(&[u8]),
+) {
     let with_dts = head.dts != head.pts;
     let times = if with_dts { 2 * TIME_BYTES } else { TIME_BYTES };
-    let length = u16::try_from(FLAGS_BYTES + times + head.payload_bytes).unwrap_or(0);
+    let length = FLAGS_BYTES + times + unit.iter().map(|piece| piece.len()).sum::<usize>();
+    let is_open = length > LENGTH_MAX && VIDEO_STREAMS.contains(&head.stream);
+    let first = if is_open {
+        length
+    } else {
+        length.min(LENGTH_MAX)
+    };
     let flags = if with_dts { 0xC0 } else { 0x80 };
     let more = if with_dts { 0x0A } else { 0x05 };
-    out.extend_from_slice(&[0, 0, 1, head.stream]);
-    out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(&[0x84, flags, more]);
-    write_time(out, if with_dts { 0x3 } else { 0x2 }, head.pts);
+    packet.clear();
+    packet.extend_from_slice(&[0, 0, 1, head.stream]);
+    packet.extend_from_slice(&u16::try_from(first).unwrap_or(0).to_be_bytes());
+    packet.extend_from_slice(&[0x84, flags, more]);
+    write_time(packet, if with_dts { 0x3 } else { 0x2 }, head.pts);
     if with_dts {
-        write_time(out, 0x1, head.dts);
+        write_time(packet, 0x1, head.dts);
+    }
+    let [front, data] = unit;
+    let (now, mut rest) = data.split_at(first - FLAGS_BYTES - times - front.len());
+    packet.extend_from_slice(front);
+    packet.extend_from_slice(now);
+    on_packet(packet);
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(rest.len().min(LENGTH_MAX - FLAGS_BYTES));
+        let length = u16::try_from(FLAGS_BYTES + now.len()).expect("at most the longest");
+        packet.clear();
+        packet.extend_from_slice(&[0, 0, 1, head.stream]);
+        packet.extend_from_slice(&length.to_be_bytes());
+        packet.extend_from_slice(&[0x80, 0, 0]);
+        packet.extend_from_slice(now);
+        on_packet(packet);
+        rest = later;
     }
 }
 
@@ -343,14 +391,40 @@ mod tests {
         );
     }
 
+    #[test]
+    fn only_video_leaves_a_length_open() {
+        let body = vec![7; 3 * LENGTH_MAX];
+        let lengths = |stream| {
+            let (mut lengths, mut whole) = (Vec::new(), Vec::new());
+            let head = Head {
+                stream,
+                pts: 1,
+                dts: 1,
+            };
+            write(head, [&body[..9], &body[9..]], &mut Vec::new(), |packet| {
+                let [.., high, low] = packet[..6] else {
+                    panic!("too short")
+                };
+                lengths.push(usize::from(u16::from_be_bytes([high, low])));
+                whole.extend_from_slice(&packet[9 + usize::from(packet[8])..]);
+            });
+            assert_eq!(whole, body);
+            lengths
+        };
+
+        assert_eq!(lengths(0xE0), [0]);
+        assert_eq!(lengths(0xC0), [LENGTH_MAX, LENGTH_MAX, LENGTH_MAX, 17]);
+        assert_eq!(lengths(0xBD).len(), 4);
+    }
+
     proptest! {
         #[test]
         fn a_packet_survives_its_bytes(
             pts in 0_u64..1 << 33, dts in 0_u64..1 << 33, body in proptest::collection::vec(any::<u8>(), 1..600), cut in 1_usize..184,
         ) {
             let mut bytes = Vec::new();
-            write_header(&mut bytes, Head { stream: 0xBD, pts, dts, payload_bytes: body.len() });
-            bytes.extend_from_slice(&body);
+            let (front, data) = body.split_at(body.len() / 3);
+            write(Head { stream: 0xBD, pts, dts }, [front, data], &mut Vec::new(), |packet| bytes.extend_from_slice(packet));
             let (mut reader, mut heard) = (Reader::default(), Heard::default());
 
             for (n, chunk) in bytes.chunks(cut).enumerate() {
@@ -358,7 +432,7 @@ mod tests {
             }
 
             let dts = (dts != pts).then_some(dts);
-            prop_assert_eq!(&heard.headers, &[Header { pts: Some(pts), dts, aligned: true, bounded: true }]);
+            prop_assert_eq!(&heard.headers, &[Header { pts: Some(pts), dts, aligned: true, bounded: true, full: false }]);
             prop_assert_eq!(&heard.bodies, &[body]);
             prop_assert_eq!((heard.ended, heard.lost), (1, 0));
         }

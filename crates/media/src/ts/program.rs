@@ -332,7 +332,8 @@ struct Feed<'a> {
 impl pes::Sink for Feed<'_> {
     fn start(&mut self, header: pes::Header) {
         let times = self.timeline.times(header);
-        self.elementary.start(header, times);
+        self.elementary
+            .start(header, times, |unit| self.units.push(unit));
     }
 
     fn data(&mut self, bytes: &[u8]) {

@@ -10,6 +10,7 @@ const HEADER: Header = Header {
     dts: None,
     aligned: false,
     bounded: false,
+    full: false,
 };
 
 fn times(dts: i64) -> Times {
@@ -25,7 +26,7 @@ fn access_units_without_a_time_go_on_in_steps() {
     let mut elementary = Elementary::new(Framing::Nal(nal::Codec::H264));
     let mut starts = Vec::new();
     for dts in [0, 3_600, 7_200] {
-        elementary.start(HEADER, Some(times(dts)));
+        elementary.start(HEADER, Some(times(dts)), |_| ());
         elementary
             .data(&unit.repeat(2), |unit| starts.push(unit.times.unwrap().dts))
             .unwrap();
@@ -48,7 +49,7 @@ fn an_aligned_packet_of_known_length_ends_its_access_unit() {
         ..HEADER
     };
 
-    elementary.start(header, Some(times(0)));
+    elementary.start(header, Some(times(0)), |_| ());
     elementary
         .data(&[0, 0, 1, 0x65, 0x88, 7, 7], |_| units += 1)
         .unwrap();
@@ -61,17 +62,52 @@ fn an_aligned_packet_of_known_length_ends_its_access_unit() {
 fn a_packet_above_the_limit_is_left_out_and_the_next_is_whole() {
     let mut elementary = Elementary::new(Framing::Whole);
     let mut units = Vec::new();
-    elementary.start(HEADER, Some(times(0)));
+    elementary.start(HEADER, Some(times(0)), |_| ());
 
     let result = elementary.data(&vec![7; FRAME_BYTES_MAX + 1], |_| ());
     elementary.data(&[1, 2], |_| ()).unwrap();
     elementary.end(|unit| units.push(unit.data));
-    elementary.start(HEADER, Some(times(9)));
+    elementary.start(HEADER, Some(times(9)), |_| ());
     elementary.data(&[3, 4], |_| ()).unwrap();
     elementary.end(|unit| units.push(unit.data));
 
     assert_eq!(result, Err(Trouble::TooLarge));
     assert_eq!(units, [&[3, 4][..]]);
+}
+
+#[test]
+fn a_unit_goes_on_from_a_full_packet_into_one_that_begins_nothing() {
+    let full = Header {
+        full: true,
+        bounded: true,
+        ..HEADER
+    };
+    let timed = Header {
+        pts: Some(1),
+        ..HEADER
+    };
+    let packets = [
+        (full, Some(times(0)), 1),
+        (full, None, 2),
+        (HEADER, None, 3),
+        // Full, and nothing follows that belongs to it.
+        (full, Some(times(9)), 4),
+        (timed, Some(times(18)), 5),
+        (HEADER, None, 6),
+    ];
+    let mut elementary = Elementary::new(Framing::Whole);
+    let mut units = Vec::new();
+
+    for (header, times, byte) in packets {
+        elementary.start(header, times, |unit| units.push(unit));
+        elementary.data(&[byte], |_| ()).unwrap();
+        elementary.end(|unit| units.push(unit));
+    }
+
+    let data = units.iter().map(|unit| &unit.data[..]);
+    let expected: [&[u8]; 4] = [&[1, 2, 3], &[4], &[5], &[6]];
+    assert_eq!(data.collect::<Vec<_>>(), expected);
+    assert_eq!(units[1].times, Some(times(9)));
 }
 
 #[test]
@@ -83,7 +119,7 @@ fn opus_packets_follow_each_other() {
     let mut elementary = Elementary::new(Framing::Opus);
     let mut units = Vec::new();
 
-    elementary.start(HEADER, Some(times(50)));
+    elementary.start(HEADER, Some(times(50)), |_| ());
     elementary.data(&framed, |_| ()).unwrap();
     elementary.end(|unit| units.push((unit.times.unwrap().dts, unit.data.to_vec())));
 
@@ -143,7 +179,7 @@ proptest! {
             // The time is that of the first access unit that begins in the packet.
             let first = begins.iter().position(|begin| (at..end).contains(begin));
             timed.extend(first);
-            elementary.start(HEADER, first.map(|n| times(n as i64 * 3_000)));
+            elementary.start(HEADER, first.map(|n| times(n as i64 * 3_000)), |_| ());
             elementary.data(&stream[at..end], |unit| units.push(unit)).unwrap();
             elementary.end(|unit| units.push(unit));
             at = end;

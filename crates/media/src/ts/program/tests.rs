@@ -1,7 +1,7 @@
 //! Tests of `program.rs`: what is held, how long, and how tracks are numbered.
 
 use super::*;
-use crate::ts::pes::{Head, write_header};
+use crate::ts::pes::{self, Head};
 
 const H264: u8 = 0x1B;
 const AAC: u8 = 0x0F;
@@ -33,28 +33,21 @@ impl Pair {
     }
 
     fn push(&mut self, pid: u16, dts: u64, data: &[u8]) {
-        let mut payload = Vec::new();
-        write_header(
-            &mut payload,
-            Head {
-                stream: 0xBD,
-                pts: dts,
-                dts,
-                payload_bytes: data.len(),
-            },
-        );
-        payload.extend_from_slice(data);
+        let (mut packet, pts) = (Vec::new(), dts);
+        let head = Head {
+            stream: 0xBD,
+            pts,
+            dts,
+        };
         let Self {
             program,
             events,
             notes,
         } = self;
-        program.push(
-            Pid::from_low_bits(pid),
-            true,
-            &payload,
-            &mut Out { events, notes },
-        );
+        pes::write(head, [&[], data], &mut packet, |packet| {
+            let out = &mut Out { events, notes };
+            program.push(Pid::from_low_bits(pid), true, packet, out);
+        });
     }
 
     /// The words and numbers of the newest description.
@@ -106,13 +99,12 @@ fn no_more_is_held_than_the_limits_allow() {
 
     let mut large = waiting();
     let frame = vec![0; HELD_BYTES_MAX / 4];
-    for _ in 0..4 {
-        // Its length does not fit the field, so that the next packet ends it.
+    for _ in 1..4 {
         large.push(0x101, 0, &frame);
         assert!(large.events.is_empty());
     }
-    large.push(0x101, 0, &[1]);
-    assert_eq!(large.events.len(), 6);
+    large.push(0x101, 0, &frame);
+    assert_eq!(large.events.len(), 5);
 }
 
 #[test]
