@@ -1,31 +1,29 @@
 //! From the one opened flow to its local subscribers.
 //!
-//! The datapath opens each flow once, however many subscribers it has here. The flow's lane calls
-//! [`Fanout::deliver`]; each subscriber has a bounded [`Queue`] of its own, so that a slow one holds up nobody.
-//! The newest group is kept (frames are shared handles, and a limit bounds them), so that a second subscriber
-//! starts at once like the first.
+//! The datapath opens each flow once, however many subscribers it has here. The flow's lane calls [`Fanout::deliver`],
+//! which puts what came into the flow's [`Ring`] and wakes one task. Subscribers read the ring on their own tasks, each
+//! at its own pace, so that a slow one holds up nobody. The newest group is kept (frames are shared handles, and a
+//! limit bounds them), so that a second subscriber starts at once like the first.
 //!
 //! Not the choice of the flow a subscription hangs on, which is the core's and arrives through `driver`.
 //! Invariant: a subscriber's first frame starts a group, and so does its first frame after frames were skipped
-//! here.
+//! here; what a lane does for a burst does not depend on how many subscribers there are.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use levada_core::SubscriptionId;
 use levada_lane::api as datapath;
-use levada_wire::{Description, FlowId, Frame, Group, WallTime};
+use levada_wire::{FlowId, Frame, Group, WallTime};
+use tokio::runtime::Handle;
 
 use crate::subscriber::{Gap, GapReason, Instance, State};
 
 mod queue;
+mod ring;
 pub(crate) use queue::Queue;
 
-/// The most bytes of the newest group kept for a subscriber that comes later. Beyond it, that one starts at the
-/// next group.
-const REPLAY_BYTES_MAX: usize = 16 << 20;
-/// The most frames of it, with the same effect.
-const REPLAY_FRAMES_MAX: usize = 4_096;
+use ring::Ring;
 
 /// One frame with what is said about it. Cloning shares the bytes.
 #[derive(Clone, Debug)]
@@ -35,16 +33,15 @@ pub(crate) struct Delivered {
     pub(crate) wall: Option<WallTime>,
 }
 
-/// All local subscribers. Shared by the driver, which attaches, and the worker, which delivers.
-#[derive(Debug, Default)]
+/// All local subscribers. Shared by the driver, which attaches, and the lanes, which deliver.
+#[derive(Debug)]
 pub(crate) struct Fanout {
-    table: Mutex<Table>,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    flows: BTreeMap<FlowId, Flow>,
-    subscriptions: BTreeMap<SubscriptionId, Subscription>,
+    /// Where the tasks that wake subscribers run.
+    runtime: Handle,
+    /// Lanes look here for a moment; only the driver writes.
+    flows: RwLock<BTreeMap<FlowId, Arc<Ring>>>,
+    /// The driver's alone.
+    subscriptions: Mutex<BTreeMap<SubscriptionId, Subscription>>,
 }
 
 #[derive(Debug)]
@@ -56,38 +53,30 @@ struct Subscription {
     hangs: bool,
     /// The stream was taken back; its end is told when the flow says so itself, or closes.
     ends: bool,
-    /// Whether the end of that flow was told.
-    ended: bool,
-}
-
-impl Subscription {
-    /// Tells the end, once.
-    fn end(&mut self) {
-        if !std::mem::replace(&mut self.ended, true) {
-            self.queue.push_end();
-        }
-    }
-}
-
-/// A flow that is opened here.
-#[derive(Debug, Default)]
-struct Flow {
-    subscribers: Vec<SubscriptionId>,
-    description: Option<Arc<Description>>,
-    group: Option<Group>,
-    /// The newest group from its start; empty when it has a hole or went beyond a limit.
-    replay: Vec<Delivered>,
-    replay_bytes: usize,
-    /// Whether `replay` holds the newest group from its start until now.
-    is_whole: bool,
-    ended: bool,
 }
 
 impl Fanout {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table
-            .lock()
-            .expect("no code that can panic runs under this lock")
+    pub(crate) fn new(runtime: Handle) -> Self {
+        Self {
+            runtime,
+            flows: RwLock::default(),
+            subscriptions: Mutex::default(),
+        }
+    }
+
+    fn subscriptions(&self) -> MutexGuard<'_, BTreeMap<SubscriptionId, Subscription>> {
+        self.subscriptions.lock().expect(SOUND)
+    }
+
+    /// The ring of a flow, made if there is none.
+    fn ring(&self, flow: FlowId) -> Arc<Ring> {
+        let mut flows = self.flows.write().expect(SOUND);
+        let ring = flows.entry(flow).or_insert_with(|| {
+            let ring = Arc::new(Ring::default());
+            self.runtime.spawn(Arc::clone(&ring).serve());
+            ring
+        });
+        Arc::clone(ring)
     }
 
     /// Adds a subscription, on no flow yet.
@@ -97,32 +86,34 @@ impl Fanout {
             flow: None,
             hangs: false,
             ends: false,
-            ended: false,
         };
-        self.table().subscriptions.insert(id, subscription);
+        self.subscriptions().insert(id, subscription);
     }
 
     /// Forgets a subscription; says whether there was one.
     pub(crate) fn remove(&self, id: SubscriptionId) -> bool {
-        let mut table = self.table();
-        table.detach(id);
-        table.subscriptions.remove(&id).is_some()
+        let removed = self.subscriptions().remove(&id);
+        removed.inspect(|one| one.queue.detach()).is_some()
     }
 
     /// Gets ready for what the datapath will deliver of a flow. Called before the datapath is told to open it.
     pub(crate) fn open(&self, flow: FlowId) {
-        self.table().flows.entry(flow).or_default();
+        self.ring(flow);
     }
 
     /// Forgets a flow that is not opened any more.
     pub(crate) fn close(&self, flow: FlowId) {
-        let mut table = self.table();
-        let closed = table.flows.remove(&flow);
-        for id in closed.into_iter().flat_map(|flow| flow.subscribers) {
-            if let Some(subscription) = table.subscriptions.get_mut(&id) {
+        let Some(ring) = self.flows.write().expect(SOUND).remove(&flow) else {
+            return;
+        };
+        ring.close();
+        let mut subscriptions = self.subscriptions();
+        for id in ring.readers() {
+            if let Some(subscription) = subscriptions.get_mut(&id) {
+                subscription.queue.detach();
                 subscription.hangs = false;
                 if subscription.ends {
-                    subscription.end();
+                    subscription.queue.push_end();
                 }
             }
         }
@@ -130,165 +121,59 @@ impl Fanout {
 
     /// Tells a subscriber how far its wish has come.
     pub(crate) fn state(&self, id: SubscriptionId, state: State) {
-        if let Some(subscription) = self.table().subscriptions.get(&id) {
+        if let Some(subscription) = self.subscriptions().get(&id) {
             subscription.queue.push_state(state);
         }
     }
 
     /// Hangs a subscription on a flow: its frames come from there from now on.
     pub(crate) fn attach(&self, id: SubscriptionId, flow: FlowId, instance: Instance) {
-        let mut table = self.table();
-        let Some(subscription) = table.subscriptions.get(&id) else {
+        let mut subscriptions = self.subscriptions();
+        let Some(subscription) = subscriptions.get_mut(&id) else {
             return;
         };
         subscription.queue.push_state(State::Active { instance });
-        let before = subscription.flow;
+        let before = subscription.flow.replace(flow);
         if !(subscription.hangs && before == Some(flow)) {
             let is_other = before.is_some_and(|before| before != flow);
-            table.detach(id);
-            table.hang(id, flow, is_other.then_some(instance));
+            let instance = is_other.then_some(instance);
+            subscription.hangs = true;
+            subscription.ends = false;
+            subscription.queue.attach(self.ring(flow), id, instance);
         }
     }
 
     /// The core says that the stream was taken back. Its last frames may still be on their way: the subscriber is told
     /// after them.
     pub(crate) fn end(&self, id: SubscriptionId) {
-        if let Some(subscription) = self.table().subscriptions.get_mut(&id) {
+        if let Some(subscription) = self.subscriptions().get_mut(&id) {
             subscription.ends = true;
             if !subscription.hangs {
-                subscription.end();
+                subscription.queue.push_end();
             }
         }
     }
 
     /// Ends all queues: the node is gone.
     pub(crate) fn finish(&self) {
-        for subscription in self.table().subscriptions.values() {
+        for subscription in self.subscriptions().values() {
             subscription.queue.finish();
         }
+        for ring in self.flows.read().expect(SOUND).values() {
+            ring.close();
+        }
     }
 
-    /// Takes what the datapath delivers of a flow. Called on the worker's thread; never waits for a subscriber.
+    /// Takes what the datapath delivers of a flow. Called on a lane's thread; never waits for a subscriber.
     pub(crate) fn deliver(&self, flow: FlowId, delivery: datapath::Delivery) {
-        let mut table = self.table();
-        let Table {
-            flows,
-            subscriptions,
-        } = &mut *table;
-        let Some(flow) = flows.get_mut(&flow) else {
-            return;
-        };
-        match delivery {
-            datapath::Delivery::Description(description) => {
-                flow.description = Some(Arc::clone(&description));
-                for queue in flow.queues(subscriptions) {
-                    queue.push_description(&description);
-                }
-            }
-            datapath::Delivery::Frame { group, frame, wall } => {
-                let delivered = Delivered { group, frame, wall };
-                let starts_group = flow.keep(&delivered);
-                for queue in flow.queues(subscriptions) {
-                    queue.push_frame(&delivered, starts_group);
-                }
-            }
-            datapath::Delivery::Gap(gap) => {
-                flow.forget();
-                for queue in flow.queues(subscriptions) {
-                    queue.push_gap(gap_of(gap));
-                }
-            }
-            datapath::Delivery::End => {
-                flow.ended = true;
-                for id in &flow.subscribers {
-                    if let Some(subscription) = subscriptions.get_mut(id) {
-                        subscription.end();
-                    }
-                }
-            }
+        if let Some(ring) = self.flows.read().expect(SOUND).get(&flow) {
+            ring.push(delivery);
         }
     }
 }
 
-impl Table {
-    fn detach(&mut self, id: SubscriptionId) {
-        let Some(subscription) = self.subscriptions.get_mut(&id) else {
-            return;
-        };
-        subscription.hangs = false;
-        if let Some(flow) = subscription.flow.and_then(|id| self.flows.get_mut(&id)) {
-            flow.subscribers.retain(|other| *other != id);
-        }
-    }
-
-    /// Hangs a subscription that hangs nowhere on a flow, and gives it what is kept of the newest group.
-    fn hang(&mut self, id: SubscriptionId, flow_id: FlowId, instance: Option<Instance>) {
-        let Some(subscription) = self.subscriptions.get_mut(&id) else {
-            return;
-        };
-        let flow = self.flows.entry(flow_id).or_default();
-        flow.subscribers.push(id);
-        subscription.flow = Some(flow_id);
-        subscription.hangs = true;
-        subscription.ends = false;
-        subscription.ended = false;
-        subscription.queue.start(instance);
-        if let Some(description) = &flow.description {
-            subscription.queue.push_description(description);
-        }
-        for (at, delivered) in flow.replay.iter().enumerate() {
-            subscription.queue.push_frame(delivered, at == 0);
-        }
-        if flow.ended {
-            subscription.end();
-        }
-    }
-}
-
-impl Flow {
-    fn queues<'a>(
-        &'a self,
-        subscriptions: &'a BTreeMap<SubscriptionId, Subscription>,
-    ) -> impl Iterator<Item = &'a Queue> {
-        let found = self.subscribers.iter().map(|id| subscriptions.get(id));
-        found.flatten().map(|subscription| &*subscription.queue)
-    }
-
-    /// Keeps a frame for later subscribers, and says whether it is the first of its group.
-    fn keep(&mut self, delivered: &Delivered) -> bool {
-        let starts_group = self.group != Some(delivered.group) && self.may_start(&delivered.frame);
-        self.group = Some(delivered.group);
-        if starts_group {
-            self.replay.clear();
-            self.replay_bytes = 0;
-            self.is_whole = true;
-        }
-        if !self.is_whole {
-            return starts_group;
-        }
-        self.replay_bytes += delivered.frame.data.len();
-        if self.replay_bytes > REPLAY_BYTES_MAX || self.replay.len() == REPLAY_FRAMES_MAX {
-            self.forget();
-            return starts_group;
-        }
-        self.replay.push(delivered.clone());
-        starts_group
-    }
-
-    /// Whether a frame may be the first of a group: groups start where the leading track can start decoding. A new
-    /// group number alone says nothing, because the beginning may be missing.
-    fn may_start(&self, frame: &Frame) -> bool {
-        let leading = self.description.as_ref().and_then(|all| all.leading());
-        frame.sync && leading.is_some_and(|track| track.id == frame.track)
-    }
-
-    /// Nobody can start in the newest group any more.
-    fn forget(&mut self) {
-        self.is_whole = false;
-        self.replay = Vec::new();
-        self.replay_bytes = 0;
-    }
-}
+/// Why a lock is never poisoned.
+const SOUND: &str = "no code that can panic runs under this lock";
 
 fn gap_of(gap: datapath::Gap) -> Gap {
     Gap {

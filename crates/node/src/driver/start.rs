@@ -38,7 +38,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         StateChoice::At(dir) => StateDir::open(dir)?,
         StateChoice::Temporary => StateDir::temporary()?,
     };
-    let fanout = Arc::new(Fanout::default());
+    let fanout = Arc::new(Fanout::new(tokio::runtime::Handle::current()));
     let wires = wires::start(
         builder.listen_or_default(),
         builder.lanes_or_default()?,

@@ -277,6 +277,10 @@ mod tests {
         (Life(life), is_gone)
     }
 
+    fn fanout() -> Arc<Fanout> {
+        Arc::new(Fanout::new(tokio::runtime::Handle::current()))
+    }
+
     #[test]
     fn what_this_machine_lacks_is_said_and_nothing_of_one_that_has_all() {
         let wanted = SocketSettings::default().buffers;
@@ -308,7 +312,7 @@ mod tests {
             sockets,
             lane: LaneSettings::default(),
             clock,
-            on_event: Arc::new(sink(life, heard, Arc::default(), Arc::default())),
+            on_event: Arc::new(sink(life, heard, fanout(), Arc::default())),
             on_foreign: Arc::new(|_| panic!("as a bug would")),
         });
         let lanes = lanes.unwrap();
@@ -338,11 +342,11 @@ mod tests {
         datapath.stop().await;
     }
 
-    #[test]
-    fn link_datagrams_too_many_are_dropped_and_counted_and_leave_room_for_the_rest() {
+    #[tokio::test]
+    async fn link_datagrams_too_many_are_dropped_and_counted_and_leave_room_for_the_rest() {
         let unheard = Arc::new(AtomicU64::new(0));
         let (heard, mut events) = mpsc::channel(EVENTS_MAX);
-        let sink = sink(alive().0, heard, Arc::default(), Arc::clone(&unheard));
+        let sink = sink(alive().0, heard, fanout(), Arc::clone(&unheard));
         let link = LinkIndex(1);
         let message = LinkDatagram::Pong(Pong {
             time: 0,

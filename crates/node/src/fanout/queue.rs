@@ -1,15 +1,18 @@
-//! What waits for one subscriber.
+//! What waits for one subscriber: what is its alone, and its place in the ring of a flow.
 //!
 //! ```text
 //!            first frame of a group, and room
 //!   Waiting ──────────────────────────────────▶ Flowing
 //!      ▲                                           │
 //!      └───────────────────────────────────────────┘
-//!            queue full (what comes is counted as skipped)
+//!            queue full, or the ring went on without it (what comes is counted as skipped)
 //! ```
 //!
+//! A subscriber that has taken all that is its own looks into the ring and takes what is new there, on its own task. States
+//! and other starts of a stream come in between: what the ring has before them is taken first.
+//!
 //! Not a channel: a full channel would make its sender wait or lose the newest, and here a whole run of frames
-//! up to the next group has to go, with one gap that says how many. Filled by `fanout`, emptied by
+//! up to the next group has to go, with one gap that says how many. Filled by `fanout` and from the ring, emptied by
 //! [`crate::Subscriber`]. Invariant: at most the subscriber's own limit of frames and bytes waits, and at most
 //! [`NOTICES_MAX`] other things.
 
@@ -17,9 +20,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
+use levada_core::SubscriptionId;
 use levada_wire::{Description, Group};
 
 use super::Delivered;
+use super::ring::{Entry, Found, Ring};
 use crate::subscriber::{Delivery, Gap, GapReason, Instance, State, SubscribeOptions};
 
 /// The most things other than frames that may wait. Beyond it all that waits is skipped.
@@ -28,13 +33,15 @@ const NOTICES_MAX: usize = 64;
 /// What waits for one subscriber.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    frames_max: usize,
-    bytes_max: usize,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
+    frames_max: usize,
+    bytes_max: usize,
+    /// Where it reads, and as whom.
+    source: Option<(Arc<Ring>, SubscriptionId)>,
     items: VecDeque<Delivery>,
     frames: usize,
     bytes: usize,
@@ -49,16 +56,21 @@ struct Inner {
     not_before: Option<Group>,
     /// The description to be told before the next frame.
     description: Option<Arc<Description>>,
+    /// The end of this flow was told.
+    ended: bool,
     finished: bool,
+    /// For what is its own; what the ring brings wakes it by itself.
     waker: Option<Waker>,
 }
 
 impl Queue {
     pub(crate) fn new(options: &SubscribeOptions) -> Self {
         Self {
-            frames_max: options.queue_frames_max.max(1),
-            bytes_max: options.queue_bytes_max,
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                frames_max: options.queue_frames_max.max(1),
+                bytes_max: options.queue_bytes_max,
+                ..Inner::default()
+            }),
         }
     }
 
@@ -71,6 +83,9 @@ impl Queue {
     /// Takes the next thing, or arranges to be woken; `None` after the end of the node.
     pub(crate) fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Delivery>> {
         let mut inner = self.inner();
+        if inner.items.is_empty() {
+            inner.read(Some(context.waker()));
+        }
         match inner.items.pop_front() {
             Some(delivery) => {
                 if let Delivery::Frame { frame, .. } = &delivery {
@@ -87,83 +102,29 @@ impl Queue {
         }
     }
 
-    /// A flow begins, or comes back: the next frame must start a group that was not told before. `instance` is told
+    /// Reads from this flow from now on: the next frame must start a group that was not told before. `instance` is told
     /// if it is another flow than before.
-    pub(super) fn start(&self, instance: Option<Instance>) {
+    pub(super) fn attach(&self, ring: Arc<Ring>, id: SubscriptionId, instance: Option<Instance>) {
         let mut inner = self.inner();
-        inner.interrupted |= std::mem::take(&mut inner.flowing);
-        inner.description = None;
-        inner.not_before = inner.group.map(|group| Group(group.0.saturating_add(1)));
-        if let Some(instance) = instance {
-            // A restart is a break anyway: what was skipped before it is part of that break.
-            inner.skipped = 0;
-            inner.interrupted = false;
-            inner.group = None;
-            inner.not_before = None;
-            inner.notice(Delivery::NewInstance(instance));
+        inner.detach();
+        inner.start(instance);
+        let joined = ring.join(id);
+        inner.description = joined.description;
+        if joined.is_over {
+            inner.take_end();
         }
+        inner.source = Some((ring, id));
+        inner.wake();
     }
 
-    pub(super) fn push_description(&self, description: &Arc<Description>) {
-        self.inner().description = Some(Arc::clone(description));
-    }
-
-    pub(super) fn push_frame(&self, delivered: &Delivered, starts_group: bool) {
-        let mut inner = self.inner();
-        let bytes = delivered.frame.data.len();
-        // An empty queue takes a frame of any size: otherwise one larger than the limit would never pass.
-        let is_full = inner.frames > 0
-            && (inner.frames >= self.frames_max || inner.bytes + bytes > self.bytes_max);
-        if is_full {
-            inner.flowing = false;
-            inner.skipped += 1;
-            return;
-        }
-        if !inner.flowing {
-            let is_old = inner
-                .not_before
-                .is_some_and(|first| delivered.group < first);
-            if !starts_group || is_old {
-                // Frames before the first start of all were never this subscriber's, so they are not skipped.
-                if inner.skipped > 0 {
-                    inner.skipped += 1;
-                }
-                return;
-            }
-            inner.tell_missing();
-        }
-        if let Some(description) = inner.description.take() {
-            inner.notice(Delivery::Description(description));
-        }
-        inner.flowing = true;
-        inner.group = Some(delivered.group);
-        inner.frames += 1;
-        inner.bytes += bytes;
-        inner.push(Delivery::Frame {
-            group: delivered.group,
-            frame: delivered.frame.clone(),
-            wall: delivered.wall,
-        });
-    }
-
-    /// Frames are missing. Not told while none flow: the gap that ends the wait covers it.
-    pub(super) fn push_gap(&self, gap: Gap) {
-        let mut inner = self.inner();
-        if !inner.flowing {
-            return;
-        }
-        if let Some(Delivery::Gap(last)) = inner.items.back_mut()
-            && last.reason == gap.reason
-        {
-            last.packets += gap.packets;
-            last.frames += gap.frames;
-            return;
-        }
-        inner.notice(Delivery::Gap(gap));
+    /// Reads from no flow any more, once it has what came.
+    pub(super) fn detach(&self) {
+        self.inner().detach();
     }
 
     pub(super) fn push_state(&self, state: State) {
         let mut inner = self.inner();
+        inner.read(None);
         if let Some(Delivery::State(last)) = inner.items.back_mut() {
             *last = state;
             return;
@@ -171,10 +132,11 @@ impl Queue {
         inner.notice(Delivery::State(state));
     }
 
+    /// The flow that it read from last has ended.
     pub(super) fn push_end(&self) {
         let mut inner = self.inner();
-        inner.tell_missing();
-        inner.notice(Delivery::End);
+        inner.read(None);
+        inner.take_end();
     }
 
     /// Nothing will ever come again.
@@ -186,6 +148,117 @@ impl Queue {
 }
 
 impl Inner {
+    /// Takes what is new in the ring; with a waker, arranges to be woken if nothing is.
+    fn read(&mut self, waker: Option<&Waker>) {
+        if let Some((ring, id)) = self.source.clone() {
+            ring.fill(id, waker, |found| {
+                self.take(found);
+                !self.items.is_empty()
+            });
+        }
+    }
+
+    fn detach(&mut self) {
+        self.read(None);
+        if let Some((ring, id)) = self.source.take() {
+            ring.leave(id);
+        }
+    }
+
+    fn start(&mut self, instance: Option<Instance>) {
+        self.interrupted |= std::mem::take(&mut self.flowing);
+        self.ended = false;
+        self.description = None;
+        self.not_before = self.group.map(|group| Group(group.0.saturating_add(1)));
+        if let Some(instance) = instance {
+            // A restart is a break anyway: what was skipped before it is part of that break.
+            self.skipped = 0;
+            self.interrupted = false;
+            self.group = None;
+            self.not_before = None;
+            self.notice(Delivery::NewInstance(instance));
+        }
+    }
+
+    fn take(&mut self, found: Found<'_>) {
+        match found {
+            Found::Missed(missed) => {
+                if missed.frames > 0 {
+                    self.flowing = false;
+                    self.skipped += missed.frames;
+                }
+                self.description = missed.description.or(self.description.take());
+            }
+            Found::Entry(Entry::Description(description)) => {
+                self.description = Some(Arc::clone(description));
+            }
+            Found::Entry(Entry::Frame {
+                delivered,
+                starts_group,
+            }) => self.take_frame(delivered, *starts_group),
+            Found::Entry(Entry::Gap(gap)) => self.take_gap(*gap),
+            Found::Entry(Entry::End) => self.take_end(),
+        }
+    }
+
+    fn take_frame(&mut self, delivered: &Delivered, starts_group: bool) {
+        let bytes = delivered.frame.data.len();
+        // An empty queue takes a frame of any size: otherwise one larger than the limit would never pass.
+        let is_full = self.frames > 0
+            && (self.frames >= self.frames_max || self.bytes + bytes > self.bytes_max);
+        if is_full {
+            self.flowing = false;
+            self.skipped += 1;
+            return;
+        }
+        if !self.flowing {
+            let is_old = self.not_before.is_some_and(|first| delivered.group < first);
+            if !starts_group || is_old {
+                // Frames before the first start of all were never this subscriber's, so they are not skipped.
+                if self.skipped > 0 {
+                    self.skipped += 1;
+                }
+                return;
+            }
+            self.tell_missing();
+        }
+        if let Some(description) = self.description.take() {
+            self.notice(Delivery::Description(description));
+        }
+        self.flowing = true;
+        self.group = Some(delivered.group);
+        self.frames += 1;
+        self.bytes += bytes;
+        self.push(Delivery::Frame {
+            group: delivered.group,
+            frame: delivered.frame.clone(),
+            wall: delivered.wall,
+        });
+    }
+
+    /// Frames are missing. Not told while none flow: the gap that ends the wait covers it.
+    fn take_gap(&mut self, gap: Gap) {
+        if !self.flowing {
+            return;
+        }
+        if let Some(Delivery::Gap(last)) = self.items.back_mut()
+            && last.reason == gap.reason
+        {
+            last.packets += gap.packets;
+            last.frames += gap.frames;
+            return;
+        }
+        self.notice(Delivery::Gap(gap));
+    }
+
+    /// Tells the end, once.
+    fn take_end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.tell_missing();
+            self.notice(Delivery::End);
+        }
+    }
+
     fn push(&mut self, delivery: Delivery) {
         self.items.push_back(delivery);
         self.wake();

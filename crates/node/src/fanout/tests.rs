@@ -3,26 +3,37 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::num::NonZeroU32;
-use std::task::{Context, Poll, Waker};
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
-use levada_wire::{InstanceId, NodeId, Number, Track, TrackId, TrackKind};
+use levada_wire::{Description, InstanceId, NodeId, Number, Track, TrackId, TrackKind};
 
+use super::ring::{
+    INBOX_BYTES_MAX, INBOX_ENTRIES_MAX, REPLAY_BYTES_MAX, REPLAY_FRAMES_MAX, RING_BYTES_MAX,
+    RING_ENTRIES_MAX,
+};
 use super::*;
 use crate::subscriber::{Delivery, SubscribeOptions};
 
 const FLOW: FlowId = FlowId(1);
 const OTHER: FlowId = FlowId(2);
 
-/// A fan-out with one open flow.
+/// A fan-out with one open flow. Its tasks do not run: whoever polls a queue finds what is there.
 struct Bench {
     fanout: Fanout,
+    _runtime: tokio::runtime::Runtime,
 }
 
 impl Bench {
     fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.unwrap();
         let bench = Self {
-            fanout: Fanout::default(),
+            fanout: Fanout::new(runtime.handle().clone()),
+            _runtime: runtime,
         };
         bench.open(FLOW);
         bench
@@ -54,7 +65,11 @@ impl Bench {
 
     fn describe(&self, flow: FlowId, config: u8) {
         let description = datapath::Delivery::Description(Arc::new(description(config)));
-        self.fanout.deliver(flow, description);
+        self.deliver(flow, description);
+    }
+
+    fn deliver(&self, flow: FlowId, delivery: datapath::Delivery) {
+        self.fanout.deliver(flow, delivery);
     }
 
     /// Delivers `count` frames of one byte, of which the first starts the group.
@@ -65,20 +80,7 @@ impl Bench {
     }
 
     fn frame(&self, flow: FlowId, group: u32, sync: bool, bytes: usize) {
-        let frame = Frame {
-            track: TrackId(1),
-            sync,
-            discardable: false,
-            dts: 0,
-            pts: 0,
-            data: Bytes::from(vec![0; bytes]),
-        };
-        let delivery = datapath::Delivery::Frame {
-            group: Group(group),
-            frame,
-            wall: None,
-        };
-        self.fanout.deliver(flow, delivery);
+        self.deliver(flow, frame(group, sync, bytes));
     }
 
     fn gap(&self, flow: FlowId) {
@@ -87,7 +89,23 @@ impl Bench {
             packets: 3,
             reason: datapath::GapReason::Lost,
         };
-        self.fanout.deliver(flow, datapath::Delivery::Gap(gap));
+        self.deliver(flow, datapath::Delivery::Gap(gap));
+    }
+}
+
+fn frame(group: u32, sync: bool, bytes: usize) -> datapath::Delivery {
+    let frame = Frame {
+        track: TrackId(1),
+        sync,
+        discardable: false,
+        dts: 0,
+        pts: 0,
+        data: Bytes::from(vec![0; bytes]),
+    };
+    datapath::Delivery::Frame {
+        group: Group(group),
+        frame,
+        wall: None,
     }
 }
 
@@ -278,7 +296,7 @@ fn an_end_is_told_once_however_often_it_is_heard() {
     let queue = bench.attached(1);
     bench.group(FLOW, 0, 1);
 
-    bench.fanout.deliver(FLOW, datapath::Delivery::End);
+    bench.deliver(FLOW, datapath::Delivery::End);
     bench.fanout.end(SubscriptionId(1));
 
     assert_eq!(taken(&queue), ["frame 0", "end"]);
@@ -394,4 +412,188 @@ fn a_subscriber_that_is_gone_gets_nothing_more() {
 
     assert_eq!(taken(&queue), [""; 0]);
     assert!(!bench.fanout.remove(SubscriptionId(1)));
+}
+
+#[test]
+fn who_comes_after_the_end_is_told_so() {
+    let bench = Bench::new();
+    bench.group(FLOW, 0, 1);
+    bench.deliver(FLOW, datapath::Delivery::End);
+    let early = bench.attached(1);
+    bench.gap(FLOW);
+
+    let late = bench.attached(2);
+
+    assert_eq!(taken(&early), ["frame 0", "end", "gap Lost 3+0"]);
+    assert_eq!(taken(&late), ["end"]);
+}
+
+#[test]
+fn who_reads_too_late_misses_the_oldest_and_is_told_how_much() {
+    let bench = Bench::new();
+    let late = bench.subscriber(
+        1,
+        SubscribeOptions::default().with_queue(usize::MAX, usize::MAX),
+    );
+    bench.attach(1, FLOW);
+    let reader = bench.attached(2);
+    bench.describe(FLOW, 2);
+    for group in 0..RING_ENTRIES_MAX {
+        bench.group(FLOW, u32::try_from(group).unwrap(), 2);
+        taken(&reader);
+    }
+
+    let told = taken(&late);
+
+    // What is kept begins in the middle of nothing: each group has two frames.
+    let missed = RING_ENTRIES_MAX;
+    assert_eq!(told[0], format!("gap Slow 0+{missed}"));
+    assert_eq!(told[1], "description 2");
+    assert_eq!(told[2], format!("frame {}", RING_ENTRIES_MAX / 2));
+    assert_eq!(told.len(), 2 + RING_ENTRIES_MAX);
+}
+
+#[test]
+fn bytes_that_nobody_reads_go_as_frames_do() {
+    const FRAME_BYTES: usize = 1 << 20;
+    let bench = Bench::new();
+    let late = bench.subscriber(
+        1,
+        SubscribeOptions::default().with_queue(usize::MAX, usize::MAX),
+    );
+    bench.attach(1, FLOW);
+    let frames = u32::try_from(RING_BYTES_MAX / FRAME_BYTES).unwrap() + 3;
+    for group in 0..frames {
+        bench.frame(FLOW, group, true, FRAME_BYTES);
+    }
+
+    assert_eq!(taken(&late)[..2], ["gap Slow 0+3", "frame 3"]);
+}
+
+#[test]
+fn what_all_have_read_is_not_kept_beside_the_newest_group() {
+    let bench = Bench::new();
+    let [one, two] = [bench.attached(1), bench.attached(2)];
+    for group in 0..100 {
+        bench.group(FLOW, group, 5);
+        taken(&one);
+        taken(&two);
+    }
+    bench.group(FLOW, 100, 5);
+
+    let ring = bench.fanout.ring(FLOW);
+    taken(&one);
+
+    // The last two groups: one that all have read, as it was when the last came, and the newest.
+    assert!(ring.kept() <= 10, "{} are kept", ring.kept());
+}
+
+#[test]
+fn an_inbox_that_nobody_empties_is_emptied_by_the_lane() {
+    let bench = Bench::new();
+    let ring = bench.fanout.ring(FLOW);
+
+    bench.group(FLOW, 0, INBOX_ENTRIES_MAX);
+    let by_frames = ring.unsettled();
+    bench.frame(FLOW, 1, true, INBOX_BYTES_MAX);
+    let by_bytes = ring.unsettled();
+
+    // The description came first.
+    assert_eq!((by_frames, by_bytes), (1, 0));
+}
+
+/// How often it was woken.
+#[derive(Debug, Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Woken {
+    fn times(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_burst_costs_the_lane_one_wake_however_many_subscribers_wait() {
+    for subscribers in [1, 2, 500] {
+        let bench = Bench::new();
+        let (task, all) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+        let mut serve = pin!(bench.fanout.ring(FLOW).serve());
+        let mut serve = || {
+            let waker = Waker::from(Arc::clone(&task));
+            let _ = serve.as_mut().poll(&mut Context::from_waker(&waker));
+        };
+        serve();
+        let queues: Vec<_> = (0..subscribers).map(|id| bench.attached(id)).collect();
+        let waker = Waker::from(Arc::clone(&all));
+        for queue in &queues {
+            taken(queue);
+            assert!(queue.poll_next(&Context::from_waker(&waker)).is_pending());
+        }
+        serve();
+        let before = task.times();
+
+        bench.group(FLOW, 0, 5);
+        let by_the_lane = (task.times() - before, all.times());
+        serve();
+
+        assert_eq!(by_the_lane, (1, 0), "{subscribers} subscribers");
+        assert_eq!(all.times(), queues.len());
+        assert!(queues.iter().all(|queue| taken(queue).len() == 5));
+    }
+}
+
+#[test]
+fn a_subscriber_in_the_middle_of_reading_does_not_hold_up_the_lane() {
+    let bench = Bench::new();
+    let queue = bench.attached(1);
+    let ring = bench.fanout.ring(FLOW);
+    let (done, is_done) = std::sync::mpsc::channel();
+
+    std::thread::scope(|scope| {
+        let reads = ring.hold();
+        scope.spawn(|| {
+            bench.group(FLOW, 0, 3);
+            done.send(()).unwrap();
+        });
+        let delivered = is_done.recv_timeout(Duration::from_secs(20));
+        drop(reads);
+        assert_eq!(delivered, Ok(()), "the lane waits for a subscriber");
+    });
+
+    assert_eq!(taken(&queue).len(), 3);
+}
+
+#[tokio::test]
+async fn all_who_wait_are_woken() {
+    let fanout = Fanout::new(Handle::current());
+    fanout.open(FLOW);
+    let instance = Instance::new(NodeId([1; 32]), InstanceId([1; 16]), 1);
+    let mut waiting = tokio::task::JoinSet::new();
+    for id in 0..50 {
+        let queue = Arc::new(Queue::new(&SubscribeOptions::default()));
+        fanout.add(SubscriptionId(id), Arc::clone(&queue));
+        fanout.attach(SubscriptionId(id), FLOW, instance);
+        waiting.spawn(async move {
+            loop {
+                let next = std::future::poll_fn(|context| queue.poll_next(context)).await;
+                if matches!(next, Some(Delivery::Frame { .. })) {
+                    return;
+                }
+            }
+        });
+    }
+    tokio::task::yield_now().await;
+    let described = datapath::Delivery::Description(Arc::new(description(1)));
+
+    fanout.deliver(FLOW, described);
+    fanout.deliver(FLOW, frame(0, true, 1));
+
+    let woken = tokio::time::timeout(Duration::from_secs(20), waiting.join_all());
+    assert_eq!(woken.await.unwrap().len(), 50);
 }
