@@ -69,7 +69,7 @@ pub struct Config {
     pub socket: Socket,
     /// The node's clock.
     pub clock: Clock,
-    /// Takes events. Called on the worker's thread: it must not wait.
+    /// Takes events, once what the lane sends has left. Called on the worker's thread: it must not wait.
     pub on_event: Box<dyn FnMut(Event) + Send>,
     /// Takes QUIC. Called on the worker's thread: it must not wait.
     pub on_foreign: Box<dyn FnMut(Train) + Send>,

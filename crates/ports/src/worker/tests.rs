@@ -306,3 +306,49 @@ fn runs_that_are_refused_in_the_middle_of_a_stream_cost_no_frame_and_are_told() 
         assert_eq!(last.sent, received.lane.ledger.arrived);
     }
 }
+
+#[test]
+fn what_is_sent_leaves_before_local_subscribers_are_told() {
+    let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let to = peer.local_addr().unwrap();
+    let (told, tells) = channel();
+    let on_event = move |event: Event| {
+        let is_frame = |delivery: &Delivery| matches!(delivery, Delivery::Frame { .. });
+        if matches!(&event, Event::Delivery { delivery, .. } if is_frame(delivery)) {
+            let arrived = peer.recv(&mut [0; 2_000]).map_err(|error| error.kind());
+            told.send(arrived.is_ok()).unwrap();
+        }
+    };
+    let handle = spawn(Config {
+        lane: Lane::new(0, LaneSettings::default()),
+        socket: Socket::bind("127.0.0.1:0".parse().unwrap(), &Computer::here().sockets()).unwrap(),
+        clock: Clock::start(),
+        on_event: Box::new(on_event),
+        on_foreign: Box::new(drop),
+    });
+    let handle = handle.unwrap();
+    let key = LinkKey::from_bytes([9; 32]);
+    let add_link = Command::AddLink {
+        link: LINK,
+        remote_index: LINK,
+        remote: to,
+        source: None,
+        send: key.clone(),
+        receive: key,
+    };
+    let add_egress = Command::AddEgress {
+        flow: FLOW,
+        link: LINK,
+        terms: EgressTerms::UNLIMITED,
+    };
+    let originate = Command::Originate(Box::new(testkit::originate()));
+    for command in [add_link, originate, testkit::consume(), add_egress] {
+        handle.send(command).unwrap();
+    }
+
+    handle.send(testkit::push(frame(1, true, 0, 300))).unwrap();
+
+    assert_eq!(tells.recv(), Ok(true), "the packet had not left");
+}

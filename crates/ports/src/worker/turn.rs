@@ -61,6 +61,8 @@ pub(super) struct Worker {
     heard: Vec<Train>,
     buffer: ReceiveBuffer,
     commands: Vec<Command>,
+    /// What the lane says, until what it sends has left.
+    events: Vec<Event>,
     spread: Spread,
     /// What gathers for each other lane to send.
     given: Vec<Vec<Transmit>>,
@@ -116,6 +118,7 @@ impl Worker {
             heard: Vec::new(),
             buffer: ReceiveBuffer::new(),
             commands: Vec::new(),
+            events: Vec::new(),
             counters: Counters::default(),
             is_readable: parts.receives,
             armed: parts.receives.then_some(Interest::READABLE),
@@ -171,7 +174,7 @@ impl Worker {
             self.parts.lane.handle_timeout(now);
             self.take_outputs(now);
         }
-        self.outlets.flush(now);
+        self.flush(now);
         self.tell_too_large();
         self.tell_late();
         has_more
@@ -315,7 +318,13 @@ impl Worker {
         let now = self.parts.clock.now();
         self.parts.lane.handle_input(now, input);
         self.take_outputs(now);
+        self.flush(now);
+    }
+
+    /// Sends what is to be sent, and only then tells what happened: other nodes do not wait for local subscribers.
+    fn flush(&mut self, now: Instant) {
         self.outlets.flush(now);
+        self.events.drain(..).for_each(&mut self.parts.on_event);
     }
 
     fn take_outputs(&mut self, now: Instant) {
@@ -328,7 +337,7 @@ impl Worker {
                     self.send(now, transmit);
                 }
                 Output::Foreign(train) => (self.parts.on_foreign)(train),
-                Output::Event(event) => (self.parts.on_event)(event),
+                Output::Event(event) => self.events.push(event),
             }
         }
         for lane in 0..self.given.len() {
