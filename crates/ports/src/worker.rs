@@ -26,6 +26,7 @@ use crate::sys::{Feature, Socket};
 use levada_lane::Lane;
 use levada_lane::api::{Command, Event, LaneCounters, Train};
 
+mod commands;
 mod handover;
 mod hearing;
 mod outlets;
@@ -34,12 +35,12 @@ mod send;
 mod spread;
 mod turn;
 
+#[cfg(test)]
+pub(crate) use commands::LINK_COMMANDS_MAX;
+pub use commands::{COMMANDS_MAX, FRAME_BYTES_MAX, FRAMES_MAX, Full};
 pub use handover::{HANDED_BYTES_MAX, HANDED_SENDS_MAX};
 pub use hearing::{EARS_MAX, GROUPS_PER_EAR_MAX};
 pub use outlets::{OUTLETS_MAX, WAYS_MAX};
-#[cfg(test)]
-pub(crate) use queue::LINK_COMMANDS_MAX;
-pub use queue::{COMMAND_BYTES_MAX, COMMANDS_MAX, Full};
 pub use send::{BACKLOG_MAX, SEND_QUEUE_BYTES_MAX, SendCounters};
 pub use spread::SHARED_FROM;
 
@@ -209,11 +210,13 @@ impl Seat {
 }
 
 impl WorkerHandle {
-    /// Gives the lane a command, in the order of calls. Never waits.
+    /// Gives the lane a command. Control keeps the order of calls, and so do the commands of one publisher; neither waits for
+    /// the other. Never waits.
     ///
     /// # Errors
     ///
-    /// The command itself, when [`COMMANDS_MAX`] or [`COMMAND_BYTES_MAX`] are waiting: try again later.
+    /// The command itself, when [`COMMANDS_MAX`] are waiting, or of a publisher's [`FRAMES_MAX`] or [`FRAME_BYTES_MAX`]: try
+    /// again later.
     pub fn send(&self, command: Command) -> Result<(), Full> {
         self.shared.push(command)
     }

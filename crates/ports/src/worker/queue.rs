@@ -1,36 +1,16 @@
 //! What a worker shares with its handle and with other lanes: commands, counters, the wish to stop, and an inbox.
 //!
-//! Not the work. Called by all sides. Invariant: the queue keeps the order of calls and never holds more than
-//! [`COMMANDS_MAX`] commands (and some about links) or [`COMMAND_BYTES_MAX`] bytes of frames, and one frame may always be
-//! queued.
+//! Not the work. Called by all sides. Invariant: who gives a command that may be taken finds the worker awake or wakes it.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use mio::Waker;
 
 use super::WorkerCounters;
+use super::commands::{Commands, Full};
 use super::handover::Inbox;
 use levada_lane::api::Command;
-
-/// The most commands that wait for the worker: a second's worth of frames of a thousand streams.
-pub const COMMANDS_MAX: usize = 65_536;
-/// The room for commands about links, besides [`COMMANDS_MAX`]: they go to all lanes, or to none.
-pub(crate) const LINK_COMMANDS_MAX: usize = 4_096;
-/// The most bytes of frames that wait for the worker.
-pub const COMMAND_BYTES_MAX: usize = 64 << 20;
-
-/// The queue of commands is full; the command comes back.
-#[derive(Debug, thiserror::Error)]
-#[error("{COMMANDS_MAX} commands or {} MiB of frames wait for the lane", COMMAND_BYTES_MAX >> 20)]
-pub struct Full(pub Box<Command>);
-
-#[derive(Debug, Default)]
-struct Queue {
-    commands: VecDeque<Command>,
-    bytes: usize,
-}
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -48,7 +28,7 @@ pub(super) struct Shared {
     stopping: AtomicBool,
     pub(super) inbox: Inbox,
     waker: Waker,
-    queue: Mutex<Queue>,
+    commands: Mutex<Commands>,
     counters: Mutex<Counters>,
     answered: Condvar,
 }
@@ -59,7 +39,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             inbox: Inbox::default(),
             waker,
-            queue: Mutex::default(),
+            commands: Mutex::default(),
             counters: Mutex::default(),
             answered: Condvar::new(),
         }
@@ -81,42 +61,34 @@ impl Shared {
     }
 
     pub(super) fn push(&self, command: Command) -> Result<(), Full> {
-        let bytes = frame_bytes(&command);
-        let mut queue = lock(&self.queue);
-        let has_room = queue.bytes == 0 || queue.bytes + bytes <= COMMAND_BYTES_MAX;
-        if queue.commands.len() >= COMMANDS_MAX || !has_room {
-            return Err(Full(Box::new(command)));
-        }
-        queue.bytes += bytes;
-        self.put(queue, command);
-        Ok(())
+        self.give(|commands| commands.give(command))
     }
 
     /// Whether [`Shared::push_about_link`] may be called. Others may take room at the same time, but none of this.
     pub(super) fn has_room_for_links(&self) -> bool {
-        lock(&self.queue).commands.len() < COMMANDS_MAX + LINK_COMMANDS_MAX
+        lock(&self.commands).has_room_for_links()
     }
 
     pub(super) fn push_about_link(&self, command: Command) {
-        self.put(lock(&self.queue), command);
+        self.give(|commands| commands.give_about_link(command));
     }
 
-    fn put(&self, mut queue: MutexGuard<'_, Queue>, command: Command) {
-        let was_empty = queue.commands.is_empty();
-        queue.commands.push_back(command);
-        drop(queue);
+    fn give<T>(&self, give: impl FnOnce(&mut Commands) -> T) -> T {
+        let mut commands = lock(&self.commands);
+        let was_empty = commands.is_empty();
+        let given = give(&mut commands);
+        drop(commands);
         if was_empty {
             self.wake(); // who finds commands waiting was preceded by somebody who woke the worker
         }
+        given
     }
 
-    /// Moves up to `max` commands into `into`; says whether more are left.
-    pub(super) fn take(&self, max: usize, into: &mut Vec<Command>) -> bool {
-        let mut queue = lock(&self.queue);
-        let count = max.min(queue.commands.len());
-        into.extend(queue.commands.drain(..count));
-        queue.bytes -= into.iter().map(frame_bytes).sum::<usize>();
-        !queue.commands.is_empty()
+    /// Moves the commands of one turn into `into`; says whether more are left.
+    pub(super) fn take(&self, into: &mut Vec<Command>) -> bool {
+        let mut commands = lock(&self.commands);
+        commands.take(into);
+        !commands.is_empty()
     }
 
     pub(super) fn counters(&self) -> WorkerCounters {
@@ -160,11 +132,4 @@ impl Shared {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is behind these locks is whole between any two statements, whoever panicked.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-const fn frame_bytes(command: &Command) -> usize {
-    match command {
-        Command::Push { frame, .. } => frame.data.len(),
-        _ => 0,
-    }
 }

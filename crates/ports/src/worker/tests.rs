@@ -240,7 +240,7 @@ fn garbage_is_counted_and_disturbs_nothing() {
 
 fn a_full_command_queue_gives_the_command_back() {
     let node = Node::start("127.0.0.1:0");
-    let big = || testkit::push(frame(1, true, 0, COMMAND_BYTES_MAX / 2 + 1));
+    let big = || testkit::push(frame(1, true, 0, FRAME_BYTES_MAX / 2 + 1));
 
     // The worker may take one in between, never as fast as they are queued.
     let full = (0..1_000).find_map(|_| node.handle.send(big()).err());

@@ -23,8 +23,6 @@ use levada_lane::Lane;
 use levada_lane::api::{Command, Event, Input, Output, Train, Transmit};
 use levada_lane::ledger::DropReason;
 
-/// Commands of one turn: at 1 us each, less than a receive buffer takes to fill.
-const COMMANDS_PER_TURN: usize = 1_024;
 /// Receives of one turn, of up to 64 datagrams each.
 const RECEIVES_PER_TURN: usize = 64;
 /// Receive errors in a turn after which the socket is left alone until something new comes.
@@ -155,7 +153,7 @@ impl Worker {
     /// Does some of everything; says whether commands are left.
     fn turn(&mut self) -> bool {
         let mut commands = std::mem::take(&mut self.commands);
-        let has_more = self.parts.shared.take(COMMANDS_PER_TURN, &mut commands);
+        let has_more = self.parts.shared.take(&mut commands);
         for command in commands.drain(..) {
             self.note(&command);
             self.input(Input::Command(command));

@@ -1,0 +1,286 @@
+//! What waits for a lane: control in one queue, what publishers hand in in another, so that neither holds up the other.
+//!
+//! ```text
+//! Push, Describe, Finish ─▶ frames  ─┐ each turn takes some of both,
+//! all others ─────────────▶ control ─┴─▶ control first
+//! ```
+//!
+//! Within a queue the order is that of calls. Between them it is kept where it matters: a frame comes after the
+//! `Originate` that was given before it, and the end of a flow after the frames that were.
+//!
+//! Not the lock around it, nor the waking (`queue`). Invariant: neither queue exceeds its limits, and one frame may always
+//! wait.
+
+use std::collections::VecDeque;
+
+use levada_lane::api::Command;
+use levada_wire::FlowId;
+
+/// The most commands that wait for a worker, but for those of publishers.
+pub const COMMANDS_MAX: usize = 65_536;
+/// The room for commands about links, besides [`COMMANDS_MAX`]: they go to all lanes, or to none.
+pub(crate) const LINK_COMMANDS_MAX: usize = 4_096;
+/// The most frames that wait for a worker: a second's worth of a thousand streams.
+pub const FRAMES_MAX: usize = 65_536;
+/// The most bytes of frames that wait for a worker.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
+/// The room for ends of flows, besides [`FRAMES_MAX`]: whoever decides does not wait for publishers.
+pub(super) const ENDS_MAX: usize = 4_096;
+
+/// Commands of one turn: at 1 us each, less than a receive buffer takes to fill.
+pub(super) const COMMANDS_PER_TURN: usize = 1_024;
+/// Frames of one turn.
+pub(super) const FRAMES_PER_TURN: usize = 1_024;
+/// Bytes of frames of one turn, about a millisecond's work; one frame may always be taken.
+pub(super) const FRAME_BYTES_PER_TURN: usize = 1 << 20;
+
+/// A queue of commands is full; the command comes back.
+#[derive(Debug, thiserror::Error)]
+#[error("{COMMANDS_MAX} commands, {FRAMES_MAX} frames or {} MiB of them wait for the lane", FRAME_BYTES_MAX >> 20)]
+pub struct Full(pub Box<Command>);
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(super) struct Commands {
+    control: VecDeque<Command>,
+    /// How many commands were ever taken of `control`.
+    taken: u64,
+    frames: VecDeque<Waiting>,
+    /// Of the frames.
+    bytes: usize,
+    /// How many commands must be taken of `control` before a frame that is given now.
+    originated: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    command: Command,
+    /// How many commands must be taken of `control` before.
+    after: u64,
+}
+
+/// Which queue a command waits in, and whose room it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    Control,
+    Frames,
+    /// That of frames, in the room for ends.
+    Ends,
+}
+
+impl Commands {
+    pub(super) fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.frames.is_empty()
+    }
+
+    pub(super) fn give(&mut self, command: Command) -> Result<(), Full> {
+        let bytes = frame_bytes(&command);
+        let queue = self.queue(&command);
+        let has_room = match queue {
+            Queue::Control => self.control.len() < COMMANDS_MAX,
+            Queue::Frames => {
+                let has_bytes = self.bytes == 0 || self.bytes + bytes <= FRAME_BYTES_MAX;
+                self.frames.len() < FRAMES_MAX && has_bytes
+            }
+            Queue::Ends => self.frames.len() < FRAMES_MAX + ENDS_MAX,
+        };
+        if !has_room {
+            return Err(Full(Box::new(command)));
+        }
+        if queue == Queue::Control {
+            self.put(command);
+        } else {
+            self.bytes += bytes;
+            self.frames.push_back(Waiting {
+                command,
+                after: self.originated,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether [`Commands::give_about_link`] may be called.
+    pub(super) fn has_room_for_links(&self) -> bool {
+        self.control.len() < COMMANDS_MAX + LINK_COMMANDS_MAX
+    }
+
+    pub(super) fn give_about_link(&mut self, command: Command) {
+        self.put(command);
+    }
+
+    fn put(&mut self, command: Command) {
+        let originates = matches!(command, Command::Originate(_));
+        self.control.push_back(command);
+        if originates {
+            self.originated = self.taken + self.control.len() as u64;
+        }
+    }
+
+    /// Moves what one turn does into `into`.
+    pub(super) fn take(&mut self, into: &mut Vec<Command>) {
+        let count = self.control.len().min(COMMANDS_PER_TURN);
+        into.extend(self.control.drain(..count));
+        self.taken += count as u64;
+        let (mut frames, mut bytes) = (0, 0);
+        while let Some(next) = self.frames.front() {
+            bytes += frame_bytes(&next.command);
+            let is_over = frames == FRAMES_PER_TURN || (frames > 0 && bytes > FRAME_BYTES_PER_TURN);
+            if is_over || next.after > self.taken {
+                return;
+            }
+            frames += 1;
+            self.bytes -= frame_bytes(&next.command);
+            into.extend(self.frames.pop_front().map(|taken| taken.command));
+        }
+    }
+
+    fn queue(&self, command: &Command) -> Queue {
+        match command {
+            Command::Push { .. } | Command::Describe { .. } => Queue::Frames,
+            Command::Finish { .. } => Queue::Ends,
+            // What was handed in before is sent before.
+            Command::CloseFlow { flow } if self.has_frames_of(*flow) => Queue::Ends,
+            _ => Queue::Control,
+        }
+    }
+
+    fn has_frames_of(&self, of: FlowId) -> bool {
+        self.frames.iter().any(|waiting| match &waiting.command {
+            Command::Push { flow, .. }
+            | Command::Describe { flow, .. }
+            | Command::Finish { flow }
+            | Command::CloseFlow { flow } => *flow == of,
+            _ => false,
+        })
+    }
+}
+
+const fn frame_bytes(command: &Command) -> usize {
+    match command {
+        Command::Push { frame, .. } => frame.data.len(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::{self, FLOW, frame};
+
+    const OTHER: FlowId = FlowId(7);
+
+    fn push(bytes: usize) -> Command {
+        testkit::push(frame(1, true, 0, bytes))
+    }
+
+    fn open() -> Command {
+        Command::OpenFlow { flow: OTHER }
+    }
+
+    fn finish() -> Command {
+        Command::Finish { flow: FLOW }
+    }
+
+    fn close() -> Command {
+        Command::CloseFlow { flow: FLOW }
+    }
+
+    /// The commands of one turn, a letter each.
+    fn turn(commands: &mut Commands) -> String {
+        let mut taken = Vec::new();
+        commands.take(&mut taken);
+        let letter = |command: &Command| match command {
+            Command::Originate(_) => 'O',
+            Command::Push { .. } => 'p',
+            Command::Finish { .. } => 'F',
+            Command::CloseFlow { .. } => 'C',
+            _ => '.',
+        };
+        taken.iter().map(letter).collect()
+    }
+
+    /// Gives as many as there is room for.
+    fn fill(commands: &mut Commands, one: impl Fn() -> Command) -> usize {
+        (0..).take_while(|_| commands.give(one()).is_ok()).count()
+    }
+
+    #[test]
+    fn frames_without_end_leave_the_room_of_control_and_its_turn() {
+        let mut commands = Commands::default();
+
+        assert_eq!(fill(&mut commands, || push(1)), FRAMES_MAX);
+
+        assert_eq!(fill(&mut commands, open), COMMANDS_MAX);
+        let first = turn(&mut commands);
+        assert!(first.starts_with(&".".repeat(COMMANDS_PER_TURN)));
+        assert_eq!(first.len(), COMMANDS_PER_TURN + FRAMES_PER_TURN);
+    }
+
+    #[test]
+    fn control_without_end_leaves_the_room_of_frames_and_their_turn() {
+        let mut commands = Commands::default();
+
+        assert_eq!(fill(&mut commands, open), COMMANDS_MAX);
+
+        assert!(commands.give(push(1)).is_ok());
+        assert!(turn(&mut commands).ends_with(".p"));
+    }
+
+    #[test]
+    fn large_frames_are_taken_a_few_at_a_time_and_one_is_always_taken() {
+        let mut commands = Commands::default();
+        let half = FRAME_BYTES_PER_TURN / 2;
+
+        assert_eq!(fill(&mut commands, || push(half)), FRAME_BYTES_MAX / half);
+        assert_eq!(turn(&mut commands), "pp");
+
+        let mut commands = Commands::default();
+        assert!(commands.give(push(FRAME_BYTES_MAX + 1)).is_ok());
+        assert!(commands.give(push(1)).is_err());
+        assert_eq!(turn(&mut commands), "p");
+    }
+
+    #[test]
+    fn the_end_of_a_flow_has_room_and_comes_after_its_frames() {
+        let mut commands = Commands::default();
+        fill(&mut commands, || push(1));
+
+        assert!(commands.give(finish()).is_ok());
+        assert!(commands.give(close()).is_ok());
+        assert_eq!(fill(&mut commands, finish), ENDS_MAX - 2);
+
+        let mut all = String::new();
+        while !commands.is_empty() {
+            all += &turn(&mut commands);
+        }
+        assert!(all.starts_with(&("p".repeat(FRAMES_MAX) + "FC")));
+    }
+
+    #[test]
+    fn a_flow_without_frames_is_closed_in_the_order_of_control() {
+        let mut commands = Commands::default();
+        let other = Command::Finish { flow: OTHER };
+
+        for command in [other, close(), open()] {
+            assert!(commands.give(command).is_ok());
+        }
+
+        assert_eq!(turn(&mut commands), "C.F");
+    }
+
+    #[test]
+    fn a_frame_waits_for_the_origin_that_was_given_before_it() {
+        let mut commands = Commands::default();
+        for _ in 0..COMMANDS_PER_TURN {
+            assert!(commands.give(open()).is_ok());
+        }
+        let originate = Command::Originate(Box::new(testkit::originate()));
+
+        for command in [originate, push(1), finish()] {
+            assert!(commands.give(command).is_ok());
+        }
+
+        assert_eq!(turn(&mut commands), ".".repeat(COMMANDS_PER_TURN));
+        assert_eq!(turn(&mut commands), "OpF");
+    }
+}
