@@ -235,6 +235,6 @@ pub const KEY_RETRY_MAX: Duration = Duration::from_secs(5);
 
 // Wishes: `flow/wishes.rs`
 
-/// The most local subscriptions. One more is told `Unknown` and never served. The node has as many places for publishers
-/// and subscribers together, and says so to whoever asks for one more.
+/// The most local wishes. One more is told `Unknown` and never served. The node, whose subscribers share a wish if they want
+/// the same, refuses whoever wants something else beyond it.
 pub const WISHES_MAX: usize = 1_024;

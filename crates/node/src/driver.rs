@@ -15,6 +15,7 @@
 //! | `task` | the loop |
 //! | `outputs` | does what the core says |
 //! | `requests` | does what the node's user says |
+//! | `wishes` | has those who want the same share one wish |
 //! | `names` | knows when a neighbour's name is to be looked up again |
 //! | [`pump`] | a machine and its clock |
 //! | [`wires`] | the queues between the lanes' threads and the tasks |
@@ -27,7 +28,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use levada_core::SubscriptionId;
 use levada_core::view as core_view;
 use levada_lane::api::Command;
 use levada_wire::announce::LayerOffer;
@@ -49,11 +49,12 @@ mod requests;
 mod start;
 mod task;
 mod wires;
+mod wishes;
 
 pub(crate) use start::start;
 
-/// The most publishers and subscribers of one node together: the wishes that its core takes. One more is refused.
-pub(crate) const SLOTS_MAX: usize = levada_core::limits::WISHES_MAX;
+/// The most publishers and subscribers of one node together. One more is refused.
+pub(crate) const SLOTS_MAX: usize = 16_384;
 /// The most requests of the node's user that may wait for the driver. More wait with their senders.
 const REQUESTS_MAX: usize = 64;
 /// The most happenings of the control plane that may wait. More wait with their connections.
@@ -140,8 +141,8 @@ pub(crate) enum Request {
         options: SubscribeOptions,
         /// Where deliveries go.
         queue: Arc<Queue>,
-        /// Told when the core knows.
-        reply: oneshot::Sender<()>,
+        /// Told when the core knows, or why not.
+        reply: oneshot::Sender<Result<(), SubscribeError>>,
     },
     /// The core's rows, and what the driver itself can say.
     View {
@@ -169,15 +170,9 @@ pub(crate) struct Seen {
     counters: Vec<view::Counter>,
 }
 
-/// The number of one publisher or subscriber; of a subscriber, also its [`SubscriptionId`].
+/// The number of one publisher or subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SlotId(pub(crate) u64);
-
-impl SlotId {
-    const fn subscription(self) -> SubscriptionId {
-        SubscriptionId(self.0)
-    }
-}
 
 /// The place of one publisher or subscriber. Dropping it tells the driver, which cannot fail: there is room for that
 /// message.
@@ -250,7 +245,7 @@ impl Handle {
             queue: Arc::clone(&queue),
             reply,
         })
-        .await?;
+        .await??;
         Ok(Subscriber::new(name, queue, slot))
     }
 

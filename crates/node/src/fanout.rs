@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
-use levada_core::SubscriptionId;
+use crate::driver::SlotId;
 use levada_lane::api as datapath;
 use levada_wire::{FlowId, Frame, Group, WallTime};
 use tokio::runtime::Handle;
@@ -41,7 +41,7 @@ pub(crate) struct Fanout {
     /// Lanes look here for a moment; only the driver writes.
     flows: RwLock<BTreeMap<FlowId, Arc<Ring>>>,
     /// The driver's alone.
-    subscriptions: Mutex<BTreeMap<SubscriptionId, Subscription>>,
+    subscriptions: Mutex<BTreeMap<SlotId, Subscription>>,
 }
 
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Fanout {
         }
     }
 
-    fn subscriptions(&self) -> MutexGuard<'_, BTreeMap<SubscriptionId, Subscription>> {
+    fn subscriptions(&self) -> MutexGuard<'_, BTreeMap<SlotId, Subscription>> {
         self.subscriptions.lock().expect(SOUND)
     }
 
@@ -80,7 +80,7 @@ impl Fanout {
     }
 
     /// Adds a subscription, on no flow yet.
-    pub(crate) fn add(&self, id: SubscriptionId, queue: Arc<Queue>) {
+    pub(crate) fn add(&self, id: SlotId, queue: Arc<Queue>) {
         let subscription = Subscription {
             queue,
             flow: None,
@@ -90,10 +90,11 @@ impl Fanout {
         self.subscriptions().insert(id, subscription);
     }
 
-    /// Forgets a subscription; says whether there was one.
-    pub(crate) fn remove(&self, id: SubscriptionId) -> bool {
-        let removed = self.subscriptions().remove(&id);
-        removed.inspect(|one| one.queue.detach()).is_some()
+    /// Forgets a subscription, if there is one.
+    pub(crate) fn remove(&self, id: SlotId) {
+        if let Some(removed) = self.subscriptions().remove(&id) {
+            removed.queue.detach();
+        }
     }
 
     /// Gets ready for what the datapath will deliver of a flow. Called before the datapath is told to open it.
@@ -119,15 +120,21 @@ impl Fanout {
         }
     }
 
+    /// How many subscriptions hang on a flow.
+    pub(crate) fn readers(&self, flow: FlowId) -> usize {
+        let ring = self.flows.read().expect(SOUND).get(&flow).cloned();
+        ring.map_or(0, |ring| ring.readers().len())
+    }
+
     /// Tells a subscriber how far its wish has come.
-    pub(crate) fn state(&self, id: SubscriptionId, state: State) {
+    pub(crate) fn state(&self, id: SlotId, state: State) {
         if let Some(subscription) = self.subscriptions().get(&id) {
             subscription.queue.push_state(state);
         }
     }
 
     /// Hangs a subscription on a flow: its frames come from there from now on.
-    pub(crate) fn attach(&self, id: SubscriptionId, flow: FlowId, instance: Instance) {
+    pub(crate) fn attach(&self, id: SlotId, flow: FlowId, instance: Instance) {
         let mut subscriptions = self.subscriptions();
         let Some(subscription) = subscriptions.get_mut(&id) else {
             return;
@@ -145,7 +152,7 @@ impl Fanout {
 
     /// The core says that the stream was taken back. Its last frames may still be on their way: the subscriber is told
     /// after them.
-    pub(crate) fn end(&self, id: SubscriptionId) {
+    pub(crate) fn end(&self, id: SlotId) {
         if let Some(subscription) = self.subscriptions().get_mut(&id) {
             subscription.ends = true;
             if !subscription.hangs {

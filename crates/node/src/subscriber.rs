@@ -255,9 +255,19 @@ impl Stream for Subscriber {
 #[non_exhaustive]
 pub enum SubscribeError {
     /// The node is at its limit.
-    #[error("this node has {max} subscriptions, which is all it may have: end one first")]
+    #[error(
+        "this node has {max} publishers and subscribers, which is all it may have: end one first"
+    )]
     Full {
         /// The limit.
+        max: usize,
+    },
+    /// The node subscribes to as many different streams as it may. Any number may subscribe to one of those.
+    #[error(
+        "this node subscribes to {max} streams, which is all it may: end the last subscriber of one first"
+    )]
+    FullOfStreams {
+        /// The limit. Other layers and other repair budgets of a stream count too.
         max: usize,
     },
     /// The node is gone.

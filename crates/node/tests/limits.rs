@@ -11,7 +11,7 @@ use levada::{Event, PublishError, SubscribeError, SubscribeOptions};
 async fn one_subscriber_more_than_the_limit_is_refused_and_the_end_of_one_makes_room() {
     let node = start(node("alone")).await;
     let mut subscribers = Vec::new();
-    for _ in 0..1_024 {
+    for _ in 0..16_384 {
         subscribers.push(subscribe(&node, "cam").await);
     }
 
@@ -20,7 +20,7 @@ async fn one_subscriber_more_than_the_limit_is_refused_and_the_end_of_one_makes_
         .await;
     let error = refused.unwrap_err();
     assert!(
-        matches!(error, SubscribeError::Full { max: 1_024 }),
+        matches!(error, SubscribeError::Full { max: 16_384 }),
         "{error}"
     );
     let options = levada::PublishOptions::default();

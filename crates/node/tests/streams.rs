@@ -92,6 +92,7 @@ async fn a_second_subscriber_of_one_node_starts_at_the_same_place_and_costs_noth
 
     let at_relay = flow_row(&net.relay).await;
     assert_eq!(at_relay.packets_out, at_relay.packets_in);
+    assert_eq!(flow_row(&net.consumer).await.subscriptions, 2);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use levada_wire::LinkIndex;
 use levada_wire::control::Message;
 
 use super::task::Driver;
+use super::wishes::Told;
 use crate::events::Event;
 use crate::quic::close;
 use crate::subscriber::{Instance, State};
@@ -157,21 +158,19 @@ impl Driver {
         }
     }
 
-    fn on_subscription(&self, id: core::SubscriptionId, state: SubscriptionState) {
-        match state {
-            SubscriptionState::Unknown => self.fanout.state(id, State::Unknown),
-            SubscriptionState::Unreachable { origin } => {
-                self.fanout.state(id, State::Unreachable { origin });
-            }
-            SubscriptionState::Requested { .. } => self.fanout.state(id, State::Requested),
-            SubscriptionState::Refused { reason, .. } => {
-                self.fanout.state(id, State::Refused { reason });
-            }
+    fn on_subscription(&mut self, id: core::SubscriptionId, state: SubscriptionState) {
+        let told = match state {
+            SubscriptionState::Unknown => Told::State(State::Unknown),
+            SubscriptionState::Unreachable { origin } => Told::State(State::Unreachable { origin }),
+            SubscriptionState::Requested { .. } => Told::State(State::Requested),
+            SubscriptionState::Refused { reason, .. } => Told::State(State::Refused { reason }),
             SubscriptionState::Active { flow, announce } => {
                 tracing::info!(stream = %announce.name, origin = announce.origin.short(), "stream flows");
-                self.fanout.attach(id, flow, Instance::from(&*announce));
+                let instance = Instance::from(&*announce);
+                Told::Flows { flow, instance }
             }
-            SubscriptionState::Ended => self.fanout.end(id),
-        }
+            SubscriptionState::Ended => Told::Ended,
+        };
+        self.wishes.tell(id, told, &self.fanout);
     }
 }

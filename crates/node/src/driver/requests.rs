@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use levada_core::limits::WISHES_MAX;
 use levada_core::{FlowInput, Offer};
 use levada_lane::api as datapath;
 use levada_wire::key::Suite;
@@ -12,8 +13,11 @@ use levada_wire::{Description, FlowId, RepairBudget, StreamName};
 use levada_words::Offered;
 
 use super::task::{Driver, Publication};
+use super::wishes::{Added, Want};
 use super::{Request, Seen, SlotId};
+use crate::fanout::Queue;
 use crate::publisher::{PublishError, PublishOptions, layers};
+use crate::subscriber::SubscribeError;
 use crate::view::{Counter, LinkRow};
 
 impl Driver {
@@ -51,15 +55,12 @@ impl Driver {
                 queue,
                 reply,
             } => {
-                let id = slot.subscription();
-                self.fanout.add(id, queue);
-                self.pump.handle(FlowInput::Subscribe {
-                    id,
+                let want = Want {
                     name,
                     layer: options.layer,
                     budget: RepairBudget::new(options.repair_budget),
-                });
-                let _ = reply.send(());
+                };
+                let _ = reply.send(self.subscribe(slot, want, queue));
             }
             Request::View { reply } => {
                 let _ = reply.send(self.seen());
@@ -131,10 +132,39 @@ impl Driver {
             self.pump.handle(FlowInput::Unpublish { name });
             return;
         }
-        let id = slot.subscription();
-        if self.fanout.remove(id) {
+        self.fanout.remove(slot);
+        if let Some(id) = self.wishes.remove(slot) {
             self.pump.handle(FlowInput::Unsubscribe { id });
         }
+    }
+
+    fn subscribe(
+        &mut self,
+        slot: SlotId,
+        want: Want,
+        queue: Arc<Queue>,
+    ) -> Result<(), SubscribeError> {
+        let Want {
+            name,
+            layer,
+            budget,
+        } = want.clone();
+        let added = self.wishes.add(slot, want);
+        if matches!(added, Added::Full) {
+            return Err(SubscribeError::FullOfStreams { max: WISHES_MAX });
+        }
+        self.fanout.add(slot, queue);
+        match added {
+            Added::New(id) => self.pump.handle(FlowInput::Subscribe {
+                id,
+                name,
+                layer,
+                budget,
+            }),
+            Added::Shared(Some(told)) => told.tell(slot, &self.fanout),
+            Added::Shared(None) | Added::Full => {}
+        }
+        Ok(())
     }
 
     fn seen(&self) -> Seen {
@@ -149,8 +179,13 @@ impl Driver {
         let counters = losses
             .into_iter()
             .map(|(name, value)| Counter::new(name, value));
+        let mut core = self.pump.machine().view();
+        for row in &mut core.flows {
+            // The core counts wishes, which many may share.
+            row.subscriptions = row.subscriptions.max(self.fanout.readers(row.flow));
+        }
         Seen {
-            core: self.pump.machine().view(),
+            core,
             unresolved: unresolved.collect(),
             counters: counters.collect(),
         }

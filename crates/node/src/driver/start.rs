@@ -17,6 +17,7 @@ use super::names::Names;
 use super::pump::Pump;
 use super::rarely::Rarely;
 use super::task::{Driver, Inbox, Resolving};
+use super::wishes::Wishes;
 use super::{About, EVENTS_MAX, HAPPENINGS_MAX, Handle, REQUESTS_MAX, SLOTS_MAX, Shared, wires};
 use crate::builder::{Builder, StartError, StateChoice};
 use crate::events::Event;
@@ -75,6 +76,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         next_link,
         dials: BTreeMap::new(),
         publications: BTreeMap::new(),
+        wishes: Wishes::default(),
         resolving: Resolving {
             merges: builder.client,
             merged: BTreeMap::new(),

@@ -18,6 +18,7 @@ use tokio::time::Instant as Deadline;
 use super::names::{Change, Names};
 use super::pump::Pump;
 use super::rarely::Rarely;
+use super::wishes::Wishes;
 use super::{Asked, SlotId, wires};
 use crate::events::Event;
 use crate::fanout::Fanout;
@@ -51,6 +52,7 @@ pub(super) struct Driver {
     pub(super) next_link: LinkIndex,
     pub(super) dials: BTreeMap<DialId, AbortHandle>,
     pub(super) publications: BTreeMap<StreamName, Publication>,
+    pub(super) wishes: Wishes,
     pub(super) resolving: Resolving,
     /// Inputs that doing an output brought about.
     pub(super) again: VecDeque<Input>,

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use levada_core::SubscriptionId;
+use crate::driver::SlotId;
 use levada_wire::{Description, Group};
 
 use super::Delivered;
@@ -41,7 +41,7 @@ struct Inner {
     frames_max: usize,
     bytes_max: usize,
     /// Where it reads, and as whom.
-    source: Option<(Arc<Ring>, SubscriptionId)>,
+    source: Option<(Arc<Ring>, SlotId)>,
     items: VecDeque<Delivery>,
     frames: usize,
     bytes: usize,
@@ -104,7 +104,7 @@ impl Queue {
 
     /// Reads from this flow from now on: the next frame must start a group that was not told before. `instance` is told
     /// if it is another flow than before.
-    pub(super) fn attach(&self, ring: Arc<Ring>, id: SubscriptionId, instance: Option<Instance>) {
+    pub(super) fn attach(&self, ring: Arc<Ring>, id: SlotId, instance: Option<Instance>) {
         let mut inner = self.inner();
         inner.detach();
         inner.start(instance);

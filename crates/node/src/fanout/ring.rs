@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 
-use levada_core::SubscriptionId;
+use crate::driver::SlotId;
 use levada_lane::api as datapath;
 use levada_wire::{Description, Frame, Group};
 use tokio::sync::Notify;
@@ -103,7 +103,7 @@ struct Shared {
     first: u64,
     /// Of the frames in `entries`.
     bytes: usize,
-    readers: BTreeMap<SubscriptionId, Reader>,
+    readers: BTreeMap<SlotId, Reader>,
     description: Option<Arc<Description>>,
     /// The group of the last frame.
     group: Option<Group>,
@@ -172,7 +172,7 @@ impl Ring {
     }
 
     /// Adds a subscriber, at the start of the newest group if that is kept whole.
-    pub(super) fn join(&self, id: SubscriptionId) -> Joined {
+    pub(super) fn join(&self, id: SlotId) -> Joined {
         let mut shared = self.settled();
         let cursor = shared
             .newest
@@ -190,12 +190,12 @@ impl Ring {
         }
     }
 
-    pub(super) fn leave(&self, id: SubscriptionId) {
+    pub(super) fn leave(&self, id: SlotId) {
         lock(&self.shared).readers.remove(&id);
     }
 
     /// Who reads here.
-    pub(super) fn readers(&self) -> Vec<SubscriptionId> {
+    pub(super) fn readers(&self) -> Vec<SlotId> {
         lock(&self.shared).readers.keys().copied().collect()
     }
 
@@ -203,7 +203,7 @@ impl Ring {
     /// it is woken when something comes.
     pub(super) fn fill(
         &self,
-        id: SubscriptionId,
+        id: SlotId,
         waker: Option<&Waker>,
         mut take: impl FnMut(Found<'_>) -> bool,
     ) {

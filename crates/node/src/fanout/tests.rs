@@ -47,7 +47,7 @@ impl Bench {
 
     fn subscriber(&self, id: u64, options: SubscribeOptions) -> Arc<Queue> {
         let queue = Arc::new(Queue::new(&options));
-        self.fanout.add(SubscriptionId(id), Arc::clone(&queue));
+        self.fanout.add(SlotId(id), Arc::clone(&queue));
         queue
     }
 
@@ -60,7 +60,7 @@ impl Bench {
     fn attach(&self, id: u64, flow: FlowId) {
         let start = u8::try_from(flow.0).unwrap();
         let instance = Instance::new(NodeId([1; 32]), InstanceId([start; 16]), flow.0);
-        self.fanout.attach(SubscriptionId(id), flow, instance);
+        self.fanout.attach(SlotId(id), flow, instance);
     }
 
     fn describe(&self, flow: FlowId, config: u8) {
@@ -297,7 +297,7 @@ fn an_end_is_told_once_however_often_it_is_heard() {
     bench.group(FLOW, 0, 1);
 
     bench.deliver(FLOW, datapath::Delivery::End);
-    bench.fanout.end(SubscriptionId(1));
+    bench.fanout.end(SlotId(1));
 
     assert_eq!(taken(&queue), ["frame 0", "end"]);
 }
@@ -308,7 +308,7 @@ fn an_end_heard_from_the_core_comes_after_the_last_frames() {
     let queue = bench.attached(1);
     bench.group(FLOW, 0, 1);
 
-    bench.fanout.end(SubscriptionId(1));
+    bench.fanout.end(SlotId(1));
     bench.frame(FLOW, 0, false, 1);
     bench.fanout.close(FLOW);
 
@@ -321,7 +321,7 @@ fn a_restart_that_follows_at_once_is_no_end() {
     let queue = bench.attached(1);
     bench.group(FLOW, 0, 1);
 
-    bench.fanout.end(SubscriptionId(1));
+    bench.fanout.end(SlotId(1));
     bench.open(OTHER);
     bench.attach(1, OTHER);
     bench.fanout.close(FLOW);
@@ -359,8 +359,8 @@ fn only_the_newest_of_waiting_states_is_kept() {
     let bench = Bench::new();
     let queue = bench.subscriber(1, SubscribeOptions::default());
 
-    bench.fanout.state(SubscriptionId(1), State::Unknown);
-    bench.fanout.state(SubscriptionId(1), State::Requested);
+    bench.fanout.state(SlotId(1), State::Unknown);
+    bench.fanout.state(SlotId(1), State::Requested);
 
     assert_eq!(taken(&queue), ["requested"]);
 }
@@ -376,7 +376,7 @@ fn notices_that_nobody_takes_do_not_pile_up() {
         bench.open(flow);
         bench.attach(1, flow);
         bench.group(flow, 0, 1);
-        bench.fanout.end(SubscriptionId(1));
+        bench.fanout.end(SlotId(1));
     }
 
     let waiting = taken(&queue);
@@ -407,11 +407,11 @@ fn a_subscriber_that_is_gone_gets_nothing_more() {
     let bench = Bench::new();
     let queue = bench.attached(1);
 
-    assert!(bench.fanout.remove(SubscriptionId(1)));
+    bench.fanout.remove(SlotId(1));
     bench.group(FLOW, 0, 1);
 
     assert_eq!(taken(&queue), [""; 0]);
-    assert!(!bench.fanout.remove(SubscriptionId(1)));
+    assert!(bench.fanout.ring(FLOW).readers().is_empty());
 }
 
 #[test]
@@ -577,8 +577,8 @@ async fn all_who_wait_are_woken() {
     let mut waiting = tokio::task::JoinSet::new();
     for id in 0..50 {
         let queue = Arc::new(Queue::new(&SubscribeOptions::default()));
-        fanout.add(SubscriptionId(id), Arc::clone(&queue));
-        fanout.attach(SubscriptionId(id), FLOW, instance);
+        fanout.add(SlotId(id), Arc::clone(&queue));
+        fanout.attach(SlotId(id), FLOW, instance);
         waiting.spawn(async move {
             loop {
                 let next = std::future::poll_fn(|context| queue.poll_next(context)).await;

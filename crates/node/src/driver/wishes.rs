@@ -1,0 +1,178 @@
+//! What subscribers want of the core: all who want the same share one wish.
+//!
+//! So the core's work for a stream does not grow with the subscribers that it has here. Not the flows that wishes hang on
+//! (the core's), nor what subscribers are told (`fanout`). Called by `requests` and `outputs`. Invariant: a wish has a
+//! subscriber, and each subscriber one wish.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use levada_core::SubscriptionId;
+use levada_core::limits::WISHES_MAX;
+use levada_wire::{FlowId, Layer, RepairBudget, StreamName};
+
+use super::SlotId;
+use crate::fanout::Fanout;
+use crate::subscriber::{Instance, State};
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Want {
+    pub(super) name: StreamName,
+    pub(super) layer: Layer,
+    pub(super) budget: RepairBudget,
+}
+
+/// How far a wish has come, as all its subscribers are told.
+#[derive(Clone, Debug)]
+pub(super) enum Told {
+    State(State),
+    Flows { flow: FlowId, instance: Instance },
+    Ended,
+}
+
+#[derive(Debug)]
+struct Wish {
+    want: Want,
+    subscribers: BTreeSet<SlotId>,
+    told: Option<Told>,
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    wishes: BTreeMap<SubscriptionId, Wish>,
+    of_want: BTreeMap<Want, SubscriptionId>,
+    of_subscriber: BTreeMap<SlotId, SubscriptionId>,
+}
+
+/// What comes of one more subscriber.
+#[derive(Debug)]
+pub(super) enum Added {
+    /// Nobody wanted that: the core is to be told.
+    New(SubscriptionId),
+    /// Others want it, and this is how far it has come.
+    Shared(Option<Told>),
+    /// There are [`WISHES_MAX`].
+    Full,
+}
+
+impl Wishes {
+    pub(super) fn add(&mut self, slot: SlotId, want: Want) -> Added {
+        let shared = self.of_want.get(&want).copied();
+        if shared.is_none() && self.wishes.len() >= WISHES_MAX {
+            return Added::Full;
+        }
+        // The number of the first who wants it: no other has it.
+        let id = shared.unwrap_or(SubscriptionId(slot.0));
+        self.of_subscriber.insert(slot, id);
+        let wish = self.wishes.entry(id).or_insert_with(|| Wish {
+            want: want.clone(),
+            subscribers: BTreeSet::new(),
+            told: None,
+        });
+        wish.subscribers.insert(slot);
+        if shared.is_some() {
+            return Added::Shared(wish.told.clone());
+        }
+        self.of_want.insert(want, id);
+        Added::New(id)
+    }
+
+    /// Forgets a subscriber; gives its wish if nobody has it any more.
+    pub(super) fn remove(&mut self, slot: SlotId) -> Option<SubscriptionId> {
+        let id = self.of_subscriber.remove(&slot)?;
+        let wish = self.wishes.get_mut(&id)?;
+        wish.subscribers.remove(&slot);
+        if !wish.subscribers.is_empty() {
+            return None;
+        }
+        let wish = self.wishes.remove(&id)?;
+        self.of_want.remove(&wish.want);
+        Some(id)
+    }
+
+    /// Tells all who have a wish.
+    pub(super) fn tell(&mut self, id: SubscriptionId, told: Told, fanout: &Fanout) {
+        let Some(wish) = self.wishes.get_mut(&id) else {
+            return;
+        };
+        for slot in &wish.subscribers {
+            match &told {
+                Told::State(state) => fanout.state(*slot, state.clone()),
+                Told::Flows { flow, instance } => fanout.attach(*slot, *flow, *instance),
+                Told::Ended => fanout.end(*slot),
+            }
+        }
+        wish.told = Some(told);
+    }
+}
+
+impl Told {
+    /// Tells a subscriber that came later.
+    pub(super) fn tell(self, slot: SlotId, fanout: &Fanout) {
+        match self {
+            Self::State(state) => fanout.state(slot, state),
+            Self::Flows { flow, instance } => fanout.attach(slot, flow, instance),
+            // It had no part in what ended.
+            Self::Ended => fanout.state(slot, State::Unknown),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    fn want(name: &str) -> Want {
+        Want {
+            name: name.parse().unwrap(),
+            layer: Layer(0),
+            budget: RepairBudget::DEFAULT,
+        }
+    }
+
+    fn is_new(added: &Added) -> bool {
+        matches!(added, Added::New(_))
+    }
+
+    #[test]
+    fn who_wants_the_same_shares_a_wish_that_ends_with_the_last() {
+        let mut wishes = Wishes::default();
+
+        let first = wishes.add(SlotId(1), want("cam"));
+        let second = wishes.add(SlotId(2), want("cam"));
+        let patient = Want {
+            budget: RepairBudget::MAX,
+            ..want("cam")
+        };
+
+        assert!(matches!(first, Added::New(SubscriptionId(1))), "{first:?}");
+        assert!(matches!(second, Added::Shared(None)), "{second:?}");
+        assert!(is_new(&wishes.add(SlotId(3), patient)));
+        assert_eq!(wishes.remove(SlotId(1)), None);
+        assert_eq!(wishes.remove(SlotId(1)), None, "it is gone already");
+        assert_eq!(wishes.remove(SlotId(2)), Some(SubscriptionId(1)));
+        assert!(is_new(&wishes.add(SlotId(4), want("cam"))));
+    }
+
+    #[test]
+    fn one_wish_too_many_is_refused_and_one_more_of_the_same_is_not() {
+        let mut wishes = Wishes::default();
+        let one = |at: usize| (SlotId(at as u64), want(&format!("cam-{at}")));
+        for at in 0..WISHES_MAX {
+            let (slot, want) = one(at);
+            assert!(is_new(&wishes.add(slot, want)));
+        }
+        let (slot, other) = one(WISHES_MAX);
+
+        let refused = wishes.add(slot, other.clone());
+        let shared = wishes.add(slot, want("cam-0"));
+
+        assert!(matches!(refused, Added::Full), "{refused:?}");
+        assert!(matches!(shared, Added::Shared(None)), "{shared:?}");
+        assert_eq!(wishes.remove(SlotId(1)), Some(SubscriptionId(1)));
+        assert!(is_new(&wishes.add(SlotId(u64::MAX), other)));
+    }
+}
