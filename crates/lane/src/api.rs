@@ -11,10 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_wire::datagram::link::LinkDatagram;
+use levada_wire::frame::FRAME_BYTES_MAX;
 use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
 use levada_wire::{
     Bitrate, Description, FlowId, Frame, Group, InstanceId, LinkIndex, Number, PacketSize, WallTime,
 };
+
+use crate::ledger::{DropReason, Ledger};
 
 /// What may happen to a lane.
 #[derive(Clone, Debug)]
@@ -425,11 +428,38 @@ pub enum GapReason {
     Overrun,
 }
 
+/// Why a frame was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameRefusal {
+    /// The flow has no origin here.
+    #[error("the stream was not opened for publishing")]
+    NotOriginated,
+    /// The stream was finished before.
+    #[error("the stream was finished; publish it anew")]
+    Finished,
+    /// No track of that number.
+    #[error("the description has no track of that number")]
+    UnknownTrack,
+    /// Longer than [`FRAME_BYTES_MAX`].
+    #[error("a frame has at most {FRAME_BYTES_MAX} bytes")]
+    TooLarge,
+    /// Decoding and presentation are more than 2^31 ticks apart.
+    #[error("pts and dts of a frame are at most 2^31 ticks apart")]
+    TimesApart,
+    /// The leading track cannot be decoded before its first sync frame.
+    #[error("the leading track starts with a sync frame")]
+    BeforeFirstSync,
+    /// All 2^48 numbers are used.
+    #[error("the stream has used all its packet numbers; publish it anew")]
+    NumbersExhausted,
+}
+
 /// Counters of a lane at one moment, for tables and checkers. See [`crate::ledger`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaneCounters {
     /// The two ledgers.
-    pub ledger: crate::ledger::Ledger,
+    pub ledger: Ledger,
     /// Rows per flow: id, packets and bytes in, packets and bytes out over all egresses.
     pub flows: Vec<FlowCounters>,
     /// Rows per link: datagrams sent and received.
@@ -439,7 +469,7 @@ pub struct LaneCounters {
     /// Commands that named what is not here, or one more than a limit allows.
     pub commands_refused: u64,
     /// Frames that were not taken, by reason.
-    pub frames_refused: BTreeMap<crate::FrameRefusal, u64>,
+    pub frames_refused: BTreeMap<FrameRefusal, u64>,
 }
 
 /// Counters of several lanes together: rows of one link are added up, and a flow is in one lane only.
@@ -517,4 +547,12 @@ pub struct FlowCounters {
     pub behind: u64,
     /// Packets not sent on purpose, over all egresses: shed, or skipped to the next group.
     pub withheld: u64,
+}
+
+impl FlowCounters {
+    /// Copies are not sent, on purpose.
+    pub(crate) const fn withhold(&mut self, reason: DropReason, packets: u64, ledger: &mut Ledger) {
+        self.withheld += packets;
+        ledger.drop_copies(reason, packets);
+    }
 }

@@ -14,21 +14,26 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use levada_wire::key::CarryKey;
 use levada_wire::{FlowId, Instant, LinkIndex, Number, Wakeup};
 
 use crate::api::FlowCounters;
-use crate::forward::Came;
-use crate::lane::LaneSettings;
-use crate::limits::EPOCHS_MAX;
+use crate::limits::{BLOCK_AGE_PART, UPSTREAMS_MAX};
+use crate::link;
 use crate::origin::Origin;
 use crate::reassembly::Reassembly;
-use crate::repair::parity::{Keeper, Maker};
-use crate::repair::{Dice, Missing, Server, Tail};
+use crate::repair::dice::Dice;
+use crate::repair::missing::{Missing, Shown};
+use crate::repair::parity::decode::Keeper;
+use crate::repair::parity::encode::Maker;
+use crate::repair::serve::Server;
+use crate::repair::tail::Tail;
+use crate::settings::LaneSettings;
 
 pub(crate) mod cache;
 pub(crate) mod closed;
 pub(crate) mod egress;
+pub(crate) mod ingress;
+pub(crate) mod keys;
 pub(crate) mod multicast;
 pub(crate) mod run;
 pub(crate) mod upstream;
@@ -36,45 +41,24 @@ pub(crate) mod window;
 
 use cache::{Cache, Room};
 use egress::{Egresses, Why};
+use ingress::Ingress;
+use keys::Keys;
 use multicast::MulticastEgresses;
 use run::Run;
 use upstream::Upstreams;
 use window::Window;
 
-/// The carry keys of a flow.
-#[derive(Debug, Default)]
-pub(crate) struct Keys(Vec<(u8, CarryKey)>);
-
-impl Keys {
-    /// Holds a key; the oldest goes when there are too many.
-    pub(crate) fn set(&mut self, epoch: u8, key: CarryKey) {
-        self.0.retain(|&(held, _)| held != epoch);
-        if self.0.len() == EPOCHS_MAX {
-            self.0.remove(0);
-        }
-        self.0.push((epoch, key));
-    }
-
-    pub(crate) fn get(&self, epoch: u8) -> Option<&CarryKey> {
-        let found = self.0.iter().find(|&&(held, _)| held == epoch);
-        found.map(|(_, key)| key)
-    }
-
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
 /// A packet that came before its flow's key: unproven, and untouched until it is.
 #[derive(Debug)]
 pub(crate) struct Early {
-    pub(crate) came: Came,
+    pub(crate) came: Ingress,
     pub(crate) packet: Bytes,
 }
 
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Flow {
+    pub(crate) id: FlowId,
     pub(crate) keys: Keys,
     pub(crate) upstreams: Upstreams,
     pub(crate) window: Window,
@@ -101,6 +85,7 @@ pub(crate) struct Flow {
 impl Flow {
     pub(crate) fn new(id: FlowId, settings: &LaneSettings) -> Self {
         Self {
+            id,
             keys: Keys::default(),
             upstreams: Upstreams::default(),
             window: Window::new(),
@@ -207,6 +192,36 @@ impl Flow {
         all
     }
 
+    /// The outputs that one step of repair may need.
+    pub(crate) fn outputs_of_repair(&self) -> usize {
+        self.sends() + self.multicast.members().count() + UPSTREAMS_MAX
+    }
+
+    /// How a gap is known that an upstream shows: where many see it at once, each waits a time of its own before it asks.
+    pub(crate) fn shown(&mut self, link: LinkIndex, links: &link::Table, now: Instant) -> Shown {
+        let back_off = if self.upstreams.is_multicast(link) {
+            self.dice.back_off()
+        } else {
+            Duration::ZERO
+        };
+        Shown {
+            link,
+            trip: links.trip(link),
+            back_off,
+            hold: self.hold(now),
+        }
+    }
+
+    /// How much longer than otherwise a packet that is missing is waited for before it is asked for: as long as a block may
+    /// stay open, while an upstream sends parity.
+    fn hold(&self, now: Instant) -> Duration {
+        if self.keeper.hears(now) {
+            self.missing.budget() / BLOCK_AGE_PART
+        } else {
+            Duration::ZERO
+        }
+    }
+
     /// When repair has something to do.
     pub(crate) fn repair_wakeup(&self) -> Option<Wakeup> {
         let named = |at: Option<Instant>, why| at.map(|at| Wakeup { at, why });
@@ -304,19 +319,6 @@ impl Table {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-
-    #[test]
-    fn at_most_two_epochs_are_held_and_the_oldest_goes() {
-        let mut keys = Keys::default();
-        for epoch in [1, 2, 2, 3] {
-            keys.set(epoch, CarryKey::from_bytes([epoch; 16]));
-        }
-
-        assert_eq!(keys.0.len(), EPOCHS_MAX);
-        assert_eq!(keys.get(1), None);
-        assert_eq!(keys.get(2), Some(&CarryKey::from_bytes([2; 16])));
-        assert_eq!(keys.get(3), Some(&CarryKey::from_bytes([3; 16])));
-    }
 
     #[test]
     fn a_flow_has_one_place_among_the_timers() {

@@ -30,26 +30,17 @@ use levada_wire::packet::{Kind, carry};
 use levada_wire::{FlowId, Header, Instant};
 
 use crate::api::{Event, Train};
-use crate::flow::egress::Onward;
+use crate::flow::egress::{Verdict, earliest};
+use crate::flow::ingress::Ingress;
 use crate::flow::run::{Growing, Run};
-use crate::flow::window::Verdict;
+use crate::flow::window::Verdict as Novelty;
 use crate::flow::{Early, Flow};
-use crate::lane::State;
 use crate::ledger::{DropReason, Fate};
 use crate::limits::TRAIN_SEGMENTS_MAX;
 use crate::link;
-use crate::outbox::Outbox;
-use crate::repair::parity::Made;
+use crate::repair::parity::decode::Made;
 use crate::repair::{self, parity};
-
-/// How packets came to this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Came {
-    /// Who sent them.
-    pub(crate) from: SocketAddr,
-    /// They were heard on a multicast group: others have them too, and the link did not count them.
-    pub(crate) is_heard: bool,
-}
+use crate::state::{Io, State};
 
 /// Why a segment does not go on as a media packet.
 enum Stop {
@@ -60,28 +51,23 @@ enum Stop {
 
 /// Takes one receive: sends each packet of it to every egress of its flow, and everything else where it belongs.
 pub(crate) fn forward(state: &mut State, train: &Train, is_heard: bool, now: Instant) {
-    let came = Came {
+    let came = Ingress {
         from: train.from,
         is_heard,
     };
-    let mut runs = std::mem::take(&mut state.runs);
+    let mut runs = std::mem::take(&mut state.io.runs);
     let mut has_parity = false;
     for (place, range) in segments(train).enumerate() {
-        state.ledger.arrived += 1;
+        state.io.ledger.arrived += 1;
         let packet = &train.bytes[range.clone()];
         if place >= TRAIN_SEGMENTS_MAX {
-            state.ledger.drop_packets(DropReason::LongTrain, 1);
+            state.io.ledger.drop_packets(DropReason::LongTrain, 1);
         } else if Kind::of(packet) == Kind::Parity && !is_heard {
             has_parity = true; // its turn comes below
         } else if Kind::of(packet) != Kind::Media {
             other_kind(state, train, &range, is_heard, now);
-        } else {
-            match admit(state, packet, came, now) {
-                Ok(header) => lay(&mut runs, header, place, range.len()),
-                // Copied: it may wait for long, and must not hold the whole train meanwhile.
-                Err(Stop::Hold) => hold(state, Bytes::copy_from_slice(packet), came),
-                Err(Stop::Drop(reason)) => state.ledger.drop_packets(reason, 1),
-            }
+        } else if let Some(header) = take_packet(state, packet, came, now) {
+            lay(&mut runs, header, place, range.len());
         }
     }
     let gathered = gather(&runs, train);
@@ -96,7 +82,7 @@ pub(crate) fn forward(state: &mut State, train: &Train, is_heard: bool, now: Ins
         let (id, run) = (run.flow(), run.finish(bytes, buffer.len()));
         hand_on(state, id, &run, Some(came), now);
     }
-    state.runs = runs;
+    state.io.runs = runs;
     if has_parity {
         take_parity(state, train, now);
     }
@@ -108,8 +94,8 @@ fn take_parity(state: &mut State, train: &Train, now: Instant) {
     for datagram in datagrams.map(|range| &train.bytes[range]) {
         if Kind::of(datagram) == Kind::Parity {
             match parity::on_datagram(state, datagram, train.from, now) {
-                Ok(()) => state.ledger.settle(Fate::Control, 1),
-                Err(reason) => state.ledger.drop_packets(reason, 1),
+                Ok(()) => state.io.ledger.settle(Fate::Control, 1),
+                Err(reason) => state.io.ledger.drop_packets(reason, 1),
             }
         }
     }
@@ -135,17 +121,40 @@ fn gather(runs: &[Growing], train: &Train) -> Bytes {
     bytes.into()
 }
 
-/// Judges one packet. The order is the point: the tag comes before whatever remembers.
-fn admit(state: &mut State, packet: &[u8], came: Came, now: Instant) -> Result<Header, Stop> {
-    let header = Header::peek(packet).ok_or(Stop::Drop(DropReason::BadHeader))?;
-    let Some(flow) = state.flows.get_mut(header.flow) else {
-        return Err(Stop::Drop(without_flow(state, &header, packet, came, now)));
+/// Takes one packet: it goes on if it has a header now, else it is accounted for.
+fn take_packet(state: &mut State, packet: &[u8], came: Ingress, now: Instant) -> Option<Header> {
+    let State { flows, io } = state;
+    let Some(header) = Header::peek(packet) else {
+        io.ledger.drop_packets(DropReason::BadHeader, 1);
+        return None;
     };
+    let Some(flow) = flows.get_mut(header.flow) else {
+        let reason = without_flow(io, &header, packet, came, now);
+        io.ledger.drop_packets(reason, 1);
+        return None;
+    };
+    match admit(flow, io, header, packet, came) {
+        Ok(header) => return Some(header),
+        // Copied: it may wait for long, and must not hold the whole train meanwhile.
+        Err(Stop::Hold) => hold(flow, io, Bytes::copy_from_slice(packet), came),
+        Err(Stop::Drop(reason)) => io.ledger.drop_packets(reason, 1),
+    }
+    None
+}
+
+/// Judges one packet. The order is the point: the tag comes before whatever remembers.
+fn admit(
+    flow: &mut Flow,
+    io: &mut Io,
+    header: Header,
+    packet: &[u8],
+    came: Ingress,
+) -> Result<Header, Stop> {
     let Some(key) = flow.keys.get(header.key) else {
-        return Err(stop_without_key(flow, came.from, &state.links));
+        return Err(stop_without_key(flow, came.from, &io.links));
     };
     prove(key, &header, packet).map_err(Stop::Drop)?;
-    if !note_arrival(flow, &header, came, &mut state.links, &mut state.outbox) {
+    if !note_arrival(flow, io, &header, came) {
         // A genuine packet from elsewhere is a replay: it must not make a newcomer start in the past.
         return Err(Stop::Drop(DropReason::NotUpstream));
     }
@@ -153,10 +162,11 @@ fn admit(state: &mut State, packet: &[u8], came: Came, now: Instant) -> Result<H
 }
 
 /// Judges a packet that was made anew from parity: as one that came, but that it came over no link.
-fn admit_made(state: &mut State, packet: &[u8]) -> Result<Header, DropReason> {
+fn admit_made(flow: &mut Flow, packet: &[u8]) -> Result<Header, DropReason> {
     let header = Header::peek(packet).ok_or(DropReason::BadHeader)?;
-    let flow = state.flows.get_mut(header.flow);
-    let flow = flow.ok_or(DropReason::UnknownFlow)?;
+    if header.flow != flow.id {
+        return Err(DropReason::UnknownFlow);
+    }
     let key = flow.keys.get(header.key).ok_or(DropReason::NoKey)?;
     prove(key, &header, packet)?;
     take_number(flow, header)
@@ -175,144 +185,192 @@ fn prove(key: &CarryKey, header: &Header, packet: &[u8]) -> Result<(), DropReaso
 
 fn take_number(flow: &mut Flow, header: Header) -> Result<Header, DropReason> {
     match flow.window.take(header.number) {
-        Verdict::New => Ok(header),
-        Verdict::Duplicate => Err(DropReason::Duplicate),
-        Verdict::TooOld => Err(DropReason::TooOld),
+        Novelty::New => Ok(header),
+        Novelty::Duplicate => Err(DropReason::Duplicate),
+        Novelty::TooOld => Err(DropReason::TooOld),
     }
 }
 
-/// Hands packets on that were admitted or made here: to the cache, to every egress, to the consumer.
-pub(crate) fn hand_on(state: &mut State, id: FlowId, run: &Run, came: Option<Came>, now: Instant) {
-    if state.cache_room.may_be_short(run) {
-        state.flows.make_room(id, run, &mut state.cache_room);
+/// Hands packets on that were admitted or made here. Other flows give back room for them that is not theirs.
+pub(crate) fn hand_on(
+    state: &mut State,
+    id: FlowId,
+    run: &Run,
+    came: Option<Ingress>,
+    now: Instant,
+) {
+    let State { flows, io } = state;
+    if io.room.may_be_short(run) {
+        flows.make_room(id, run, &mut io.room);
     }
-    let Some(flow) = state.flows.get_mut(id) else {
-        return;
-    };
+    if let Some(flow) = flows.get_mut(id) {
+        pass_on(flow, io, run, came, now);
+    }
+}
+
+/// To the cache, to every egress, to the consumer.
+fn pass_on(flow: &mut Flow, io: &mut Io, run: &Run, came: Option<Ingress>, now: Instant) {
     let (packets, bytes) = (run.packets() as u64, run.bytes.len() as u64);
-    let kept = flow.cache.insert(run, now, &mut state.cache_room);
-    let (links, counts) = (&state.links, &mut state.ledger.repair);
-    if came.is_some_and(|came| repair::on_run(flow, run, came, links, now, counts)) {
-        state.touched.push(id);
-    }
-    if flow.keeper.on_run(run) {
-        state.touched.push(id);
-    }
+    let kept = flow.cache.insert(run, now, &mut io.room);
+    let mut has_more = came.is_some_and(|came| repair::on_run(flow, io, run, came, now));
+    has_more |= flow.keeper.on_run(run);
     let woken = flow.egresses.wake;
-    let onward = Onward {
-        run,
-        came_from: came.map(|came| came.from),
-        kept,
-        now,
-    };
-    let mut copies = flow.egresses.send(
-        &onward,
-        &mut state.links,
-        &mut state.outbox,
-        &mut state.ledger,
-    );
-    copies.sent += flow.multicast.send(
-        run,
-        came.is_some_and(|came| came.is_heard),
-        &mut state.outbox,
-        &mut state.ledger,
-    );
-    if copies.sent > 0 {
-        let (links, counts) = (&mut state.links, &mut state.ledger.repair);
-        parity::on_sent(flow, run, links, &mut state.outbox, counts, now);
+    let copies = fan_out(flow, io, run, came, kept, now);
+    if copies.sent {
+        parity::on_sent(flow, io, run, now);
+        has_more |= flow.tail.sent(run.end(), now);
     }
     if let Some(consumer) = &mut flow.consumer {
         consumer.push(run);
-        state.touched.push(id);
+        has_more = true;
     }
-    if flow.egresses.wake != woken {
-        state.touched.push(id);
-    }
-    if copies.sent > 0 && flow.tail.sent(run.end(), now) {
-        state.touched.push(id);
+    if has_more || flow.egresses.wake != woken {
+        io.touched.push(flow.id);
     }
     flow.counters.packets_in += packets;
     flow.counters.bytes_in += bytes;
-    flow.counters.packets_out += copies.sent;
-    flow.counters.bytes_out += bytes * (copies.sent / packets);
-    flow.counters.withheld += copies.withheld;
-    match (
-        copies.sent > 0 || copies.waits && kept,
-        flow.consumer.is_some(),
-        kept,
-    ) {
-        (true, _, _) => state.ledger.settle(Fate::Forwarded, packets),
-        (false, true, _) => state.ledger.settle(Fate::Consumed, packets),
-        (false, false, true) => state.ledger.settle(Fate::Kept, packets),
-        (false, false, false) => state.ledger.drop_packets(DropReason::Unwanted, packets),
+    let goes_on = copies.sent || copies.waits && kept;
+    match (goes_on, flow.consumer.is_some(), kept) {
+        (true, _, _) => io.ledger.settle(Fate::Forwarded, packets),
+        (false, true, _) => io.ledger.settle(Fate::Consumed, packets),
+        (false, false, true) => io.ledger.settle(Fate::Kept, packets),
+        (false, false, false) => io.ledger.drop_packets(DropReason::Unwanted, packets),
     }
 }
 
-/// Takes a packet that waited for its key.
-pub(crate) fn release(state: &mut State, early: Early, now: Instant) {
-    state.ledger.held -= 1;
-    match admit(state, &early.packet, early.came, now) {
-        Ok(header) => {
-            let bytes = early.packet.len();
-            let run = Growing::new(header, 0, bytes).finish(early.packet, bytes);
-            hand_on(state, header.flow, &run, Some(early.came), now);
+/// What became of a run.
+#[derive(Clone, Copy, Debug, Default)]
+struct Copies {
+    /// Some egress was sent it now.
+    sent: bool,
+    /// Some egress's cursor will come to it.
+    waits: bool,
+}
+
+/// Sends a run to all egresses that are live, but not back; the others' cursors will come to it if it is `kept` in the cache.
+fn fan_out(
+    flow: &mut Flow,
+    io: &mut Io,
+    run: &Run,
+    came: Option<Ingress>,
+    kept: bool,
+    now: Instant,
+) -> Copies {
+    let came_from = came.map(|came| came.from);
+    let (egresses, counters) = (&mut flow.egresses, &mut flow.counters);
+    let packets = run.packets() as u64;
+    let is_late = run.first < egresses.next;
+    egresses.next = egresses.next.max(run.end());
+    let mut copies = Copies::default();
+    for egress in &mut egresses.all {
+        let link = io.links.get_mut(egress.link);
+        let link = link.expect("removing a link removes its egresses");
+        if came_from == Some(link.remote) {
+            if egress.behind.is_none() {
+                io.ledger.drop_copies(DropReason::BackToSender, packets);
+            }
+            continue;
         }
-        Err(Stop::Hold) => hold(state, early.packet, early.came),
-        Err(Stop::Drop(reason)) => state.ledger.drop_packets(reason, 1),
+        let verdict = if egress.is_free(is_late, now) {
+            Verdict::Send
+        } else {
+            egress.judge(run, kept, is_late, now)
+        };
+        match verdict {
+            Verdict::Send => {
+                egress.sums.live.take(run.bytes.len(), now);
+                copies.sent = true;
+                link.send(run, &mut io.outbox, &mut io.ledger, counters);
+            }
+            Verdict::Wait => {
+                copies.waits = true;
+                egresses.wake = Some(now); // has it become too much?
+            }
+            Verdict::Withhold(reason) => counters.withhold(reason, packets, &mut io.ledger),
+            Verdict::Ignore => {}
+        }
+        if egress.behind.is_some() {
+            egresses.wake = earliest(egresses.wake, egress.wake());
+        }
+    }
+    for group in flow.multicast.groups() {
+        if came.is_some_and(|came| came.is_heard) {
+            io.ledger.drop_copies(DropReason::BackToSender, packets); // what was heard is not said again
+        } else {
+            copies.sent = true;
+            io.outbox.send(run, group.address, &mut io.ledger, counters);
+        }
+    }
+    copies
+}
+
+/// Takes a packet that waited for its key.
+pub(crate) fn release(state: &mut State, id: FlowId, early: Early, now: Instant) {
+    let Some((flow, io)) = state.flow(id) else {
+        return;
+    };
+    let Early { came, packet } = early;
+    io.ledger.held -= 1;
+    let header = Header::peek(&packet).ok_or(Stop::Drop(DropReason::BadHeader));
+    match header.and_then(|header| admit(flow, io, header, &packet, came)) {
+        Ok(header) => {
+            let bytes = packet.len();
+            let run = Growing::new(header, 0, bytes).finish(packet, bytes);
+            hand_on(state, id, &run, Some(came), now);
+        }
+        Err(Stop::Hold) => hold(flow, io, packet, came),
+        Err(Stop::Drop(reason)) => io.ledger.drop_packets(reason, 1),
     }
 }
 
 /// A packet of a flow that was closed a moment ago was under way meanwhile: it is no loss of the link.
 #[cold]
 fn without_flow(
-    state: &mut State,
+    io: &mut Io,
     header: &Header,
     packet: &[u8],
-    came: Came,
+    came: Ingress,
     now: Instant,
 ) -> DropReason {
-    let (closed, links) = (&mut state.closed, &mut state.links);
-    let Some(counts) = closed.judge(header, packet, came.from, links, now) else {
+    let Some(counts) = io.closed.judge(header, packet, came.from, &io.links, now) else {
         return DropReason::UnknownFlow;
     };
     let link = counts.filter(|_| !came.is_heard);
-    if let Some(link) = link.and_then(|link| links.get_mut(link)) {
+    if let Some(link) = link.and_then(|link| io.links.get_mut(link)) {
         link.counts.received += 1;
     }
     DropReason::FlowClosed
 }
 
 /// Takes packets that were made anew from parity: what lies together goes on together, as if it had come in a train.
-pub(crate) fn take_made(state: &mut State, made: Made, now: Instant) {
+pub(crate) fn take_made(state: &mut State, id: FlowId, made: Made, now: Instant) {
+    let Some((flow, io)) = state.flow(id) else {
+        return;
+    };
+    let mut runs: Vec<(usize, Growing)> = Vec::new(); // each with where it begins
+    for (place, range) in made.ranges.into_iter().enumerate() {
+        io.ledger.made += 1;
+        match admit_made(flow, &made.bytes[range.clone()]) {
+            Ok(header) => {
+                io.ledger.repair.recovered += 1;
+                let latest = runs.last_mut();
+                if !latest.is_some_and(|(_, run)| run.extend(&header, place, range.len())) {
+                    runs.push((range.start, Growing::new(header, place, range.len())));
+                }
+            }
+            Err(reason) => io.ledger.drop_packets(reason, 1),
+        }
+    }
     let bytes = Bytes::from(made.bytes);
-    let came = Came {
+    let came = Ingress {
         from: made.from,
         is_heard: false,
     };
-    let hand_on_made = |state: &mut State, run: Option<(usize, Growing)>| {
-        if let Some((start, run)) = run {
-            let packets = bytes.slice(start..start + run.bytes());
-            let (id, run) = (run.flow(), run.finish(packets, bytes.len()));
-            hand_on(state, id, &run, Some(came), now);
-        }
-    };
-    // The latest run, and where it begins.
-    let mut run: Option<(usize, Growing)> = None;
-    for (place, range) in made.ranges.into_iter().enumerate() {
-        state.ledger.made += 1;
-        match admit_made(state, &bytes[range.clone()]) {
-            Ok(header) => {
-                state.ledger.repair.recovered += 1;
-                let latest = run.as_mut();
-                if !latest.is_some_and(|(_, run)| run.extend(&header, place, range.len())) {
-                    let next = Growing::new(header, place, range.len());
-                    hand_on_made(state, run.replace((range.start, next)));
-                }
-            }
-            Err(reason) => state.ledger.drop_packets(reason, 1),
-        }
+    for (start, run) in runs {
+        let packets = bytes.slice(start..start + run.bytes());
+        let run = run.finish(packets, bytes.len());
+        hand_on(state, id, &run, Some(came), now);
     }
-    hand_on_made(state, run);
 }
 
 /// Between `OpenFlow` and `SetCarryKey` packets of an upstream wait; those of anyone else do not.
@@ -324,37 +382,29 @@ fn stop_without_key(flow: &Flow, from: SocketAddr, links: &link::Table) -> Stop 
     }
 }
 
-fn hold(state: &mut State, packet: Bytes, came: Came) {
-    let id = Header::peek(&packet).map(|header| header.flow);
-    let flow = id.and_then(|id| state.flows.get_mut(id));
-    match flow.filter(|flow| flow.early.len() < state.settings.early_packets_max) {
-        Some(flow) => {
-            flow.early.push_back(Early { came, packet });
-            state.ledger.held += 1;
-        }
-        None => state.ledger.drop_packets(DropReason::EarlyFull, 1),
+fn hold(flow: &mut Flow, io: &mut Io, packet: Bytes, came: Ingress) {
+    if flow.early.len() < io.settings.early_packets_max {
+        flow.early.push_back(Early { came, packet });
+        io.ledger.held += 1;
+    } else {
+        io.ledger.drop_packets(DropReason::EarlyFull, 1);
     }
 }
 
 /// Counts a proven packet on the link it came over, and reports an upstream's first; `false` if it came over none.
-fn note_arrival(
-    flow: &mut Flow,
-    header: &Header,
-    came: Came,
-    links: &mut link::Table,
-    outbox: &mut Outbox,
-) -> bool {
-    let Some(arrival) = flow.upstreams.arrived(header.number, came.from, links) else {
+fn note_arrival(flow: &mut Flow, io: &mut Io, header: &Header, came: Ingress) -> bool {
+    let arrived = flow.upstreams.arrived(header.number, came.from, &io.links);
+    let Some(arrival) = arrived else {
         return false;
     };
     if arrival.first {
-        outbox.event(Event::Delivering {
-            flow: header.flow,
+        io.outbox.event(Event::Delivering {
+            flow: flow.id,
             link: arrival.link,
         });
     }
     let counts = arrival.counts && !came.is_heard;
-    if let Some(link) = links.get_mut(arrival.link).filter(|_| counts) {
+    if let Some(link) = io.links.get_mut(arrival.link).filter(|_| counts) {
         link.counts.received += 1;
     }
     true
@@ -368,28 +418,32 @@ fn other_kind(
     is_heard: bool,
     now: Instant,
 ) {
-    match Kind::of(&train.bytes[range.clone()]) {
-        _ if is_heard => state.ledger.drop_packets(DropReason::UnknownKind, 1),
-        Kind::Link => match link_datagram(state, &train.bytes[range.clone()], now) {
-            Ok(()) => state.ledger.settle(Fate::Control, 1),
-            Err(reason) => state.ledger.drop_packets(reason, 1),
-        },
-        Kind::Quic => {
-            state.ledger.settle(Fate::Foreign, 1);
-            state.outbox.foreign(Train {
-                from: train.from,
-                bytes: train.bytes.slice(range.clone()),
-                segment_bytes: range.len(),
-            });
+    let kind = Kind::of(&train.bytes[range.clone()]);
+    let fate = match kind {
+        _ if is_heard => Err(DropReason::UnknownKind),
+        Kind::Link => {
+            link_datagram(state, &train.bytes[range.clone()], now).map(|()| Fate::Control)
         }
-        _ => state.ledger.drop_packets(DropReason::UnknownKind, 1),
+        Kind::Quic => Ok(Fate::Foreign),
+        _ => Err(DropReason::UnknownKind),
+    };
+    match fate {
+        Ok(fate) => state.io.ledger.settle(fate, 1),
+        Err(reason) => state.io.ledger.drop_packets(reason, 1),
+    }
+    if fate == Ok(Fate::Foreign) {
+        state.io.outbox.foreign(Train {
+            from: train.from,
+            bytes: train.bytes.slice(range.clone()),
+            segment_bytes: range.len(),
+        });
     }
 }
 
 /// Opens a link datagram: what is about a flow is repair's, what is about the link is the core's.
 fn link_datagram(state: &mut State, datagram: &[u8], now: Instant) -> Result<(), DropReason> {
     let header = LinkHeader::peek(datagram).ok_or(DropReason::BadHeader)?;
-    let link = state.links.get_mut(header.index);
+    let link = state.io.links.get_mut(header.index);
     let link = link.ok_or(DropReason::UnknownLink)?;
     let (message, received) = link.open(header, datagram)?;
     if message.flow().is_some() {
@@ -403,7 +457,7 @@ fn link_datagram(state: &mut State, datagram: &[u8], now: Instant) -> Result<(),
         link.delivered(pong.sent, pong.received);
     }
     let link = header.index;
-    state.outbox.event(Event::Datagram {
+    state.io.outbox.event(Event::Datagram {
         link,
         message,
         received,

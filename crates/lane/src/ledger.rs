@@ -12,7 +12,7 @@
 
 use std::ops::AddAssign;
 
-use crate::repair::RepairCounts;
+use crate::repair::counts::RepairCounts;
 
 /// Writes [`DropReason`] from its one table, so that no list of reasons can lack one: counts are indexed by them.
 macro_rules! drop_reasons {
@@ -194,7 +194,15 @@ impl Ledger {
         self.dropped[reason as usize] += packets;
     }
 
+    /// Copies were due and went out.
+    pub(crate) const fn send_copies(&mut self, copies: u64) {
+        self.due += copies;
+        self.sent += copies;
+    }
+
+    /// Copies were due and did not go out.
     pub(crate) const fn drop_copies(&mut self, reason: DropReason, copies: u64) {
+        self.due += copies;
         self.unsent[reason as usize] += copies;
     }
 
@@ -287,10 +295,7 @@ mod tests {
             ..Ledger::default()
         };
         a.drop_packets(DropReason::TooOld, 1);
-        let mut b = Ledger {
-            due: 5,
-            ..Ledger::default()
-        };
+        let mut b = Ledger::default();
         b.drop_copies(DropReason::BackToSender, 5);
 
         a += &b;

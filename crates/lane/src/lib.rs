@@ -32,20 +32,23 @@ mod outbox;
 mod pace;
 mod reassembly;
 mod repair;
+mod settings;
+mod state;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 
 pub use api::{
-    Command, Delivery, EgressTerms, Event, FlowCounters, Gap, GapReason, Input, Interface,
-    LaneCounters, LinkCounters, Multicast, Originate, Output, Train, Transmit,
+    Command, Delivery, EgressTerms, Event, FlowCounters, FrameRefusal, Gap, GapReason, Input,
+    Interface, LaneCounters, LinkCounters, Multicast, Originate, Output, Train, Transmit,
 };
 pub use flow::run::Places;
-pub use lane::{Lane, LaneSettings};
+pub use lane::Lane;
 pub use limits::{
     BURST_BYTES_MAX, EARLY_PACKETS_MAX, FLUSH_INTERVAL_MAX, FRAMES_PER_BURST_MAX, GROUP_MIN,
     GROUP_MIN_ALL_SYNC, RUN_PACKETS_MAX, WAITING_PACKETS_MAX,
 };
 pub use link::canonical;
 pub use link::totals::Totals;
-pub use origin::{FrameRefusal, check_frame};
-pub use repair::RepairCounts;
+pub use origin::check_frame;
+pub use repair::counts::RepairCounts;
+pub use settings::LaneSettings;

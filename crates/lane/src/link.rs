@@ -7,7 +7,7 @@
 //! or that was here before, changes nothing here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,11 +15,12 @@ use levada_wire::LinkIndex;
 use levada_wire::datagram::link::{Counter, LinkDatagram, LinkHeader, LinkSeal, Ping};
 use levada_wire::key::LinkKey;
 
-use crate::ledger::DropReason;
+use crate::api::FlowCounters;
+use crate::flow::run::Run;
+use crate::ledger::{DropReason, Ledger};
 use crate::limits::PEER_LANES_MAX;
 use crate::outbox::Outbox;
-use crate::pace::Source;
-use crate::repair::RoundTrip;
+use crate::repair::trip::RoundTrip;
 
 pub(crate) mod loss;
 pub(crate) mod totals;
@@ -29,6 +30,9 @@ use totals::Counts;
 
 /// Room for any link datagram but a padded ping: header, seal, and a list of numbers with its bitmap.
 const USUAL_BYTES: usize = 96;
+
+/// The address that links are sent from: one interface. `None` for what is not known.
+pub(crate) type Source = Option<IpAddr>;
 
 /// One link.
 #[derive(Debug)]
@@ -122,9 +126,28 @@ impl Link {
         out.into()
     }
 
+    /// Sends packets of a flow.
+    #[inline]
+    pub(crate) fn send(
+        &mut self,
+        run: &Run,
+        outbox: &mut Outbox,
+        ledger: &mut Ledger,
+        counters: &mut FlowCounters,
+    ) {
+        self.counts.sent += run.packets() as u64;
+        outbox.send(run, self.remote, ledger, counters);
+    }
+
+    /// Sends parity: datagrams of that size end to end.
+    pub(crate) fn send_parity(&mut self, bytes: Bytes, datagram_bytes: usize, outbox: &mut Outbox) {
+        self.counts.sent += (bytes.len() / datagram_bytes) as u64;
+        outbox.transmit(self.remote, bytes, datagram_bytes);
+    }
+
     /// Seals a message and leaves it to be sent.
-    pub(crate) fn say(&mut self, lane: u8, message: LinkDatagram, outbox: &mut Outbox) {
-        let datagram = self.seal(lane, message);
+    pub(crate) fn say(&mut self, message: LinkDatagram, outbox: &mut Outbox) {
+        let datagram = self.seal(outbox.lane, message);
         let bytes = datagram.len();
         outbox.transmit(self.remote, datagram, bytes);
     }
@@ -221,6 +244,11 @@ impl Table {
 
     pub(crate) fn get_mut(&mut self, link: LinkIndex) -> Option<&mut Link> {
         self.links.get_mut(&link)
+    }
+
+    /// How long a question over a link takes to be answered.
+    pub(crate) fn trip(&self, link: LinkIndex) -> RoundTrip {
+        self.get(link).map(Link::trip).unwrap_or_default()
     }
 
     pub(crate) fn contains(&self, link: LinkIndex) -> bool {

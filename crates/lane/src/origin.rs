@@ -21,39 +21,12 @@ use levada_wire::frame::{
 use levada_wire::packet::BURST_PACKETS_MAX;
 use levada_wire::{Bitrate, Description, Frame, Instant, TrackId, WallTime};
 
-use crate::api::Originate;
+use crate::api::{FrameRefusal, Originate};
 use crate::flow::run::Run;
 use crate::limits::{FLUSH_INTERVAL_MAX, GROUP_MIN, GROUP_MIN_ALL_SYNC, RUN_BYTES_MAX};
 
 mod cut;
 mod meter;
-
-/// Why a frame was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-#[non_exhaustive]
-pub enum FrameRefusal {
-    /// The flow has no origin here.
-    #[error("the stream was not opened for publishing")]
-    NotOriginated,
-    /// The stream was finished before.
-    #[error("the stream was finished; publish it anew")]
-    Finished,
-    /// No track of that number.
-    #[error("the description has no track of that number")]
-    UnknownTrack,
-    /// Longer than [`FRAME_BYTES_MAX`].
-    #[error("a frame has at most {FRAME_BYTES_MAX} bytes")]
-    TooLarge,
-    /// Decoding and presentation are more than 2^31 ticks apart.
-    #[error("pts and dts of a frame are at most 2^31 ticks apart")]
-    TimesApart,
-    /// The leading track cannot be decoded before its first sync frame.
-    #[error("the leading track starts with a sync frame")]
-    BeforeFirstSync,
-    /// All 2^48 numbers are used.
-    #[error("the stream has used all its packet numbers; publish it anew")]
-    NumbersExhausted,
-}
 
 /// Says what is wrong with a frame by itself, so that a publisher can be told at once.
 ///

@@ -17,39 +17,25 @@
 use std::time::Duration;
 
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
-use levada_wire::{FlowId, Instant, LinkIndex, Number};
+use levada_wire::{Instant, LinkIndex, Number};
 
 use crate::api::Late;
 use crate::flow::Flow;
-use crate::flow::egress::{Behind, Why, earliest, transmit};
-use crate::lane::State;
-use crate::ledger::{DropReason, Ledger};
+use crate::flow::egress::{Behind, Why, earliest};
+use crate::ledger::DropReason;
 use crate::limits::{CONTINUE_AFTER, GONE_INTERVAL, PACE_ROOM_MIN};
-use crate::link::{self, canonical};
-use crate::outbox::Outbox;
-use crate::repair;
+use crate::link::canonical;
+use crate::repair::numbers::pack;
+use crate::state::{Io, State};
 
-mod backlog;
-mod bucket;
-mod newcomers;
+pub(crate) mod backlog;
+pub(crate) mod bucket;
+pub(crate) mod newcomers;
 #[cfg(test)]
 mod tests;
-mod withheld;
+pub(crate) mod withheld;
 
-pub(crate) use bucket::Bucket;
-pub(crate) use newcomers::{Newcomers, Source};
-pub(crate) use withheld::Withheld;
-
-use backlog::Books;
 use newcomers::{Newcomer, Turn};
-
-/// What sending takes, besides the flow.
-struct Way<'a> {
-    lane: u8,
-    links: &'a mut link::Table,
-    outbox: &'a mut Outbox,
-    ledger: &'a mut Ledger,
-}
 
 /// What became of the next run of a cursor.
 enum Step {
@@ -62,28 +48,22 @@ enum Step {
 }
 
 /// A new egress, or one whose group can be joined after all: first it is sent the newest group that is cached.
-pub(crate) fn join(state: &mut State, id: FlowId, link: LinkIndex, now: Instant) {
-    let source = state.links.get(link).and_then(|link| link.source);
-    let Some(flow) = state.flows.get_mut(id) else {
-        return;
-    };
+pub(crate) fn join(flow: &mut Flow, io: &mut Io, link: LinkIndex, now: Instant) {
+    let source = io.links.get(link).and_then(|link| link.source);
     let join_point = flow.cache.join_point();
     let Some((egress, start)) = flow.egresses.get_mut(link).zip(join_point) else {
-        return turn_away(state, id, link);
+        return turn_away(flow, io, link);
     };
     let not_before = egress.sums.joins.ready_at();
-    let newcomer = Newcomer::new(id, link, egress.peak(), not_before);
-    if !state.newcomers.add(source, newcomer, now) {
-        return turn_away(state, id, link);
+    let newcomer = Newcomer::new(flow.id, link, egress.peak(), not_before);
+    if !io.newcomers.add(source, newcomer, now) {
+        return turn_away(flow, io, link);
     }
     egress.behind = Some(Behind::at(start, Why::Waits));
 }
 
 /// A newcomer that cannot be sent the newest group gets what comes. If there is one, it is told that it cannot join it.
-fn turn_away(state: &mut State, id: FlowId, link: LinkIndex) {
-    let Some(flow) = state.flows.get_mut(id) else {
-        return;
-    };
+fn turn_away(flow: &mut Flow, io: &mut Io, link: LinkIndex) {
     let Some(egress) = flow.egresses.get_mut(link) else {
         return; // it left
     };
@@ -97,29 +77,26 @@ fn turn_away(state: &mut State, id: FlowId, link: LinkIndex) {
     if unjoinable.is_some() {
         flow.waiting.push((link, group));
     }
-    if let Some(link) = state.links.get_mut(link) {
+    if let Some(link) = io.links.get_mut(link) {
         let gone = Numbers {
-            flow: id,
+            flow: flow.id,
             first: group,
             bitmap: Vec::new(),
         };
-        state.ledger.repair.gones_pushed += 1;
-        link.say(state.number, LinkDatagram::Gone(gone), &mut state.outbox);
+        io.ledger.repair.gones_pushed += 1;
+        link.say(LinkDatagram::Gone(gone), &mut io.outbox);
     }
 }
 
 /// Lets the join point follow what was given up and what came late; newcomers that waited for it are sent the group.
-pub(crate) fn judge_join_point(state: &mut State, id: FlowId, now: Instant) {
-    let Some(flow) = state.flows.get_mut(id) else {
-        return;
-    };
+pub(crate) fn judge_join_point(flow: &mut Flow, io: &mut Io, now: Instant) {
     flow.judge_join_point();
     let Some(joined) = flow.cache.join_point().filter(|_| !flow.waiting.is_empty()) else {
         return;
     };
     for (newcomer, group) in std::mem::take(&mut flow.waiting) {
         if group == joined {
-            join(state, id, newcomer, now);
+            join(flow, io, newcomer, now);
         }
     }
 }
@@ -127,49 +104,41 @@ pub(crate) fn judge_join_point(state: &mut State, id: FlowId, now: Instant) {
 /// Sends newcomers what they are due by now, each in turn.
 pub(crate) fn serve_newcomers(state: &mut State, now: Instant) {
     loop {
-        if state.outbox.room() < PACE_ROOM_MIN {
-            return state.newcomers.put_off(now + CONTINUE_AFTER);
+        if state.io.outbox.room() < PACE_ROOM_MIN {
+            return state.io.newcomers.put_off(now + CONTINUE_AFTER);
         }
-        let Some(turn) = state.newcomers.turn(now) else {
+        let Some(turn) = state.io.newcomers.turn(now) else {
             return;
         };
-        match serve(state, turn, now) {
-            Some(bytes) => state.newcomers.sent(turn, bytes, now),
-            None => state.newcomers.done(turn),
+        let flow = state.flow(turn.newcomer.flow);
+        match flow.and_then(|(flow, io)| serve(flow, io, turn, now)) {
+            Some(bytes) => state.io.newcomers.sent(turn, bytes, now),
+            None => state.io.newcomers.done(turn),
         }
     }
 }
 
 /// Sends the newcomer whose turn it is one run; `None` if it is no newcomer any more.
-fn serve(state: &mut State, turn: Turn, now: Instant) -> Option<usize> {
-    let Newcomer { flow: id, link, .. } = turn.newcomer;
-    let flow = state.flows.get_mut(id)?;
-    let mut way = Way {
-        lane: state.number,
-        links: &mut state.links,
-        outbox: &mut state.outbox,
-        ledger: &mut state.ledger,
-    };
+fn serve(flow: &mut Flow, io: &mut Io, turn: Turn, now: Instant) -> Option<usize> {
+    let link = turn.newcomer.link;
     if !begin(flow, link) {
-        turn_away(state, id, link);
+        turn_away(flow, io, link);
         return None;
     }
     let next = flow.egresses.next;
-    let mut books = Books {
-        ledger: way.ledger,
-        counters: &mut flow.counters,
-    };
     let egress = flow.egresses.get_mut(link)?;
-    backlog::skip_what_is_lost(egress, &flow.cache, next, now, &mut books);
+    let lost = backlog::skip_what_is_lost(egress, &flow.cache, next, now);
+    let skipped = DropReason::Skipped;
+    flow.counters.withhold(skipped, lost, &mut io.ledger);
     if let Some(behind) = egress.behind.as_mut().filter(|it| it.why == Why::Joins)
         && behind.is_far_as_ever(next)
     {
         behind.why = Why::Held; // from now on at its own expense
     }
     flow.egresses.wake = earliest(egress.wake(), flow.egresses.wake);
-    state.touched.push(id); // it is live now, or has GONE to be said
+    io.touched.push(flow.id); // it is live now, or has GONE to be said
     while flow.egresses.is_behind(link, Why::Joins) {
-        match step(flow, link, &mut way, now) {
+        match step(flow, io, link, now) {
             Step::Sent(bytes) => return Some(bytes),
             Step::Passed | Step::CaughtUp => {}
         }
@@ -196,55 +165,46 @@ fn begin(flow: &mut Flow, link: LinkIndex) -> bool {
 /// Packets did not go out, since the way there was full for too long: whoever was to have them hears GONE, and is sent
 /// nothing more up to the next group, unless that is on its way already.
 pub(crate) fn on_late(state: &mut State, late: &Late, now: Instant) {
-    let Some(flow) = state.flows.get_mut(late.flow) else {
+    let Some((flow, io)) = state.flow(late.flow) else {
         return;
     };
     let is_on_its_way = flow.cache.newest_group().is_some_and(|it| it >= late.end);
     let next = flow.egresses.next;
-    for link in state.links.at(canonical(late.to)) {
+    for link in io.links.at(canonical(late.to)) {
         let Some(egress) = flow.egresses.get_mut(link) else {
             continue;
         };
         egress.withhold((late.first, late.end), now, Duration::ZERO);
         flow.counters.withheld += late.end.since(late.first);
-        let mut books = Books {
-            ledger: &mut state.ledger,
-            counters: &mut flow.counters,
-        };
         match egress.behind.map(|behind| behind.why) {
             _ if is_on_its_way => {}
             None => {
                 let (start, behind) = (Number::ZERO, Behind::at(next, Why::Skips));
                 egress.behind = Some(Behind { start, ..behind });
             }
-            Some(Why::Held) => backlog::skip(egress, &flow.cache, next, now, &mut books),
+            Some(Why::Held) => {
+                let skipped = backlog::skip(egress, &flow.cache, next, now);
+                flow.counters
+                    .withhold(DropReason::Skipped, skipped, &mut io.ledger);
+            }
             Some(Why::Waits | Why::Joins | Why::Skips) => {}
         }
         flow.egresses.wake = Some(now);
-        state.touched.push(late.flow);
+        io.touched.push(flow.id);
     }
 }
 
 /// Does what is due for the egresses of a flow that are behind. Says whether there was no room to do all.
-pub(crate) fn drive(state: &mut State, id: FlowId, now: Instant) -> bool {
-    let Some(flow) = state.flows.get_mut(id) else {
-        return false;
-    };
+pub(crate) fn drive(flow: &mut Flow, io: &mut Io, now: Instant) -> bool {
     if flow.egresses.wake.is_none_or(|at| at > now) {
         return false;
     }
-    let mut way = Way {
-        lane: state.number,
-        links: &mut state.links,
-        outbox: &mut state.outbox,
-        ledger: &mut state.ledger,
-    };
     flow.egresses.wake = None;
     let mut has_more = false;
     for place in 0..flow.egresses.len() {
         let link = flow.egresses.all[place].link;
         if flow.egresses.all[place].wake().is_some() {
-            has_more |= pump(flow, link, id, &mut way, now);
+            has_more |= pump(flow, io, link, now);
         }
         let wake = flow.egresses.all[place].wake();
         flow.egresses.wake = earliest(flow.egresses.wake, wake);
@@ -253,44 +213,44 @@ pub(crate) fn drive(state: &mut State, id: FlowId, now: Instant) -> bool {
 }
 
 /// Sends what an egress that is held may be sent by now, gives up what is too much, and says what is gone.
-fn pump(flow: &mut Flow, link: LinkIndex, id: FlowId, way: &mut Way<'_>, now: Instant) -> bool {
+fn pump(flow: &mut Flow, io: &mut Io, link: LinkIndex, now: Instant) -> bool {
     let next = flow.egresses.next;
     if let Some(egress) = flow.egresses.get_mut(link) {
-        let mut books = Books {
-            ledger: way.ledger,
-            counters: &mut flow.counters,
-        };
-        backlog::relieve(egress, &flow.cache, next, now, &mut books);
+        let given_up = backlog::relieve(egress, &flow.cache, next, now);
+        let (shed, skipped) = (given_up.shed, given_up.skipped);
+        let (counters, ledger) = (&mut flow.counters, &mut io.ledger);
+        counters.withhold(DropReason::Shed, shed, ledger);
+        counters.withhold(DropReason::Skipped, skipped, ledger);
     }
-    if way.outbox.room() < PACE_ROOM_MIN {
+    if io.outbox.room() < PACE_ROOM_MIN {
         return true;
     }
-    say_gone(flow, link, id, way, now);
-    say_head(flow, link, id, way, now);
+    say_gone(flow, io, link, now);
+    say_head(flow, io, link, now);
     while flow.egresses.may_go_on(link, now) {
-        if way.outbox.room() < PACE_ROOM_MIN {
+        if io.outbox.room() < PACE_ROOM_MIN {
             return true;
         }
-        step(flow, link, way, now);
+        step(flow, io, link, now);
     }
     false
 }
 
 /// Tells a child what it is not sent on purpose, if it is time to.
-fn say_gone(flow: &mut Flow, link: LinkIndex, id: FlowId, way: &mut Way<'_>, now: Instant) {
+fn say_gone(flow: &mut Flow, io: &mut Io, link: LinkIndex, now: Instant) {
     let egress = flow.egresses.get_mut(link);
     let withheld = egress.and_then(|egress| egress.withheld.as_mut());
     let gone = withheld.map(|withheld| withheld.take_unsaid(now));
-    let link = way.links.get_mut(link);
+    let link = io.links.get_mut(link);
     let link = link.expect("removing a link removes its egresses");
-    for numbers in repair::pack(id, &gone.unwrap_or_default()) {
-        way.ledger.repair.gones_pushed += 1;
-        link.say(way.lane, LinkDatagram::Gone(numbers), way.outbox);
+    for numbers in pack(flow.id, &gone.unwrap_or_default()) {
+        io.ledger.repair.gones_pushed += 1;
+        link.say(LinkDatagram::Gone(numbers), &mut io.outbox);
     }
 }
 
 /// Tells a child the highest number, if it is time to and nobody else is told.
-fn say_head(flow: &mut Flow, link: LinkIndex, id: FlowId, way: &mut Way<'_>, now: Instant) {
+fn say_head(flow: &mut Flow, io: &mut Io, link: LinkIndex, now: Instant) {
     let is_said = flow.tail.says(flow.egresses.next);
     let Some(egress) = flow.egresses.get_mut(link) else {
         return;
@@ -299,15 +259,18 @@ fn say_head(flow: &mut Flow, link: LinkIndex, id: FlowId, way: &mut Way<'_>, now
     egress
         .tail
         .take_if(|tail| is_said || tail.timer().is_none());
-    if let Some((highest, link)) = highest.zip(way.links.get_mut(link)) {
-        way.ledger.repair.heads_sent += 1;
-        let head = LinkDatagram::Head(Head { flow: id, highest });
-        link.say(way.lane, head, way.outbox);
+    if let Some((highest, link)) = highest.zip(io.links.get_mut(link)) {
+        io.ledger.repair.heads_sent += 1;
+        let head = LinkDatagram::Head(Head {
+            flow: flow.id,
+            highest,
+        });
+        link.say(head, &mut io.outbox);
     }
 }
 
 /// Takes a cursor past the next run, which is sent if it is due.
-fn step(flow: &mut Flow, link: LinkIndex, way: &mut Way<'_>, now: Instant) -> Step {
+fn step(flow: &mut Flow, io: &mut Io, link: LinkIndex, now: Instant) -> Step {
     let next = flow.egresses.next;
     let Some(egress) = flow.egresses.get_mut(link) else {
         return Step::CaughtUp;
@@ -330,27 +293,22 @@ fn step(flow: &mut Flow, link: LinkIndex, way: &mut Way<'_>, now: Instant) -> St
     }
     if egress.has_withheld(run.burst) {
         // The rest of a burst that was shed.
-        let mut books = Books {
-            ledger: way.ledger,
-            counters: &mut flow.counters,
-        };
-        books.withhold(DropReason::Shed, packets);
+        let shed = DropReason::Shed;
+        flow.counters.withhold(shed, packets, &mut io.ledger);
         egress.withhold((run.first, run.end()), now, GONE_INTERVAL);
         return Step::Passed;
     }
-    way.ledger.due += packets;
     if flow.upstreams.has_brought(link, run.first) {
-        way.ledger.drop_copies(DropReason::BackToSender, packets);
+        io.ledger.drop_copies(DropReason::BackToSender, packets);
         return Step::Passed;
     }
     match egress.behind.map(|behind| behind.why) {
         Some(Why::Joins) => egress.sums.joins.take(bytes, now),
         _ => egress.sums.live.take(bytes, now),
     }
-    let link = way.links.get_mut(link);
+    let link = io.links.get_mut(link);
     let link = link.expect("removing a link removes its egresses");
-    flow.counters.packets_out += packets;
-    flow.counters.bytes_out += bytes as u64;
-    transmit(&run, link, way.outbox, way.ledger);
+    let (counters, ledger) = (&mut flow.counters, &mut io.ledger);
+    link.send(&run, &mut io.outbox, ledger, counters);
     Step::Sent(bytes)
 }

@@ -17,62 +17,43 @@
 //! lane (timers, joins). Invariant: only upstreams are asked and believed, only children are served, and one datagram
 //! causes at most twice [`NUMBERS_PER_DATAGRAM`] copies and [`ANSWERS_MAX`] answers.
 
-use std::time::Duration;
-
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
-use levada_wire::{FlowId, Instant, LinkIndex, Number};
+use levada_wire::{Instant, LinkIndex, Number};
 
+use crate::flow::Flow;
 use crate::flow::cache::Cache;
 use crate::flow::egress::Reply;
+use crate::flow::ingress::Ingress;
 use crate::flow::multicast::Answer;
 use crate::flow::run::Run;
-use crate::flow::{Flow, egress, multicast};
-use crate::forward::Came;
-use crate::lane::State;
 use crate::ledger::DropReason;
-use crate::limits::{NUMBERS_PER_DATAGRAM, UPSTREAMS_MAX};
-use crate::link;
+use crate::limits::NUMBERS_PER_DATAGRAM;
+use crate::state::{Io, State};
 
-mod counts;
-mod dice;
-mod missing;
-mod numbers;
+pub(crate) mod counts;
+pub(crate) mod dice;
+pub(crate) mod missing;
+pub(crate) mod numbers;
 pub(crate) mod parity;
-mod serve;
-mod tail;
+pub(crate) mod serve;
+pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
-mod trip;
-mod zero;
+pub(crate) mod trip;
+pub(crate) mod zero;
 
-pub use counts::RepairCounts;
-pub(crate) use dice::Dice;
-pub(crate) use missing::Missing;
-pub(crate) use numbers::pack;
-pub(crate) use serve::Server;
-pub(crate) use tail::Tail;
-pub(crate) use trip::RoundTrip;
-pub(crate) use zero::Zero;
-
-pub(crate) use missing::Source;
-
-use missing::Shown;
+use missing::Source;
+use numbers::pack;
 
 /// Takes note of packets that came over an upstream; says whether the flow must be driven.
-pub(crate) fn on_run(
-    flow: &mut Flow,
-    run: &Run,
-    came: Came,
-    links: &link::Table,
-    now: Instant,
-    counts: &mut RepairCounts,
-) -> bool {
-    let Some(link) = flow.upstreams.sample(came, links, run.sent, now) else {
+pub(crate) fn on_run(flow: &mut Flow, io: &mut Io, run: &Run, came: Ingress, now: Instant) -> bool {
+    let Some(link) = flow.upstreams.sample(came, &io.links, run.sent, now) else {
         return false;
     };
-    let shown = shown(flow, link, links, now);
+    let shown = flow.shown(link, &io.links, now);
     let upstreams = &flow.upstreams;
     let time_of = |sent| upstreams.time_of(sent, now).unwrap_or(now);
+    let counts = &mut io.ledger.repair;
     let Some(filled) = flow.missing.arrived(run, shown, now, time_of, counts) else {
         return false;
     };
@@ -90,11 +71,9 @@ pub(crate) fn on_datagram(
     message: &LinkDatagram,
     now: Instant,
 ) {
-    let Some(id) = message.flow() else {
-        return;
-    };
-    let Some(flow) = state.flows.get_mut(id) else {
-        state.ledger.repair.uncalled += 1;
+    let State { flows, io } = state;
+    let Some(flow) = message.flow().and_then(|id| flows.get_mut(id)) else {
+        io.ledger.repair.uncalled += 1;
         return;
     };
     // spec: WIRE 8.3 nack, bad nack and pull of a link that is no child, and pending, gone and head of a link that is no
@@ -103,18 +82,18 @@ pub(crate) fn on_datagram(
         LinkDatagram::Nack(_) | LinkDatagram::NackBad(_) | LinkDatagram::Pull(_)
             if flow.serves(link) =>
         {
-            state.ledger.repair.nacks_received += 1;
+            io.ledger.repair.nacks_received += 1;
             match message {
-                LinkDatagram::Nack(numbers) => serve(state, link, numbers, now),
+                LinkDatagram::Nack(numbers) => serve(flow, io, link, numbers, now),
                 LinkDatagram::NackBad(numbers) => {
-                    distrust(state, numbers, now);
-                    serve(state, link, numbers, now);
+                    distrust(flow, io, numbers, now);
+                    serve(flow, io, link, numbers, now);
                 }
                 LinkDatagram::Pull(pull) => {
                     let count = u64::from(pull.count).min(NUMBERS_PER_DATAGRAM);
                     let wanted: Vec<Number> = (0..count).map(|at| pull.first.plus(at)).collect();
-                    for numbers in pack(id, &wanted) {
-                        serve(state, link, &numbers, now);
+                    for numbers in pack(flow.id, &wanted) {
+                        serve(flow, io, link, &numbers, now);
                     }
                 }
                 _ => {}
@@ -123,40 +102,26 @@ pub(crate) fn on_datagram(
         LinkDatagram::Head(_) | LinkDatagram::Pending(_) | LinkDatagram::Gone(_)
             if flow.upstreams.is_expected(link) =>
         {
-            learn(
-                flow,
-                link,
-                message,
-                &state.links,
-                now,
-                &mut state.ledger.repair,
-            );
-            state.touched.push(id);
+            learn(flow, io, link, message, now);
+            io.touched.push(flow.id);
         }
-        _ => state.ledger.repair.uncalled += 1,
+        _ => io.ledger.repair.uncalled += 1,
     }
 }
 
 /// Takes what an upstream says of its packets.
-fn learn(
-    flow: &mut Flow,
-    link: LinkIndex,
-    message: &LinkDatagram,
-    links: &link::Table,
-    now: Instant,
-    counts: &mut RepairCounts,
-) {
-    let trip = trip_of(links, link);
+fn learn(flow: &mut Flow, io: &mut Io, link: LinkIndex, message: &LinkDatagram, now: Instant) {
+    let counts = &mut io.ledger.repair;
     match message {
         LinkDatagram::Head(head) => {
             flow.upstreams.heard(link);
-            let shown = shown(flow, link, links, now);
-            flow.missing.head(head.highest, shown, now, counts)
+            let shown = flow.shown(link, &io.links, now);
+            flow.missing.head(head.highest, shown, now, counts);
         }
         LinkDatagram::Pending(numbers) => {
             let source = Source {
                 link,
-                trip,
+                trip: io.links.trip(link),
                 ready_at: now,
             };
             for number in numbers.iter() {
@@ -167,10 +132,10 @@ fn learn(
             // Said before they were missed: they are, and others may have them.
             let before = flow.missing.next();
             if let Some(highest) = numbers.iter().last().filter(|_| before.is_some()) {
-                let shown = shown(flow, link, links, now);
+                let shown = flow.shown(link, &io.links, now);
                 flow.missing.head(highest, shown, now, counts);
             }
-            let sources = flow.upstreams.sources(|link| trip_of(links, link));
+            let sources = flow.upstreams.sources(|link| io.links.trip(link));
             for number in numbers.iter() {
                 flow.missing.gone(number, link, &sources, now, counts);
             }
@@ -180,15 +145,12 @@ fn learn(
 }
 
 /// Sends a child what it asked for, from the cache, and says what is pending and what is gone.
-fn serve(state: &mut State, child: LinkIndex, asked: &Numbers, now: Instant) {
-    let Some(flow) = state.flows.get_mut(asked.flow) else {
-        return;
-    };
-    let Some(link) = state.links.get_mut(child) else {
+fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: Instant) {
+    let replies: Vec<Reply> = asked.iter().map(|it| reply(flow, child, it)).collect();
+    let Some(link) = io.links.get_mut(child) else {
         return;
     };
     let (trip, total) = (link.trip().time(), flow.counters.packets_in);
-    let replies: Vec<Reply> = asked.iter().map(|it| reply(flow, child, it)).collect();
     let that_are = |wanted| -> Vec<Number> {
         let all = asked.iter().zip(&replies);
         all.filter_map(|(number, &reply)| (reply == wanted).then_some(number))
@@ -209,42 +171,30 @@ fn serve(state: &mut State, child: LinkIndex, asked: &Numbers, now: Instant) {
             }
             (Ok(1), _) => due.push(number),
             (Ok(_), _) => twice.push(number),
-            (Err(reason), _) => {
-                state.ledger.due += 1;
-                state.ledger.drop_copies(reason, 1);
-            }
+            (Err(reason), _) => io.ledger.drop_copies(reason, 1),
         }
     }
     let to_group = group.map(|group| group.group.address);
-    let to_all = runs(&flow.cache, &for_all)
+    let (counters, cache) = (&mut flow.counters, &flow.cache);
+    for run in runs(cache, &for_all) {
+        io.ledger.repair.repairs_sent += run.packets() as u64;
+        let group = to_group.expect("only what a group's member asks for is for all");
+        io.outbox.send(&run, group, &mut io.ledger, counters);
+    }
+    for run in [&due, &twice, &twice]
         .into_iter()
-        .map(|run| (run, to_group));
-    let alone = [&due, &twice, &twice].into_iter();
-    let alone = alone
-        .flat_map(|numbers| runs(&flow.cache, numbers))
-        .map(|run| (run, None));
-    for (run, group) in to_all.chain(alone) {
-        let (packets, bytes) = (run.packets() as u64, run.bytes.len() as u64);
-        state.ledger.due += packets;
-        state.ledger.repair.repairs_sent += packets;
-        flow.counters.packets_out += packets;
-        flow.counters.bytes_out += bytes;
-        match group {
-            Some(group) => multicast::transmit(&run, group, &mut state.outbox, &mut state.ledger),
-            None => egress::transmit(&run, link, &mut state.outbox, &mut state.ledger),
-        }
+        .flat_map(|numbers| runs(cache, numbers))
+    {
+        io.ledger.repair.repairs_sent += run.packets() as u64;
+        link.send(&run, &mut io.outbox, &mut io.ledger, counters);
     }
-    for numbers in pack(asked.flow, &that_are(Reply::Pending)) {
-        state.ledger.repair.pendings_sent += 1;
-        link.say(
-            state.number,
-            LinkDatagram::Pending(numbers),
-            &mut state.outbox,
-        );
+    for numbers in pack(flow.id, &that_are(Reply::Pending)) {
+        io.ledger.repair.pendings_sent += 1;
+        link.say(LinkDatagram::Pending(numbers), &mut io.outbox);
     }
-    for numbers in pack(asked.flow, &that_are(Reply::Gone)) {
-        state.ledger.repair.gones_sent += 1;
-        link.say(state.number, LinkDatagram::Gone(numbers), &mut state.outbox);
+    for numbers in pack(flow.id, &that_are(Reply::Gone)) {
+        io.ledger.repair.gones_sent += 1;
+        link.say(LinkDatagram::Gone(numbers), &mut io.outbox);
     }
 }
 
@@ -278,84 +228,49 @@ fn runs(cache: &Cache, numbers: &[Number]) -> Vec<Run> {
 
 /// A child holds false copies of these. What came from elsewhere may be false here as well, which this node cannot see
 /// while it only carries: it lets go of its own copies and asks for them again, as false ones.
-fn distrust(state: &mut State, numbers: &Numbers, now: Instant) {
-    let Some(flow) = state.flows.get_mut(numbers.flow) else {
-        return;
-    };
+fn distrust(flow: &mut Flow, io: &mut Io, numbers: &Numbers, now: Instant) {
     if flow.upstreams.is_empty() {
         return; // the origin's own copies are true
     }
     for number in numbers.iter() {
         if flow.cache.part(number, 1).is_some() && flow.consumer.is_none() {
-            flow.cache.forget(number, &mut state.cache_room);
+            flow.cache.forget(number, &mut io.room);
             flow.window.forget(number);
-            let counts = &mut state.ledger.repair;
+            let counts = &mut io.ledger.repair;
             flow.missing.bad(number, now, now, counts);
         }
     }
-    state.touched.push(numbers.flow);
+    io.touched.push(flow.id);
 }
 
-/// Does what is due: makes packets anew, asks again, gives up, says the head. Says whether there was no room to do all.
-pub(crate) fn drive(state: &mut State, id: FlowId, now: Instant) -> bool {
-    parity::drive(state, id, now) | drive_requests(state, id, now)
-}
-
-fn drive_requests(state: &mut State, id: FlowId, now: Instant) -> bool {
-    let Some(flow) = state.flows.get_mut(id) else {
-        return false;
-    };
-    if state.outbox.room() <= egress_room(flow) {
+/// Does what is due: asks again, gives up, says the head. Says whether there was no room to do all.
+pub(crate) fn drive(flow: &mut Flow, io: &mut Io, now: Instant) -> bool {
+    if io.outbox.room() <= flow.outputs_of_repair() {
         return flow.repair_wakeup().is_some_and(|wakeup| wakeup.at <= now);
     }
-    let counts = &mut state.ledger.repair;
+    let counts = &mut io.ledger.repair;
     if flow.missing.wake().is_some_and(|at| at <= now) {
-        let mut sources = flow.upstreams.sources(|link| trip_of(&state.links, link));
-        for ask in flow.missing.ask(id, &mut sources, now, counts) {
-            let link = state
-                .links
-                .get_mut(ask.link)
-                .expect("removing a link removes its upstreams");
-            link.say(state.number, ask.message, &mut state.outbox);
+        let mut sources = flow.upstreams.sources(|link| io.links.trip(link));
+        for ask in flow.missing.ask(flow.id, &mut sources, now, counts) {
+            let link = io.links.get_mut(ask.link);
+            let link = link.expect("removing a link removes its upstreams");
+            link.say(ask.message, &mut io.outbox);
         }
         flow.upstreams.keep_pace(&sources);
     }
     if flow.sends() == 0 {
         flow.tail.rest();
     } else if let Some(highest) = flow.tail.head(now) {
+        let head = Head {
+            flow: flow.id,
+            highest,
+        };
         for child in flow.live() {
-            let link = state
-                .links
-                .get_mut(child)
-                .expect("removing a link removes its egresses and memberships");
-            let head = LinkDatagram::Head(Head { flow: id, highest });
-            link.say(state.number, head, &mut state.outbox);
+            let link = io.links.get_mut(child);
+            let link = link.expect("removing a link removes its egresses and memberships");
+            link.say(LinkDatagram::Head(head), &mut io.outbox);
             counts.heads_sent += 1;
         }
     }
     false
-}
-
-/// The outputs that one step of repair may need.
-fn egress_room(flow: &Flow) -> usize {
-    flow.sends() + flow.multicast.members().count() + UPSTREAMS_MAX
-}
-
-/// How a gap is known that an upstream shows: where many see it at once, each waits a time of its own before it asks.
-fn shown(flow: &mut Flow, link: LinkIndex, links: &link::Table, now: Instant) -> Shown {
-    let back_off = if flow.upstreams.is_multicast(link) {
-        flow.dice.back_off()
-    } else {
-        Duration::ZERO
-    };
-    Shown {
-        link,
-        trip: trip_of(links, link),
-        back_off,
-        hold: parity::hold(flow, now),
-    }
-}
-
-fn trip_of(links: &link::Table, link: LinkIndex) -> RoundTrip {
-    links.get(link).map(link::Link::trip).unwrap_or_default()
 }

@@ -27,7 +27,8 @@ use levada_wire::{
 use crate::api::{
     Command, Delivery, EgressTerms, Event, Input, Originate, Output, Train, Transmit,
 };
-use crate::lane::{Lane, LaneSettings};
+use crate::lane::Lane;
+use crate::settings::LaneSettings;
 
 pub const FLOW: FlowId = FlowId(0x1122_3344_5566_7788);
 const INSTANCE: InstanceId = InstanceId([3; 16]);

@@ -13,8 +13,8 @@ use std::net::SocketAddr;
 use levada_wire::packet::carry;
 use levada_wire::{FlowId, Header, Instant, LinkIndex};
 
+use super::keys::Keys;
 use super::upstream::Upstreams;
-use super::{Flow, Keys};
 use crate::limits::{CLOSED_FOR, CLOSED_MAX};
 use crate::link;
 
@@ -35,10 +35,10 @@ pub(crate) struct ClosedFlows {
 
 impl ClosedFlows {
     /// Remembers a flow that is closed now; the oldest is forgotten if there are too many.
-    pub(crate) fn insert(&mut self, id: FlowId, flow: &mut Flow, now: Instant) {
+    pub(crate) fn insert(&mut self, id: FlowId, keys: Keys, upstreams: Upstreams, now: Instant) {
         self.forget(id);
         self.all.retain(|closed| closed.until > now);
-        if flow.keys.is_empty() || flow.upstreams.is_empty() {
+        if keys.is_empty() || upstreams.is_empty() {
             return;
         }
         if self.all.len() == CLOSED_MAX {
@@ -46,8 +46,8 @@ impl ClosedFlows {
         }
         self.all.push_back(Closed {
             id,
-            keys: std::mem::take(&mut flow.keys),
-            upstreams: std::mem::take(&mut flow.upstreams),
+            keys,
+            upstreams,
             until: now + CLOSED_FOR,
         });
     }
@@ -175,19 +175,18 @@ mod tests {
     #[test]
     fn the_oldest_is_forgotten_beyond_the_limit() {
         let mut closed = ClosedFlows::default();
-        let settings = crate::lane::LaneSettings::default();
         for id in 0..=CLOSED_MAX as u64 {
-            let mut flow = Flow::new(FlowId(id), &settings);
-            flow.keys.set(1, testkit::carry());
-            flow.upstreams.add(link_to(0));
-            closed.insert(FlowId(id), &mut flow, Instant::ZERO);
+            let (mut keys, mut upstreams) = (Keys::default(), Upstreams::default());
+            keys.set(1, testkit::carry());
+            upstreams.add(link_to(0));
+            closed.insert(FlowId(id), keys, upstreams, Instant::ZERO);
         }
 
         assert_eq!(closed.all.len(), CLOSED_MAX);
         assert!(closed.all.iter().all(|closed| closed.id != FlowId(0)));
 
-        let mut origin = Flow::new(FlowId(1_000), &settings);
-        closed.insert(FlowId(1_000), &mut origin, Instant::ZERO + CLOSED_FOR);
+        let (keys, upstreams) = (Keys::default(), Upstreams::default());
+        closed.insert(FlowId(1_000), keys, upstreams, Instant::ZERO + CLOSED_FOR);
         assert!(closed.all.is_empty());
     }
 }

@@ -10,23 +10,21 @@
 //! run from before the cursor, late or repaired, is sent at once: the cursor has passed its place.
 //!
 //! Not who may be an egress: the core decides that and commands it. Not what is sent from the cache: [`crate::pace`]. Called by
-//! `forward::hand_on` for each run, and by `pace`. Invariant: each egress is a link of the lane's link table; removing a link
+//! `forward::fan_out` for each run, and by `pace`. Invariant: each egress is a link of the lane's link table; removing a link
 //! removes its egresses first. No number is sent twice to one egress, but as a repair.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use levada_wire::{Bitrate, Instant, LinkIndex, Number};
 
 use super::run::Run;
 use crate::api::EgressTerms;
-use crate::ledger::{DropReason, Ledger};
+use crate::ledger::DropReason;
 use crate::limits::{CATCH_UP_DEPTH, FORMER_MAX, GONE_INTERVAL, LIVE_DEPTH, PEAK_HEADROOM};
-use crate::link;
-use crate::outbox::Outbox;
-use crate::pace::{Bucket, Withheld};
-use crate::repair::Tail;
+use crate::pace::bucket::Bucket;
+use crate::pace::withheld::Withheld;
+use crate::repair::tail::Tail;
 
 mod behind;
 
@@ -78,30 +76,8 @@ pub(crate) struct Egress {
     pub(crate) tail: Option<Box<Tail>>,
 }
 
-/// A run that goes on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Onward<'a> {
-    pub(crate) run: &'a Run,
-    /// It does not go back there.
-    pub(crate) came_from: Option<SocketAddr>,
-    /// It is in the cache, so that a cursor can come to it.
-    pub(crate) kept: bool,
-    pub(crate) now: Instant,
-}
-
-/// What became of a run.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Copies {
-    /// Packets sent now, over all egresses.
-    pub(crate) sent: u64,
-    /// Packets not sent on purpose, over all egresses.
-    pub(crate) withheld: u64,
-    /// Some egress's cursor will come to it.
-    pub(crate) waits: bool,
-}
-
 /// What becomes of a run at one egress.
-enum Verdict {
+pub(crate) enum Verdict {
     Send,
     /// The cursor will come to it.
     Wait,
@@ -274,65 +250,6 @@ impl Egresses {
         }
     }
 
-    /// Sends a run to all egresses that are live, but not back; the others' cursors will come to it.
-    pub(crate) fn send(
-        &mut self,
-        onward: &Onward<'_>,
-        links: &mut link::Table,
-        outbox: &mut Outbox,
-        ledger: &mut Ledger,
-    ) -> Copies {
-        let Onward {
-            run,
-            came_from,
-            now,
-            ..
-        } = *onward;
-        let (packets, bytes) = (run.packets() as u64, run.bytes.len());
-        let is_late = run.first < self.next;
-        self.next = self.next.max(run.end());
-        let mut copies = Copies::default();
-        for egress in &mut self.all {
-            let link = links
-                .get_mut(egress.link)
-                .expect("removing a link removes its egresses");
-            if came_from == Some(link.remote) {
-                if egress.behind.is_none() {
-                    ledger.due += packets;
-                    ledger.drop_copies(DropReason::BackToSender, packets);
-                }
-                continue;
-            }
-            let verdict = if egress.is_free(is_late, now) {
-                Verdict::Send
-            } else {
-                egress.judge(onward, is_late)
-            };
-            match verdict {
-                Verdict::Send => {
-                    egress.sums.live.take(bytes, now);
-                    ledger.due += packets;
-                    copies.sent += packets;
-                    transmit(run, link, outbox, ledger);
-                }
-                Verdict::Wait => {
-                    copies.waits = true;
-                    self.wake = Some(now); // has it become too much?
-                }
-                Verdict::Withhold(reason) => {
-                    copies.withheld += packets;
-                    ledger.due += packets;
-                    ledger.drop_copies(reason, packets);
-                }
-                Verdict::Ignore => {}
-            }
-            if egress.behind.is_some() {
-                self.wake = earliest(self.wake, egress.wake());
-            }
-        }
-        copies
-    }
-
     fn place_of(&self, link: LinkIndex) -> Result<usize, usize> {
         self.all.binary_search_by_key(&link, |egress| egress.link)
     }
@@ -346,15 +263,14 @@ impl Egress {
 
     /// Whether a run goes out at once, as it does nearly always.
     #[inline]
-    fn is_free(&self, is_late: bool, now: Instant) -> bool {
+    pub(crate) fn is_free(&self, is_late: bool, now: Instant) -> bool {
         let has_room = is_late || self.sums.live.is_ready(now);
         has_room && self.behind.is_none() && self.withheld.is_none()
     }
 
     /// Judges a run that may not go out at once.
     #[cold]
-    fn judge(&mut self, onward: &Onward<'_>, is_late: bool) -> Verdict {
-        let Onward { run, kept, now, .. } = *onward;
+    pub(crate) fn judge(&mut self, run: &Run, kept: bool, is_late: bool, now: Instant) -> Verdict {
         if self.withheld.as_ref().is_some_and(|it| it.is_over(now)) {
             self.withheld = None;
         }
@@ -368,7 +284,7 @@ impl Egress {
                 Verdict::Wait
             }
             Some(behind) if run.first >= behind.cursor => match behind.why {
-                Why::Skips => self.pass(onward),
+                Why::Skips => self.pass(run, kept, now),
                 _ if kept => Verdict::Wait,
                 _ => self.lose(run, now),
             },
@@ -393,23 +309,23 @@ impl Egress {
     }
 
     /// A run passes while the egress waits for the next group, or it begins that.
-    fn pass(&mut self, Onward { run, kept, now, .. }: &Onward<'_>) -> Verdict {
+    fn pass(&mut self, run: &Run, kept: bool, now: Instant) -> Verdict {
         let Some(behind) = &mut self.behind else {
             return Verdict::Send;
         };
         let from = behind.cursor;
         if run.group_start < from {
             behind.cursor = run.end();
-            self.withhold((from, run.end()), *now, GONE_INTERVAL);
+            self.withhold((from, run.end()), now, GONE_INTERVAL);
             return Verdict::Withhold(DropReason::Skipped);
         }
         // The group's first packet may have been overtaken: then it is sent when it comes.
         (behind.cursor, behind.why) = (run.group_start, Why::Held);
-        self.withhold((from, run.group_start), *now, Duration::ZERO);
+        self.withhold((from, run.group_start), now, Duration::ZERO);
         if let Some(withheld) = &mut self.withheld {
-            withheld.say(*now);
+            withheld.say(now);
         }
-        if *kept {
+        if kept {
             return Verdict::Wait;
         }
         self.behind = None;
@@ -455,12 +371,4 @@ pub(crate) fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     }
-}
-
-/// Sends a run, already counted as due, over one link.
-pub(crate) fn transmit(run: &Run, link: &mut link::Link, outbox: &mut Outbox, ledger: &mut Ledger) {
-    let packets = run.packets() as u64;
-    link.counts.sent += packets;
-    ledger.sent += packets;
-    outbox.transmit(link.remote, run.bytes.clone(), run.segment_bytes);
 }

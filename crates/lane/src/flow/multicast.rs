@@ -14,16 +14,12 @@
 //! to a group past its time, what was heard on a group goes to none, and all that is held is bounded.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use levada_wire::{Instant, LinkIndex, Number};
 
-use super::run::Run;
 use crate::api::Multicast;
-use crate::ledger::{DropReason, Ledger};
 use crate::limits::{CHANNEL_REPAIRS_MAX, MEMBERS_MAX, MULTICAST_EGRESSES_MAX};
-use crate::outbox::Outbox;
 
 /// What to do with a packet that a member asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,26 +140,9 @@ impl MulticastEgresses {
             .flat_map(|egress| egress.members.iter().copied())
     }
 
-    /// Sends a run to each group; gives the number of copies that were sent. What was heard is not said again.
-    pub(crate) fn send(
-        &self,
-        run: &Run,
-        is_heard: bool,
-        outbox: &mut Outbox,
-        ledger: &mut Ledger,
-    ) -> u64 {
-        let packets = run.packets() as u64;
-        let mut sent = 0;
-        for egress in &self.0 {
-            ledger.due += packets;
-            if is_heard {
-                ledger.drop_copies(DropReason::BackToSender, packets);
-            } else {
-                transmit(run, egress.group.address, outbox, ledger);
-                sent += packets;
-            }
-        }
-        sent
+    /// All groups.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Multicast> {
+        self.0.iter().map(|egress| &egress.group)
     }
 
     /// A packet that was missing here goes to all groups: members who ask for it later did not hear it.
@@ -187,12 +166,6 @@ impl MulticastEgresses {
     fn get_mut(&mut self, group: &Multicast) -> Option<&mut MulticastEgress> {
         self.0.iter_mut().find(|egress| egress.group == *group)
     }
-}
-
-/// Sends a run, already counted as due, to a group.
-pub(crate) fn transmit(run: &Run, to: SocketAddr, outbox: &mut Outbox, ledger: &mut Ledger) {
-    ledger.sent += run.packets() as u64;
-    outbox.transmit(to, run.bytes.clone(), run.segment_bytes);
 }
 
 #[cfg(test)]

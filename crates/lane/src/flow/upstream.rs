@@ -10,11 +10,13 @@ use std::net::SocketAddr;
 
 use levada_wire::{Instant, LinkIndex, Number, OriginTime};
 
+use super::ingress::Ingress;
 use super::window::{Verdict, Window};
-use crate::forward::Came;
 use crate::limits::UPSTREAMS_MAX;
 use crate::link;
-use crate::repair::{RoundTrip, Source, Zero};
+use crate::repair::missing::Source;
+use crate::repair::trip::RoundTrip;
+use crate::repair::zero::Zero;
 
 /// One upstream.
 #[derive(Debug)]
@@ -137,7 +139,7 @@ impl Upstreams {
     /// Takes note of when packets came that were not here before; gives the link, or `None` if they came over none.
     pub(crate) fn sample(
         &mut self,
-        came: Came,
+        came: Ingress,
         links: &link::Table,
         sent: OriginTime,
         now: Instant,

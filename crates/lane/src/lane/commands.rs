@@ -7,17 +7,17 @@
 use std::sync::Arc;
 
 use levada_wire::packet::seal::Opener;
-use levada_wire::{Bitrate, FlowId, Frame, Instant, LinkIndex, WallTime};
+use levada_wire::{FlowId, Frame, Instant, LinkIndex, WallTime};
 
-use super::State;
-use crate::api::{Command, EgressTerms, Originate};
+use crate::api::{Command, EgressTerms, FrameRefusal, Originate};
 use crate::flow::Flow;
 use crate::ledger::DropReason;
 use crate::limits::{EGRESSES_MAX, PEAK_UNTOLD};
 use crate::link::Link;
-use crate::origin::{FrameRefusal, Origin};
+use crate::origin::Origin;
 use crate::pace;
 use crate::reassembly::Reassembly;
+use crate::state::{Io, State};
 
 /// Applies a command. See [`Command`] for what each means.
 pub(super) fn apply(state: &mut State, command: Command, now: Instant) {
@@ -40,11 +40,12 @@ pub(super) fn apply(state: &mut State, command: Command, now: Instant) {
         _ => apply_to_flow(state, command, now),
     };
     if !is_done {
-        state.commands_refused += 1;
+        state.io.commands_refused += 1;
     }
 }
 
 fn apply_to_link(state: &mut State, command: Command, now: Instant) -> bool {
+    let State { flows, io } = state;
     match command {
         Command::AddLink {
             link,
@@ -54,35 +55,35 @@ fn apply_to_link(state: &mut State, command: Command, now: Instant) -> bool {
             send,
             receive,
         } => {
-            if state.links.contains(link) {
-                state.links.move_to(link, remote, source);
+            if io.links.contains(link) {
+                io.links.move_to(link, remote, source);
                 return true;
             }
-            if state.links.len() >= state.settings.links_max {
+            if io.links.len() >= io.settings.links_max {
                 return false;
             }
-            let counts = state.totals.counts(link, usize::from(state.number));
+            let counts = io.totals.counts(link, usize::from(io.outbox.lane));
             let new = Link::new(remote, remote_index, &send, &receive).sent_from(source);
-            state.links.insert(link, new.counted(counts));
+            io.links.insert(link, new.counted(counts));
             true
         }
         Command::RemoveLink { link } => {
-            for flow in state.flows.values_mut() {
+            for flow in flows.values_mut() {
                 flow.egresses.forget(link);
                 flow.multicast.forget(link);
                 flow.forget_child(link);
                 flow.server.forget(link);
                 flow.upstreams.remove(link);
             }
-            state.newcomers.remove(now, |_, other| other == link);
-            state.closed.remove_link(link);
-            state.links.remove(link)
+            io.newcomers.remove(now, |_, other| other == link);
+            io.closed.remove_link(link);
+            io.links.remove(link)
         }
         Command::SendDatagram { link, message } => {
-            let Some(link) = state.links.get_mut(link) else {
+            let Some(link) = io.links.get_mut(link) else {
                 return false;
             };
-            link.say(state.number, message, &mut state.outbox);
+            link.say(message, &mut io.outbox);
             true
         }
         _ => false,
@@ -92,44 +93,49 @@ fn apply_to_link(state: &mut State, command: Command, now: Instant) -> bool {
 fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
     match command {
         Command::OpenFlow { flow } => open(state, flow).is_some(),
-        Command::SetCarryKey { flow, epoch, key } => with_flow(state, flow, |flow| {
+        Command::SetCarryKey { flow, epoch, key } => with_flow(state, flow, |flow, _| {
             flow.keys.set(epoch, key);
             true
         }),
-        Command::AddUpstream { flow, link } => {
-            let is_link = state.links.contains(link);
-            with_flow(state, flow, |flow| {
-                if !flow.upstreams.is_delivering() {
-                    flow.missing.join();
-                }
-                is_link && flow.upstreams.add(link)
-            })
-        }
+        Command::AddUpstream { flow, link } => with_flow(state, flow, |flow, io| {
+            if !flow.upstreams.is_delivering() {
+                flow.missing.join();
+            }
+            io.links.contains(link) && flow.upstreams.add(link)
+        }),
         Command::RemoveUpstream { flow, link } => {
-            with_flow(state, flow, |flow| flow.upstreams.retire(link))
+            with_flow(state, flow, |flow, _| flow.upstreams.retire(link))
         }
-        Command::AddEgress { flow, link, terms } => add_egress(state, flow, link, terms, now),
-        Command::SetPeak { flow, peak } => set_peak(state, flow, peak),
-        Command::SetBudget { flow, budget } => with_flow(state, flow, |flow| {
+        Command::AddEgress { flow, link, terms } => with_flow(state, flow, |flow, io| {
+            add_egress(flow, io, link, terms, now)
+        }),
+        Command::SetPeak { flow, peak } => match state.flow(flow) {
+            Some((flow, io)) => {
+                flow.cache.set_peak(peak, &mut io.room);
+                true
+            }
+            None => false,
+        },
+        Command::SetBudget { flow, budget } => with_flow(state, flow, |flow, _| {
             flow.set_budget(budget);
             true
         }),
         Command::RemoveEgress { flow: id, link } => {
             let leaves = |flow, other| (flow, other) == (id, link);
-            state.newcomers.remove(now, leaves);
-            with_flow(state, id, |flow| {
+            state.io.newcomers.remove(now, leaves);
+            with_flow(state, id, |flow, _| {
                 flow.forget_child(link);
                 flow.egresses.remove(link, now)
             })
         }
         Command::StopConsuming { flow } => {
-            with_flow(state, flow, |flow| flow.consumer.take().is_some())
+            with_flow(state, flow, |flow, _| flow.consumer.take().is_some())
         }
-        Command::Describe { flow, description } => with_flow(state, flow, |flow| {
+        Command::Describe { flow, description } => with_flow(state, flow, |flow, _| {
             let origin = flow.origin.as_mut();
             origin.is_some_and(|origin| origin.describe(Arc::clone(&description)))
         }),
-        Command::Finish { flow } => with_flow(state, flow, |flow| {
+        Command::Finish { flow } => with_flow(state, flow, |flow, _| {
             flow.tail.finish();
             let origin = flow.origin.as_mut();
             origin.map(|origin| origin.finish(now)).is_some()
@@ -145,19 +151,16 @@ fn apply_to_multicast(state: &mut State, command: Command, now: Instant) -> bool
             flow,
             group,
             lifetime,
-        } => with_flow(state, flow, |flow| {
+        } => with_flow(state, flow, |flow, _| {
             flow.multicast.renew(group, now + lifetime)
         }),
         Command::RemoveMulticastEgress { flow, group } => {
-            with_flow(state, flow, |flow| flow.multicast.remove(&group))
+            with_flow(state, flow, |flow, _| flow.multicast.remove(&group))
         }
-        Command::AddMember { flow, group, link } => {
-            let is_link = state.links.contains(link);
-            with_flow(state, flow, |flow| {
-                is_link && flow.multicast.add_member(&group, link)
-            })
-        }
-        Command::RemoveMember { flow, group, link } => with_flow(state, flow, |flow| {
+        Command::AddMember { flow, group, link } => with_flow(state, flow, |flow, io| {
+            io.links.contains(link) && flow.multicast.add_member(&group, link)
+        }),
+        Command::RemoveMember { flow, group, link } => with_flow(state, flow, |flow, _| {
             flow.multicast.remove_member(&group, link)
         }),
         // The worker does these: a lane knows no socket.
@@ -169,79 +172,64 @@ fn apply_to_multicast(state: &mut State, command: Command, now: Instant) -> bool
 }
 
 /// Does something to a flow that must be driven afterwards; `false` if it is not here.
-fn with_flow(state: &mut State, id: FlowId, act: impl FnOnce(&mut Flow) -> bool) -> bool {
-    state.touched.push(id);
-    state.flows.get_mut(id).is_some_and(act)
+fn with_flow(state: &mut State, id: FlowId, act: impl FnOnce(&mut Flow, &mut Io) -> bool) -> bool {
+    state.io.touched.push(id);
+    let flow = state.flow(id);
+    flow.is_some_and(|(flow, io)| act(flow, io))
 }
 
 /// The flow, opened now if it was not before; `None` at the limit.
 fn open(state: &mut State, id: FlowId) -> Option<&mut Flow> {
-    if state.flows.get_mut(id).is_none() {
-        if state.flows.len() >= state.settings.flows_max {
+    let State { flows, io } = state;
+    if flows.get_mut(id).is_none() {
+        if flows.len() >= io.settings.flows_max {
             return None;
         }
-        let mut flow = Flow::new(id, &state.settings);
-        state.closed.forget(id);
-        flow.cache.set_peak(PEAK_UNTOLD, &mut state.cache_room);
-        state.flows.insert(id, flow);
+        let mut flow = Flow::new(id, &io.settings);
+        io.closed.forget(id);
+        flow.cache.set_peak(PEAK_UNTOLD, &mut io.room);
+        flows.insert(id, flow);
     }
-    state.flows.get_mut(id)
+    flows.get_mut(id)
 }
 
 fn close(state: &mut State, id: FlowId, now: Instant) -> bool {
-    let Some(mut flow) = state.flows.remove(id) else {
+    let State { flows, io } = state;
+    let Some(mut flow) = flows.remove(id) else {
         return false;
     };
     let early = flow.early.len() as u64;
-    state.ledger.held -= early;
-    state.ledger.drop_packets(DropReason::FlowClosed, early);
-    flow.cache.clear(&mut state.cache_room);
-    state.newcomers.remove(now, |flow, _| flow == id);
-    state.closed.insert(id, &mut flow, now);
-    true
-}
-
-fn set_peak(state: &mut State, id: FlowId, peak: Bitrate) -> bool {
-    let Some(flow) = state.flows.get_mut(id) else {
-        return false;
-    };
-    flow.cache.set_peak(peak, &mut state.cache_room);
+    io.ledger.held -= early;
+    io.ledger.drop_packets(DropReason::FlowClosed, early);
+    flow.cache.clear(&mut io.room);
+    io.newcomers.remove(now, |flow, _| flow == id);
+    io.closed.insert(id, flow.keys, flow.upstreams, now);
     true
 }
 
 fn add_egress(
-    state: &mut State,
-    id: FlowId,
+    flow: &mut Flow,
+    io: &mut Io,
     link: LinkIndex,
     terms: EgressTerms,
     now: Instant,
 ) -> bool {
-    let is_link = state.links.contains(link);
-    let mut is_new = false;
-    let is_done = with_flow(state, id, |flow| {
-        if flow.egresses.set_terms(link, terms) {
-            return true;
-        }
-        is_new = is_link && flow.egresses.len() < EGRESSES_MAX;
-        if is_new {
-            flow.egresses.add(link, terms);
-        }
-        is_new
-    });
-    if is_new {
-        pace::join(state, id, link, now);
+    if flow.egresses.set_terms(link, terms) {
+        return true;
     }
-    is_done
+    let is_new = io.links.contains(link) && flow.egresses.len() < EGRESSES_MAX;
+    if is_new {
+        flow.egresses.add(link, terms);
+        pace::join(flow, io, link, now);
+    }
+    is_new
 }
 
 fn originate_flow(state: &mut State, originate: &Originate) -> bool {
     let id = originate.flow;
     // A second start under one flow would seal its numbers twice: an instance starts once.
-    if state
-        .flows
-        .get_mut(id)
-        .is_some_and(|flow| flow.origin.is_some())
-    {
+    let is_origin = |flow: &mut Flow| flow.origin.is_some();
+    if state.flows.get_mut(id).is_some_and(is_origin) {
         return false;
     }
     let Some(origin) = Origin::new(originate) else {
@@ -252,7 +240,7 @@ fn originate_flow(state: &mut State, originate: &Originate) -> bool {
     };
     flow.keys.set(originate.epoch, originate.carry.clone());
     flow.origin = Some(Box::new(origin));
-    state.touched.push(id);
+    state.io.touched.push(id);
     true
 }
 
@@ -263,9 +251,9 @@ fn push(state: &mut State, id: FlowId, frame: &Frame, wall: WallTime, now: Insta
         None => Err(FrameRefusal::NotOriginated),
     };
     if let Err(reason) = result {
-        *state.frames_refused.entry(reason).or_insert(0) += 1;
+        *state.io.frames_refused.entry(reason).or_insert(0) += 1;
     }
-    state.touched.push(id);
+    state.io.touched.push(id);
 }
 
 /// Starts a consumer at the join point, or gives a running one another epoch's key.
@@ -280,7 +268,7 @@ fn consume(state: &mut State, command: Command) -> bool {
     else {
         return false;
     };
-    with_flow(state, id, |flow| {
+    with_flow(state, id, |flow, _| {
         let opener = Opener::new(secret, id, instance, suite);
         if let Some(consumer) = &mut flow.consumer {
             consumer.add_opener(epoch, opener);

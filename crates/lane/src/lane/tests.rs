@@ -9,7 +9,7 @@ use levada_wire::machine::OUTPUTS_PER_CALL_MAX;
 use levada_wire::{Bitrate, Frame, LinkIndex};
 
 use super::*;
-use crate::api::{Command, Delivery, EgressTerms, Input};
+use crate::api::{Command, Delivery, EgressTerms, FrameRefusal, Input};
 use crate::ledger::DropReason;
 use crate::limits::{EARLY_PACKETS_MAX, EGRESSES_MAX};
 use crate::testkit::{self, FLOW, Net, frame, link_to};

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use levada_wire::LinkIndex;
 
 use super::loss::Loss;
-use crate::repair::RoundTrip;
+use crate::repair::trip::RoundTrip;
 
 /// A place of its own in the processor's cache: lanes that write do not disturb each other.
 #[derive(Debug, Default)]

@@ -16,82 +16,74 @@ use std::time::Duration;
 use levada_wire::packet::Class;
 use levada_wire::{Header, Instant, Number};
 
-use crate::api::FlowCounters;
 use crate::flow::cache::Cache;
 use crate::flow::egress::{Behind, Egress, Why};
 use crate::flow::run::Run;
-use crate::ledger::{DropReason, Ledger};
 use crate::limits::{BACKLOG_AFTER, BACKLOG_MAX};
 
 /// When a burst is shed: DISCARDABLE first, then class 3, 2, 1; the rest never.
 const STEPS: usize = 5;
 const NEVER: usize = STEPS - 1;
 
-/// Where copies are counted.
-pub(crate) struct Books<'a> {
-    pub(crate) ledger: &'a mut Ledger,
-    pub(crate) counters: &'a mut FlowCounters,
+/// Copies that are given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GivenUp {
+    /// Of bursts that are shed.
+    pub(crate) shed: u64,
+    /// Since the egress goes on with the next group.
+    pub(crate) skipped: u64,
 }
 
 /// Gives up what is too much of what waits for an egress that is held.
-pub(crate) fn relieve(
-    egress: &mut Egress,
-    cache: &Cache,
-    next: Number,
-    now: Instant,
-    books: &mut Books<'_>,
-) {
+pub(crate) fn relieve(egress: &mut Egress, cache: &Cache, next: Number, now: Instant) -> GivenUp {
+    let shed = |shed| GivenUp { shed, skipped: 0 };
+    let skipped = |skipped| GivenUp { shed: 0, skipped };
     let Some(behind) = egress.behind.filter(|behind| behind.why == Why::Held) else {
-        return;
+        return GivenUp::default();
     };
     if behind.cursor < cache.dropped() {
-        return skip_what_is_lost(egress, cache, next, now, books);
+        return skipped(skip_what_is_lost(egress, cache, next, now));
     }
     let (Some(oldest), Some(newest)) = (cache.from(behind.cursor).next(), cache.newest()) else {
-        return;
+        return GivenUp::default();
     };
     let age = newest.sent.micros_since(oldest.sent).max(0).unsigned_abs();
     if Duration::from_micros(u64::from(age)) <= BACKLOG_MAX {
-        return;
+        return GivenUp::default();
     }
     let left = left_after(egress, cache, behind.cursor);
     if egress.sums.live.time_for(left[0], now) <= BACKLOG_MAX {
-        return;
+        return GivenUp::default();
     }
     let is_enough = |&step: &usize| egress.sums.live.time_for(left[step], now) <= BACKLOG_AFTER;
     match (1..STEPS).find(is_enough) {
-        Some(step) => shed(egress, cache, step, now, books),
-        None => skip(egress, cache, next, now, books),
+        Some(step) => shed(shed_up_to(egress, cache, step, now)),
+        None => skipped(skip(egress, cache, next, now)),
     }
 }
 
-/// Sends an egress on whose cursor has come to what the cache has let go of.
+/// Sends an egress on whose cursor has come to what the cache has let go of; gives the copies that are given up.
 pub(crate) fn skip_what_is_lost(
     egress: &mut Egress,
     cache: &Cache,
     next: Number,
     now: Instant,
-    books: &mut Books<'_>,
-) {
-    if let Some(Behind { cursor, why, .. }) = egress.behind
-        && matches!(why, Why::Joins | Why::Held)
-        && cursor < cache.dropped()
-    {
-        books.withhold(DropReason::Skipped, cache.dropped().since(cursor));
-        skip(egress, cache, next, now, books);
+) -> u64 {
+    match egress.behind {
+        Some(Behind { cursor, why, .. })
+            if matches!(why, Why::Joins | Why::Held) && cursor < cache.dropped() =>
+        {
+            cache.dropped().since(cursor) + skip(egress, cache, next, now)
+        }
+        _ => 0,
     }
 }
 
-/// Sends an egress on to the newest group, or, if it is there already, has it wait for the one after.
-pub(super) fn skip(
-    egress: &mut Egress,
-    cache: &Cache,
-    next: Number,
-    now: Instant,
-    books: &mut Books<'_>,
-) {
+/// Sends an egress on to the newest group, or, if it is there already, has it wait for the one after; gives the copies that are
+/// given up.
+pub(crate) fn skip(egress: &mut Egress, cache: &Cache, next: Number, now: Instant) -> u64 {
     let Some(behind) = egress.behind else {
-        return;
+        return 0;
     };
     let (cursor, why) = (behind.cursor, behind.why);
     let group = cache.join_point().filter(|&group| group > cursor);
@@ -99,26 +91,28 @@ pub(super) fn skip(
     let here = cache.from(cursor).take_while(|run| run.first < target);
     let due = here.filter(|run| !egress.has_withheld(run.first));
     let packets = due.map(|run| run.packets() as u64).sum();
-    books.withhold(DropReason::Skipped, packets);
     egress.withhold((cursor, target), now, Duration::ZERO);
     egress.behind = Some(Behind {
         cursor: target,
         why: if group.is_some() { why } else { Why::Skips },
         ..behind
     });
+    packets
 }
 
-/// Withholds the bursts that go at or before that step.
-fn shed(egress: &mut Egress, cache: &Cache, step: usize, now: Instant, books: &mut Books<'_>) {
+/// Withholds the bursts that go at or before that step; gives the copies that are given up.
+fn shed_up_to(egress: &mut Egress, cache: &Cache, step: usize, now: Instant) -> u64 {
     let Some(Behind { cursor, .. }) = egress.behind else {
-        return;
+        return 0;
     };
+    let mut shed = 0;
     for run in cache.from(cursor) {
         if step_of(run, cursor) < step && !egress.has_withheld(run.first) {
-            books.withhold(DropReason::Shed, run.packets() as u64);
+            shed += run.packets() as u64;
             egress.withhold((run.burst, run.end()), now, Duration::ZERO);
         }
     }
+    shed
 }
 
 /// The bytes that wait, and those that are left after each step of shedding.
@@ -142,14 +136,5 @@ fn step_of(run: &Run, cursor: Number) -> usize {
         _ if header.discardable => 0,
         Class::KEEP => NEVER,
         class => 4 - usize::from(class.value()),
-    }
-}
-
-impl Books<'_> {
-    /// Counts copies that are not sent on purpose.
-    pub(crate) fn withhold(&mut self, reason: DropReason, packets: u64) {
-        self.counters.withheld += packets;
-        self.ledger.due += packets;
-        self.ledger.drop_copies(reason, packets);
     }
 }

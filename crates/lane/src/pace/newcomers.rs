@@ -13,16 +13,13 @@
 //! told apart, and at most [`QUEUED_MAX`] newcomers wait.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 
 use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
 
 use super::bucket::Bucket;
-use crate::lane::LaneSettings;
 use crate::limits::{CATCH_UP_AT_ONCE, CATCH_UP_HASTE, CATCH_UP_SHARE, INTERFACES_MAX, QUEUED_MAX};
-
-/// The address that links are sent from: one interface. `None` for what is not known.
-pub(crate) type Source = Option<IpAddr>;
+use crate::link::Source;
+use crate::settings::LaneSettings;
 
 /// An egress that is to be sent the cached group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,6 +208,7 @@ impl Interface {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use std::net::IpAddr;
     use std::time::Duration;
 
     use super::*;

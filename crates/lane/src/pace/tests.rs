@@ -7,8 +7,8 @@ use std::time::Duration;
 use levada_wire::{Bitrate, FlowId, Frame};
 
 use crate::api::{Command, Delivery, EgressTerms};
-use crate::lane::LaneSettings;
 use crate::ledger::DropReason;
+use crate::settings::LaneSettings;
 use crate::testkit::{self, FLOW, Net, frame, link_to};
 
 mod held;
@@ -218,7 +218,13 @@ fn more_newcomers_than_may_wait_are_sent_what_comes() {
     for flow in 0..crate::limits::QUEUED_MAX as u64 {
         let (peak, not_before) = (Bitrate(u64::MAX), now + Duration::from_secs(60));
         let newcomer = super::Newcomer::new(FlowId(flow), link_to(1), peak, not_before);
-        assert!(net.lanes[0].state_mut().newcomers.add(None, newcomer, now));
+        assert!(
+            net.lanes[0]
+                .state_mut()
+                .io
+                .newcomers
+                .add(None, newcomer, now)
+        );
     }
 
     add_egress(&mut net, 1, u64::MAX);

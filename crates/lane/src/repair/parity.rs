@@ -8,82 +8,55 @@
 //!
 //! `wish` says which egress wants parity and how much, `encode` makes it of what goes out live, `decode` makes packets of
 //! what came; this file joins them to links and flows. NACK works beside it, and parity puts it off only while it may still come
-//! ([`hold`]). Wire definition: docs/wire.md sections 4.5 and 8.4; why like that: docs/decisions/0022-parity-has-a-code-of-our-own.md. Not a
+//! ([`Flow::shown`]). Wire definition: docs/wire.md sections 4.5 and 8.4; why like that: docs/decisions/0022-parity-has-a-code-of-our-own.md. Not a
 //! promise: what parity cannot make good is asked for, if there is time. Called by `forward` (what is sent, what comes) and by `repair`
 //! (timers). Invariant: only a shard with a true carry tag over an upstream's link is kept, and a packet made of shards goes through
 //! the same door as one that came.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
+use levada_wire::Instant;
 use levada_wire::packet::parity::ParityHeader;
-use levada_wire::{FlowId, Instant};
 
-use super::counts::RepairCounts;
 use crate::flow::Flow;
 use crate::flow::run::Run;
-use crate::forward;
-use crate::lane::State;
 use crate::ledger::DropReason;
-use crate::limits::{BLOCK_AGE_PART, RUN_PACKETS_MAX};
+use crate::limits::RUN_PACKETS_MAX;
 use crate::link;
-use crate::outbox::Outbox;
+use crate::state::{Io, State};
 
-mod decode;
-mod encode;
+pub(crate) mod decode;
+pub(crate) mod encode;
 #[cfg(test)]
 mod tests;
-mod wish;
-
-pub(crate) use decode::{Keeper, Made};
-pub(crate) use encode::Maker;
+pub(crate) mod wish;
 
 use encode::Block;
 use wish::{Way, Wish};
 
 /// Takes note of packets that went to the egresses; sends the parity of a block that they end.
-pub(crate) fn on_sent(
-    flow: &mut Flow,
-    run: &Run,
-    links: &mut link::Table,
-    outbox: &mut Outbox,
-    counts: &mut RepairCounts,
-    now: Instant,
-) {
+pub(crate) fn on_sent(flow: &mut Flow, io: &mut Io, run: &Run, now: Instant) {
     if flow.maker.is_idle(now) {
         return;
     }
     if flow.maker.must_review(now) {
-        review(flow, links, now);
+        review(flow, &io.links, now);
     }
     let mut rest = Some(run.clone());
     while let Some(run) = rest {
         let ended;
         (ended, rest) = flow.maker.take(run, now);
         if let Some(block) = ended {
-            send(flow, &block, links, outbox, counts);
+            send(flow, io, &block);
         }
     }
 }
 
-/// Ends the block that is too old; says whether packets that were made anew wait for room.
-pub(crate) fn drive(state: &mut State, id: FlowId, now: Instant) -> bool {
-    loop {
-        let Some(flow) = state.flows.get_mut(id) else {
-            return false;
-        };
-        if let Some(block) = flow.maker.due(now) {
-            let (links, outbox) = (&mut state.links, &mut state.outbox);
-            send(flow, &block, links, outbox, &mut state.ledger.repair);
-        }
-        if state.outbox.room() <= super::egress_room(flow) {
-            return flow.keeper.is_waiting();
-        }
-        let Some(made) = flow.keeper.make(&flow.cache) else {
-            return false;
-        };
-        forward::take_made(state, made, now);
+/// Ends the block that is too old.
+pub(crate) fn drive(flow: &mut Flow, io: &mut Io, now: Instant) {
+    if let Some(block) = flow.maker.due(now) {
+        send(flow, io, &block);
     }
 }
 
@@ -95,44 +68,33 @@ pub(crate) fn on_datagram(
     now: Instant,
 ) -> Result<(), DropReason> {
     let header = ParityHeader::peek(datagram).ok_or(DropReason::BadHeader)?;
-    let flow = state.flows.get_mut(header.flow);
-    let flow = flow.ok_or(DropReason::UnknownFlow)?;
+    let (flow, io) = state.flow(header.flow).ok_or(DropReason::UnknownFlow)?;
     let key = flow.keys.get(header.key).ok_or(DropReason::NoKey)?;
     // spec: WIRE 4.5 the carry tag MUST be checked before the datagram changes anything but counters
     if !ParityHeader::check(key, datagram) {
         return Err(DropReason::BadTag);
     }
     // spec: WIRE 4.5 one that did not come over a link that is or was an upstream of the flow MUST be dropped
-    let link = flow.upstreams.link_of(from, &state.links);
+    let link = flow.upstreams.link_of(from, &io.links);
     let link = link.ok_or(DropReason::NotUpstream)?;
     let first = header.first_near(flow.window.next());
     let shard = ParityHeader::shard_of(datagram);
     flow.keeper.take(&header, first, shard, from, now)?;
-    let counts = &mut state.ledger.repair;
+    let counts = &mut io.ledger.repair;
     counts.parity_received += 1;
-    if let Some(link) = state.links.get_mut(link) {
+    if let Some(link) = io.links.get_mut(link) {
         link.counts.received += 1;
     }
     flow.upstreams.heard(link);
-    let shown = super::shown(flow, link, &state.links, now);
+    let shown = flow.shown(link, &io.links, now);
     let reordering = shown.trip.reordering();
     // It shows what was sent as a head does; and what is missing before its end has no more parity to wait for than is
     // under way now.
     let last = first.plus(u64::from(header.packets) - 1);
     flow.missing.head(last, shown, now, counts);
     flow.missing.release(last, now + reordering);
-    state.touched.push(header.flow);
+    io.touched.push(flow.id);
     Ok(())
-}
-
-/// How much longer than otherwise a packet that is missing is waited for before it is asked for: as long as a block may
-/// stay open, while an upstream sends parity.
-pub(crate) fn hold(flow: &Flow, now: Instant) -> Duration {
-    if flow.keeper.hears(now) {
-        flow.missing.budget() / BLOCK_AGE_PART
-    } else {
-        Duration::ZERO
-    }
 }
 
 fn review(flow: &mut Flow, links: &link::Table, now: Instant) {
@@ -152,36 +114,26 @@ fn review(flow: &mut Flow, links: &link::Table, now: Instant) {
 
 /// Encodes a block once and sends each egress that wants parity as many of its shards as it wants. Like repairs they are not
 /// held against what an egress was admitted with.
-fn send(
-    flow: &Flow,
-    block: &Block,
-    links: &mut link::Table,
-    outbox: &mut Outbox,
-    counts: &mut RepairCounts,
-) {
+fn send(flow: &Flow, io: &mut Io, block: &Block) {
     let wants = |wish: Wish| wish.shards(block.packets());
     let most = flow.maker.wishes().map(|(_, wish)| wants(wish)).max();
     let most = most.unwrap_or(0);
     // Packets go first: there is no parity without room for all that the rest of a train may be.
-    if most == 0 || outbox.room() <= RUN_PACKETS_MAX * super::egress_room(flow) {
+    if most == 0 || io.outbox.room() <= RUN_PACKETS_MAX * flow.outputs_of_repair() {
         return;
     }
-    let id = FlowId(flow.counters.flow);
-    let Some(shards) = block.encode(id, |epoch| flow.keys.get(epoch), most) else {
+    let Some(shards) = block.encode(flow.id, |epoch| flow.keys.get(epoch), most) else {
         return;
     };
     let bytes = Bytes::from(shards.bytes);
     for (egress, wish) in flow.maker.wishes() {
         let count = wants(wish);
-        let link = links
-            .get_mut(egress)
-            .filter(|_| flow.egresses.is_live(egress));
-        let Some(link) = link.filter(|_| count > 0) else {
-            continue;
-        };
-        let part = bytes.slice(..count * shards.datagram_bytes);
-        outbox.transmit(link.remote, part, shards.datagram_bytes);
-        link.counts.sent += count as u64;
-        counts.parity_sent += count as u64;
+        let link = io.links.get_mut(egress);
+        let link = link.filter(|_| count > 0 && flow.egresses.is_live(egress));
+        if let Some(link) = link {
+            let part = bytes.slice(..count * shards.datagram_bytes);
+            link.send_parity(part, shards.datagram_bytes, &mut io.outbox);
+            io.ledger.repair.parity_sent += count as u64;
+        }
     }
 }

@@ -11,11 +11,11 @@ use levada_wire::Number;
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers, Pull};
 use proptest::prelude::*;
 
-use super::*;
 use crate::api::{Command, Delivery, GapReason};
-use crate::lane::LaneSettings;
 use crate::ledger::DropReason;
 use crate::limits::REPAIR_CREDIT;
+use crate::repair::counts::RepairCounts;
+use crate::settings::LaneSettings;
 use crate::testkit::{self, FLOW, Net, frame, link_to};
 
 pub(super) mod chain;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use levada_wire::{Header, Machine as _};
 

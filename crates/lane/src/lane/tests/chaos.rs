@@ -244,11 +244,11 @@ impl Checked {
     fn check(&mut self) {
         assert!(self.0.ledger().check().is_zero());
         let state = self.0.state_mut();
-        let mut rows = state.newcomers.rows();
+        let mut rows = state.io.newcomers.rows();
         rows.sort_unstable();
         assert!(rows.is_sorted_by(|one, other| one < other), "{rows:?}");
         for flow in state.flows.values_mut() {
-            let id = FlowId(flow.counters.flow);
+            let id = flow.id;
             for egress in &flow.egresses.all {
                 let why = egress.behind.map(|behind| behind.why);
                 if matches!(why, Some(Why::Waits | Why::Joins)) {

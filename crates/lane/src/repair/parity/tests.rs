@@ -5,14 +5,20 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use levada_wire::datagram::link::{LinkDatagram, Pong};
 use levada_wire::packet::Kind;
 
 use super::*;
 use crate::api::{Command, EgressTerms};
-use crate::lane::LaneSettings;
 use crate::limits::RUN_PACKETS_MAX;
+use crate::link::Link;
+use crate::link::totals::Totals;
+use crate::repair::counts::RepairCounts;
 use crate::repair::tests::chain::{Chain, Hop, Loss, Report};
+use crate::settings::LaneSettings;
 use crate::testkit::{self, Net, carry, frame, link_to};
 
 const fn millis(millis: u64) -> Duration {
@@ -300,15 +306,15 @@ fn parity_leaves_room_for_the_packets_of_a_whole_train() {
     let mut flow = Flow::new(testkit::FLOW, &settings);
     flow.keys.set(1, carry());
     let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
-    let mut link = link::Link::new(testkit::address(1), link_to(1), &key, &key);
+    let mut link = Link::new(testkit::address(1), link_to(1), &key, &key);
     for pong in 0..30 {
         link.answered_after(millis(400));
         link.delivered(pong * 1_000, pong * 900);
     }
-    let mut links = link::Table::default();
-    links.insert(link_to(1), link);
+    let State { mut io, .. } = State::new(0, settings, Arc::new(Totals::new(1)));
+    io.links.insert(link_to(1), link);
     flow.egresses.add(link_to(1), EgressTerms::UNLIMITED);
-    review(&mut flow, &links, Instant::ZERO);
+    review(&mut flow, &io.links, Instant::ZERO);
     let header = levada_wire::Header {
         last: false,
         ..testkit::header(0)
@@ -335,15 +341,16 @@ fn parity_leaves_room_for_the_packets_of_a_whole_train() {
     flow.maker.take(run, Instant::ZERO);
     let block = flow.maker.due(Instant::from_nanos(1_000_000_000)).unwrap();
     let mut sent_after = |outputs: usize| {
-        let (mut outbox, mut counts) = (Outbox::default(), RepairCounts::default());
+        io.outbox.begin_call();
         for _ in 0..outputs {
-            outbox.transmit(testkit::address(1), Bytes::new(), 1);
+            io.outbox.transmit(testkit::address(1), Bytes::new(), 1);
         }
-        send(&flow, &block, &mut links, &mut outbox, &mut counts);
-        counts.parity_sent
+        let before = io.ledger.repair.parity_sent;
+        send(&flow, &mut io, &block);
+        io.ledger.repair.parity_sent - before
     };
-    let full = levada_wire::machine::OUTPUTS_PER_CALL_MAX
-        - RUN_PACKETS_MAX * super::super::egress_room(&flow);
+    let full =
+        levada_wire::machine::OUTPUTS_PER_CALL_MAX - RUN_PACKETS_MAX * flow.outputs_of_repair();
 
     assert!(sent_after(full - 1) > 0);
     assert_eq!(sent_after(full), 0);

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::limits::{PARITY_OFF_PERMILLE, PARITY_ON_PERMILLE, PARITY_SHARE};
 use crate::link::loss::Loss;
-use crate::repair::RoundTrip;
+use crate::repair::trip::RoundTrip;
 
 /// How an egress is reached.
 #[derive(Clone, Copy, Debug)]

@@ -18,7 +18,8 @@ use rand_core::{Rng, SeedableRng};
 use crate::api::{
     Command, Delivery, EgressTerms, Event, Input, Originate, Output, Train, Transmit,
 };
-use crate::lane::{Lane, LaneSettings};
+use crate::lane::Lane;
+use crate::settings::LaneSettings;
 use crate::testkit::{self, FLOW, address, datagrams, link_to, only_frames};
 
 /// How datagrams get lost, in thousandths.

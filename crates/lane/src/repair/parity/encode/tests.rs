@@ -9,7 +9,7 @@ use levada_wire::{Group, OriginTime};
 
 use super::*;
 use crate::link::loss::Loss;
-use crate::repair::RoundTrip;
+use crate::repair::trip::RoundTrip;
 use crate::testkit::{self, FLOW, carry, link_to};
 
 const fn at(millis: u64) -> Instant {
