@@ -112,6 +112,17 @@ impl NetworkId {
 pub struct InstanceId(pub [u8; 16]);
 byte_id!(InstanceId, 16, 4);
 
+impl FromStr for InstanceId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        unhex(text).map(Self).ok_or(IdError::NotHex {
+            what: "an instance id",
+            digits: 32,
+        })
+    }
+}
+
 /// A flow: (stream, instance, layer), hashed by [`FlowId::derive`]. Dies with the instance.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
@@ -147,6 +158,18 @@ impl FlowId {
 impl fmt::Display for FlowId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for FlowId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let id = unhex(text).ok_or(IdError::NotHex {
+            what: "a flow id",
+            digits: 16,
+        })?;
+        Ok(Self(u64::from_be_bytes(id)))
     }
 }
 

@@ -17,6 +17,7 @@ pub mod datagram;
 pub mod frame;
 pub mod id;
 pub mod identity;
+mod json;
 pub mod key;
 pub mod lane;
 pub mod machine;
