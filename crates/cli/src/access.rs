@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use levada::admin::{Client, ClientError, RemotePublisher, RemoteSubscriber};
+use levada::view::{Row, Rows};
 use levada::{
     Delivery, Description, Frame, Node, PublishOptions, Publisher, Relay, StreamName,
     SubscribeOptions, Subscriber, View,
@@ -139,9 +140,14 @@ impl Access {
     }
 }
 
-/// The rows of the node that runs with the state directory `dir`.
+/// All rows of the node that runs with the state directory `dir`.
 pub(crate) async fn view(dir: &Path) -> Result<View, ClientError> {
     Client::connect(dir).await?.view().await
+}
+
+/// The rows of one of its tables.
+pub(crate) async fn rows<R: Row>(dir: &Path) -> Result<Rows<R>, ClientError> {
+    Client::connect(dir).await?.rows().await
 }
 
 /// Where this machine reaches a node that listens on `address`.

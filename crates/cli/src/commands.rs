@@ -5,6 +5,8 @@
 
 use std::process::ExitCode;
 
+use levada::view::{CounterRow, FlowRow, LinkRow, NodeRow, StreamRow};
+
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod demo;
@@ -76,15 +78,11 @@ fn on_runtime(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
             Command::Run(args) => run::execute(args, shutdown, debug).await,
             Command::Publish(args) => publish::execute(args, shutdown, debug).await,
             Command::Play(args) => play::execute(args, shutdown, debug).await,
-            Command::Streams(args) => {
-                views::execute(views::Kind::Streams, args, shutdown, debug).await
-            }
-            Command::Nodes(args) => views::execute(views::Kind::Nodes, args, shutdown, debug).await,
-            Command::Links(args) => views::execute(views::Kind::Links, args, shutdown, debug).await,
-            Command::Flows(args) => views::execute(views::Kind::Flows, args, shutdown, debug).await,
-            Command::Counters(args) => {
-                views::execute(views::Kind::Counters, args, shutdown, debug).await
-            }
+            Command::Streams(args) => views::execute::<StreamRow>(args, shutdown, debug).await,
+            Command::Nodes(args) => views::execute::<NodeRow>(args, shutdown, debug).await,
+            Command::Links(args) => views::execute::<LinkRow>(args, shutdown, debug).await,
+            Command::Flows(args) => views::execute::<FlowRow>(args, shutdown, debug).await,
+            Command::Counters(args) => views::execute::<CounterRow>(args, shutdown, debug).await,
             Command::Leave(args) => leave::execute(args, debug).await,
             Command::Sim(command) => sim::execute(command, debug),
             Command::Check(args) => check::execute(args, debug).await,

@@ -4,6 +4,7 @@
 //! cell never holds a line break.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Between two columns.
 const GAP: &str = "  ";
@@ -92,17 +93,13 @@ pub(crate) fn or_dash<T: fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// Tenths of a millisecond, as people read them.
-pub(crate) fn tenths(value: u32) -> String {
-    format!("{}.{} ms", value / 10, value % 10)
-}
-
-/// Microseconds, as people read them.
-pub(crate) fn micros(value: u64) -> String {
-    if value < 1_000 {
-        format!("{value} us")
+/// A time, as people read it: microseconds, or milliseconds with a tenth.
+pub(crate) fn time(time: Duration) -> String {
+    let micros = time.as_micros();
+    if micros < 1_000 {
+        format!("{micros} us")
     } else {
-        format!("{}.{} ms", value / 1_000, value % 1_000 / 100)
+        format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100)
     }
 }
 
@@ -157,9 +154,9 @@ mod tests {
 
     #[test]
     fn times_are_short() {
-        assert_eq!(micros(83), "83 us");
-        assert_eq!(micros(12_345), "12.3 ms");
-        assert_eq!(tenths(31), "3.1 ms");
+        assert_eq!(time(Duration::from_micros(83)), "83 us");
+        assert_eq!(time(Duration::from_micros(12_345)), "12.3 ms");
+        assert_eq!(time(Duration::from_micros(3_100)), "3.1 ms");
         assert_eq!(or_dash(None::<u32>), "-");
     }
 }

@@ -97,8 +97,8 @@ async fn publish(origin: levada::Node) {
 /// Whether the flow is in that state at a node, and packets of it came in.
 fn flows_at(home: &Home, state: &str, expected: &str) -> bool {
     let ended = home.run(&["flows", "--json", "--node", state]);
-    let rows: serde_json::Value = serde_json::from_str(&ended.output).unwrap_or_default();
-    let rows = rows.as_array().cloned().unwrap_or_default();
+    let view: serde_json::Value = serde_json::from_str(&ended.output).unwrap_or_default();
+    let rows = view["rows"].as_array().cloned().unwrap_or_default();
     rows.iter()
         .any(|row| row["state"] == expected && row["packets_in"].as_u64() > Some(0))
 }

@@ -15,13 +15,13 @@ use std::collections::VecDeque;
 use levada_wire::control::Message;
 use levada_wire::lane;
 use levada_wire::machine::{Machine, Wakeup};
-use levada_wire::{Instant, NodeId};
+use levada_wire::{FlowId, Instant, LinkIndex, NodeId, StreamName};
 
 use crate::api::{Input, Output, Settings};
 use crate::flow::{self, Flows};
 use crate::link::{self, Links};
 use crate::route::{self, Routes};
-use crate::view::View;
+use crate::view::{Admission, FlowRow, LinkRow, RouteRow, StreamRow, View};
 
 /// A node's decisions. See the module's head.
 #[derive(Debug)]
@@ -101,21 +101,61 @@ impl Control {
         self.id
     }
 
-    /// Rows for people.
+    /// The rows of the links behind `after`, by their numbers.
+    pub fn link_rows(&self, after: Option<LinkIndex>) -> impl Iterator<Item = LinkRow> {
+        self.links.rows(after).map(|row| match row.link {
+            Some(link) => LinkRow {
+                is_congested: self.flows.is_congested(link),
+                admitted_bps: self.flows.admitted_over(link),
+                ..row
+            },
+            None => row,
+        })
+    }
+
+    /// The rows of the configured neighbours to which there is no link.
+    pub fn neighbour_rows(&self) -> impl Iterator<Item = LinkRow> {
+        self.links.neighbour_rows()
+    }
+
+    /// The rows of the routes: this node's own first, then those behind `after`, by origin.
+    pub fn route_rows(&self, after: Option<NodeId>) -> impl Iterator<Item = RouteRow> {
+        self.routes.rows(after)
+    }
+
+    /// The rows of the streams behind `after`, by name and origin.
+    pub fn stream_rows(
+        &self,
+        after: Option<(StreamName, NodeId)>,
+    ) -> impl Iterator<Item = StreamRow> {
+        self.flows.stream_rows(after)
+    }
+
+    /// The rows of the flows behind `after`, by id.
+    pub fn flow_rows(&self, after: Option<FlowId>) -> impl Iterator<Item = FlowRow> {
+        self.flows.flow_rows(after)
+    }
+
+    /// The origins behind `after`, each with the number of its streams.
+    pub fn origins(&self, after: Option<NodeId>) -> impl Iterator<Item = (NodeId, usize)> {
+        self.flows.origins(after)
+    }
+
+    /// What is promised to children.
+    #[must_use]
+    pub fn admission(&self) -> Admission {
+        self.flows.admission()
+    }
+
+    /// All rows. It costs what there is: a node that runs is asked for slices of them.
     #[must_use]
     pub fn view(&self) -> View {
-        let (streams, flows) = self.flows.view();
-        let mut links = self.links.view();
-        for congested in self.flows.congested() {
-            let row = links.iter_mut().find(|row| row.link == Some(congested));
-            row.into_iter().for_each(|row| row.is_congested = true);
-        }
         View {
-            links,
-            routes: self.routes.view(),
-            streams,
-            flows,
-            admission: self.flows.admission(),
+            links: self.link_rows(None).chain(self.neighbour_rows()).collect(),
+            routes: self.route_rows(None).collect(),
+            streams: self.stream_rows(None).collect(),
+            flows: self.flow_rows(None).collect(),
+            admission: self.admission(),
         }
     }
 

@@ -8,9 +8,9 @@
 //! | `peak` | what is declared of a flow that is measured |
 //! | [`wishes`] | local subscriptions by name |
 //!
-//! What `Flows` does with them is in six files: `offers` (what this node publishes, announces and withdraws),
+//! What `Flows` does with them is in seven files: `offers` (what this node publishes, announces and withdraws),
 //! `requests` (what neighbours ask of each other for a flow), `admission` (for which flows there is room), `eligible`
-//! (which link may carry which flow), `breaker` (what is cut on a congested link), `settle` (which flow is asked of whom).
+//! (which link may carry which flow), `breaker` (what is cut on a congested link), `settle` (which flow is asked of whom), `rows` (what is shown of it).
 //!
 //! **Who decides to request a flow:** `Flows::settle`. It looks at what is wanted (children, wishes) and at
 //! where the route leads, and makes upstream requests follow. Everything else only changes what it looks at.
@@ -33,16 +33,13 @@ use levada_wire::control::flow::{InstanceRef, RefuseReason};
 use levada_wire::control::{FlowMessage, Message};
 use levada_wire::lane::FlowEvent;
 use levada_wire::machine::{Machine, Wakeup};
-use levada_wire::{
-    Bitrate, FlowId, Identity, Instant, LinkIndex, NodeId, PacketSize, RepairBudget,
-};
+use levada_wire::{Bitrate, FlowId, Identity, Instant, LinkIndex, NodeId, PacketSize};
 use rand_chacha::ChaCha20Rng;
 
 use crate::api::{self, Event, FlowChange, FlowInput, Settings};
 use crate::chance;
 use crate::link::{Carries, Path};
 use crate::route::{Other, Route};
-use crate::view::{FlowRow, StreamRow};
 
 mod admission;
 mod breaker;
@@ -53,6 +50,7 @@ pub mod keys;
 mod offers;
 mod peak;
 mod requests;
+mod rows;
 mod settle;
 mod table;
 #[cfg(test)]
@@ -64,7 +62,7 @@ use catalogue::Catalogue;
 use keys::Keys;
 use offers::Published;
 use table::Table;
-use wishes::Wishes;
+use wishes::{Wanted, Wishes};
 
 /// What may happen to the flows.
 #[derive(Clone, Debug)]
@@ -150,8 +148,8 @@ pub struct Flows {
     catalogue: Catalogue,
     published: BTreeMap<levada_wire::StreamName, Published>,
     carried: Table,
-    /// The flows that wishes point at, each with the largest of their budgets.
-    wanted: BTreeMap<FlowId, RepairBudget>,
+    /// The flows that wishes point at.
+    wanted: BTreeMap<FlowId, Wanted>,
     /// Whether wishes must be looked at again.
     wishes_touched: bool,
     keys: Keys,
@@ -239,34 +237,6 @@ impl Flows {
             active: BTreeSet::new(),
             outputs: VecDeque::new(),
         }
-    }
-
-    /// Rows for people: streams and flows.
-    #[must_use]
-    pub fn view(&self) -> (Vec<StreamRow>, Vec<FlowRow>) {
-        let streams = self.catalogue.iter().map(|announce| {
-            let flow = announce.flow(levada_wire::Layer(0));
-            let local = announce.origin == self.me;
-            StreamRow {
-                name: announce.name.clone(),
-                announce: announce.clone(),
-                distance: self.distance_to(&announce.origin),
-                local,
-                state: self.flow_state(flow),
-            }
-        });
-        let flows = self.carried.iter().map(|(flow, carried)| FlowRow {
-            flow,
-            name: carried.of.name.clone(),
-            origin: carried.of.origin,
-            state: self.flow_state(flow),
-            upstream: carried.upstream.link(),
-            peak: carried.peak,
-            egresses: carried.granted().collect(),
-            subscriptions: self.wishes.count(flow),
-            cause: carried.cause().unwrap_or_default(),
-        });
-        (streams.collect(), flows.collect())
     }
 
     fn on_link_up(&mut self, link: LinkIndex, peer: NodeId) {

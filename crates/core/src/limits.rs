@@ -238,3 +238,9 @@ pub const KEY_RETRY_MAX: Duration = Duration::from_secs(5);
 /// The most local wishes. One more is told `Unknown` and never served. The node, whose subscribers share a wish if they want
 /// the same, refuses whoever wants something else beyond it.
 pub const WISHES_MAX: usize = 1_024;
+
+// Rows: `view.rs`
+
+/// The most rows that are made at once for whoever looks at a node, before its task does something else: the widest, of
+/// flows that go out over all links, take less than a millisecond (`bench/RESULTS.md`). More come in further slices.
+pub const ROWS_AT_ONCE: usize = 32;

@@ -32,12 +32,12 @@ use rand_core::Rng as _;
 use crate::api::{self, DialId, Event, LinkDown, LinkInput, Settings};
 use crate::chance;
 use crate::limits::{DIAL_WAIT, GREETING_MAX, HELD_MESSAGES_MAX, LINKS_MAX, OWN_LATENESS};
-use crate::view::LinkRow;
 
 mod border;
 mod dialer;
 mod liveness;
 mod pressure;
+mod rows;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -185,30 +185,6 @@ impl Links {
             sizes: BTreeSet::from([PacketSize::DEFAULT]),
             outputs: VecDeque::new(),
         }
-    }
-
-    /// Rows for people.
-    #[must_use]
-    pub fn view(&self) -> Vec<LinkRow> {
-        let links = self.links.iter().map(|(index, link)| {
-            let up = link.up();
-            LinkRow {
-                link: Some(*index),
-                peer: Some(link.peer),
-                name: up.map(|up| up.name.clone()).unwrap_or_default(),
-                remote: link.remote,
-                state: up.map_or("greeting", |up| up.liveness.state()),
-                cause: String::new(),
-                rtt: up.and_then(|up| up.liveness.rtt()),
-                loss_in_permille: up.map_or(0, |up| up.liveness.loss_in_permille()),
-                loss_out_permille: up.map_or(0, |up| up.liveness.loss_out_permille()),
-                relay: up.is_some_and(|up| up.relay),
-                packet_size: up.map(|up| up.size.told()),
-                is_congested: false,
-                is_size_proven: up.is_some_and(|up| up.size.is_proven()),
-            }
-        });
-        links.chain(self.dialer.view()).collect()
     }
 
     fn on_input(&mut self, input: LinkInput) {

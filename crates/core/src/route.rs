@@ -19,6 +19,7 @@
 //! told never makes the selected route infeasible.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 
 use levada_wire::control::RouteMessage;
 use levada_wire::control::route::{HOPS_MAX, Hops, Sequence, SequenceRequest, Update};
@@ -28,7 +29,7 @@ use levada_wire::{Distance, Instant, LinkIndex, NodeId};
 use crate::limits::{
     LINK_COST, NEWS_PAUSE, NEWS_PER_CALL_MAX, ORIGINS_MAX, SEQUENCE_INTERVAL, SEQUENCE_RETRY,
 };
-use crate::view::RouteRow;
+use crate::view::{RouteRow, Seconds};
 
 mod origin;
 #[cfg(test)]
@@ -219,27 +220,28 @@ impl Routes {
         self.origins.get(origin)?.route()
     }
 
-    /// Rows for people.
-    #[must_use]
-    pub fn view(&self) -> Vec<RouteRow> {
-        let own = self.own.raise_at.map(|_| RouteRow {
+    /// The rows of the origins behind `after`, by their ids; this node's own is the first of all, if it offers anything.
+    pub fn rows(&self, after: Option<NodeId>) -> impl Iterator<Item = RouteRow> {
+        let own = self.own.raise_at.filter(|_| after.is_none());
+        let own = own.map(|_| RouteRow {
             origin: self.me,
-            distance: Distance::ZERO,
+            distance_seconds: Seconds::of(Distance::ZERO),
             link: None,
             feasible_backups: 0,
         });
-        let others = self.origins.iter().map(|(id, origin)| {
+        let from = after.filter(|id| *id != self.me);
+        let from = from.map_or(Bound::Unbounded, Bound::Excluded);
+        let others = self.origins.range((from, Bound::Unbounded));
+        own.into_iter().chain(others.map(|(id, origin)| {
             let route = origin.route();
+            let distance = route.as_ref().map(|route| route.distance);
             RouteRow {
                 origin: *id,
-                distance: route
-                    .as_ref()
-                    .map_or(Distance::INFINITE, |route| route.distance),
+                distance_seconds: distance.and_then(Seconds::of),
                 link: route.map(|route| route.link),
                 feasible_backups: origin.feasible_backups(),
             }
-        });
-        own.into_iter().chain(others).collect()
+        }))
     }
 
     fn on_link_up(&mut self, link: LinkIndex, peer: NodeId) {

@@ -121,7 +121,10 @@ impl Node {
     ///
     /// When it does not answer.
     pub fn counters(&self) -> anyhow::Result<BTreeMap<String, u64>> {
-        Ok(serde_json::from_value(self.view("counters")?)?)
+        let rows = self.view("counters")?;
+        let row = |row: &Value| Some((row["name"].as_str()?.to_owned(), row["value"].as_u64()?));
+        let rows = rows.as_array().context("the counters are no rows")?;
+        Ok(rows.iter().filter_map(row).collect())
     }
 
     /// The flow of a stream here, if it is known: a row of `levada flows --json`.
@@ -141,7 +144,7 @@ impl Node {
         eventually(within, &what, || {
             let streams = self.view("streams").ok()?;
             let stream = row(&streams, "name", stream)?;
-            stream["distance_tenth_ms"].as_u64()
+            stream["distance_seconds"].as_f64()
         });
     }
 
@@ -163,7 +166,7 @@ impl Node {
         })
     }
 
-    /// What `levada VIEW --json` says of it; an error while it does not answer.
+    /// The rows of `levada VIEW --json`; an error while it does not answer.
     ///
     /// # Errors
     ///
@@ -180,8 +183,9 @@ impl Node {
             "`levada {view}` failed: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
-        serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("`levada {view} --json` printed no JSON"))
+        let mut json: Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("`levada {view} --json` printed no JSON"))?;
+        Ok(json["rows"].take())
     }
 }
 

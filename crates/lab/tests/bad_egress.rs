@@ -60,16 +60,16 @@ const FIGURES: [&str; 9] = [
 const QUIET: &str = "repair_heads_sent";
 
 /// What a good player noticed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 struct Noticed {
     /// Figures that have grown.
     figures: BTreeMap<String, u64>,
-    /// Its links' losses in thousandths, towards it and away.
-    losses: Vec<(u64, u64)>,
+    /// Its links' losses, towards it and away.
+    losses: Vec<(f64, f64)>,
 }
 
 /// What is told of one run.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 struct Told {
     players: Vec<Noticed>,
     /// Whether their files are the source.
@@ -79,7 +79,7 @@ struct Told {
 impl Told {
     fn is_usual(&self) -> bool {
         let is_usual = |noticed: &Noticed| {
-            noticed.figures.is_empty() && noticed.losses.iter().all(|&loss| loss == (0, 0))
+            noticed.figures.is_empty() && noticed.losses.iter().all(|&loss| loss == (0.0, 0.0))
         };
         self.players.iter().all(is_usual) && self.whole == [true; 2]
     }
@@ -133,11 +133,11 @@ fn growth(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTre
     grown.filter(|(_, growth)| *growth > 0).collect()
 }
 
-fn losses(node: &Node) -> Vec<(u64, u64)> {
+fn losses(node: &Node) -> Vec<(f64, f64)> {
     let links = node.view("links").unwrap();
     let loss = |link: &serde_json::Value| {
-        let of = |key: &str| link[key].as_u64().unwrap();
-        (of("loss_in_permille"), of("loss_out_permille"))
+        let of = |key: &str| link[key].as_f64().unwrap_or(0.0);
+        (of("loss_in_ratio"), of("loss_out_ratio"))
     };
     links.as_array().unwrap().iter().map(loss).collect()
 }

@@ -59,13 +59,7 @@ fn growth(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTre
 /// Everything about links that a stranger could disturb: who is there, and what is lost on the way, which nothing is.
 fn links(node: &Node) -> Vec<[Value; 5]> {
     let links = node.view("links").unwrap();
-    let keys = [
-        "link",
-        "peer",
-        "state",
-        "loss_in_permille",
-        "loss_out_permille",
-    ];
+    let keys = ["link", "peer", "state", "loss_in_ratio", "loss_out_ratio"];
     let row = |link: &Value| keys.map(|key| link[key].clone());
     links.as_array().unwrap().iter().map(row).collect()
 }

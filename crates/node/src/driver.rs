@@ -14,7 +14,7 @@
 //! | [`start()`] | takes all that a node needs, or nothing |
 //! | `task` | the loop |
 //! | `outputs` | does what the core says |
-//! | `requests` | does what the node's user says |
+//! | `requests` | does what the node's user says, and lets whoever asks look at the core |
 //! | `wishes` | has those who want the same share one wish |
 //! | `names` | knows when a neighbour's name is to be looked up again |
 //! | [`pump`] | a machine and its clock |
@@ -23,23 +23,25 @@
 //! Nothing is decided here; that is the core's. Called by `node`, `publisher` and `subscriber`. Invariant: only
 //! the driver's task touches the core.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use levada_core::view as core_view;
+use levada_core::Control;
 use levada_lane::api::Command;
+use levada_ports::worker::WorkerCounters;
 use levada_wire::announce::LayerOffer;
-use levada_wire::{Description, FlowId, NodeId, StreamName, WallTime};
+use levada_wire::{Description, FlowId, Instant, NodeId, StreamName, WallTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::events::Event;
-use crate::fanout::Queue;
+use crate::fanout::{Fanout, Queue};
 use crate::node::{Failed, Stopped};
 use crate::publisher::{PublishError, PublishOptions, Publisher};
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
-use crate::view::{self, View};
 
 mod names;
 mod outputs;
@@ -144,11 +146,8 @@ pub(crate) enum Request {
         /// Told when the core knows, or why not.
         reply: oneshot::Sender<Result<(), SubscribeError>>,
     },
-    /// The core's rows, and what the driver itself can say.
-    View {
-        /// Gets them.
-        reply: oneshot::Sender<Seen>,
-    },
+    /// Look at the core.
+    Look(Look),
     /// Go away on purpose.
     Leave {
         /// Told when it has begun.
@@ -161,13 +160,22 @@ pub(crate) enum Request {
     },
 }
 
-/// What the driver can say of the node.
+/// What the driver shows to whoever looks.
 #[derive(Debug)]
-pub(crate) struct Seen {
-    core: core_view::View,
-    /// Neighbours whose names are being looked up.
-    unresolved: Vec<view::LinkRow>,
-    counters: Vec<view::Counter>,
+pub(crate) struct Seen<'a> {
+    pub(crate) control: &'a Control,
+    /// Neighbours' names that were not found yet, and why.
+    pub(crate) unresolved: &'a BTreeMap<String, String>,
+    pub(crate) fanout: &'a Arc<Fanout>,
+}
+
+/// A look at the core, taken in the driver's task between two other things. It is short: a slice of rows.
+pub(crate) struct Look(Box<dyn FnOnce(&Seen<'_>) + Send>);
+
+impl std::fmt::Debug for Look {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Look")
+    }
 }
 
 /// The number of one publisher or subscriber.
@@ -249,24 +257,30 @@ impl Handle {
         Ok(Subscriber::new(name, queue, slot))
     }
 
-    pub(crate) async fn view(&self) -> Result<View, Stopped> {
-        let seen = self.ask(|reply| Request::View { reply }).await?;
-        let counted = self.shared.datapath.counters().await?;
-        let about = self.about();
-        let node = view::NodeRow {
-            id: about.id.to_string(),
-            name: about.name.clone(),
-            listen: about.local_addr.to_string(),
-            state: about.state_dir.display().to_string(),
-            relay: about.relay,
-            client: about.client,
-            uptime_secs: self.shared.datapath.clock().now().as_nanos() / 1_000_000_000,
-            ..view::NodeRow::default()
-        };
-        let mut view = View::new(node, seen.core, &counted);
-        view.links.extend(seen.unresolved);
-        view.counters.node = seen.counters;
-        Ok(view)
+    /// Looks at the core, and says what was seen.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Seen<'_>) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        self.ask(|reply| {
+            let tell = |seen: &Seen<'_>| drop(reply.send(look(seen)));
+            Request::Look(Look(Box::new(tell)))
+        })
+        .await
+    }
+
+    /// What the lanes have counted, after all commands sent so far.
+    pub(crate) async fn counters(&self) -> Result<WorkerCounters, Stopped> {
+        self.shared.datapath.counters().await
+    }
+
+    /// What was dropped between the datapath and the control plane, by name.
+    pub(crate) fn losses(&self) -> [(&'static str, u64); 3] {
+        self.shared.datapath.losses()
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.shared.datapath.clock().now().since(Instant::ZERO)
     }
 
     /// Listens to what happens from now on.

@@ -65,6 +65,6 @@ pub use view::View;
 
 /// The words of the wire that a program needs to publish and to subscribe.
 pub use levada_wire::{
-    Bitrate, Description, Frame, Group, InstanceId, Layer, MediaTime, NodeId, PacketSize,
-    StreamName, Track, TrackId, TrackKind, WallTime, control::flow::RefuseReason,
+    Bitrate, Description, FlowId, Frame, Group, InstanceId, Layer, LinkIndex, MediaTime, NodeId,
+    PacketSize, StreamName, Track, TrackId, TrackKind, WallTime, control::flow::RefuseReason,
 };

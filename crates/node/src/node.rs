@@ -14,7 +14,7 @@ use crate::driver::{self, Handle, Request};
 use crate::events::Events;
 use crate::publisher::{PublishError, PublishOptions, Publisher};
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
-use crate::view::View;
+use crate::view::{Row, View, gather};
 
 /// A running node. Clones are the same node.
 #[derive(Clone, Debug)]
@@ -36,6 +36,10 @@ impl Node {
 
     pub(crate) const fn from_handle(driver: Handle) -> Self {
         Self { driver }
+    }
+
+    pub(crate) const fn handle(&self) -> &Handle {
+        &self.driver
     }
 
     /// The node id.
@@ -96,13 +100,22 @@ impl Node {
         self.driver.subscribe(name, options).await
     }
 
-    /// What the node knows and does at this moment.
+    /// All that the node knows and does at this moment. [`Node::rows`] costs less.
     ///
     /// # Errors
     ///
     /// When the node is gone.
     pub async fn view(&self) -> Result<View, Stopped> {
-        self.driver.view().await
+        gather::view(self).await
+    }
+
+    /// The rows of one table: `node.rows::<LinkRow>()`. It costs what it shows.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn rows<R: Row>(&self) -> Result<Vec<R>, Stopped> {
+        R::gather(self).await
     }
 
     /// What happens at the node from now on.

@@ -193,7 +193,9 @@ pub enum PublishError {
         source: DescriptionError,
     },
     /// The node is at its limit.
-    #[error("this node has {max} publishers and subscribers, which is all it may have: end one first")]
+    #[error(
+        "this node has {max} publishers and subscribers, which is all it may have: end one first"
+    )]
     Full {
         /// The limit.
         max: usize,

@@ -1,25 +1,106 @@
-//! What a person may see of a node, as rows that print and that become JSON.
+//! What a node shows of itself: typed rows, the same for tables, `--json`, and whatever else shows them.
 //!
-//! Not state: a snapshot, made by `driver` from the core's rows and the datapath's counters. Shown by the command
-//! line and sent over `admin`. Ids are text here, in full. Invariant: no secret can be put into a row.
+//! | row | is shown by | is made by |
+//! |---|---|---|
+//! | [`StreamRow`] | `levada streams` | the core |
+//! | [`NodeRow`] | `levada nodes` | here, of links, routes and streams |
+//! | [`LinkRow`] | `levada links` | the core, and the lanes, which count |
+//! | [`FlowRow`] | `levada flows` | the same |
+//! | [`CounterRow`] | `levada counters` | the lanes, and the joints of this crate |
+//! | [`RouteRow`] | nobody alone | the core |
+//!
+//! States are enums that are written as words. Names end in their unit: `seconds`, `bytes`, `bps` for bit/s, `ratio` for 0 to
+//! 1, `packets`. Fields are added, and none is renamed or taken away without another [`VERSION`]. Not state: nothing is read
+//! back. Who asks for rows does the work of joining them (`gather`); the core's task is only looked at, slice by slice.
+//! Invariant: no secret can be put into a row.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use levada_lane::api as lane;
+use levada_wire::NodeId;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use levada_core::view as core;
+pub use levada_core::view::{
+    Admission, Demand, FlowCause, FlowState, LinkState, Ratio, Remote, RouteRow, Seconds,
+    StreamRow, TrackRow,
+};
+/// What the core knows of a link, and of a flow.
+pub use levada_core::view::{FlowRow as FlowControl, LinkRow as LinkControl};
 
-use levada_lane::api::LaneCounters;
-use levada_lane::ledger::DropReason;
-use levada_ports::worker::WorkerCounters;
-use levada_wire::PacketSize;
+pub(crate) mod gather;
 
-use crate::quic::close;
+/// Which names and meanings the rows have. It grows when one that was there is gone or means something else.
+pub const VERSION: u32 = 1;
 
-/// A node at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A table of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Table {
+    /// [`StreamRow`].
+    Streams,
+    /// [`NodeRow`].
+    Nodes,
+    /// [`LinkRow`].
+    Links,
+    /// [`RouteRow`].
+    Routes,
+    /// [`FlowRow`].
+    Flows,
+    /// [`CounterRow`].
+    Counters,
+}
+
+/// What [`crate::Node::rows`] gives. This crate alone says what is a row.
+pub trait Row: gather::Gather + Serialize + DeserializeOwned {
+    /// Of which table.
+    const TABLE: Table;
+}
+
+/// Rows with their version, as `--json` prints them and as the local socket carries them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Rows<T> {
+    /// See [`VERSION`].
+    pub version: u32,
+    /// In the order of their keys.
+    pub rows: Vec<T>,
+}
+
+impl<T> Rows<T> {
+    pub(crate) const fn new(rows: Vec<T>) -> Self {
+        let version = VERSION;
+        Self { version, rows }
+    }
+}
+
+macro_rules! row {
+    ($($name:ident: $table:ident,)+) => {
+        $(impl Row for $name {
+            const TABLE: Table = Table::$table;
+        })+
+    };
+}
+
+row! {
+    StreamRow: Streams,
+    NodeRow: Nodes,
+    LinkRow: Links,
+    RouteRow: Routes,
+    FlowRow: Flows,
+    CounterRow: Counters,
+}
+
+/// A node at one moment, or as good as: it goes on while its rows are gathered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct View {
+    /// See [`VERSION`].
+    pub version: u32,
     /// The node itself.
-    pub node: NodeRow,
+    pub node: About,
     /// Its links, and what becomes of configured neighbours.
     pub links: Vec<LinkRow>,
     /// Its routes to origins.
@@ -29,131 +110,110 @@ pub struct View {
     /// The flows it knows.
     pub flows: Vec<FlowRow>,
     /// What was counted since the start.
-    pub counters: Counters,
+    pub counters: Vec<CounterRow>,
+}
+
+impl View {
+    /// The value of a counter; zero if there is none of that name.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        let counter = self.counters.iter().find(|row| row.name == name);
+        counter.map_or(0, |row| row.value)
+    }
 }
 
 /// The node itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct NodeRow {
+pub struct About {
     /// Its id.
-    pub id: String,
+    pub id: NodeId,
     /// What it calls itself.
     pub name: String,
     /// The address it listens on.
-    pub listen: String,
+    pub listen: SocketAddr,
     /// Its state directory.
-    pub state: String,
+    pub state_dir: PathBuf,
     /// Whether it forwards for others.
-    pub relay: bool,
+    pub is_relay: bool,
     /// Whether it accepts nobody.
-    pub client: bool,
+    pub is_client: bool,
     /// How long it runs.
-    pub uptime_secs: u64,
-    /// The rate that it promises to other nodes at most; none for no limit.
-    pub uplink_bps: Option<u64>,
-    /// What it has promised: the peak of each flow, once for each node that it goes to.
-    pub admitted_bps: u64,
+    pub uptime_seconds: Seconds,
+    /// What it promises to others, and of how much.
+    #[serde(flatten)]
+    pub admission: Admission,
+}
+
+/// A node that is known here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NodeRow {
+    /// Its id.
+    pub id: NodeId,
+    /// What it calls itself; empty while nobody has said.
+    pub name: String,
+    /// What it is to this node.
+    pub role: NodeRole,
+    /// Where it is; none of an origin behind others.
+    pub address: Option<Remote>,
+    /// How far it is as an origin; none while there is no way, or if it offers nothing.
+    pub distance_seconds: Option<Seconds>,
+    /// Whether it forwards for others; none of an origin behind others.
+    pub is_relay: Option<bool>,
+    /// Streams that it offers.
+    pub streams: usize,
+    /// What this node promises, and of how much; none of others.
+    #[serde(flatten)]
+    pub admission: Option<Admission>,
+}
+
+/// What a node is to this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeRole {
+    /// Itself.
+    This,
+    /// At the other end of a link, or configured to be.
+    Neighbour,
+    /// Known for its streams only.
+    Origin,
 }
 
 /// A link, or an attempt at one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkRow {
-    /// This node's number for it.
-    pub link: Option<u32>,
-    /// The peer's node id, once proven.
-    pub peer: Option<String>,
-    /// What the peer calls itself.
-    pub name: String,
-    /// Where it is; a name while it is being looked up.
-    pub remote: String,
-    /// `resolving`, `dialing`, `greeting`, `up`, `suspect`, `waiting`.
-    pub state: String,
-    /// Why it is not up; empty when all is well.
-    pub cause: String,
-    /// Smoothed round-trip time.
-    pub rtt_us: Option<u64>,
-    /// Loss toward this node, in thousandths.
-    pub loss_in_permille: u16,
-    /// Loss toward the peer, in thousandths.
-    pub loss_out_permille: u16,
-    /// Whether the peer forwards for others.
-    pub relay: bool,
-    /// The bytes of the largest packets that may go over it to the peer; none while it is not up.
-    pub packet_bytes: Option<usize>,
-    /// Whether such a size was proven; until then it is assumed.
-    pub is_packet_size_proven: bool,
-    /// Whether further flows are kept out for now, because it loses too much of what it is given.
-    pub is_congested: bool,
+    /// What the core knows of it.
+    #[serde(flatten)]
+    pub control: LinkControl,
+    /// What the lanes counted.
+    #[serde(flatten)]
+    pub counters: LinkCounters,
+}
+
+/// What is counted of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkCounters {
     /// Datagrams that came over it, QUIC not counted.
     pub datagrams_in: u64,
     /// Datagrams sent over it, QUIC not counted.
     pub datagrams_out: u64,
-    /// The peaks of the flows that go out over it.
-    pub admitted_bps: u64,
-}
-
-/// The selected route to an origin.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct RouteRow {
-    /// The origin's node id.
-    pub origin: String,
-    /// How far it is, in tenths of a millisecond; none while there is no way.
-    pub distance_tenth_ms: Option<u32>,
-    /// Over which link; none for this node itself, or while there is no way.
-    pub link: Option<u32>,
-    /// How many other routes could take over at once.
-    pub feasible_backups: usize,
-}
-
-/// A stream that is known here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct StreamRow {
-    /// Its name.
-    pub name: String,
-    /// Its origin's node id.
-    pub origin: String,
-    /// This start of it.
-    pub instance: String,
-    /// The flow of its layer 0.
-    pub flow: String,
-    /// `ACTIVE`, `STREAMING` or `HOLD`: the state of its layer 0 here.
-    pub state: String,
-    /// How far its origin is, in tenths of a millisecond; none while there is no way.
-    pub distance_tenth_ms: Option<u32>,
-    /// Whether this node is the origin.
-    pub local: bool,
-    /// The rate its origin reserves for layer 0.
-    pub peak_bps: u64,
-    /// What it carries, by codec.
-    pub tracks: Vec<String>,
 }
 
 /// A flow that is known here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowRow {
-    /// Its id.
-    pub flow: String,
-    /// The stream's name.
-    pub name: String,
-    /// The stream's origin.
-    pub origin: String,
-    /// `ACTIVE`, `STREAMING` or `HOLD`.
-    pub state: String,
-    /// The rate that its origin declares.
-    pub peak_bps: u64,
-    /// The link it comes over.
-    pub upstream: Option<u32>,
-    /// The links it goes out over.
-    pub egresses: Vec<u32>,
-    /// Local subscriptions.
-    pub subscriptions: usize,
-    /// What it waits for, when it should flow and does not, or who refused it, when it comes another way; else empty.
-    pub cause: String,
+    /// What the core knows of it.
+    #[serde(flatten)]
+    pub control: FlowControl,
+    /// What its lane counted.
+    #[serde(flatten)]
+    pub counters: FlowCounters,
+}
+
+/// What is counted of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowCounters {
     /// Proven packets taken in, or made here.
     pub packets_in: u64,
     /// Their bytes.
@@ -178,28 +238,18 @@ pub struct FlowRow {
     pub withheld: u64,
 }
 
-/// What was counted since the node started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Counters {
-    /// The datapath's two ledgers and its drops, by name.
-    pub datapath: Vec<Counter>,
-    /// What the joints of this crate dropped, by name.
-    pub node: Vec<Counter>,
-}
-
 /// One counter.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Counter {
+pub struct CounterRow {
     /// Its name.
     pub name: String,
     /// Its value.
     pub value: u64,
 }
 
-impl Counter {
-    pub(crate) fn new(name: impl Into<String>, value: u64) -> Self {
+impl CounterRow {
+    fn new(name: impl Into<String>, value: u64) -> Self {
         Self {
             name: name.into(),
             value,
@@ -207,170 +257,18 @@ impl Counter {
     }
 }
 
-impl Counters {
-    /// The value of a counter of either list; zero if there is none of that name.
-    #[must_use]
-    pub fn value(&self, name: &str) -> u64 {
-        let mut all = self.datapath.iter().chain(&self.node);
-        all.find(|counter| counter.name == name)
-            .map_or(0, |counter| counter.value)
-    }
-}
-
-impl View {
-    /// Takes over the core's rows, and writes the datapath's counters beside what they belong to.
-    pub(crate) fn new(mut node: NodeRow, view: core::View, counted: &WorkerCounters) -> Self {
-        node.uplink_bps = view.admission.uplink.map(|uplink| uplink.0);
-        node.admitted_bps = view.admission.admitted.0;
-        let lane = &counted.lane;
-        let flows = &view.flows;
-        let links = view.links.into_iter().map(|row| {
-            let goes =
-                |flow: &&core::FlowRow| row.link.is_some_and(|link| flow.egresses.contains(&link));
-            let peaks = flows.iter().filter(goes).map(|flow| flow.peak.0);
-            let admitted = peaks.fold(0, u64::saturating_add);
-            LinkRow::new(row, lane, admitted)
-        });
-        let links: Vec<LinkRow> = links.collect();
-        let flows = view.flows.into_iter().map(|row| FlowRow::new(row, lane));
+impl From<&lane::LinkCounters> for LinkCounters {
+    fn from(counted: &lane::LinkCounters) -> Self {
         Self {
-            node,
-            links,
-            routes: view.routes.into_iter().map(RouteRow::from).collect(),
-            streams: view.streams.into_iter().map(StreamRow::from).collect(),
-            flows: flows.collect(),
-            counters: Counters {
-                datapath: datapath_counters(counted),
-                node: Vec::new(),
-            },
+            datagrams_in: counted.received,
+            datagrams_out: counted.sent,
         }
     }
 }
 
-/// The datapath's counters by name: packets, drops by reason, sends.
-fn datapath_counters(counted: &WorkerCounters) -> Vec<Counter> {
-    let (ledger, send) = (&counted.lane.ledger, &counted.send);
-    let mut counters: Vec<Counter> = [
-        ("arrived", ledger.arrived),
-        ("made", ledger.made),
-        ("forwarded", ledger.forwarded),
-        ("consumed", ledger.consumed),
-        ("kept", ledger.kept),
-        ("held", ledger.held),
-        ("control", ledger.control),
-        ("foreign", ledger.foreign),
-        ("unopened", ledger.unopened),
-        ("due", ledger.due),
-        ("sent", ledger.sent),
-        ("cached_bytes", counted.lane.cached_bytes),
-        ("commands_refused", counted.lane.commands_refused),
-        ("socket_sent", send.sent),
-        ("socket_sent_bytes", send.sent_bytes),
-        ("socket_calls", send.calls),
-        ("socket_too_large", send.too_large),
-        ("socket_refused", send.refused),
-        ("socket_dropped", send.dropped),
-        ("socket_skipped", send.skipped),
-        ("socket_blocked", send.blocked),
-        ("socket_gso_failed", send.gso_failed),
-        ("passed_on", counted.passed_on),
-        ("shared_sends", counted.shared_sends),
-        ("receives", counted.receives),
-        ("receive_errors", counted.receive_errors),
-    ]
-    .map(|(name, value)| Counter::new(name, value))
-    .into();
-    let repair = ledger.repair.rows();
-    counters.extend(repair.map(|(name, value)| Counter::new(format!("repair_{name}"), value)));
-    for reason in DropReason::ALL {
-        let name = reason.as_str();
-        counters.push(Counter::new(
-            format!("dropped_{name}"),
-            ledger.dropped(reason),
-        ));
-        counters.push(Counter::new(
-            format!("unsent_{name}"),
-            ledger.unsent(reason),
-        ));
-    }
-    for (refusal, times) in &counted.lane.frames_refused {
-        counters.push(Counter::new(format!("frames_refused: {refusal}"), *times));
-    }
-    counters
-}
-
-impl LinkRow {
-    fn new(row: core::LinkRow, lane: &LaneCounters, admitted: u64) -> Self {
-        let counted = lane.links.iter().find(|link| Some(link.link) == row.link);
+impl From<&lane::FlowCounters> for FlowCounters {
+    fn from(counted: &lane::FlowCounters) -> Self {
         Self {
-            link: row.link.map(|link| link.0),
-            peer: row.peer.map(|peer| peer.to_string()),
-            name: close::shorten(&row.name),
-            remote: row.remote.to_string(),
-            state: row.state.to_owned(),
-            cause: close::shorten(&row.cause),
-            rtt_us: row
-                .rtt
-                .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
-            loss_in_permille: row.loss_in_permille,
-            loss_out_permille: row.loss_out_permille,
-            relay: row.relay,
-            packet_bytes: row.packet_size.map(PacketSize::bytes),
-            is_packet_size_proven: row.is_size_proven,
-            is_congested: row.is_congested,
-            datagrams_in: counted.map_or(0, |link| link.received),
-            datagrams_out: counted.map_or(0, |link| link.sent),
-            admitted_bps: admitted,
-        }
-    }
-}
-
-impl From<core::RouteRow> for RouteRow {
-    fn from(row: core::RouteRow) -> Self {
-        Self {
-            origin: row.origin.to_string(),
-            distance_tenth_ms: tenths(row.distance),
-            link: row.link.map(|link| link.0),
-            feasible_backups: row.feasible_backups,
-        }
-    }
-}
-
-impl From<core::StreamRow> for StreamRow {
-    fn from(row: core::StreamRow) -> Self {
-        let layer = levada_wire::Layer(0);
-        let offer = row.announce.layer(layer);
-        Self {
-            name: row.name.to_string(),
-            origin: row.announce.origin.to_string(),
-            instance: row.announce.instance.to_string(),
-            flow: row.announce.flow(layer).to_string(),
-            state: row.state.to_string(),
-            distance_tenth_ms: tenths(row.distance),
-            local: row.local,
-            peak_bps: offer.map_or(0, |offer| offer.peak.0),
-            tracks: offer.map_or_else(Vec::new, |offer| {
-                let codecs = offer.tracks.iter().map(|track| track.codec.clone());
-                codecs.collect()
-            }),
-        }
-    }
-}
-
-impl FlowRow {
-    fn new(row: core::FlowRow, lane: &LaneCounters) -> Self {
-        let counted = lane.flows.iter().find(|flow| flow.flow == row.flow.0);
-        let counted = counted.copied().unwrap_or_default();
-        Self {
-            flow: row.flow.to_string(),
-            name: row.name.to_string(),
-            origin: row.origin.to_string(),
-            state: row.state.to_string(),
-            peak_bps: row.peak.0,
-            upstream: row.upstream.map(|link| link.0),
-            egresses: row.egresses.into_iter().map(|link| link.0).collect(),
-            subscriptions: row.subscriptions,
-            cause: row.cause,
             packets_in: counted.packets_in,
             bytes_in: counted.bytes_in,
             packets_out: counted.packets_out,
@@ -384,8 +282,4 @@ impl FlowRow {
             withheld: counted.withheld,
         }
     }
-}
-
-fn tenths(distance: levada_wire::Distance) -> Option<u32> {
-    distance.is_finite().then(|| distance.as_tenth_millis())
 }

@@ -7,6 +7,7 @@ mod kit;
 
 use kit::*;
 use levada::admin::{Client, ClientError, RemoteSubscriber};
+use levada::view::FlowRow;
 use levada::{Delivery, Node, PublishOptions, State, SubscribeOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -60,8 +61,8 @@ async fn a_player_that_dies_ends_its_wish() {
 
     within("the wish to end", async {
         loop {
-            let view = node.view().await.unwrap();
-            if view.flows.iter().all(|flow| flow.subscriptions == 0) {
+            let flows = node.rows::<FlowRow>().await.unwrap();
+            if flows.iter().all(|flow| flow.control.subscriptions == 0) {
                 return;
             }
         }
@@ -124,10 +125,10 @@ async fn the_view_through_the_socket_is_the_nodes_own() {
 
     let view = within("a view", client(&node).await.view()).await.unwrap();
 
-    assert_eq!(view.node.id, node.id().to_string());
+    assert_eq!(view.node.id, node.id());
     assert_eq!(view.node.name, "alone");
-    assert_eq!(view.streams[0].name, "cam");
-    assert_eq!(view.streams[0].tracks, ["h264"]);
+    assert_eq!(view.streams[0].name.as_str(), "cam");
+    assert_eq!(view.streams[0].tracks[0].codec, "h264");
     assert_eq!(view.streams, node.view().await.unwrap().streams);
 }
 

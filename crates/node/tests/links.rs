@@ -5,6 +5,7 @@
 mod kit;
 
 use kit::*;
+use levada::view::{LinkState, Remote};
 use levada::{Event, NodeId};
 
 #[tokio::test]
@@ -20,7 +21,7 @@ async fn a_node_other_than_the_expected_one_is_refused_by_name() {
     assert!(failed.contains(&relay.id().to_string()), "{failed}");
     let view = within("a view", relay.view()).await.unwrap();
     assert!(
-        view.links.iter().all(|link| link.state != "up"),
+        view.links.iter().all(|link| !link.control.state.is_up()),
         "{:?}",
         view.links
     );
@@ -69,10 +70,10 @@ async fn a_name_that_is_not_found_is_shown_with_its_cause() {
     let row = view
         .links
         .iter()
-        .find(|link| link.remote == address)
+        .find(|link| link.control.remote == Remote::Name(address.clone()))
         .unwrap();
-    assert_eq!(row.state, "resolving");
-    assert!(!row.cause.is_empty());
+    assert_eq!(row.control.state, LinkState::Resolving);
+    assert!(row.control.cause.is_some());
 }
 
 #[tokio::test]

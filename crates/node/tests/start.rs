@@ -153,7 +153,8 @@ async fn both_ip_versions_reach_a_node_that_listens_on_all_addresses() {
     link_up(&mut events, &by_v6).await;
 
     let view = within("a view", all.view()).await.unwrap();
-    let mut remotes: Vec<&str> = view.links.iter().map(|link| link.remote.as_str()).collect();
+    let links = view.links.iter();
+    let mut remotes: Vec<_> = links.map(|link| link.control.remote.to_string()).collect();
     remotes.sort_unstable();
     assert!(
         remotes[0].starts_with("127.0.0.1:"),

@@ -94,7 +94,7 @@ async fn forged_media_changes_nothing_but_one_counter() {
     }
 
     let after = bench.arrived(&before, sent, dropped).await;
-    let bad_tags = |view: &View| view.counters.value("dropped_bad_tag");
+    let bad_tags = |view: &View| view.counter("dropped_bad_tag");
     assert_eq!(bad_tags(&after) - bad_tags(&before), sent);
     assert_eq!(dropped(&after) - dropped(&before), sent);
     assert_same(&before, &after);
@@ -294,7 +294,7 @@ impl Bench {
         push(&mut *self.publisher.lock().await, 20..60).await;
         expect(&mut *self.subscriber.lock().await, 20..60).await;
         let view = within("a view", self.consumer.view()).await.unwrap();
-        assert_eq!(view.counters.value("unopened"), 0);
+        assert_eq!(view.counter("unopened"), 0);
     }
 }
 
@@ -304,25 +304,18 @@ fn assert_same(before: &View, after: &View) {
         let rows = view.flows.iter();
         rows.map(|row| {
             (
-                row.flow.clone(),
-                row.state.clone(),
-                row.packets_in,
-                row.packets_out,
+                row.control.flow,
+                row.control.state,
+                row.counters.packets_in,
+                row.counters.packets_out,
             )
         })
         .collect::<Vec<_>>()
     };
     let links = |view: &View| {
-        let rows = view.links.iter();
-        rows.map(|row| {
-            (
-                row.link,
-                row.peer.clone(),
-                row.state.clone(),
-                row.remote.clone(),
-            )
-        })
-        .collect::<Vec<_>>()
+        let rows = view.links.iter().map(|row| &row.control);
+        rows.map(|row| (row.link, row.peer, row.state, row.remote.clone()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(flows(before), flows(after));
     assert_eq!(links(before), links(after));
@@ -331,13 +324,15 @@ fn assert_same(before: &View, after: &View) {
 }
 
 fn dropped(view: &View) -> u64 {
-    let counters = view.counters.datapath.iter();
-    let drops = counters.filter(|counter| counter.name.starts_with("dropped_"));
+    let drops = view
+        .counters
+        .iter()
+        .filter(|counter| counter.name.starts_with("dropped_"));
     drops.map(|counter| counter.value).sum()
 }
 
 fn foreign(view: &View) -> u64 {
-    view.counters.value("foreign")
+    view.counter("foreign")
 }
 
 async fn links(node: &Node) -> usize {

@@ -5,6 +5,7 @@
 mod kit;
 
 use kit::*;
+use levada::view::{FlowRow, FlowState};
 use levada::{Delivery, Event, GapReason, Node, PublishError, State, SubscribeOptions, Subscriber};
 
 #[tokio::test]
@@ -65,13 +66,13 @@ async fn a_second_consumer_costs_the_origin_nothing() {
     let at_origin = flow_row(&net.origin).await;
     let at_relay = flow_row(&net.relay).await;
     assert_eq!(
-        at_origin.packets_out, at_origin.packets_in,
+        at_origin.counters.packets_out, at_origin.counters.packets_in,
         "one copy of each packet leaves"
     );
-    assert_eq!(at_relay.packets_in, at_origin.packets_out);
+    assert_eq!(at_relay.counters.packets_in, at_origin.counters.packets_out);
     assert_eq!(
-        at_relay.packets_out,
-        2 * at_relay.packets_in,
+        at_relay.counters.packets_out,
+        2 * at_relay.counters.packets_in,
         "one copy for each consumer"
     );
 }
@@ -91,8 +92,8 @@ async fn a_second_subscriber_of_one_node_starts_at_the_same_place_and_costs_noth
     expect(&mut second, 10..20).await;
 
     let at_relay = flow_row(&net.relay).await;
-    assert_eq!(at_relay.packets_out, at_relay.packets_in);
-    assert_eq!(flow_row(&net.consumer).await.subscriptions, 2);
+    assert_eq!(at_relay.counters.packets_out, at_relay.counters.packets_in);
+    assert_eq!(flow_row(&net.consumer).await.control.subscriptions, 2);
 }
 
 #[tokio::test]
@@ -103,8 +104,14 @@ async fn without_a_consumer_no_packet_leaves_the_origin() {
     push(&mut publisher, 0..50).await;
 
     let row = flow_row(&net.origin).await;
-    assert!(row.packets_in >= 50, "the origin made them: {row:?}");
-    assert_eq!((row.packets_out, row.state.as_str()), (0, "HOLD"));
+    assert!(
+        row.counters.packets_in >= 50,
+        "the origin made them: {row:?}"
+    );
+    assert_eq!(
+        (row.counters.packets_out, row.control.state),
+        (0, FlowState::Hold)
+    );
 }
 
 #[tokio::test]
@@ -312,7 +319,7 @@ async fn the_flow_ends_when_its_last_subscriber_is_dropped() {
     let idle = within("the origin to stop sending", async {
         loop {
             let row = flow_row(&net.origin).await;
-            if row.state == "HOLD" {
+            if row.control.state == FlowState::Hold {
                 return row;
             }
         }
@@ -324,12 +331,12 @@ async fn the_flow_ends_when_its_last_subscriber_is_dropped() {
     let later = within("packets to be made", async {
         loop {
             let row = flow_row(&net.origin).await;
-            if row.packets_in > idle.packets_in {
+            if row.counters.packets_in > idle.counters.packets_in {
                 return row;
             }
         }
     });
-    assert_eq!(later.await.packets_out, idle.packets_out);
+    assert_eq!(later.await.counters.packets_out, idle.counters.packets_out);
 }
 
 #[tokio::test]
@@ -400,10 +407,10 @@ impl Net {
 }
 
 /// The row of the only flow that a node knows.
-async fn flow_row(node: &Node) -> levada::view::FlowRow {
-    let view = within("a view", node.view()).await.unwrap();
-    assert_eq!(view.flows.len(), 1, "{:?}", view.flows);
-    view.flows.into_iter().next().unwrap()
+async fn flow_row(node: &Node) -> FlowRow {
+    let rows = within("a view", node.rows::<FlowRow>()).await.unwrap();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    rows.into_iter().next().unwrap()
 }
 
 #[allow(

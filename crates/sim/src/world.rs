@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_core::Input;
-use levada_wire::{Bitrate, Identity, Instant, Layer, NodeId};
+use levada_wire::{Identity, Instant, NodeId};
 
 use crate::chance::{Chance, Dice};
 use crate::check::{Checks, Overview, Peer, Snapshot, Violation};
@@ -382,7 +382,7 @@ impl<'a> World<'a> {
             Some(Snapshot {
                 is_paused: node.is_paused(),
                 relay: self.scenario.nodes[index].relay,
-                flows: process.control().view().flows,
+                flows: process.control().flow_rows(None).collect(),
                 peers: peers.collect(),
                 difference: process.lane().ledger().check(),
             })
@@ -440,13 +440,10 @@ impl<'a> World<'a> {
             let streams = node
                 .process
                 .iter()
-                .flat_map(|process| process.control().view().streams);
+                .flat_map(|process| process.control().stream_rows(None));
             let known = streams.map(|row| KnownStream {
                 node: name.clone(),
-                peak: row
-                    .announce
-                    .layer(Layer(0))
-                    .map_or(Bitrate(0), |offer| offer.peak),
+                peak: row.peak_bps,
                 stream: row.name,
             });
             known.collect::<Vec<_>>()

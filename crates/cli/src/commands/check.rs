@@ -165,8 +165,8 @@ async fn own_node(error: &BindError) -> Option<String> {
         return None;
     }
     let view = access::view(&home::node_dir()).await.ok()?;
-    let listens: SocketAddr = view.node.listen.parse().ok()?;
-    (listens.port() == error.address.port()).then_some(view.node.state)
+    let is_it = view.node.listen.port() == error.address.port();
+    is_it.then(|| view.node.state_dir.display().to_string())
 }
 
 fn unbindable(error: &BindError) -> Finding {

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use levada::view::LinkState;
 use levada::{
     Delivery, Node, PublishOptions, Relay, StreamName, SubscribeOptions, Subscriber, View, WallTime,
 };
@@ -136,15 +137,14 @@ fn lock(meter: &Mutex<Meter>) -> std::sync::MutexGuard<'_, Meter> {
 fn nothing_came(views: &Views) -> String {
     let mut causes = Vec::new();
     for (name, view) in views.all() {
-        for flow in view.flows.iter().filter(|flow| !flow.cause.is_empty()) {
-            causes.push(format!("{name}: {}", flow.cause));
+        for cause in view.flows.iter().filter_map(|flow| flow.control.cause) {
+            causes.push(format!("{name}: {cause}"));
         }
-        for link in view.links.iter().filter(|link| link.state != "up") {
-            causes.push(format!(
-                "{name}: link to {} is {}",
-                link.remote,
-                [&*link.state, &*link.cause].join(" ").trim_end()
-            ));
+        let links = view.links.iter().map(|link| &link.control);
+        for link in links.filter(|link| link.state != LinkState::Up) {
+            let cause = link.cause.as_deref().unwrap_or_default();
+            let how = format!("link to {} is {} {cause}", link.remote, link.state);
+            causes.push(format!("{name}: {}", how.trim_end()));
         }
     }
     let causes = if causes.is_empty() {

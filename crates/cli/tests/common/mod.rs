@@ -74,11 +74,13 @@ impl Home {
         }
     }
 
-    /// What a view says of a node, as JSON.
+    /// The rows of a view of a node, as JSON.
     pub(crate) fn view(&self, view: &str, node: &Node) -> Value {
         let ended = self.run(&[view, "--json", "--node", &node.state]);
         assert!(ended.status.success(), "{ended:?}");
-        serde_json::from_str(&ended.output).unwrap()
+        let mut view: Value = serde_json::from_str(&ended.output).unwrap();
+        assert_eq!(view["version"], 1, "{view}");
+        view["rows"].take()
     }
 
     /// Waits until a node knows a stream.

@@ -21,8 +21,8 @@ impl Flows {
     #[must_use]
     pub fn admission(&self) -> Admission {
         Admission {
-            uplink: self.uplink,
-            admitted: self.carried.reserved(),
+            uplink_bps: self.uplink,
+            admitted_bps: self.carried.reserved(),
         }
     }
 

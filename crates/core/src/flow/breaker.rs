@@ -96,7 +96,8 @@ impl Opened {
 
 impl Flows {
     /// Whether the breaker of a link keeps one more flow out.
-    pub(super) fn is_congested(&self, link: LinkIndex) -> bool {
+    #[must_use]
+    pub fn is_congested(&self, link: LinkIndex) -> bool {
         let breaker = self.breakers.get(&link);
         breaker.is_some_and(|breaker| !breaker.is_closed(self.now))
     }
@@ -142,12 +143,6 @@ impl Flows {
             flows: cut.len(),
             pause,
         });
-    }
-
-    /// The links whose breaker is open, for people.
-    pub fn congested(&self) -> impl Iterator<Item = LinkIndex> + '_ {
-        let links = self.breakers.keys().copied();
-        links.filter(|link| self.is_congested(*link))
     }
 }
 

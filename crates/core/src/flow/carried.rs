@@ -12,6 +12,7 @@ use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, PacketSize, Repair
 
 use super::catalogue::FlowOffer;
 use crate::limits::ENDING;
+use crate::view::{FlowCause, FlowState};
 
 #[derive(Debug)]
 pub(super) struct Carried {
@@ -195,8 +196,23 @@ impl Carried {
         self.children.values().map(|child| child.budget).max()
     }
 
+    /// All links that media or requests of the flow pass over, each with what is admitted of it there.
+    pub(super) fn uses(&self) -> impl Iterator<Item = (LinkIndex, Bitrate)> {
+        let admitted = |child: &Child| match child.state {
+            ChildState::Granted => self.peak,
+            ChildState::Waiting { .. } => Bitrate(0),
+        };
+        let upstreams = self.upstreams().map(|link| (link, Bitrate(0)));
+        let children = self.children.iter();
+        upstreams.chain(children.map(move |(link, child)| (*link, admitted(child))))
+    }
+
     /// All links that media or requests of the flow pass over.
-    pub(super) fn links(&self) -> impl Iterator<Item = LinkIndex> + '_ {
+    pub(super) fn links(&self) -> impl Iterator<Item = LinkIndex> {
+        self.upstreams().chain(self.children.keys().copied())
+    }
+
+    fn upstreams(&self) -> impl Iterator<Item = LinkIndex> + use<> {
         let challenger = match &self.upstream {
             Upstream::Flowing {
                 challenger: Some(challenger),
@@ -204,11 +220,7 @@ impl Carried {
             } => Some(challenger.link()),
             _ => None,
         };
-        self.upstream
-            .link()
-            .into_iter()
-            .chain(challenger)
-            .chain(self.children.keys().copied())
+        self.upstream.link().into_iter().chain(challenger)
     }
 
     pub(super) fn on_link_down(&mut self, now: Instant, link: LinkIndex) {
@@ -248,19 +260,32 @@ impl Carried {
         }
     }
 
-    /// Why it does not flow, or flows another way, for people.
-    pub(super) fn cause(&self) -> Option<String> {
+    /// Its state in the words that users see.
+    pub(super) fn state(&self) -> FlowState {
+        if self.consuming {
+            FlowState::Active
+        } else if self.granted().next().is_some() {
+            FlowState::Streaming
+        } else {
+            FlowState::Hold
+        }
+    }
+
+    /// Why it does not flow, or flows another way.
+    pub(super) fn cause(&self) -> Option<FlowCause> {
         match &self.upstream {
             Upstream::Origin => None,
             Upstream::Flowing { link, .. } => {
                 let (refused, (reason, _)) = self.avoided.iter().find(|(by, _)| *by != link)?;
-                Some(format!("not over link {}: {reason}", refused.0))
+                Some(FlowCause::Elsewhere {
+                    link: *refused,
+                    reason: *reason,
+                })
             }
-            Upstream::Asking { .. } => Some("asked for, not answered yet".into()),
-            Upstream::Idle {
-                cause: Some(cause), ..
-            } => Some(cause.to_string()),
-            Upstream::Idle { cause: None, .. } => Some("no way to the origin".into()),
+            Upstream::Asking { .. } => Some(FlowCause::Asked),
+            Upstream::Idle { cause, .. } => {
+                Some(cause.map_or(FlowCause::NoRoute, |reason| FlowCause::Refused { reason }))
+            }
         }
     }
 

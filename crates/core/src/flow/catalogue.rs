@@ -6,6 +6,7 @@
 //! most one announce, never one that was withdrawn.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use levada_wire::announce::{Announce, SignedAnnounce, SignedWithdraw};
 use levada_wire::control::FlowMessage;
@@ -19,7 +20,7 @@ use crate::limits::{
     STREAMS_MAX, STREAMS_PER_ORIGIN_MAX, UNREACHABLE_KEPT, WITHDRAWN_KEPT, WITHDRAWN_MAX,
 };
 
-type Key = (StreamName, NodeId);
+pub(super) type Key = (StreamName, NodeId);
 
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
@@ -244,8 +245,20 @@ impl Catalogue {
             .collect()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Announce> {
-        self.entries.values().map(|entry| entry.statement.content())
+    /// The announces behind `after`.
+    pub(super) fn behind(&self, after: Option<Key>) -> impl Iterator<Item = &Announce> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.entries.range((from, Bound::Unbounded));
+        entries.map(|(_, entry)| entry.statement.content())
+    }
+
+    /// The origins in that range, each with the number of its streams.
+    pub(super) fn origins(
+        &self,
+        range: (Bound<NodeId>, Bound<NodeId>),
+    ) -> impl Iterator<Item = (NodeId, usize)> {
+        let origins = self.per_origin.range(range);
+        origins.map(|(origin, streams)| (*origin, *streams))
     }
 
     /// The announces of that name.

@@ -19,12 +19,11 @@ use levada_wire::control::flow::RefuseReason;
 use levada_wire::{Announce, FlowId, LinkIndex, RepairBudget};
 
 use super::carried::{Carried, Challenger, Upstream};
-use super::wishes::Target;
+use super::wishes::{Target, Wanted};
 use super::{Flows, Output};
 use crate::api::{Event, FlowChange, SubscriptionId, SubscriptionState};
 use crate::chance::jittered;
 use crate::limits::{ANSWER_WAIT, CARRIED_MAX, LINGER, REQUEST_AGAIN, REQUEST_PAUSE};
-use crate::view::FlowState;
 
 impl Flows {
     /// Makes what is follow what is wanted, for all that was touched.
@@ -50,8 +49,9 @@ impl Flows {
         }
         let wanted = self.wishes.wanted();
         self.carry_wanted(&wanted);
+        let budget = |of: &BTreeMap<FlowId, Wanted>, flow| of.get(flow).map(|one| one.budget);
         for flow in self.wanted.keys().chain(wanted.keys()) {
-            if self.wanted.get(flow) != wanted.get(flow) {
+            if budget(&self.wanted, flow) != budget(&wanted, flow) {
                 self.carried.touch(*flow);
             }
         }
@@ -63,7 +63,7 @@ impl Flows {
 
     fn settle_flows(&mut self, touched: &[FlowId]) {
         for flow in touched {
-            let wished = self.wanted.get(flow).copied();
+            let wished = self.wanted.get(flow).map(|wanted| wanted.budget);
             self.settle_budget(*flow, wished);
             self.drive(*flow, wished.is_some());
             self.grant_waiting(*flow);
@@ -100,15 +100,6 @@ impl Flows {
     pub(super) fn on_unsubscribe(&mut self, id: SubscriptionId) {
         self.wishes.remove(id);
         self.wishes_touched = true;
-    }
-
-    /// A flow's state in the three words users see.
-    pub(super) fn flow_state(&self, flow: FlowId) -> FlowState {
-        match self.carried.get(flow) {
-            Some(carried) if carried.consuming => FlowState::Active,
-            Some(carried) if carried.granted().next().is_some() => FlowState::Streaming,
-            _ => FlowState::Hold,
-        }
     }
 
     /// Points a wish at the flow that should serve it.
@@ -191,7 +182,7 @@ impl Flows {
     }
 
     /// Begins to carry the flows that wishes point at.
-    fn carry_wanted(&mut self, wanted: &BTreeMap<FlowId, RepairBudget>) {
+    fn carry_wanted(&mut self, wanted: &BTreeMap<FlowId, Wanted>) {
         for flow in wanted.keys() {
             if self.carried.contains(*flow) || self.carried.len() >= CARRIED_MAX {
                 continue;

@@ -2,11 +2,12 @@
 //!
 //! Whoever takes a flow to change it has touched it; `settle` visits what was touched and nothing else, so that one
 //! message costs as much with four thousand flows as with one. Besides, when each flow wants to be woken, and how many
-//! flows use each link. Not what is done with a flow (`settle`). Called by the parts of [`super::Flows`]. Invariant:
+//! flows use each link and with which peaks. Not what is done with a flow (`settle`). Called by the parts of [`super::Flows`]. Invariant:
 //! for a flow that is not touched, its wake-up, its links and
 //! what it reserves are those noted here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use levada_wire::machine::Wakeup;
 use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
@@ -18,7 +19,7 @@ pub(super) struct Table {
     flows: BTreeMap<FlowId, Noted>,
     touched: BTreeSet<FlowId>,
     wakeups: BTreeMap<(Instant, FlowId), &'static str>,
-    users: BTreeMap<LinkIndex, usize>,
+    users: BTreeMap<LinkIndex, Users>,
     /// The peaks of all flows, once for each child. Wide enough that no announced peak overflows it.
     reserved: u128,
     /// Links whose first user came, or whose last one went.
@@ -29,8 +30,16 @@ pub(super) struct Table {
 struct Noted {
     carried: Carried,
     wakes_at: Option<Instant>,
-    links: Vec<LinkIndex>,
+    links: Vec<(LinkIndex, Bitrate)>,
     reserved: u128,
+}
+
+/// What uses a link.
+#[derive(Debug, Default)]
+struct Users {
+    flows: usize,
+    /// The peaks of the flows that go out over it, wide enough for all.
+    admitted: u128,
 }
 
 impl Table {
@@ -40,7 +49,13 @@ impl Table {
 
     /// What all children are promised.
     pub(super) fn reserved(&self) -> Bitrate {
-        Bitrate(u64::try_from(self.reserved).unwrap_or(u64::MAX))
+        narrow(self.reserved)
+    }
+
+    /// The peaks of the flows that go out over a link.
+    pub(super) fn admitted_over(&self, link: LinkIndex) -> Bitrate {
+        let users = self.users.get(&link);
+        users.map_or(Bitrate(0), |users| narrow(users.admitted))
     }
 
     pub(super) fn contains(&self, flow: FlowId) -> bool {
@@ -77,9 +92,14 @@ impl Table {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (FlowId, &Carried)> {
-        self.flows
-            .iter()
-            .map(|(flow, noted)| (*flow, &noted.carried))
+        self.behind(None)
+    }
+
+    /// The flows behind `after`.
+    pub(super) fn behind(&self, after: Option<FlowId>) -> impl Iterator<Item = (FlowId, &Carried)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let flows = self.flows.range((from, Bound::Unbounded));
+        flows.map(|(flow, noted)| (*flow, &noted.carried))
     }
 
     /// All flows that `matters` says yes to, to be changed.
@@ -125,11 +145,12 @@ impl Table {
         }
         noted.reserved = noted.carried.reserved();
         self.reserved += noted.reserved;
-        noted.links = noted.carried.links().collect();
-        for link in &noted.links {
-            let users = self.users.entry(*link).or_insert(0);
-            *users += 1;
-            if *users == 1 {
+        noted.links = noted.carried.uses().collect();
+        for (link, admitted) in &noted.links {
+            let users = self.users.entry(*link).or_default();
+            users.flows += 1;
+            users.admitted += u128::from(admitted.0);
+            if users.flows == 1 {
                 self.turned.insert(*link);
             }
         }
@@ -145,13 +166,14 @@ impl Table {
             self.wakeups.remove(&(at, flow));
         }
         self.reserved -= std::mem::take(&mut noted.reserved);
-        for link in std::mem::take(&mut noted.links) {
+        for (link, admitted) in std::mem::take(&mut noted.links) {
             let users = self
                 .users
                 .get_mut(&link)
                 .expect("each noted link was counted");
-            *users -= 1;
-            if *users == 0 {
+            users.flows -= 1;
+            users.admitted -= u128::from(admitted.0);
+            if users.flows == 0 {
                 self.users.remove(&link);
                 self.turned.insert(link);
             }
@@ -169,4 +191,8 @@ impl Table {
         let ((at, _), why) = self.wakeups.first_key_value()?;
         Some(Wakeup { at: *at, why })
     }
+}
+
+fn narrow(sum: u128) -> Bitrate {
+    Bitrate(u64::try_from(sum).unwrap_or(u64::MAX))
 }

@@ -29,6 +29,15 @@ pub(super) struct Wish {
     told: Option<SubscriptionState>,
 }
 
+/// What is wanted of a flow here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// The largest budget of its wishes.
+    pub(super) budget: RepairBudget,
+    /// How many wishes it serves or is to serve.
+    pub(super) subscriptions: usize,
+}
+
 /// A flow that serves a wish, or is to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
@@ -91,16 +100,20 @@ impl Wishes {
             .flat_map(|wish| wish.serving.iter().chain(&wish.next))
     }
 
-    /// The flows that wishes point at, each with the largest of their budgets.
-    pub(super) fn wanted(&self) -> BTreeMap<FlowId, RepairBudget> {
-        let mut wanted = BTreeMap::new();
+    /// The flows that wishes point at.
+    pub(super) fn wanted(&self) -> BTreeMap<FlowId, Wanted> {
+        let mut flows = BTreeMap::new();
         for wish in self.wishes.values() {
             for target in wish.serving.iter().chain(&wish.next) {
-                let budget = wanted.entry(target.flow).or_insert(wish.budget);
-                *budget = wish.budget.max(*budget);
+                let wanted = flows.entry(target.flow).or_insert(Wanted {
+                    budget: wish.budget,
+                    subscriptions: 0,
+                });
+                wanted.budget = wish.budget.max(wanted.budget);
+                wanted.subscriptions += 1;
             }
         }
-        wanted
+        flows
     }
 
     /// The instances whose secrets are needed.

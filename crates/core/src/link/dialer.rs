@@ -22,7 +22,7 @@ use crate::chance::jittered;
 use crate::limits::{
     ADDRESSES_MAX, DIAL_STAGGER, DIAL_WAIT, NEIGHBOURS_MAX, REDIAL_MAX, REDIAL_MIN,
 };
-use crate::view::LinkRow;
+use crate::view::{LinkRow, LinkState, Remote};
 
 #[derive(Debug)]
 pub(super) struct Dialer {
@@ -248,27 +248,19 @@ impl Dialer {
     }
 
     /// Rows of the neighbours to which there is no link.
-    pub(super) fn view(&self) -> impl Iterator<Item = LinkRow> + '_ {
+    pub(super) fn rows(&self) -> impl Iterator<Item = LinkRow> {
         self.configured.iter().filter_map(|configured| {
             let state = match configured.state {
-                State::Waiting { .. } => "waiting",
-                State::Dialling { .. } => "dialing",
+                State::Waiting { .. } => LinkState::Waiting,
+                State::Dialling { .. } => LinkState::Dialing,
                 State::Linked { .. } => return None,
             };
+            let remote = Remote::Address(*configured.neighbour.addresses.first()?);
+            let cause = &configured.cause;
             Some(LinkRow {
-                link: None,
                 peer: configured.neighbour.node,
-                name: String::new(),
-                remote: *configured.neighbour.addresses.first()?,
-                state,
-                cause: configured.cause.clone(),
-                rtt: None,
-                loss_in_permille: 0,
-                loss_out_permille: 0,
-                relay: false,
-                packet_size: None,
-                is_size_proven: false,
-                is_congested: false,
+                cause: (!cause.is_empty()).then(|| cause.clone()),
+                ..LinkRow::to(remote, state)
             })
         })
     }

@@ -26,6 +26,7 @@ use crate::limits::{
     DEAD_ACTIVE, DEAD_IDLE, LOSS_WINDOW, PING_ACTIVE, PING_ANSWER, PING_IDLE, SUSPECT_ACTIVE,
     SUSPECT_IDLE,
 };
+use crate::view::LinkState;
 
 /// What one side knows of the other.
 #[derive(Debug)]
@@ -69,8 +70,12 @@ impl Liveness {
         }
     }
 
-    pub(super) const fn state(&self) -> &'static str {
-        if self.suspect { "suspect" } else { "up" }
+    pub(super) const fn state(&self) -> LinkState {
+        if self.suspect {
+            LinkState::Suspect
+        } else {
+            LinkState::Up
+        }
     }
 
     pub(super) const fn rtt(&self) -> Option<Duration> {

@@ -266,8 +266,7 @@ fn the_nearest_way_is_selected_and_the_next_nearest_is_ready() {
         net.nodes[2].route(&id(0)).as_ref()
     );
     let row = net.nodes[2]
-        .view()
-        .into_iter()
+        .rows(None)
         .find(|row| row.origin == id(0))
         .unwrap();
     assert_eq!(
@@ -328,10 +327,10 @@ fn an_origin_nobody_tells_of_is_forgotten_and_not_too_early() {
 
     net.unlink(0, 1);
     net.pass(ORIGIN_KEPT - Duration::from_secs(1));
-    let before = net.nodes[1].view().len();
+    let before = net.nodes[1].rows(None).count();
     net.pass(Duration::from_secs(2));
 
-    assert_eq!((before, net.nodes[1].view().len()), (1, 0));
+    assert_eq!((before, net.nodes[1].rows(None).count()), (1, 0));
 }
 
 #[test]
@@ -364,7 +363,7 @@ fn one_origin_too_many_is_ignored() {
         );
     }
 
-    assert_eq!(routes.view().len(), ORIGINS_MAX);
+    assert_eq!(routes.rows(None).count(), ORIGINS_MAX);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::message::{self, FrameBody, Kind, Message, PlayRequest, PublishRequest
 use crate::publisher::PublishOptions;
 use crate::state::socket_path;
 use crate::subscriber::{Delivery, SubscribeOptions};
-use crate::view::View;
+use crate::view::{Row, Rows, View};
 
 /// A connection to a running node of this user. Good for one request.
 #[derive(Debug)]
@@ -62,7 +62,17 @@ impl Client {
         Ok(client)
     }
 
-    /// The node's rows.
+    /// The rows of one table, as [`crate::Node::rows`] gives them.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn rows<R: Row>(mut self) -> Result<Rows<R>, ClientError> {
+        let reply = self.ask(&Request::Rows(R::TABLE)).await?;
+        Ok(reply.parse()?)
+    }
+
+    /// All rows.
     ///
     /// # Errors
     ///

@@ -22,6 +22,7 @@ use levada_wire::{
 use serde::{Deserialize, Serialize};
 
 use crate::subscriber::{Delivery, Gap, GapReason, Instance, State};
+use crate::view::Table;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// The longest body in JSON: a view of a large network is the longest.
@@ -90,7 +91,7 @@ pub(super) struct Message {
 impl Message {
     /// A message whose body is JSON.
     pub(super) fn json(kind: Kind, body: &impl Serialize) -> Self {
-        let body = serde_json::to_vec(body).expect("these rows have text keys only");
+        let body = serde_json::to_vec(body).expect("rows and requests have text keys only");
         Self {
             kind,
             body: body.into(),
@@ -153,8 +154,10 @@ pub(super) fn malformed(what: impl Into<String>) -> io::Error {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Request {
-    /// The node's rows.
+    /// All rows.
     View,
+    /// The rows of one table.
+    Rows(Table),
     /// That the node leaves.
     Leave,
     /// To publish a stream.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada_wire::{Bitrate, Layer, PacketSize, StreamName};
+use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -19,9 +20,10 @@ use tokio::task::JoinSet;
 use super::GREETING;
 use super::message::{self, FrameBody, Kind, Message, PlayRequest, PublishRequest, Request};
 use crate::driver::{Handle, WeakHandle};
-use crate::node::Node;
+use crate::node::{Node, Stopped};
 use crate::publisher::{PublishOptions, Publisher};
 use crate::subscriber::SubscribeOptions;
+use crate::view::{CounterRow, FlowRow, LinkRow, NodeRow, RouteRow, Row, Rows, StreamRow, Table};
 
 /// The most clients at once. One more is told so.
 const CLIENTS_MAX: usize = 64;
@@ -119,9 +121,18 @@ async fn client(stream: UnixStream, node: Handle) -> io::Result<()> {
     let request = request.await.map_err(io::Error::other)??;
     match request {
         Request::View => {
-            let reply = match node.view().await {
-                Ok(view) => Message::json(Kind::Ok, &view),
-                Err(error) => Message::error(error),
+            let view = Node::from_handle(node).view().await;
+            answer(&mut writer, &shown(view)).await
+        }
+        Request::Rows(table) => {
+            let node = Node::from_handle(node);
+            let reply = match table {
+                Table::Streams => rows::<StreamRow>(&node).await,
+                Table::Nodes => rows::<NodeRow>(&node).await,
+                Table::Links => rows::<LinkRow>(&node).await,
+                Table::Routes => rows::<RouteRow>(&node).await,
+                Table::Flows => rows::<FlowRow>(&node).await,
+                Table::Counters => rows::<CounterRow>(&node).await,
             };
             answer(&mut writer, &reply).await
         }
@@ -133,6 +144,17 @@ async fn client(stream: UnixStream, node: Handle) -> io::Result<()> {
         }
         Request::Publish(request) => publish(request, node, reader, writer).await,
         Request::Play(request) => play(request, node, reader, writer).await,
+    }
+}
+
+async fn rows<R: Row>(node: &Node) -> Message {
+    shown(node.rows::<R>().await.map(Rows::new))
+}
+
+fn shown(rows: Result<impl Serialize, Stopped>) -> Message {
+    match rows {
+        Ok(rows) => Message::json(Kind::Ok, &rows),
+        Err(error) => Message::error(error),
     }
 }
 

@@ -14,11 +14,10 @@ use levada_words::Offered;
 
 use super::task::{Driver, Publication};
 use super::wishes::{Added, Want};
-use super::{Request, Seen, SlotId};
+use super::{Look, Request, Seen, SlotId};
 use crate::fanout::Queue;
 use crate::publisher::{PublishError, PublishOptions, layers};
 use crate::subscriber::SubscribeError;
-use crate::view::{Counter, LinkRow};
 
 impl Driver {
     /// A reply that nobody waits for any more is no error: the slot's end follows.
@@ -62,9 +61,11 @@ impl Driver {
                 };
                 let _ = reply.send(self.subscribe(slot, want, queue));
             }
-            Request::View { reply } => {
-                let _ = reply.send(self.seen());
-            }
+            Request::Look(Look(look)) => look(&Seen {
+                control: self.pump.machine(),
+                unresolved: &self.resolving.unresolved,
+                fanout: &self.fanout,
+            }),
             Request::End { slot } => self.end(slot).await,
             Request::Leave { reply } => {
                 self.begin_to_leave();
@@ -165,30 +166,6 @@ impl Driver {
             Added::Shared(None) | Added::Full => {}
         }
         Ok(())
-    }
-
-    fn seen(&self) -> Seen {
-        let unresolved = self.resolving.unresolved.iter();
-        let unresolved = unresolved.map(|(address, cause)| LinkRow {
-            remote: address.clone(),
-            state: "resolving".to_owned(),
-            cause: cause.clone(),
-            ..LinkRow::default()
-        });
-        let losses = self.datapath.losses();
-        let counters = losses
-            .into_iter()
-            .map(|(name, value)| Counter::new(name, value));
-        let mut core = self.pump.machine().view();
-        for row in &mut core.flows {
-            // The core counts wishes, which many may share.
-            row.subscriptions = row.subscriptions.max(self.fanout.readers(row.flow));
-        }
-        Seen {
-            core,
-            unresolved: unresolved.collect(),
-            counters: counters.collect(),
-        }
     }
 }
 

@@ -25,7 +25,7 @@ async fn a_node_whose_datapath_ends_says_so_and_stops() {
     assert!(error.contains("had to stop"), "{error}");
     let event = events.recv().await.unwrap();
     assert!(matches!(event, Event::Failed { .. }), "{event:?}");
-    assert!(handle.view().await.is_err());
+    assert!(handle.look(|_| ()).await.is_err());
     start(builder).await.expect("lock and port are free again");
 }
 

@@ -121,11 +121,11 @@ fn row(overview: &mut Overview, node: usize, flow: FlowId) -> &mut FlowRow {
             name: cam(),
             origin: NodeId([0; 32]),
             state: FlowState::Streaming,
-            peak: levada_wire::Bitrate(1_000_000),
+            peak_bps: levada_wire::Bitrate(1_000_000),
             upstream: None,
             egresses: Vec::new(),
             subscriptions: 0,
-            cause: String::new(),
+            cause: None,
         });
     }
     rows.iter_mut().find(|row| row.flow == flow).unwrap()

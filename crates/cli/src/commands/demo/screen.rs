@@ -12,7 +12,7 @@ use serde_json::json;
 use super::meter::{Latency, Second};
 use super::{Network, STREAM, Views};
 use crate::say;
-use crate::table::{Align, Table, micros, or_dash};
+use crate::table::{self, Align, Table, or_dash};
 
 /// Where the summary goes.
 #[derive(Debug)]
@@ -105,8 +105,8 @@ fn counts(second: &Second) -> String {
 fn time(latency: Latency) -> String {
     format!(
         "{} (99%: {})",
-        micros(whole_micros(latency.p50)),
-        micros(whole_micros(latency.p99))
+        table::time(latency.p50),
+        table::time(latency.p99)
     )
 }
 
@@ -136,10 +136,10 @@ fn summary(second: &Second, views: &Views) -> String {
         let flow = flow(view);
         nodes.row([
             name.to_owned(),
-            view.node.listen.clone(),
-            or_dash(flow.map(|flow| &flow.state)),
-            or_dash(flow.map(|flow| flow.packets_in)),
-            or_dash(flow.map(|flow| flow.packets_out)),
+            view.node.listen.to_string(),
+            or_dash(flow.map(|flow| flow.control.state)),
+            or_dash(flow.map(|flow| flow.counters.packets_in)),
+            or_dash(flow.map(|flow| flow.counters.packets_out)),
         ]);
     }
     let mut links = Table::new(&[
@@ -147,11 +147,11 @@ fn summary(second: &Second, views: &Views) -> String {
         ("STATE", Align::Left),
         ("RTT", Align::Right),
     ]);
-    for row in &views.relay.links {
+    for row in views.relay.links.iter().map(|row| &row.control) {
         links.row([
             format!("relay - {}", row.name),
-            row.state.clone(),
-            or_dash(row.rtt_us.map(micros)),
+            row.state.to_string(),
+            or_dash(row.rtt_seconds.map(|rtt| table::time(rtt.0))),
         ]);
     }
     let (at, counts) = (second.at, counts(second));
@@ -161,7 +161,9 @@ fn summary(second: &Second, views: &Views) -> String {
 }
 
 fn flow(view: &View) -> Option<&FlowRow> {
-    view.flows.iter().find(|flow| flow.name == STREAM)
+    view.flows
+        .iter()
+        .find(|flow| flow.control.name.as_str() == STREAM)
 }
 
 fn json_of(second: &Second, views: Option<&Views>) -> serde_json::Value {

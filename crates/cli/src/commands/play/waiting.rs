@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use levada::view::LinkRow;
+use levada::view::{LinkRow, StreamRow};
 use levada::{Delivery, Gap, State, StreamName, View};
 use tokio::time::Instant;
 
@@ -115,7 +115,7 @@ impl Waiting {
             && !self.has_played
             && !self.for_ever;
         if is_hopeless {
-            bail!(hopeless(&self.name, &view));
+            bail!(hopeless(&self.name, &view.streams, &view.links));
         }
         let why = format!("waiting for `{}`: {}", self.name, self.why(&view));
         if self.said.as_ref() != Some(&why) {
@@ -127,14 +127,14 @@ impl Waiting {
 
     /// Why nothing comes: what the node waits for, and what is wrong with its links if none is up.
     fn why(&self, view: &View) -> String {
-        let mut flows = view.flows.iter();
-        let flow = flows.find(|row| row.name == self.name.as_str() && !row.cause.is_empty());
-        let reason = match (&self.state, flow) {
-            (State::Active { .. }, Some(flow)) => flow.cause.clone(),
+        let of_stream = view.flows.iter().map(|row| &row.control);
+        let mut of_stream = of_stream.filter(|row| row.name == self.name);
+        let reason = match (&self.state, of_stream.find_map(|row| row.cause)) {
+            (State::Active { .. }, Some(cause)) => cause.to_string(),
             (State::Active { .. }, None) => "nothing comes from its origin".to_owned(),
             (state, _) => state.to_string(),
         };
-        match links_down(view) {
+        match links_down(&view.links) {
             Some(links) if !links.is_empty() => format!("{reason} ({links})"),
             _ => reason,
         }
@@ -142,22 +142,21 @@ impl Waiting {
 }
 
 /// What is wrong with each link, if none is up.
-fn links_down(view: &View) -> Option<String> {
-    let is_up = |row: &LinkRow| matches!(&*row.state, "up" | "suspect");
-    if view.links.iter().any(is_up) {
+fn links_down(links: &[LinkRow]) -> Option<String> {
+    let links = links.iter().map(|row| &row.control);
+    if links.clone().any(|row| row.state.is_up()) {
         return None;
     }
-    let state = |row: &LinkRow| match &*row.cause {
-        "" => format!("{} is {}", row.remote, row.state),
-        cause => format!("{}: {cause}", row.remote),
-    };
-    let links: Vec<_> = view.links.iter().map(state).collect();
-    Some(links.join("; "))
+    let states = links.map(|row| match &row.cause {
+        None => format!("{} is {}", row.remote, row.state),
+        Some(cause) => format!("{}: {cause}", row.remote),
+    });
+    Some(states.collect::<Vec<_>>().join("; "))
 }
 
 /// Why a stream cannot come, what could, and what to do.
-fn hopeless(name: &StreamName, view: &View) -> String {
-    let mut known: Vec<_> = view.streams.iter().map(|row| &*row.name).collect();
+fn hopeless(name: &StreamName, streams: &[StreamRow], links: &[LinkRow]) -> String {
+    let mut known: Vec<_> = streams.iter().map(|row| row.name.as_str()).collect();
     known.sort_unstable();
     known.dedup();
     let more = known.len().saturating_sub(LISTED_MAX);
@@ -167,7 +166,7 @@ fn hopeless(name: &StreamName, view: &View) -> String {
         (_, 0) => format!("known: {}", known.join(", ")),
         (_, more) => format!("known: {} and {more} more", known.join(", ")),
     };
-    let advice = match links_down(view) {
+    let advice = match links_down(links) {
         None => "is its origin running?".to_owned(),
         Some(links) if links.is_empty() => {
             "this node has no neighbour: name one with --join".to_owned()
@@ -180,33 +179,36 @@ fn hopeless(name: &StreamName, view: &View) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use levada::view::{LinkControl, LinkCounters, LinkState, Remote};
+
     use super::*;
 
-    fn link(state: &str, cause: &str) -> LinkRow {
-        let mut row = LinkRow::default();
-        row.remote = "10.0.0.1:7800".to_owned();
-        row.state = state.to_owned();
-        row.cause = cause.to_owned();
-        row
+    fn link(state: LinkState, cause: Option<&str>) -> LinkRow {
+        let remote = Remote::Address(([10, 0, 0, 1], 7800).into());
+        LinkRow {
+            control: LinkControl {
+                cause: cause.map(str::to_owned),
+                ..LinkControl::to(remote, state)
+            },
+            counters: LinkCounters::default(),
+        }
     }
 
     #[test]
     fn a_stream_that_cannot_come_is_explained_by_what_is_known() {
         let name = "cam".parse().unwrap();
-        let mut view = View::default();
         for (links, part) in [
             (vec![], "no neighbour: name one with --join"),
             (
-                vec![link("waiting", "no answer")],
+                vec![link(LinkState::Waiting, Some("no answer"))],
                 "10.0.0.1:7800: no answer",
             ),
             (
-                vec![link("up", "")],
+                vec![link(LinkState::Up, None)],
                 "no other is known either; is its origin running?",
             ),
         ] {
-            view.links = links;
-            let text = hopeless(&name, &view);
+            let text = hopeless(&name, &[], &links);
             assert!(text.starts_with("no stream `cam`; "), "{text}");
             assert!(text.contains(part), "{text}");
         }

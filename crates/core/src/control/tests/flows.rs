@@ -220,7 +220,7 @@ fn a_node_that_was_away_learns_of_a_restart_under_a_clock_set_back() {
     net.link(1, 2);
     net.pass(Duration::from_secs(2));
 
-    let present = net.nodes[0].view().streams[0].announce.flow(Layer(0));
+    let present = net.nodes[0].view().streams[0].flow;
     assert_eq!(active(&net.states(2)).pop(), Some(present));
 }
 
@@ -321,7 +321,7 @@ fn an_origin_that_restarts_with_its_clock_set_back_is_followed_too() {
         net.settle();
         net.pass(Duration::from_secs(2));
 
-        let present = net.nodes[0].view().streams[0].announce.flow(Layer(0));
+        let present = net.nodes[0].view().streams[0].flow;
         let last = active(&net.states(2)).pop();
         assert_eq!(last, Some(present), "set back by {set_back} us");
     }
@@ -344,7 +344,7 @@ fn an_origin_that_publishes_before_its_links_are_up_is_followed_too() {
         net.link(0, 1);
         net.pass(Duration::from_secs(2));
 
-        let present = net.nodes[0].view().streams[0].announce.flow(Layer(0));
+        let present = net.nodes[0].view().streams[0].flow;
         let last = active(&net.states(2)).pop();
         assert_eq!(last, Some(present), "set back by {set_back} us");
     }
@@ -509,7 +509,7 @@ fn two_nodes_that_ask_each_other_refuse_each_other() {
     // Both know the stream, neither has a way to its origin but the other.
     let mut net = Net::new(3, &[(0, 1), (1, 2)]);
     net.publish(0, "cam");
-    let flow = net.nodes[1].view().streams[0].announce.flow(Layer(0));
+    let flow = net.nodes[1].view().streams[0].flow;
 
     // 2's own route leads through 1: it must not serve 1.
     let request = FlowMessage::Request(Request {

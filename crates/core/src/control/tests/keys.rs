@@ -132,7 +132,7 @@ fn a_refusal_or_a_grant_that_was_not_asked_of_a_neighbour_takes_nobodys_answer()
     net.publish(0, "cam");
     net.deaf = Some((0, 1));
     net.subscribe(2, 1, "cam");
-    let announce = net.nodes[2].view().streams[0].announce.clone();
+    let announce = net.nodes[2].stream_rows(None).next().unwrap();
     let of = InstanceRef {
         origin: announce.origin,
         name: announce.name,

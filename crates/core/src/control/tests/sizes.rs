@@ -4,6 +4,7 @@ use levada_wire::control::flow::RefuseReason;
 
 use super::*;
 use crate::limits::{LINK_AVOIDED, SIZE_PACE, SIZE_SHORT_PONGS};
+use crate::view::FlowCause;
 
 /// As long as it takes to find out that one size is too large.
 const VERDICT: Duration = Duration::from_millis(100 * (SIZE_SHORT_PONGS as u64 + 2));
@@ -64,7 +65,8 @@ fn over_a_narrow_link_a_large_stream_is_refused_with_the_reason_and_a_small_one_
     assert_eq!(net.egresses(0, "cam"), [1]);
     let row = net.nodes[1].view().flows;
     let cause = row.iter().find(|row| row.name == name("large")).unwrap();
-    assert_eq!(cause.cause, RefuseReason::TooLarge.to_string());
+    let reason = RefuseReason::TooLarge;
+    assert_eq!(cause.cause, Some(FlowCause::Refused { reason }));
 }
 
 #[test]

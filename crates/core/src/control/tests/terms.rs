@@ -90,7 +90,7 @@ fn a_peak_that_changes_is_that_of_every_egress_there_is() {
 }
 
 fn peaks(net: &Net) -> Vec<Bitrate> {
-    let peak = |node: &Control| node.view().streams[0].announce.layers[0].peak;
+    let peak = |node: &Control| node.view().streams[0].peak_bps;
     net.nodes.iter().map(peak).collect()
 }
 
@@ -98,7 +98,7 @@ fn peaks(net: &Net) -> Vec<Bitrate> {
 fn measure(net: &mut Net, seconds: u64, rate: u64) {
     for _ in 0..seconds {
         net.pass(Duration::from_secs(1));
-        let flow = net.nodes[0].view().streams[0].announce.flow(Layer(0));
+        let flow = net.nodes[0].view().streams[0].flow;
         let rate = Bitrate(rate);
         net.input(
             0,

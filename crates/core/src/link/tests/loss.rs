@@ -1,6 +1,7 @@
 //! Tests of what pings and pongs say of a link: its round trip, and its loss.
 
 use super::*;
+use crate::view::{Ratio, Seconds};
 
 #[test]
 fn round_trip_and_loss_come_from_pings_and_pongs() {
@@ -23,9 +24,9 @@ fn round_trip_and_loss_come_from_pings_and_pongs() {
     links.handle_input(at(1_000), pong(1_000, 100, 100));
     links.handle_input(at(3_500), pong(3_500, 1_100, 1_000));
 
-    let row = &links.view()[0];
-    assert_eq!(row.rtt, Some(Duration::from_millis(20)));
-    assert_eq!(row.loss_out_permille, 100);
+    let row = links.rows(None).next().unwrap();
+    assert_eq!(row.rtt_seconds, Some(Seconds(Duration::from_millis(20))));
+    assert_eq!(row.loss_out_ratio, Some(Ratio { permille: 100 }));
 }
 
 #[test]
@@ -55,7 +56,8 @@ fn a_ping_that_overtakes_packets_shows_no_loss_and_what_is_lost_shows_in_the_end
             links.handle_input(at(millis), input);
             drain(&mut links);
         }
-        links.view()[0].loss_out_permille
+        let row = links.rows(None).next().unwrap();
+        row.loss_out_ratio.unwrap().permille
     };
 
     assert_eq!(loss_after(3, 0), 0);

@@ -100,8 +100,8 @@ impl Path {
 
     /// How large packets may be, and whether that is proven, as people see it.
     fn shown(&self) -> (usize, bool) {
-        let row = &self.links.view()[0];
-        (row.packet_size.unwrap().bytes(), row.is_size_proven)
+        let row = self.links.rows(None).next().unwrap();
+        (row.packet_bytes.unwrap().bytes(), row.is_packet_size_proven)
     }
 }
 

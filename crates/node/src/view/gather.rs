@@ -1,0 +1,323 @@
+//! Gathers the rows of a table: looks at the core in slices, asks the lanes what they counted, and joins the two.
+//!
+//! Runs in the task of whoever asked. Between two slices the node goes on, so rows of one answer may be a few
+//! milliseconds apart; none is there twice, and none that stays is left out, since slices follow the order of keys.
+//! Called by [`crate::Node`] and `admin`. Invariant: the core's task makes [`ROWS_AT_ONCE`] rows at most before it does
+//! something else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use levada_core::limits::ROWS_AT_ONCE;
+use levada_core::{Control, view as core};
+use levada_lane::ledger::DropReason;
+use levada_ports::worker::WorkerCounters;
+use levada_wire::{FlowId, LinkIndex, NodeId};
+
+use super::{
+    About, CounterRow, FlowCounters, FlowRow, LinkCounters, LinkRow, LinkState, NodeRole, NodeRow,
+    Remote, RouteRow, Seconds, StreamRow, VERSION, View,
+};
+use crate::fanout::Fanout;
+use crate::node::{Node, Stopped};
+use crate::quic::close;
+
+/// Rows of one kind, from wherever they are.
+pub trait Gather: Sized + Send {
+    /// All of them, in the order of their keys.
+    fn gather(node: &Node) -> impl Future<Output = Result<Vec<Self>, Stopped>> + Send;
+}
+
+/// All of what the core has of one kind: slice by slice, each behind the last key of the one before.
+async fn slices<T, K>(
+    node: &Node,
+    key: impl Fn(&T) -> K,
+    slice: fn(&Control, Option<K>) -> Vec<T>,
+) -> Result<Vec<T>, Stopped>
+where
+    T: Send + 'static,
+    K: Send + 'static,
+{
+    let mut rows: Vec<T> = Vec::new();
+    loop {
+        let after = rows.last().map(&key);
+        let more = node
+            .handle()
+            .look(move |seen| slice(seen.control, after))
+            .await?;
+        let is_last = more.len() < ROWS_AT_ONCE;
+        rows.extend(more);
+        if is_last {
+            return Ok(rows);
+        }
+    }
+}
+
+impl Gather for StreamRow {
+    async fn gather(node: &Node) -> Result<Vec<Self>, Stopped> {
+        let key = |row: &Self| (row.name.clone(), row.origin);
+        let mut rows = slices(node, key, |control, after| {
+            control.stream_rows(after).take(ROWS_AT_ONCE).collect()
+        })
+        .await?;
+        let fanout = fanout(node).await?;
+        for row in &mut rows {
+            let demand = &mut row.demand;
+            demand.subscriptions = subscribers(&fanout, row.flow, demand.subscriptions);
+        }
+        Ok(rows)
+    }
+}
+
+impl Gather for RouteRow {
+    async fn gather(node: &Node) -> Result<Vec<Self>, Stopped> {
+        let key = |row: &Self| row.origin;
+        slices(node, key, |control, after| {
+            control.route_rows(after).take(ROWS_AT_ONCE).collect()
+        })
+        .await
+    }
+}
+
+impl Gather for FlowRow {
+    async fn gather(node: &Node) -> Result<Vec<Self>, Stopped> {
+        let rows = flows(node).await?;
+        Ok(with_flow_counters(rows, &node.handle().counters().await?))
+    }
+}
+
+impl Gather for LinkRow {
+    async fn gather(node: &Node) -> Result<Vec<Self>, Stopped> {
+        let rows = links(node).await?;
+        Ok(with_link_counters(rows, &node.handle().counters().await?))
+    }
+}
+
+impl Gather for CounterRow {
+    async fn gather(node: &Node) -> Result<Vec<Self>, Stopped> {
+        Ok(counters(node, &node.handle().counters().await?))
+    }
+}
+
+/// This node, then its neighbours, then the origins behind them, each once.
+impl Gather for NodeRow {
+    async fn gather(node: &Node) -> Result<Vec<Self>, Stopped> {
+        let this = about(node).await?;
+        let links = links(node).await?;
+        let routes = RouteRow::gather(node).await?;
+        let origins = slices(
+            node,
+            |(origin, _)| *origin,
+            |control, after| control.origins(after).take(ROWS_AT_ONCE).collect(),
+        );
+        let streams: BTreeMap<NodeId, usize> = origins.await?.into_iter().collect();
+        Ok(nodes(this, links, &routes, &streams))
+    }
+}
+
+/// Everything.
+pub(crate) async fn view(node: &Node) -> Result<View, Stopped> {
+    let about = about(node).await?;
+    let (links, flows) = (links(node).await?, flows(node).await?);
+    let routes = RouteRow::gather(node).await?;
+    let streams = StreamRow::gather(node).await?;
+    let counted = node.handle().counters().await?;
+    Ok(View {
+        version: VERSION,
+        node: about,
+        links: with_link_counters(links, &counted),
+        routes,
+        streams,
+        flows: with_flow_counters(flows, &counted),
+        counters: counters(node, &counted),
+    })
+}
+
+async fn about(node: &Node) -> Result<About, Stopped> {
+    let admission = node.handle().look(|seen| seen.control.admission()).await?;
+    let about = node.handle().about();
+    Ok(About {
+        id: about.id,
+        name: about.name.clone(),
+        listen: about.local_addr,
+        state_dir: about.state_dir.clone(),
+        is_relay: about.relay,
+        is_client: about.client,
+        uptime_seconds: Seconds(node.handle().uptime()),
+        admission,
+    })
+}
+
+/// Links by number, then neighbours to which there is none, then those whose names are being looked up.
+async fn links(node: &Node) -> Result<Vec<core::LinkRow>, Stopped> {
+    let key = |row: &core::LinkRow| row.link.unwrap_or(LinkIndex(u32::MAX));
+    let mut rows = slices(node, key, |control, after| {
+        control.link_rows(after).take(ROWS_AT_ONCE).collect()
+    })
+    .await?;
+    let others = node.handle().look(|seen| {
+        let unresolved = seen.unresolved.iter().map(|(name, cause)| core::LinkRow {
+            cause: Some(cause.clone()),
+            ..core::LinkRow::to(Remote::Name(name.clone()), LinkState::Resolving)
+        });
+        let neighbours = seen.control.neighbour_rows();
+        neighbours.chain(unresolved).collect::<Vec<_>>()
+    });
+    rows.extend(others.await?);
+    // What a peer said of itself, or of why it went, goes to a terminal.
+    for row in &mut rows {
+        row.name = close::shorten(&row.name);
+        row.cause = row.cause.as_deref().map(close::shorten);
+    }
+    Ok(rows)
+}
+
+async fn flows(node: &Node) -> Result<Vec<core::FlowRow>, Stopped> {
+    let key = |row: &core::FlowRow| row.flow;
+    let mut rows = slices(node, key, |control, after| {
+        control.flow_rows(after).take(ROWS_AT_ONCE).collect()
+    })
+    .await?;
+    let fanout = fanout(node).await?;
+    for row in &mut rows {
+        row.subscriptions = subscribers(&fanout, row.flow, row.subscriptions);
+    }
+    Ok(rows)
+}
+
+async fn fanout(node: &Node) -> Result<Arc<Fanout>, Stopped> {
+    node.handle().look(|seen| Arc::clone(seen.fanout)).await
+}
+
+/// How many subscribers a flow has here. The core counts wishes, which many may share.
+fn subscribers(fanout: &Fanout, flow: FlowId, wishes: usize) -> usize {
+    wishes.max(fanout.readers(flow))
+}
+
+fn with_link_counters(rows: Vec<core::LinkRow>, counted: &WorkerCounters) -> Vec<LinkRow> {
+    let counted = counted.lane.links.iter();
+    let counted: BTreeMap<_, _> = counted.map(|one| (one.link, one)).collect();
+    let joined = rows.into_iter().map(|control| {
+        let counters = control.link.and_then(|link| counted.get(&link).copied());
+        LinkRow {
+            counters: counters.map(LinkCounters::from).unwrap_or_default(),
+            control,
+        }
+    });
+    joined.collect()
+}
+
+fn with_flow_counters(rows: Vec<core::FlowRow>, counted: &WorkerCounters) -> Vec<FlowRow> {
+    let counted = counted.lane.flows.iter();
+    let counted: BTreeMap<_, _> = counted.map(|one| (one.flow, one)).collect();
+    let joined = rows.into_iter().map(|control| {
+        let counters = counted.get(&control.flow.0).copied();
+        FlowRow {
+            counters: counters.map(FlowCounters::from).unwrap_or_default(),
+            control,
+        }
+    });
+    joined.collect()
+}
+
+fn nodes(
+    this: About,
+    links: Vec<core::LinkRow>,
+    routes: &[RouteRow],
+    streams: &BTreeMap<NodeId, usize>,
+) -> Vec<NodeRow> {
+    let distances = routes.iter().map(|row| (row.origin, row.distance_seconds));
+    let distances: BTreeMap<_, _> = distances.collect();
+    let row = |id: NodeId, role| NodeRow {
+        id,
+        name: String::new(),
+        role,
+        address: None,
+        distance_seconds: distances.get(&id).copied().flatten(),
+        is_relay: None,
+        streams: streams.get(&id).copied().unwrap_or(0),
+        admission: None,
+    };
+    let mut shown = BTreeSet::from([this.id]);
+    let mut rows = vec![NodeRow {
+        name: this.name,
+        address: Some(Remote::Address(this.listen)),
+        distance_seconds: Some(Seconds::default()),
+        is_relay: Some(this.is_relay),
+        admission: Some(this.admission),
+        ..row(this.id, NodeRole::This)
+    }];
+    for link in links {
+        let Some(peer) = link.peer else { continue };
+        shown.insert(peer);
+        rows.push(NodeRow {
+            name: link.name,
+            address: Some(link.remote),
+            is_relay: Some(link.is_relay),
+            ..row(peer, NodeRole::Neighbour)
+        });
+    }
+    for origin in distances.keys().chain(streams.keys()) {
+        if shown.insert(*origin) {
+            rows.push(row(*origin, NodeRole::Origin));
+        }
+    }
+    rows
+}
+
+/// What was counted, by name: the lanes' packets, drops by reason and sends, then the joints of this crate.
+fn counters(node: &Node, counted: &WorkerCounters) -> Vec<CounterRow> {
+    let (ledger, send) = (&counted.lane.ledger, &counted.send);
+    let mut counters: Vec<CounterRow> = [
+        ("arrived", ledger.arrived),
+        ("made", ledger.made),
+        ("forwarded", ledger.forwarded),
+        ("consumed", ledger.consumed),
+        ("kept", ledger.kept),
+        ("held", ledger.held),
+        ("control", ledger.control),
+        ("foreign", ledger.foreign),
+        ("unopened", ledger.unopened),
+        ("due", ledger.due),
+        ("sent", ledger.sent),
+        ("cached_bytes", counted.lane.cached_bytes),
+        ("commands_refused", counted.lane.commands_refused),
+        ("socket_sent", send.sent),
+        ("socket_sent_bytes", send.sent_bytes),
+        ("socket_calls", send.calls),
+        ("socket_too_large", send.too_large),
+        ("socket_refused", send.refused),
+        ("socket_dropped", send.dropped),
+        ("socket_skipped", send.skipped),
+        ("socket_blocked", send.blocked),
+        ("socket_gso_failed", send.gso_failed),
+        ("passed_on", counted.passed_on),
+        ("shared_sends", counted.shared_sends),
+        ("receives", counted.receives),
+        ("receive_errors", counted.receive_errors),
+    ]
+    .map(|(name, value)| CounterRow::new(name, value))
+    .into();
+    let repair = ledger.repair.rows();
+    counters.extend(repair.map(|(name, value)| CounterRow::new(format!("repair_{name}"), value)));
+    for reason in DropReason::ALL {
+        let name = reason.as_str();
+        counters.push(CounterRow::new(
+            format!("dropped_{name}"),
+            ledger.dropped(reason),
+        ));
+        counters.push(CounterRow::new(
+            format!("unsent_{name}"),
+            ledger.unsent(reason),
+        ));
+    }
+    for (refusal, times) in &counted.lane.frames_refused {
+        counters.push(CounterRow::new(
+            format!("frames_refused: {refusal}"),
+            *times,
+        ));
+    }
+    let losses = node.handle().losses().into_iter();
+    counters.extend(losses.map(|(name, value)| CounterRow::new(name, value)));
+    counters
+}
