@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`fanout`], [`hop`], [`join`], [`loss`], [`micro`], [`soak`] | what is measured, one each |
+//! | [`fanout`], [`hop`], [`join`], [`loss`], [`micro`], [`soak`], [`views`] | what is measured, one each |
 //! | `traffic`, `origin` | frames as a camera makes them; real origins that cut and seal them |
 //! | `contender` | who does the work: a real lane over real sockets, or a floor |
 //! | `receivers` | the far ends |
@@ -36,6 +36,7 @@ mod receivers;
 pub mod soak;
 mod stats;
 mod traffic;
+pub mod views;
 
 pub use chain::HOPS_MAX;
 pub use contender::Task;

@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("levada-media", &["levada-wire"]),
     (
         "levada-bench",
-        &["levada-lane", "levada-ports", "levada-wire"],
+        &["levada-core", "levada-lane", "levada-ports", "levada-wire"],
     ),
     (
         "levada-sim",

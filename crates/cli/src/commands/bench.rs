@@ -1,4 +1,5 @@
-//! `levada bench fanout | hop | join | loss | micro`: what the datapath does on this machine, each figure beside its floor.
+//! `levada bench fanout | hop | join | loss | micro | soak | views`: what a node does on this machine, each figure beside its
+//! floor.
 //!
 //! Not the measuring (`levada-bench`): flags, tables, JSON. Invariant: each command ends by itself, and what is printed for
 //! people is a part of what `--json` has.
@@ -20,6 +21,7 @@ use crate::{say, units};
 mod fanout;
 mod loss;
 mod soak;
+mod views;
 
 /// The most egresses that may be asked for: a lane's own limit shows before it.
 const EGRESSES_MAX: u32 = 10_000;
@@ -49,6 +51,8 @@ pub(crate) enum Command {
     Micro(Micro),
     /// Whether anything grows when many flows go on for long
     Soak(soak::Soak),
+    /// How long the core of a node with many links and flows is held by whoever looks at its rows
+    Views(views::Args),
 }
 
 /// Flags of all measurements of streams.
@@ -142,6 +146,7 @@ pub(crate) fn execute(command: Command, debug: bool) -> anyhow::Result<ExitCode>
         Command::Loss(args) => loss::execute(&args),
         Command::Micro(args) => micros(&args),
         Command::Soak(args) => return soak::execute(&args),
+        Command::Views(args) => views::execute(&args),
     }?;
     Ok(ExitCode::SUCCESS)
 }
