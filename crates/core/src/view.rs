@@ -372,3 +372,24 @@ impl<'de> Deserialize<'de> for Ratio {
         Ok(Self { permille })
     }
 }
+
+/// Notes a look at one flow, child or wish, so that tests can say what a row costs.
+#[cfg_attr(
+    not(test),
+    allow(clippy::missing_const_for_fn, reason = "only tests count")
+)]
+pub(crate) fn note_look() {
+    #[cfg(test)]
+    LOOKS.set(LOOKS.get() + 1);
+}
+
+/// How many looks this thread has noted.
+#[cfg(test)]
+pub(crate) fn looks() -> usize {
+    LOOKS.get()
+}
+
+#[cfg(test)]
+thread_local! {
+    static LOOKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}

@@ -12,7 +12,7 @@ use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, PacketSize, Repair
 
 use super::catalogue::FlowOffer;
 use crate::limits::ENDING;
-use crate::view::{FlowCause, FlowState};
+use crate::view::{FlowCause, FlowState, note_look};
 
 #[derive(Debug)]
 pub(super) struct Carried {
@@ -166,10 +166,8 @@ impl Carried {
 
     /// The links the flow goes out over.
     pub(super) fn granted(&self) -> impl Iterator<Item = LinkIndex> + '_ {
-        let granted = self
-            .children
-            .iter()
-            .filter(|(_, child)| child.state == ChildState::Granted);
+        let children = self.children.iter().inspect(|_| note_look());
+        let granted = children.filter(|(_, child)| child.state == ChildState::Granted);
         granted.map(|(link, _)| *link)
     }
 

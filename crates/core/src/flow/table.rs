@@ -13,6 +13,7 @@ use levada_wire::machine::Wakeup;
 use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
 
 use super::carried::Carried;
+use crate::view::note_look;
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -63,6 +64,7 @@ impl Table {
     }
 
     pub(super) fn get(&self, flow: FlowId) -> Option<&Carried> {
+        note_look();
         self.flows.get(&flow).map(|noted| &noted.carried)
     }
 
@@ -99,7 +101,9 @@ impl Table {
     pub(super) fn behind(&self, after: Option<FlowId>) -> impl Iterator<Item = (FlowId, &Carried)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let flows = self.flows.range((from, Bound::Unbounded));
-        flows.map(|(flow, noted)| (*flow, &noted.carried))
+        flows
+            .inspect(|_| note_look())
+            .map(|(flow, noted)| (*flow, &noted.carried))
     }
 
     /// All flows that `matters` says yes to, to be changed.

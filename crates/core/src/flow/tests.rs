@@ -22,6 +22,7 @@ use crate::limits::{
 };
 
 mod keys;
+mod rows;
 
 const UP: LinkIndex = LinkIndex(1);
 

@@ -12,6 +12,7 @@ use levada_wire::{Announce, FlowId, Layer, NodeId, RepairBudget, StreamName};
 use super::offers::instance_of;
 use crate::api::{Event, SubscriptionId, SubscriptionState};
 use crate::limits::WISHES_MAX;
+use crate::view::note_look;
 
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
@@ -95,9 +96,8 @@ impl Wishes {
 
     /// All flows that wishes point at, one entry per wish.
     pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
-        self.wishes
-            .values()
-            .flat_map(|wish| wish.serving.iter().chain(&wish.next))
+        let wishes = self.wishes.values().inspect(|_| note_look());
+        wishes.flat_map(|wish| wish.serving.iter().chain(&wish.next))
     }
 
     /// The flows that wishes point at.
