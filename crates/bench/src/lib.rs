@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`fanout`], [`hop`], [`join`], [`loss`], [`micro`], [`soak`], [`views`] | what is measured, one each |
+//! | [`fanout`], [`hop`], [`join`], [`local`], [`loss`], [`micro`], [`soak`], [`views`] | what is measured, one each |
 //! | `traffic`, `origin` | frames as a camera makes them; real origins that cut and seal them |
 //! | `contender` | who does the work: a real lane over real sockets, or a floor |
 //! | `receivers` | the far ends |
@@ -29,6 +29,7 @@ mod forwarder;
 pub mod hop;
 mod impair;
 pub mod join;
+pub mod local;
 pub mod loss;
 pub mod micro;
 mod origin;

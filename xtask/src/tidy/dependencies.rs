@@ -36,7 +36,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("levada-media", &["levada-wire"]),
     (
         "levada-bench",
-        &["levada-core", "levada-lane", "levada-ports", "levada-wire"],
+        &[
+            "levada",
+            "levada-core",
+            "levada-lane",
+            "levada-ports",
+            "levada-wire",
+        ],
     ),
     (
         "levada-sim",

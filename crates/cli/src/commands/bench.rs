@@ -1,5 +1,5 @@
-//! `levada bench fanout | hop | join | loss | micro | soak | views`: what a node does on this machine, each figure beside its
-//! floor.
+//! `levada bench fanout | hop | join | local | loss | micro | soak | views`: what a node does on this machine, each figure
+//! beside its floor.
 //!
 //! Not the measuring (`levada-bench`): flags, tables, JSON. Invariant: each command ends by itself, and what is printed for
 //! people is a part of what `--json` has.
@@ -19,6 +19,7 @@ use crate::table::{Align, Table};
 use crate::{say, units};
 
 mod fanout;
+mod local;
 mod loss;
 mod soak;
 mod views;
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Hop(Hop),
     /// How soon a newcomer has the first whole frame of a flow that is carried already
     Join(Join),
+    /// What a lane does for many local subscribers of one flow, beside one, and how late they have each frame
+    Local(local::Args),
     /// What arrives over hops that lose datagrams; without a flag about the path, the set of the project's goals
     Loss(loss::Args),
     /// What each step of a packet's way costs by itself, in memory
@@ -143,6 +146,7 @@ pub(crate) fn execute(command: Command, debug: bool) -> anyhow::Result<ExitCode>
         Command::Fanout(args) => fanout::execute(&args),
         Command::Hop(args) => hops(&args),
         Command::Join(args) => joins(&args),
+        Command::Local(args) => local::execute(&args),
         Command::Loss(args) => loss::execute(&args),
         Command::Micro(args) => micros(&args),
         Command::Soak(args) => return soak::execute(&args),
