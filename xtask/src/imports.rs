@@ -76,7 +76,7 @@ impl Modules {
         let mut modules = Vec::new();
         for root in ["lib.rs", "main.rs"] {
             let path = format!("{folder}{root}");
-            Self::add(&mut modules, files, folder, &path, folder, None);
+            Self::add(&mut modules, files, &path, folder, None);
         }
         Self(modules)
     }
@@ -85,7 +85,6 @@ impl Modules {
     fn add(
         modules: &mut Vec<Module>,
         files: &[&RustFile],
-        folder: &str,
         path: &str,
         below: &str,
         parent: Option<usize>,
@@ -98,7 +97,7 @@ impl Modules {
             let inside = format!("{below}{name}/");
             let child = [format!("{below}{name}.rs"), format!("{inside}mod.rs")]
                 .iter()
-                .find_map(|path| Self::add(modules, files, folder, path, &inside, Some(index)));
+                .find_map(|path| Self::add(modules, files, path, &inside, Some(index)));
             if let Some(child) = child {
                 modules[index].children.insert(name, child);
             }
@@ -235,10 +234,7 @@ impl Module {
     fn imported(&self) -> Vec<(usize, Vec<String>)> {
         let mut found: Vec<(usize, Vec<String>)> = Vec::new();
         for used in &self.uses {
-            let below = match used.path.first().map(String::as_str) {
-                Some("self") => used.path.get(1),
-                first => first.and(used.path.first()),
-            };
+            let below = used.path.iter().find(|name| *name != "self");
             let is_listing = below.is_some_and(|name| self.children.contains_key(name));
             let is_in_code = || self.paths.iter().any(|(_, path)| path[0] == used.bound);
             // What a module is imported for stands in the paths that begin with its name.
