@@ -265,7 +265,8 @@ pub(crate) fn set_up(
     let refused = lanes.fresh_counters().lane.commands_refused;
     anyhow::ensure!(
         refused == 0,
-        "the lanes refused {refused} commands: they have not room for {} flows to {} of {} egresses each; ask for fewer",
+        "the lanes refused {refused} commands: they have not room for {} flows to {} of {} egresses each; ask for \
+         fewer",
         flows.count,
         flows.fanout,
         receivers.len()

@@ -166,7 +166,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn configuration_and_length_survive_adts(object_type in 1_u8..5, rate_index in 0_u8..13, channels in 0_u8..8, bytes in 1..=ADTS_DATA_BYTES_MAX) {
+        fn configuration_and_length_survive_adts(
+            object_type in 1_u8..5,
+            rate_index in 0_u8..13,
+            channels in 0_u8..8,
+            bytes in 1..=ADTS_DATA_BYTES_MAX,
+        ) {
             let config = AudioConfig { object_type, rate_index, channels };
             prop_assert_eq!(AudioConfig::parse(&config.write()), Some(config));
 

@@ -355,14 +355,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn start_codes_are_where_a_plain_search_finds_them(bytes in proptest::collection::vec(0_u8..3, 0..60), from in 0_usize..20) {
+        fn start_codes_are_where_a_plain_search_finds_them(
+            bytes in proptest::collection::vec(0_u8..3, 0..60),
+            from in 0_usize..20,
+        ) {
             let plain = (from..bytes.len().saturating_sub(2)).find(|at| bytes[*at..at + 3] == [0, 0, 1]);
 
             prop_assert_eq!(start_code(&bytes, from), plain);
         }
 
         #[test]
-        fn any_bytes_are_inspected_without_panic(bytes in proptest::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(0xFF), any::<u8>()], 0..200)) {
+        fn any_bytes_are_inspected_without_panic(
+            bytes in proptest::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(0xFF), any::<u8>()], 0..200),
+        ) {
             for codec in [Codec::H264, Codec::H265] {
                 let picture = Inspector::new(codec).inspect(&bytes);
 

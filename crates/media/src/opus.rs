@@ -114,8 +114,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn packets_survive_their_framing(packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..600), 0..5)) {
-            let framed: Vec<u8> = packets.iter().flat_map(|packet| [control_header(packet.len()), packet.clone()].concat()).collect();
+        fn packets_survive_their_framing(
+            packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..600), 0..5),
+        ) {
+            let framed = packets.iter().flat_map(|packet| [control_header(packet.len()), packet.clone()].concat());
+            let framed: Vec<u8> = framed.collect();
             let mut bytes = Bytes::from(framed);
 
             let taken: Vec<_> = std::iter::from_fn(|| next_packet(&mut bytes)).collect();

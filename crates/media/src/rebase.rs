@@ -277,7 +277,9 @@ mod tests {
         #[test]
         fn times_never_fall(
             audio_scale in prop_oneof![Just(90_000), Just(48_000), Just(44_100), Just(1_000)],
-            instances in proptest::collection::vec((-1_000_000_i64..1_000_000, proptest::collection::vec((1_u8..3, 1_i64..9_000), 0..20)), 1..6),
+            instances in proptest::collection::vec(
+                (-1_000_000_i64..1_000_000, proptest::collection::vec((1_u8..3, 1_i64..9_000), 0..20)), 1..6,
+            ),
         ) {
             let mut rebase = Rebase::new();
             let mut last = [i64::MIN; 3];

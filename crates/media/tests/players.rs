@@ -29,7 +29,10 @@ fn run_saying(program: &str, arguments: &[&str], input: &[u8], said: &str) -> Ve
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| {
-            panic!("{program} does not start ({error}): install ffmpeg (Debian: apt install ffmpeg), or run cargo xtask test as root")
+            panic!(
+                "{program} does not start ({error}): install ffmpeg (Debian: apt install ffmpeg), or run cargo \
+                 xtask test as root"
+            )
         });
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();

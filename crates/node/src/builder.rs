@@ -265,7 +265,8 @@ pub enum StartError {
     },
     /// Another program has the port.
     #[error(
-        "UDP port {} is already in use on {}: another program, perhaps another levada, has it; stop that, or listen on another address",
+        "UDP port {} is already in use on {}: another program, perhaps another levada, has it; stop that, or listen on \
+         another address",
         address.port(), address.ip()
     )]
     PortInUse {
@@ -281,7 +282,10 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The local socket in the state directory cannot be made.
-    #[error("cannot make the local socket {}: {source}; give a state directory with a shorter path on a local disk", path.display())]
+    #[error(
+        "cannot make the local socket {}: {source}; give a state directory with a shorter path on a local disk",
+        path.display()
+    )]
     Admin {
         /// Where it should be.
         path: PathBuf,

@@ -293,7 +293,10 @@ fn unhex(text: &str) -> Option<Zeroizing<[u8; 32]>> {
 #[non_exhaustive]
 pub enum StateError {
     /// A node runs in it.
-    #[error("state directory {} is in use by another levada{}: stop it, or give another directory with --state", path.display(), process(holder))]
+    #[error(
+        "state directory {} is in use by another levada{}: stop it, or give another directory with --state",
+        path.display(), process(holder)
+    )]
     InUse {
         /// The directory.
         path: PathBuf,
@@ -301,7 +304,10 @@ pub enum StateError {
         holder: String,
     },
     /// The system does not let us.
-    #[error("cannot use {} for the node's state: {source}; give a directory that this user may write with --state", path.display())]
+    #[error(
+        "cannot use {} for the node's state: {source}; give a directory that this user may write with --state",
+        path.display()
+    )]
     Unusable {
         /// What could not be used.
         path: PathBuf,
@@ -309,7 +315,11 @@ pub enum StateError {
         source: io::Error,
     },
     /// It is another user's.
-    #[error("{} belongs to another user (id {owner}), who could read the node's key: start levada as that user, or give a directory of your own with --state", path.display())]
+    #[error(
+        "{} belongs to another user (id {owner}), who could read the node's key: start levada as that user, or give a \
+         directory of your own with --state",
+        path.display()
+    )]
     Foreign {
         /// The directory.
         path: PathBuf,
@@ -317,7 +327,11 @@ pub enum StateError {
         owner: u32,
     },
     /// Other users may change it, or it holds more than a node's state, and they may read it.
-    #[error("{} is open to other users (mode {mode:03o}), and is not only a node's state: look what is in it and run `chmod 700` on it, or give a directory of its own with --state", path.display())]
+    #[error(
+        "{} is open to other users (mode {mode:03o}), and is not only a node's state: look what is in it and run \
+         `chmod 700` on it, or give a directory of its own with --state",
+        path.display()
+    )]
     Open {
         /// The directory.
         path: PathBuf,
@@ -325,7 +339,10 @@ pub enum StateError {
         mode: u32,
     },
     /// What is in the key file is no key.
-    #[error("{} does not hold a node key (64 hex digits): put the right file back, or remove it to start as a new node", path.display())]
+    #[error(
+        "{} does not hold a node key (64 hex digits): put the right file back, or remove it to start as a new node",
+        path.display()
+    )]
     Key {
         /// The key file.
         path: PathBuf,

@@ -90,7 +90,10 @@ mod tests {
     fn results_of_several_binaries_add_up() {
         let mut tally = Tally::default();
 
-        tally.read_line("a", "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.0s");
+        tally.read_line(
+            "a",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.0s",
+        );
         tally.read_line(
             "b",
             "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured",

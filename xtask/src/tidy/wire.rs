@@ -13,7 +13,8 @@ pub(crate) const DOCUMENT: &str = "docs/wire.md";
 const FOLDER: &str = "crates/wire/src/";
 const MARKER: &str = "//! Wire definition: docs/wire.md section ";
 const SECTION: &str = "Fingerprint";
-const ADVICE: &str = "bytes on the wire are defined here; bring docs/wire.md up to date, then run `cargo xtask tidy --bless`";
+const ADVICE: &str = "bytes on the wire are defined here; bring docs/wire.md up to date, then run `cargo xtask \
+    tidy --bless`";
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let Some(document) = tree.text(DOCUMENT) else {
@@ -89,8 +90,9 @@ pub(crate) fn bless(tree: &Tree) -> Option<String> {
     };
     let mut text = before.join("\n").trim_end().to_owned();
     text.push_str(&format!(
-        "\n\n## {SECTION}\n\n`cargo xtask tidy` compares these with the files of `{FOLDER}` that define bytes. When one \
-         differs, bring this\ndocument up to date and run `cargo xtask tidy --bless`, which writes this section.\n\n```text\n"
+        "\n\n## {SECTION}\n\n`cargo xtask tidy` compares these with the files of `{FOLDER}` that define bytes. When \
+         one differs, bring this\ndocument up to date and run `cargo xtask tidy --bless`, which writes this \
+         section.\n\n```text\n"
     ));
     for (file, _, _) in definitions(tree) {
         text.push_str(&format!("{} {}\n", file.path, fingerprint_of(file)));

@@ -219,7 +219,8 @@ fn show<R: Serialize, T: Display>(
 fn missing(bytes: u64) -> Option<String> {
     (bytes > 0).then(|| {
         format!(
-            "warning: {bytes} bytes did not arrive: the receivers could not follow, and the figures are too low or too high"
+            "warning: {bytes} bytes did not arrive: the receivers could not follow, and the figures are too low or too \
+             high"
         )
     })
 }
@@ -319,8 +320,8 @@ fn last_table(reports: &[hop::Report]) -> Table {
 
 fn hop_goal(report: &hop::Report) -> String {
     format!(
-        "{} egresses ({}): N x c x 1.5 is {:.0} us; within it are, from a run's first egress to its last, {:.1}% of runs, \
-         from the origin on {:.1}%; {} rounds, and {} disturbed ones that do not count",
+        "{} egresses ({}): N x c x 1.5 is {:.0} us; within it are, from a run's first egress to its last, {:.1}% of \
+         runs, from the origin on {:.1}%; {} rounds, and {} disturbed ones that do not count",
         report.egresses,
         report.receivers.name(),
         report.last_goal_us,

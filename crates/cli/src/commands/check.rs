@@ -173,7 +173,8 @@ fn unbindable(error: &BindError) -> Finding {
     let port = error.address.port();
     let cure = match error.source.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "find out who has it with `ss -lunp 'sport = :{port}'` and end that, or run with `--listen [::]:PORT` and another port"
+            "find out who has it with `ss -lunp 'sport = :{port}'` and end that, or run with `--listen [::]:PORT` and \
+             another port"
         ),
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 are for root: choose another with `--listen [::]:PORT`".to_owned()
@@ -244,7 +245,9 @@ fn gro(feature: Feature, longest: usize) -> Finding {
         ),
         Feature::On => Finding::slower(
             "gro",
-            "the system has it, and nothing arrived joined: where packets leave alone there is nothing to join".to_owned(),
+            "the system has it, and nothing arrived joined: where packets leave alone there is nothing to \
+             join"
+                .to_owned(),
             None,
         ),
         Feature::Off(why) => Finding::slower(
@@ -289,7 +292,8 @@ fn buffer(which: Buffer, wanted: usize, given: usize) -> Finding {
     let cure = cfg!(target_os = "linux").then(|| {
         let name = which.sysctl();
         format!(
-            "sudo sysctl -w {name}={wanted}\n  to keep it: echo '{name} = {wanted}' | sudo tee -a /etc/sysctl.d/90-levada.conf"
+            "sudo sysctl -w {name}={wanted}\n  to keep it: echo '{name} = {wanted}' | sudo tee -a \
+             /etc/sysctl.d/90-levada.conf"
         )
     });
     Finding::slower(which.check(), says, cure)

@@ -40,7 +40,10 @@ impl Player {
             Self::Ffplay => "ffmpeg",
         };
         self.find().map(drop).with_context(|| {
-            format!("{self} is not installed: install it (Debian: `apt install {package}`), or choose another with --player")
+            format!(
+                "{self} is not installed: install it (Debian: `apt install {package}`), or choose another with \
+                 --player"
+            )
         })
     }
 

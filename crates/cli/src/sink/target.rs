@@ -44,7 +44,8 @@ impl Target {
             Place::Stdout => {
                 ensure!(
                     !std::io::stdout().is_terminal(),
-                    "standard output is a terminal: pipe it into a program that plays MPEG-TS, or give a file with --out"
+                    "standard output is a terminal: pipe it into a program that plays MPEG-TS, or give a file with \
+                     --out"
                 );
                 Self::Stdout(tokio::io::stdout())
             }

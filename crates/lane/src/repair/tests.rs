@@ -262,7 +262,10 @@ fn what_will_not_come_is_a_gap_at_once_at_every_node_below() {
     net.arrive_alone(0, 1, packets[2].clone());
     net.sleep(millis(300));
 
-    let gap = |delivery: &Delivery| matches!(delivery, Delivery::Gap(gap) if gap.reason == GapReason::Lost && gap.packets == 1);
+    let gap = |delivery: &Delivery| match delivery {
+        Delivery::Gap(gap) => gap.reason == GapReason::Lost && gap.packets == 1,
+        _ => false,
+    };
     assert!(net.deliveries(2).iter().any(gap));
     assert!(counts(&net, 0).gones_sent > 0 && counts(&net, 1).gones_sent > 0);
 }

@@ -267,7 +267,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunks_do_not_matter(bytes in proptest::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(0x65), Just(9), any::<u8>()], 0..300), cut in 1_usize..40) {
+        fn chunks_do_not_matter(
+            bytes in proptest::collection::vec(
+                prop_oneof![Just(0_u8), Just(1), Just(0x65), Just(9), any::<u8>()], 0..300,
+            ),
+            cut in 1_usize..40,
+        ) {
             let chunks: Vec<_> = bytes.chunks(cut).collect();
 
             prop_assert_eq!(split(&chunks), split(&[&bytes]));

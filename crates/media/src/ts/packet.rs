@@ -222,7 +222,8 @@ mod tests {
         #[test]
         fn a_packet_survives_its_bytes(
             pid in 0_u16..0x2000, continuity in 0_u8..16, starts_unit: bool, discontinuity: bool, random_access: bool,
-            pcr in proptest::option::of(0_u64..(1 << 33) * 300), payload in proptest::collection::vec(any::<u8>(), 0..400),
+            pcr in proptest::option::of(0_u64..(1 << 33) * 300),
+            payload in proptest::collection::vec(any::<u8>(), 0..400),
         ) {
             let adaptation = Adaptation { discontinuity, random_access, pcr };
             let head = Head { pid: Pid::from_low_bits(pid), starts_unit, continuity, adaptation };

@@ -420,7 +420,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_packet_survives_its_bytes(
-            pts in 0_u64..1 << 33, dts in 0_u64..1 << 33, body in proptest::collection::vec(any::<u8>(), 1..600), cut in 1_usize..184,
+            pts in 0_u64..1 << 33,
+            dts in 0_u64..1 << 33,
+            body in proptest::collection::vec(any::<u8>(), 1..600),
+            cut in 1_usize..184,
         ) {
             let mut bytes = Vec::new();
             let (front, data) = body.split_at(body.len() / 3);
@@ -438,7 +441,10 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), cut in 1_usize..184) {
+        fn any_bytes_are_read_without_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..400),
+            cut in 1_usize..184,
+        ) {
             let (mut reader, mut heard) = (Reader::default(), Heard::default());
             let bytes = [&[0, 0, 1][..], &bytes].concat();
 

@@ -454,7 +454,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), starts_unit: bool) {
+        fn any_bytes_are_read_without_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+            starts_unit: bool,
+        ) {
             for section in assemble(&[(starts_unit, &bytes), (true, &bytes), (false, &bytes)]) {
                 prop_assert!(parse_pat(&section).is_err() || section[0] != TABLE_PAT);
                 prop_assert!(parse_pmt(&section).is_err() || section[0] != TABLE_PMT);

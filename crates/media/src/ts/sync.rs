@@ -225,7 +225,9 @@ mod tests {
     proptest! {
         #[test]
         fn chunks_do_not_matter(
-            edits in proptest::collection::vec((0_usize..4_000, any::<u8>()), 0..6), cut in 1_usize..700, stride in 0_usize..3,
+            edits in proptest::collection::vec((0_usize..4_000, any::<u8>()), 0..6),
+            cut in 1_usize..700,
+            stride in 0_usize..3,
         ) {
             let mut bytes = packets(16, STRIDES[stride]);
             for (at, value) in edits {

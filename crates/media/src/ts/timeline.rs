@@ -82,7 +82,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn differences_survive(start in 0..PERIOD, steps in proptest::collection::vec(-PERIOD / 2 + 1..PERIOD / 2, 0..20), delay in 0_i64..90_000) {
+        fn differences_survive(
+            start in 0..PERIOD,
+            steps in proptest::collection::vec(-PERIOD / 2 + 1..PERIOD / 2, 0..20),
+            delay in 0_i64..90_000,
+        ) {
             let mut timeline = Timeline::default();
             let mut time = start;
             for step in [0].into_iter().chain(steps) {

@@ -257,7 +257,10 @@ impl RemoteSubscriber {
 #[non_exhaustive]
 pub enum ClientError {
     /// There is none.
-    #[error("no levada runs with the state directory {}: start one with `levada run`, or name another with `--node`", state_dir.display())]
+    #[error(
+        "no levada runs with the state directory {}: start one with `levada run`, or name another with `--node`",
+        state_dir.display()
+    )]
     NotRunning {
         /// Where it was looked for.
         state_dir: PathBuf,

@@ -36,7 +36,8 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Why a node fails whose datapath ended.
-const DATAPATH_GONE: &str = "the thread that moves its packets has ended, which is a bug: the log says where; start it again, and please report it";
+const DATAPATH_GONE: &str = "the thread that moves its packets has ended, which is a bug: the log says where; start it \
+    again, and please report it";
 
 /// The task's state. See the module's head.
 #[derive(Debug)]

@@ -65,8 +65,8 @@ impl Gso {
         if self.0.swap(FAILED, Ordering::Relaxed) != FAILED {
             tracing::warn!(
                 %error,
-                "the system refuses to send several packets at once (GSO) and takes them one by one: by this socket they \
-                 leave alone from now on, which costs several times as much"
+                "the system refuses to send several packets at once (GSO) and takes them one by one: by this socket \
+                 they leave alone from now on, which costs several times as much"
             );
         }
     }

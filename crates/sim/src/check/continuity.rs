@@ -75,7 +75,10 @@ impl Continuity {
         let began = *self.began.get(&(node, flow))?;
         facts.had(now, began, after).then(|| {
             let (name, packets, first) = (facts.name(node), gap.packets, gap.first.value());
-            format!("{name} misses {packets} packets of flow {flow} from number {first} on, and nothing but loss went wrong")
+            format!(
+                "{name} misses {packets} packets of flow {flow} from number {first} on, and nothing but loss went \
+                 wrong"
+            )
         })
     }
 }

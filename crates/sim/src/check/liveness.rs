@@ -62,7 +62,10 @@ impl Liveness {
             let since = last.map_or(due_since, |last| last.max(due_since));
             (overview.now.since(since) > self.bound).then(|| {
                 let node = facts.name(node);
-                format!("{node} subscribes to `{name}` and got no frame since {since:?}, though all is well since {due_since:?}")
+                format!(
+                    "{node} subscribes to `{name}` and got no frame since {since:?}, though all is well since \
+                     {due_since:?}"
+                )
             })
         })
     }

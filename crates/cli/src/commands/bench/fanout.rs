@@ -89,8 +89,8 @@ pub(super) fn execute(args: &Args) -> anyhow::Result<()> {
 fn note(report: &fanout::Report) -> Option<String> {
     let scale = report.scale.as_ref()?;
     Some(format!(
-        "{} lanes by one, {}: {} times the bits by seconds of the busiest lane's processor, which is what goes through where \
-         each has one to itself (as many threads of the relay floor by one: {}), at {} of the efficiency ({})",
+        "{} lanes by one, {}: {} times the bits by seconds of the busiest lane's processor, which is what goes through \
+         where each has one to itself (as many threads of the relay floor by one: {}), at {} of the efficiency ({})",
         report.lanes,
         report.receivers.name(),
         spread(&scale.throughput, 2),

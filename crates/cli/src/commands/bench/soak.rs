@@ -114,7 +114,8 @@ fn show(sample: &Sample, json: bool) -> anyhow::Result<()> {
         say::result(serde_json::to_value(sample)?)?;
     } else {
         say::result(format_args!(
-            "{:>7.0} s   memory {:>7.1} MiB   cached {:>6.1} MiB   load {:>3.0}%   {:>6.0} Mb/s   ledgers {}   dropped {}   unsent {}",
+            "{:>7.0} s   memory {:>7.1} MiB   cached {:>6.1} MiB   load {:>3.0}%   {:>6.0} Mb/s   ledgers {}   dropped \
+             {}   unsent {}",
             sample.seconds,
             sample.rss_bytes as f64 / MIB,
             sample.cached_bytes as f64 / MIB,
@@ -151,7 +152,8 @@ fn verdict(report: &Report) -> String {
     };
     format!(
         "{} of {}, each to {} of {}, {}, {:.0} s at a load of {}\n\
-         memory of the lanes {:.1} MiB (of at most {:.1}), of which the caches count {:.1} (of at most {:.1}); of feed and receivers {:.1} MiB\n\
+         memory of the lanes {:.1} MiB (of at most {:.1}), of which the caches count {:.1} \
+         (of at most {:.1}); of feed and receivers {:.1} MiB\n\
          from the first third to the last: memory {:+.1} MiB, cached {:+.1} MiB; the feed stalled {}\n{faults}",
         counted(report.flows, "flow"),
         Bitrate(report.rate_bps),

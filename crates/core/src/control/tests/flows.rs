@@ -281,7 +281,10 @@ fn a_node_that_does_not_relay_refuses_and_says_so() {
 
     let states = net.states(2);
     let reason = RefuseReason::NotWilling;
-    let refused = |state: &SubscriptionState| matches!(state, SubscriptionState::Refused { reason: given, .. } if *given == reason);
+    let refused = |state: &SubscriptionState| match state {
+        SubscriptionState::Refused { reason: given, .. } => *given == reason,
+        _ => false,
+    };
     assert!(states.iter().any(refused), "{states:?}");
 }
 

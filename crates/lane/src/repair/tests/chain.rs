@@ -125,7 +125,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} packets, lost {} ({} frames, {} when settled), {:.1}% sent again, latest {:?}, by hop: again {:?}, nacks {:?}, parity {:?}; made anew {}, late {}; link datagrams {}, parity {} permille of bytes",
+            "{} packets, lost {} ({} frames, {} when settled), {:.1}% sent again, latest {:?}, by hop: again {:?}, \
+             nacks {:?}, parity {:?}; made anew {}, late {}; link datagrams {}, parity {} permille of bytes",
             self.made,
             self.lost_packets,
             self.lost_frames,

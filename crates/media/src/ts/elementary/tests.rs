@@ -157,7 +157,8 @@ fn mpeg2_starts_at_a_sequence_header() {
 proptest! {
     #[test]
     fn access_units_come_out_the_same_however_packets_cut_them(
-        sizes in proptest::collection::vec((1_usize..60, 1_usize..4), 1..12), cuts in proptest::collection::vec(1_usize..150, 1..40),
+        sizes in proptest::collection::vec((1_usize..60, 1_usize..4), 1..12),
+        cuts in proptest::collection::vec(1_usize..150, 1..40),
     ) {
         let mut stream = Vec::new();
         let mut begins = Vec::new();

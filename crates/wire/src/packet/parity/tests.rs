@@ -153,7 +153,10 @@ proptest! {
         let Some(first) = near.checked_add_signed(off).and_then(Number::new) else {
             return Ok(());
         };
-        let header = ParityHeader { first: first.value() as u32, ..ParityHeader::peek(&parity(&[packet(0, 0)], 1)[0]).unwrap() };
+        let header = ParityHeader {
+            first: first.value() as u32,
+            ..ParityHeader::peek(&parity(&[packet(0, 0)], 1)[0]).unwrap()
+        };
 
         prop_assert_eq!(header.first_near(number(near)), first);
     }
