@@ -8,8 +8,8 @@
 //! | replay of those inputs, part of `cargo xtask test` | `fuzz/tests/replay.rs` |
 //! | fuzzing proper, with libFuzzer | `fuzz/libfuzzer/`, see `fuzz/README.md` |
 //!
-//! Not a fuzzer: nothing here makes inputs. To add a decoder: write its function, give it a line in [`TARGETS`] and one in
-//! `fuzz/libfuzzer/Cargo.toml`, and commit at least one input. Called by `replay.rs` and by `fuzz/libfuzzer`.
+//! Not a fuzzer: nothing here makes inputs. To add a decoder: write its function, give it a line in [`TARGETS`] and one
+//! in `fuzz/libfuzzer/Cargo.toml`, and commit at least one input. Called by `replay.rs` and by `fuzz/libfuzzer`.
 //! Invariant: a target panics for a bug and for nothing else, and does the same for the same bytes.
 
 #![forbid(unsafe_code)]

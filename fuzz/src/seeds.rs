@@ -1,7 +1,8 @@
 //! The first inputs of each target: the golden vectors of the wire, and the beginning of the test card.
 //!
-//! Not what the fuzzer found: that is committed beside them under other names. Called by the program `seed`, which writes
-//! them, and by the replay, which finds out if one is missing. Invariant: a seed is a function of committed files.
+//! Not what the fuzzer found: that is committed beside them under other names. Called by the program `seed`, which
+//! writes them, and by the replay, which finds out if one is missing. Invariant: a seed is a function of committed
+//! files.
 
 use crate::targets::{link_body, signed_body};
 

@@ -1,8 +1,8 @@
 //! What each target does with its bytes: decode them, and hold what decodes to what it promises.
 //!
-//! A decoder behind a seal, a MAC or a signature would never see a fuzzer's bytes, so such a target also proves its input
-//! itself, under the keys of the golden vectors (`crates/wire/tests/golden`), and decodes that.
-//! Not the list of targets: `lib.rs`. Invariant: as there.
+//! A decoder behind a seal, a MAC or a signature would never see a fuzzer's bytes, so such a target also proves its
+//! input itself, under the keys of the golden vectors (`crates/wire/tests/golden`), and decodes that. Not the list of
+//! targets: `lib.rs`. Invariant: as there.
 
 use std::collections::BTreeSet;
 

@@ -1,10 +1,10 @@
 //! `cargo xtask sim-golden`: every simulator scenario does, seed by seed, what it did when the golden file was made.
 //!
 //! The file has the first 32 bits of each run's trace hash, which covers the bytes and the time of every datagram. A
-//! change that is only a rearrangement keeps all of them; one that is meant to change behaviour is followed by `--bless`,
-//! and the difference then stands in its commit. Not the comparison of debug and release, which is in `seeds`. Called by
-//! hand, and by `test`, which counts it as one test. Invariant: a scenario without a line in the file is a failure, and
-//! so is a line without its scenario.
+//! change that is only a rearrangement keeps all of them; one that is meant to change behaviour is followed by
+//! `--bless`, and the difference then stands in its commit. Not the comparison of debug and release, which is in
+//! `seeds`. Called by hand, and by `test`, which counts it as one test. Invariant: a scenario without a line in the
+//! file is a failure, and so is a line without its scenario.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -8,8 +8,8 @@
 //! What counts as an import, and what does not:
 //! - A path counts where it is written, in `use` or in code, and leads to the file that *declares* the last name that
 //!   can be found, however many files re-export it in between.
-//! - `mod child;` does not count, nor does `use child::Name;` in the file above, public or not: a parent that lists what
-//!   is below it does not need it. It counts where the parent's own code says the name.
+//! - `mod child;` does not count, nor does `use child::Name;` in the file above, public or not: a parent that lists
+//!   what is below it does not need it. It counts where the parent's own code says the name.
 //! - Test code does not count, nor do comments: links in documentation may point anywhere.
 //!
 //! Invariant: every import is between two different files of one crate, and has the line and the path that made it.

@@ -6,8 +6,9 @@
 //!                └──────────────── pings ─────────────────┘        as `core::link` would have them sent
 //! ```
 //!
-//! Not a node's core: what links and routes would decide is set up before anything flows. Not the paths (`forwarder.rs`) and
-//! not the report (`loss.rs`). Called by `loss`. Invariant: what one node knows of another came over their path.
+//! Not a node's core: what links and routes would decide is set up before anything flows. Not the paths
+//! (`forwarder.rs`) and not the report (`loss.rs`). Called by `loss`. Invariant: what one node knows of another came
+//! over their path.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -36,7 +36,8 @@ const RUNS_WAITING_MAX: usize = 1_024;
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Commands between two waits for the lane, far below what its queue holds.
 const COMMANDS_AT_ONCE: usize = 4_096;
-/// What the relaying floor copies into before it starts over: it stays in the processor's cache, as a newest group does.
+/// What the relaying floor copies into before it starts over: it stays in the processor's cache, as a newest group
+/// does.
 const MEMORY_BYTES: usize = 1 << 20;
 /// The largest train.
 const TRAIN_BYTES_MAX: usize = 65_535;

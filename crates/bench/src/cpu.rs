@@ -39,7 +39,8 @@ pub(crate) struct Used {
 impl Times {
     /// How long all threads ran until now whose name begins like that. Threads that ended are not there: ask before.
     ///
-    /// The kernel brings a running thread's time up to date at its tick (1 to 10 ms), a sleeping one's when it fell asleep.
+    /// The kernel brings a running thread's time up to date at its tick (1 to 10 ms), a sleeping one's when it fell
+    /// asleep.
     pub(crate) fn of(name: &str) -> anyhow::Result<Self> {
         let tasks = fs::read_dir(TASKS)
             .with_context(|| format!("cannot read {TASKS}: CPU time by thread needs Linux"))?;
@@ -81,8 +82,8 @@ impl Times {
     }
 }
 
-/// The first two numbers of `schedstat` (Documentation/scheduler/sched-stats.rst): nanoseconds on a processor, and in line
-/// for one.
+/// The first two numbers of `schedstat` (Documentation/scheduler/sched-stats.rst): nanoseconds on a processor, and in
+/// line for one.
 fn parse_schedstat(text: &str) -> Option<Scheduled> {
     let mut fields = text.split_whitespace();
     let mut next = || Some(Duration::from_nanos(fields.next()?.parse().ok()?));

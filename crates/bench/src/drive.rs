@@ -7,8 +7,8 @@
 //!                 └────▶ contender ───────┘           its own thread, whose processor time is read
 //! ```
 //!
-//! Not the report. Called by `fanout` and `hop`. Invariant: every byte that was fed reaches every receiver or is counted
-//! as missing; a measurement ends, whatever is lost.
+//! Not the report. Called by `fanout` and `hop`. Invariant: every byte that was fed reaches every receiver or is
+//! counted as missing; a measurement ends, whatever is lost.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -94,8 +94,8 @@ pub(crate) fn saturate(
     push_through(contender, feed, receivers, Until::Whole(long))
 }
 
-/// Brings all flows into full swing, from their first packets on: a lane that saw a flow begin in the middle would ask for
-/// what came before, and nobody here would answer.
+/// Brings all flows into full swing, from their first packets on: a lane that saw a flow begin in the middle would ask
+/// for what came before, and nobody here would answer.
 fn warm_up(
     contender: &Contender,
     feed: &mut Feed,
@@ -169,8 +169,8 @@ fn push_through(
     })
 }
 
-/// The end of the group at which `now` lies, of those that begin with `from`: only whole groups have the same mixture of
-/// long and short bursts for everybody.
+/// The end of the group at which `now` lies, of those that begin with `from`: only whole groups have the same mixture
+/// of long and short bursts for everybody.
 fn whole_groups(from: levada_wire::Instant, now: levada_wire::Instant) -> levada_wire::Instant {
     let groups = now.since(from).as_nanos().div_ceil(GROUP.as_nanos()).max(1);
     from + GROUP * u32::try_from(groups).unwrap_or(u32::MAX)

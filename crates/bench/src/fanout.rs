@@ -1,11 +1,11 @@
 //! `levada bench fanout`: how many bits a lane sends to many egresses for each second of its processor.
 //!
-//! Several lanes are measured beside one lane at the same work, and floors of as many threads beside floors of one: on a
-//! machine with hardly more processors than lanes it is not the time that passes that tells what goes through, but the
-//! time of the thread that ran longest.
+//! Several lanes are measured beside one lane at the same work, and floors of as many threads beside floors of one: on
+//! a machine with hardly more processors than lanes it is not the time that passes that tells what goes through, but
+//! the time of the thread that ran longest.
 //!
-//! Not where the numbers come from (`drive.rs`). Called by the command. Invariant: a figure stands beside both floors of
-//! the same rounds, or there is none.
+//! Not where the numbers come from (`drive.rs`). Called by the command. Invariant: a figure stands beside both floors
+//! of the same rounds, or there is none.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,8 +28,8 @@ pub struct Case {
     pub task: Task,
 }
 
-/// One line of results. Rates count UDP payload that reached a receiver; `floor` is the bare relay loop (GRO in, copy, GSO
-/// out), `send_floor` the bare send loop.
+/// One line of results. Rates count UDP payload that reached a receiver; `floor` is the bare relay loop (GRO in, copy,
+/// GSO out), `send_floor` the bare send loop.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     bench: &'static str,
@@ -69,8 +69,8 @@ pub struct Report {
     pub scale: Option<Scale>,
 }
 
-/// What several lanes do by what one does in the same rounds, and beside it what as many threads of the relay floor do by
-/// one. One where each lane gets nothing out of the others.
+/// What several lanes do by what one does in the same rounds, and beside it what as many threads of the relay floor do
+/// by one. One where each lane gets nothing out of the others.
 #[derive(Clone, Debug, Serialize)]
 pub struct Scale {
     /// Bits by seconds of the thread that ran longest.

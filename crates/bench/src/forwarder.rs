@@ -5,9 +5,9 @@
 //!          ◀─             ◀─ Direction back  ◀─            ◀─
 //! ```
 //!
-//! Each node knows the other by the forwarder's socket, so everything between them is impaired: media, repairs, requests
-//! for them, pings. What went in is counted by kind before it can be lost, which no node could fake. Not a node: it opens
-//! nothing. Called by `chain.rs`. Invariant: per direction and kind, what was taken is lost or sent on.
+//! Each node knows the other by the forwarder's socket, so everything between them is impaired: media, repairs,
+//! requests for them, pings. What went in is counted by kind before it can be lost, which no node could fake. Not a
+//! node: it opens nothing. Called by `chain.rs`. Invariant: per direction and kind, what was taken is lost or sent on.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -42,8 +42,8 @@ const NUMBERS_MAX: usize = 1 << 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Passes {
     All,
-    /// Media towards the child, and nothing else: no request for what is missing gets through, so nothing is repaired. The
-    /// first burst is spared: without the tracks that it names a consumer would take nothing at all.
+    /// Media towards the child, and nothing else: no request for what is missing gets through, so nothing is repaired.
+    /// The first burst is spared: without the tracks that it names a consumer would take nothing at all.
     MediaAlone,
 }
 

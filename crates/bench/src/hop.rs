@@ -1,16 +1,17 @@
 //! `levada bench hop`: how much later a packet is at its receivers because it went through one node at 70% load.
 //!
-//! First the lane's capacity for that many egresses is measured, then as many flows as make 70% of it are sent at their own
-//! pace, each at its own phase, through the lane and through the bare relay loop. Latency counts from just before the
-//! origin's send to the moment at which the kernel took the run in at the receiver's side, both by one clock.
+//! First the lane's capacity for that many egresses is measured, then as many flows as make 70% of it are sent at their
+//! own pace, each at its own phase, through the lane and through the bare relay loop. Latency counts from just before
+//! the origin's send to the moment at which the kernel took the run in at the receiver's side, both by one clock.
 //!
-//! A round in which the origin could not keep its own pace, a receiver lost something, or whoever is measured could have
-//! run and was kept waiting for a processor, is not counted but told: it is the other programs of the machine that were
-//! measured there. A thread that takes more than its fair share of a busy machine is made to wait for milliseconds, so
-//! that at 70% load others show in the lane's tail before they show in the floor's, which takes a little less.
+//! A round in which the origin could not keep its own pace, a receiver lost something, or whoever is measured could
+//! have run and was kept waiting for a processor, is not counted but told: it is the other programs of the machine that
+//! were measured there. A thread that takes more than its fair share of a busy machine is made to wait for
+//! milliseconds, so that at 70% load others show in the lane's tail before they show in the floor's, which takes a
+//! little less.
 //!
-//! Not the latency of a player, nor of a network. Called by the command. Invariant: the load that is printed is what the
-//! lane's thread really took, not what was planned.
+//! Not the latency of a player, nor of a network. Called by the command. Invariant: the load that is printed is what
+//! the lane's thread really took, not what was planned.
 
 use std::time::Duration;
 
@@ -32,8 +33,8 @@ const TRIALS_MAX: usize = 6;
 const LAST_FACTOR: f64 = 1.5;
 /// A round is not counted when one run of a hundred left the origin later than this: what was measured is another load.
 const ORIGIN_LATE_MAX: Duration = Duration::from_millis(2);
-/// Nor when whoever is measured could have run, for more than this share of the time, and had no processor: where one run
-/// of a hundred is looked for, less than that.
+/// Nor when whoever is measured could have run, for more than this share of the time, and had no processor: where one
+/// run of a hundred is looked for, less than that.
 const KEPT_WAITING_MAX: f64 = 0.005;
 /// For each round that is wanted, how many disturbed ones are put up with.
 const DISTURBED_FACTOR: usize = 4;
@@ -126,8 +127,8 @@ pub fn measure(
     report(case, &measured, goal, disturbed)
 }
 
-/// What the machine failed to do: send when it was due, take everything, and let whoever is measured run. It says nothing of
-/// how long that one took.
+/// What the machine failed to do: send when it was due, take everything, and let whoever is measured run. It says
+/// nothing of how long that one took.
 fn uneven((work, latencies): &Paced) -> Option<String> {
     let late = percentile(&latencies.origin, 99.0).map_or(Duration::MAX, Duration::from_nanos);
     if work.missing_bytes > 0 {
@@ -165,8 +166,8 @@ fn capacity(case: Case, receivers: &mut Receivers) -> anyhow::Result<(f64, f64)>
     both.ok_or_else(|| anyhow::anyhow!("the capacity was not measured"))
 }
 
-/// As many flows as make the wanted load. Many cost more than one at the same rate, so the plan is put right by what the
-/// lane really takes.
+/// As many flows as make the wanted load. Many cost more than one at the same rate, so the plan is put right by what
+/// the lane really takes.
 fn flows_of_load(
     mut case: Case,
     capacity: f64,

@@ -1,8 +1,8 @@
-//! What a bad path does to datagrams: it delays them, loses them evenly or in bursts, lets one overtake another, doubles
-//! some, and is silent for a while.
+//! What a bad path does to datagrams: it delays them, loses them evenly or in bursts, lets one overtake another,
+//! doubles some, and is silent for a while.
 //!
-//! Bursts follow Gilbert's model (E. N. Gilbert, "Capacity of a Burst-Noise Channel", 1960): in the bad state everything
-//! is lost.
+//! Bursts follow Gilbert's model (E. N. Gilbert, "Capacity of a Burst-Noise Channel", 1960): in the bad state
+//! everything is lost.
 //!
 //! ```text
 //!            begin = end x loss / (1 - loss)
@@ -11,8 +11,8 @@
 //!            end = 1 / mean length of a burst
 //! ```
 //!
-//! Pure: time and seed are given, so that the same datagrams meet the same fate. Not sockets: `forwarder.rs`. Called by it,
-//! one for each direction. Invariant: a datagram is lost, or comes out once, or twice if it was doubled; at most
+//! Pure: time and seed are given, so that the same datagrams meet the same fate. Not sockets: `forwarder.rs`. Called by
+//! it, one for each direction. Invariant: a datagram is lost, or comes out once, or twice if it was doubled; at most
 //! [`UNDER_WAY_MAX`] are under way.
 
 use std::collections::BTreeMap;
@@ -118,7 +118,8 @@ impl<T: Clone> Direction<T> {
 
     /// Takes a datagram.
     pub(crate) fn take(&mut self, now: Duration, datagram: T) -> Fate {
-        // Every datagram draws the same numbers, whatever happens to it: one option must not change the chance of another.
+        // Every datagram draws the same numbers, whatever happens to it: one option must not change the chance of
+        // another.
         let is_lost = self.is_lost();
         let held_back = HELD_BACK_MAX.mul_f64(self.chance.share());
         let is_held_back = self.chance.hits(self.impairment.reorder);

@@ -7,9 +7,9 @@
 //!                                                                                          same runs
 //! ```
 //!
-//! The flow runs at its own pace all the time, so newcomers come at any place of a group. Not what a node adds behind its
-//! lane, nor a request over a network. Called by the command. Invariant: a join that did not happen is an error, not a
-//! long time.
+//! The flow runs at its own pace all the time, so newcomers come at any place of a group. Not what a node adds behind
+//! its lane, nor a request over a network. Called by the command. Invariant: a join that did not happen is an error,
+//! not a long time.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -9,9 +9,10 @@
 //! control   paths that are as long and not bad at all         how late frames are at best
 //! ```
 //!
-//! A frame is lost if the consumer was not delivered it: frames are told by their track and time, and what is found is held
-//! against the gaps that were delivered and against the counters of lanes and forwarder. Not a congested network: the paths
-//! have no rate. Called by the command. Invariant: a frame that was sent was delivered once or is counted as lost.
+//! A frame is lost if the consumer was not delivered it: frames are told by their track and time, and what is found is
+//! held against the gaps that were delivered and against the counters of lanes and forwarder. Not a congested network:
+//! the paths have no rate. Called by the command. Invariant: a frame that was sent was delivered once or is counted as
+//! lost.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::RecvTimeoutError;
@@ -315,8 +316,9 @@ impl Tale {
         }
     }
 
-    /// What somebody tells otherwise than the others. Each frame came once at most, a frame is lost where there is a gap,
-    /// there are as many packets on the first path as the origin made, and the consumer misses nothing that it has not given up.
+    /// What somebody tells otherwise than the others. Each frame came once at most, a frame is lost where there is a
+    /// gap, there are as many packets on the first path as the origin made, and the consumer misses nothing that it has
+    /// not given up.
     fn contradiction(&self, frames_lost: u64, counted: &Counted) -> Option<String> {
         let (origin, consumer) = counted.nodes.first().zip(counted.nodes.last())?;
         let made = origin.lane.ledger.made;

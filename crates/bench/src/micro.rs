@@ -11,8 +11,8 @@
 //! | parity | eight shards made over a block of forty packets, for a loss of a tenth; by packet of the block |
 //! | made anew | four packets of such a block made of its parity; by packet of the block |
 //!
-//! Not the kernel's part, which is the larger one. Called by the command. Invariant: every row is measured in every round,
-//! and the same packets serve all of them.
+//! Not the kernel's part, which is the larger one. Called by the command. Invariant: every row is measured in every
+//! round, and the same packets serve all of them.
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};

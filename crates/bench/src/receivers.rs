@@ -100,8 +100,8 @@ impl Receivers {
         buffers.min().unwrap_or(0)
     }
 
-    /// Takes what is there, a little of each in turn, and shows each arrival; gives the number of reads. Stops when each
-    /// had a turn, or after `most` reads or a few more.
+    /// Takes what is there, a little of each in turn, and shows each arrival; gives the number of reads. Stops when
+    /// each had a turn, or after `most` reads or a few more.
     pub(crate) fn drain(
         &mut self,
         most: u64,

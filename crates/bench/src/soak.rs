@@ -4,10 +4,10 @@
 //! feed ─▶ one socket ─▶ real lanes ─▶ N receivers: each flow goes to some of them, all receivers to equal shares
 //! ```
 //!
-//! The memory of the process is read twice: with the feed in full swing and no lanes, and with them; the difference is the
-//! lanes'. A rate that makes the load is found first, by trials. Then every few seconds: memory, bytes cached, load, and
-//! both ledgers. Not how fast: `hop.rs`. Called by the command. Invariant: it fails if memory grew, if a ledger does not sum
-//! to zero, or if the lanes hold more than their limits allow.
+//! The memory of the process is read twice: with the feed in full swing and no lanes, and with them; the difference is
+//! the lanes'. A rate that makes the load is found first, by trials. Then every few seconds: memory, bytes cached,
+//! load, and both ledgers. Not how fast: `hop.rs`. Called by the command. Invariant: it fails if memory grew, if a
+//! ledger does not sum to zero, or if the lanes hold more than their limits allow.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -47,8 +47,8 @@ const NAP: Duration = Duration::from_micros(50);
 /// Memory may differ by this much between the first third of the samples and the last: allocators keep pages.
 const GROWTH_MAX: f64 = 0.03;
 const GROWTH_BYTES_MAX: u64 = 4 << 20;
-/// What lanes may hold beside what the cache's limit counts: by flow, by run in a cache (counted as a share of its bytes), and
-/// for threads, buffers and tables.
+/// What lanes may hold beside what the cache's limit counts: by flow, by run in a cache (counted as a share of its
+/// bytes), and for threads, buffers and tables.
 const FLOW_BYTES_MAX: u64 = 8 << 10;
 const CACHE_SLACK: f64 = 0.25;
 const FIXED_BYTES_MAX: u64 = 24 << 20;
@@ -208,7 +208,8 @@ impl<'a> Soak<'a> {
         })
     }
 
-    /// Goes on until the caches are as full as they will be. By the feed's time: a machine with other work gives it less.
+    /// Goes on until the caches are as full as they will be. By the feed's time: a machine with other work gives it
+    /// less.
     fn reach_full_swing(&mut self) -> anyhow::Result<()> {
         let end = self.feed.full_swing() + GROUP * GROUPS_TO_FULL_SWING;
         let began = Instant::now();

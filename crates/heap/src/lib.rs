@@ -2,8 +2,8 @@
 //!
 //! A claim like "no allocation per packet" is worth what counts it. Counts are kept by thread, because tests run beside
 //! each other and a lane has a thread of its own: whoever asks on that thread (an event handler, for one) gets that
-//! lane's count. Not a limit. Called by tests of `levada-lane` and `levada-ports`: the former forbids unsafe code, hence a crate
-//! of its own. Invariant: memory is the system allocator's, unchanged; a call only counts.
+//! lane's count. Not a limit. Called by tests of `levada-lane` and `levada-ports`: the former forbids unsafe code,
+//! hence a crate of its own. Invariant: memory is the system allocator's, unchanged; a call only counts.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -41,8 +41,8 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: every call goes to the system's allocator with the caller's own arguments, and its answer comes back as it is.
-// Counting allocates nothing: a thread-local number, made at compile time, that nothing destroys.
+// SAFETY: every call goes to the system's allocator with the caller's own arguments, and its answer comes back as it
+// is. Counting allocates nothing: a thread-local number, made at compile time, that nothing destroys.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());

@@ -85,8 +85,8 @@ impl Host {
         &self.cable
     }
 
-    /// Sends no faster than this through its cable, in kilobits per second. What does not fit waits, ten seconds of it, as
-    /// behind a modem; so it is the sending socket that fills.
+    /// Sends no faster than this through its cable, in kilobits per second. What does not fit waits, ten seconds of it,
+    /// as behind a modem; so it is the sending socket that fills.
     ///
     /// # Errors
     ///

@@ -18,9 +18,9 @@
 //! | `recording` | what a player wrote, frame by frame, against its source |
 //! | `wait` | until it is so, or the time is up |
 //!
-//! Not the simulator: here time is real and so is the kernel. Not shipped. Used by `tests/`, one file for each story. It
-//! needs Linux, root, `ip` and `nft`, and says so; elsewhere it is empty. Invariant: nothing outside the
-//! namespaces changes, and they are gone after the test, also after a panic, and at the latest when the next test starts.
+//! Not the simulator: here time is real and so is the kernel. Not shipped. Used by `tests/`, one file for each story.
+//! It needs Linux, root, `ip` and `nft`, and says so; elsewhere it is empty. Invariant: nothing outside the namespaces
+//! changes, and they are gone after the test, also after a panic, and at the latest when the next test starts.
 
 #![forbid(unsafe_code)]
 #![cfg(target_os = "linux")]

@@ -6,8 +6,8 @@
 //!  lab-PID-N-router    a router: one interface in each LAN, always 10.M.0.254
 //! ```
 //!
-//! A cable carries datagrams, not trains: `gso_max_segs 1` makes the kernel cut a GSO send at the sender's interface, so
-//! that counters, loss and strangers meet what a wire would carry.
+//! A cable carries datagrams, not trains: `gso_max_segs 1` makes the kernel cut a GSO send at the sender's interface,
+//! so that counters, loss and strangers meet what a wire would carry.
 //!
 //! Not what runs there (`process`). Called by tests. Invariant: only namespaces named `lab-PID-` with the PID of this
 //! process, or of one that is gone, are ever touched; one network at a time exists on the machine.

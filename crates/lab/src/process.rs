@@ -1,7 +1,7 @@
 //! A program on a host: started, killed, stopped, gone on; never left behind.
 //!
-//! Not what it does (`node` for Levada's). Called by tests and `node`. Invariant: when a [`Process`] is dropped its whole
-//! process group is dead, and if the test failed its last words are shown.
+//! Not what it does (`node` for Levada's). Called by tests and `node`. Invariant: when a [`Process`] is dropped its
+//! whole process group is dead, and if the test failed its last words are shown.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -1,4 +1,5 @@
-//! What a player wrote, frame by frame, as ffprobe reads it, and how it lies on the clip that was published over and over.
+//! What a player wrote, frame by frame, as ffprobe reads it, and how it lies on the clip that was published over and
+//! over.
 //!
 //! ```text
 //!  the clip, again and again   0 1 2 3 4 5 6 7|0 1 2 3 4 5 6 7|0 1 2 3 ...
@@ -6,8 +7,8 @@
 //!                                    └── a run ────┘        └ a run ┘
 //! ```
 //!
-//! A **run** is a stretch of pictures without a hole: each is the clip's next one, equal in every byte, as far from the one
-//! before as in the clip. Sound has to lie where a run's pictures say. So a recording of one run and no hole in its
+//! A **run** is a stretch of pictures without a hole: each is the clip's next one, equal in every byte, as far from the
+//! one before as in the clip. Sound has to lie where a run's pictures say. So a recording of one run and no hole in its
 //! sound *is* the source, from its first picture on.
 //!
 //! Not a demuxer: ffprobe is a second opinion on ours. Called by tests. Invariant: a frame that is not the clip's, or

@@ -1,5 +1,5 @@
-//! One egress of a relay is bad: its interface is slow, its subscriber stands still, its path takes no whole packets. Nobody
-//! else notices: the others' files are whole, and what they counted is what they count where all is well.
+//! One egress of a relay is bad: its interface is slow, its subscriber stands still, its path takes no whole packets.
+//! Nobody else notices: the others' files are whole, and what they counted is what they count where all is well.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -193,8 +193,8 @@ fn run(trouble: Trouble) -> (Told, BTreeMap<String, u64>) {
     (told, relayed)
 }
 
-/// Runs until nobody was disturbed or the machine was not to blame: one that stands still costs links and packets by itself,
-/// with trouble and without.
+/// Runs until nobody was disturbed or the machine was not to blame: one that stands still costs links and packets by
+/// itself, with trouble and without.
 fn undisturbed(trouble: Trouble) -> (Told, BTreeMap<String, u64>) {
     for _ in 0..RUNS_MAX {
         let watch = Watch::begin();
@@ -236,7 +236,8 @@ impl Watch {
     }
 }
 
-/// Compares a run with trouble to one without. Gives for both how often each packet left the relay, and the trouble's counters.
+/// Compares a run with trouble to one without. Gives for both how often each packet left the relay, and the trouble's
+/// counters.
 #[track_caller]
 fn nobody_else_notices(trouble: Trouble) -> ([f64; 2], BTreeMap<String, u64>) {
     let (well, usual) = undisturbed(Trouble::Nothing);

@@ -1,4 +1,5 @@
-//! The first story: nobody watches and nothing flows; one watches; a second costs the origin nothing; nobody watches again.
+//! The first story: nobody watches and nothing flows; one watches; a second costs the origin nothing; nobody watches
+//! again.
 
 #![cfg(target_os = "linux")]
 #![allow(

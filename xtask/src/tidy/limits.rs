@@ -1,9 +1,8 @@
 //! A limit exists only if a test reaches it: each `..._MAX` of the halves of a node is named in some test.
 //!
-//! It finds names; whether the test sees the stated behaviour is the reviewer's business. Limits of the wire have tests of
-//! their own (`crates/wire/tests/limits.rs`) and are not looked at here.
-//! Called by `tidy`.
-//! Invariant: an exception has a reason, and one that a test has made needless is a finding.
+//! It finds names; whether the test sees the stated behaviour is the reviewer's business. Limits of the wire have tests
+//! of their own (`crates/wire/tests/limits.rs`) and are not looked at here. Called by `tidy`. Invariant: an exception
+//! has a reason, and one that a test has made needless is a finding.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! What ships has `unsafe` in one folder, what counts allocations in tests has some, and every other crate forbids it (STYLE S14).
+//! What ships has `unsafe` in one folder, what counts allocations in tests has some, and every other crate forbids it
+//! (STYLE S14).
 //!
 //! It finds the keyword; whether a block is sound is for its `// SAFETY:` comment, clippy and Miri.
 //! Called by `tidy`.

@@ -92,8 +92,8 @@ impl Datagram {
         })
     }
 
-    /// An IPv4 packet (RFC 791) with a UDP datagram (RFC 768) whose checksum is 0: none. The kernel fills in the IP header's
-    /// checksum, length and identification, raw(7).
+    /// An IPv4 packet (RFC 791) with a UDP datagram (RFC 768) whose checksum is 0: none. The kernel fills in the IP
+    /// header's checksum, length and identification, raw(7).
     fn to_ip(&self) -> anyhow::Result<Vec<u8>> {
         let length = u16::try_from(UDP_HEADER + self.payload.len())?;
         let mut packet = vec![0; IP_HEADER];

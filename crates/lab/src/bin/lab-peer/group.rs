@@ -4,8 +4,8 @@
 //! hub ── media ──▶ multicast group ──▶ member, member, member        repair: requests by the members' links
 //! ```
 //!
-//! Keys are the same for everybody and known to all: nothing is secret here. Not a node: there is no control. Called by `main`.
-//! Invariant: a hub ends some time after its last frame, a member at the end of the stream.
+//! Keys are the same for everybody and known to all: nothing is secret here. Not a node: there is no control. Called by
+//! `main`. Invariant: a hub ends some time after its last frame, a member at the end of the stream.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

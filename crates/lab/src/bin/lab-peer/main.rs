@@ -7,8 +7,9 @@
 //! lab-peer member GROUP:PORT HUB PLACE      plays it, as the member at that place of the hub's list
 //! ```
 //!
-//! Not a node: a hub and its members have a datapath and keys that all know, the others know the first bytes of datagrams and no key. Started by tests on hosts of theirs. Invariant: it
-//! sends to addresses that it was given or heard, and ends by itself.
+//! Not a node: a hub and its members have a datapath and keys that all know, the others know the first bytes of
+//! datagrams and no key. Started by tests on hosts of theirs. Invariant: it sends to addresses that it was given or
+//! heard, and ends by itself.
 
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,10 @@
 //! A stranger who hears everything, has no key, and does what can be done without one.
 //!
-//! A millisecond apart it sends one forged datagram and one that it heard before. Both carry the addresses of the genuine
-//! sender and receiver. A forged media packet is a genuine one with a false carry tag, and each time with another lie: it
-//! comes next, it comes from far ahead, it begins a new group, or its body is another. A forged link datagram is a
-//! genuine one with a false seal and a counter that has not been yet. Media and link datagrams take turns, and so do receivers.
+//! A millisecond apart it sends one forged datagram and one that it heard before. Both carry the addresses of the
+//! genuine sender and receiver. A forged media packet is a genuine one with a false carry tag, and each time with
+//! another lie: it comes next, it comes from far ahead, it begins a new group, or its body is another. A forged link
+//! datagram is a genuine one with a false seal and a counter that has not been yet. Media and link datagrams take
+//! turns, and so do receivers.
 //!
 //! Not clever with QUIC: that is replayed, not forged. Called by `main`. Invariant: every forged datagram
 //! differs from every genuine one.
@@ -93,7 +94,8 @@ pub(crate) fn run(count: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Hears in a thread of its own: the time limit of a socket counts in ticks of the kernel, which are longer than a beat.
+/// Hears in a thread of its own: the time limit of a socket counts in ticks of the kernel, which are longer than a
+/// beat.
 fn listen() -> anyhow::Result<Receiver<anyhow::Result<Datagram>>> {
     let mut ear = Ear::new()?;
     let (sender, receiver) = sync_channel(HEARD_MAX);
