@@ -20,6 +20,7 @@ mod nouns;
 mod ratchet;
 mod spec;
 mod unsafety;
+mod widths;
 mod wire;
 
 use std::fs;
@@ -60,6 +61,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
         nouns::check,
         spec::check,
         unsafety::check,
+        widths::check,
         wire::check,
     ];
     checks.iter().flat_map(|check| check(tree)).collect()

@@ -1,10 +1,10 @@
 //! `levada bench join`: how soon a newcomer has the first whole frame of a flow that is carried already.
 //!
 //! ```text
-//! consume   Command::Consume   ─▶ lane opens its cache      ─▶ first Delivery::Frame      floor: wake a thread, open the
-//!                                                                                          same packets, take the frame
-//! egress    Command::AddEgress ─▶ lane sends its cache      ─▶ first burst at the socket  floor: wake a thread, send the
-//!                                                                                          same runs
+//! consume   Command::Consume   ─▶ lane opens its cache  ─▶ first Delivery::Frame
+//!           floor: wake a thread, open the same packets, take the frame
+//! egress    Command::AddEgress ─▶ lane sends its cache  ─▶ first burst at the socket
+//!           floor: wake a thread, send the same runs
 //! ```
 //!
 //! The flow runs at its own pace all the time, so newcomers come at any place of a group. Not what a node adds behind

@@ -31,8 +31,11 @@
 //!     duration = "5s"
 //!     network = [{ name = "lan" }]
 //!     node = [{ name = "origin", network = "lan" }, { name = "player", network = "lan", neighbours = ["origin"] }]
-//!     stream = [{ name = "cam", origin = "origin", video = { frames_per_second = 25, bytes = 900, sync_every = 25, sync_bytes = 4000 } }]
 //!     subscription = [{ stream = "cam", nodes = ["player"] }]
+//!     [[stream]]
+//!     name = "cam"
+//!     origin = "origin"
+//!     video = { frames_per_second = 25, bytes = 900, sync_every = 25, sync_bytes = 4000 }
 //! "#;
 //! let scenario = levada_sim::Scenario::parse("two.toml", text)?;
 //! let report = levada_sim::run(&scenario, 1)?;

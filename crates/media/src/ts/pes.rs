@@ -427,7 +427,8 @@ mod tests {
         ) {
             let mut bytes = Vec::new();
             let (front, data) = body.split_at(body.len() / 3);
-            write(Head { stream: 0xBD, pts, dts }, [front, data], &mut Vec::new(), |packet| bytes.extend_from_slice(packet));
+            let head = Head { stream: 0xBD, pts, dts };
+            write(head, [front, data], &mut Vec::new(), |packet| bytes.extend_from_slice(packet));
             let (mut reader, mut heard) = (Reader::default(), Heard::default());
 
             for (n, chunk) in bytes.chunks(cut).enumerate() {
@@ -435,7 +436,8 @@ mod tests {
             }
 
             let dts = (dts != pts).then_some(dts);
-            prop_assert_eq!(&heard.headers, &[Header { pts: Some(pts), dts, aligned: true, bounded: true, full: false }]);
+            let header = Header { pts: Some(pts), dts, aligned: true, bounded: true, full: false };
+            prop_assert_eq!(&heard.headers, &[header]);
             prop_assert_eq!(&heard.bodies, &[body]);
             prop_assert_eq!((heard.ended, heard.lost), (1, 0));
         }

@@ -1,7 +1,8 @@
 //! The invite: one string that lets a newcomer into a network.
 //!
 //! ```text
-//! levada1 | base32, lower case, no padding, of:  CBOR map { 0: root key, 1: addresses, 2: join secret } | 4 bytes checksum
+//! levada1 | base32, lower case, no padding, of:
+//!           CBOR map { 0: root key, 1: addresses, 2: join secret } | 4 bytes checksum
 //! ```
 //!
 //! It names the root key, so that the newcomer knows whom to trust; addresses of nodes that may answer; and a secret

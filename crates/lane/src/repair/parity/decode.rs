@@ -1,9 +1,10 @@
 //! The receiver's side of parity: the shards that came, until they are of no more use, and the packets made of them.
 //!
 //! ```text
-//!   block 9..35   shards 0, 2, 3          packets in the cache: all but 12 and 30   two are missing, three shards: made anew
-//!   block 35..61  shards 1                all but 40 and 41                         one is too few: they are asked for
-//!   block 61..80  -                       all                                       done: nothing is kept
+//!                 shards    packets in the cache
+//!   block 9..35   0, 2, 3   all but 12 and 30      two are missing, three shards: made anew
+//!   block 35..61  1         all but 40 and 41      one is too few: they are asked for
+//!   block 61..80  -         all                    done: nothing is kept
 //! ```
 //!
 //! Of a block that is whole nothing is kept but that it was there, so on a good day a shard is looked at and forgotten. The
