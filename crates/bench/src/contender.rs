@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use levada_lane::{Command, EgressTerms, Event, LaneSettings, Transmit};
+use levada_lane::{Command, Datagrams, EgressTerms, Event, LaneSettings};
 use levada_ports::sys::{BareSettings, BareSocket};
 use levada_ports::{Clock, Lanes, SocketSet, SocketSettings, lanes, worker};
 use levada_wire::LinkIndex;
@@ -82,7 +82,7 @@ enum Part {
         threads: Vec<JoinHandle<io::Result<()>>>,
     },
     Send {
-        runs: Vec<SyncSender<Transmit>>,
+        runs: Vec<SyncSender<Datagrams>>,
         threads: Vec<JoinHandle<io::Result<()>>>,
     },
 }
@@ -348,7 +348,7 @@ fn relay_all(
 /// The sending floor.
 fn send_all(
     socket: &BareSocket,
-    runs: &Receiver<Transmit>,
+    runs: &Receiver<Datagrams>,
     receivers: &[SocketAddr],
 ) -> io::Result<()> {
     for run in runs {

@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_lane::{Command, Delivery, EgressTerms, Event, Transmit};
+use levada_lane::{Command, Datagrams, Delivery, EgressTerms, Event};
 use levada_ports::Lanes;
 use levada_ports::sys::{BareSettings, BareSocket};
 use levada_wire::packet::seal::Opener;
@@ -67,7 +67,7 @@ pub struct Report {
 /// The start of the newest group: the runs of its first burst, which is its first frame.
 #[derive(Debug, Default)]
 struct Start {
-    runs: Vec<Transmit>,
+    runs: Vec<Datagrams>,
     bytes: usize,
     is_whole: bool,
 }
@@ -112,8 +112,8 @@ struct Floor {
 
 /// What it does.
 enum Task {
-    Open(Vec<Transmit>),
-    Send(Vec<Transmit>, SocketAddr),
+    Open(Vec<Datagrams>),
+    Send(Vec<Datagrams>, SocketAddr),
 }
 
 /// Measures both kinds of newcomers.

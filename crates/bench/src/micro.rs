@@ -19,7 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use levada_lane::{Command, EgressTerms, Input, Lane, LaneSettings, Train, Transmit};
+use levada_lane::{Command, Datagrams, EgressTerms, Input, Lane, LaneSettings, Train};
 use levada_wire::key::{LinkKey, Suite};
 use levada_wire::packet::parity::code::{self, Words};
 use levada_wire::packet::parity::{ParityHeader, unit_bytes, unit_of};
@@ -122,7 +122,7 @@ impl Material {
         let mut feed = Feed::new(1, Camera::usual(RATE));
         let runs: Vec<_> = (0..RUNS).map(|_| feed.next()).collect();
         let size = PacketSize::DEFAULT.bytes();
-        let full = |run: &Transmit| {
+        let full = |run: &Datagrams| {
             let at = (0..run.bytes.len() / size).map(|at| at * size);
             let cut = at.map(|at| run.bytes.slice(at..at + size));
             cut.collect::<Vec<_>>()
@@ -311,8 +311,7 @@ fn new_lane(egresses: usize, keeps: bool) -> Lane {
 
 #[cfg(test)]
 mod tests {
-    use levada_lane::Output;
-    use levada_wire::packet::Kind;
+    use levada_lane::{Output, Transmit};
 
     use super::*;
 
@@ -330,7 +329,7 @@ mod tests {
                 };
                 lane.handle_input(due.at, Input::Train(train));
                 while let Some(output) = lane.poll_output() {
-                    let is_media = |run: &Transmit| Kind::of(&run.bytes) == Kind::Media;
+                    let is_media = |run: &Transmit| run.packets.is_some();
                     sent += usize::from(matches!(&output, Output::Transmit(run) if is_media(run)));
                 }
             }

@@ -8,11 +8,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use levada_lane::{Command, EgressTerms, Input, Lane, LaneSettings, Originate, Output, Transmit};
+use levada_lane::{Command, Datagrams, EgressTerms, Input, Lane, LaneSettings, Originate, Output};
 use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
 use levada_wire::{
-    Bitrate, FlowId, Header, InstanceId, Instant, LinkIndex, Machine as _, Number, PacketSize,
-    WallTime,
+    Bitrate, FlowId, InstanceId, Instant, LinkIndex, Machine as _, Number, PacketSize, WallTime,
 };
 
 use crate::traffic::{self, Timed, Traffic};
@@ -62,7 +61,7 @@ pub(crate) struct Due {
     pub(crate) flow: usize,
     /// The number of its first packet.
     pub(crate) first: Number,
-    pub(crate) run: Transmit,
+    pub(crate) run: Datagrams,
 }
 
 impl Due {
@@ -171,15 +170,14 @@ impl Origin {
             let Output::Transmit(run) = output else {
                 continue;
             };
-            let head = &run.bytes[..run.segment_bytes.min(run.bytes.len())];
-            let Some(header) = Header::peek(head) else {
+            let Some(packets) = run.packets else {
                 continue; // what it says to its neighbour, which no floor would understand
             };
             ready.push_back(Due {
                 at: now,
                 flow: self.place,
-                first: header.number,
-                run,
+                first: packets.first,
+                run: run.datagrams,
             });
         }
     }

@@ -32,11 +32,11 @@ pub enum Input {
     Late(Late),
 }
 
-/// Packets of a flow that a destination is not sent, nor anything of the flow up to the next start of a group.
+/// Packets of a flow that an egress is not sent, nor anything of the flow up to the next start of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Late {
     /// Where they would have gone.
-    pub to: SocketAddr,
+    pub egress: Egress,
     /// Of which flow.
     pub flow: FlowId,
     /// The first of them.
@@ -74,6 +74,13 @@ pub struct Multicast {
     pub address: SocketAddr,
     /// On which interface.
     pub interface: Interface,
+}
+
+impl Multicast {
+    /// What it is as an egress, and where that is.
+    pub(crate) const fn way(self) -> (Egress, SocketAddr) {
+        (Egress::Channel(self), self.address)
+    }
 }
 
 /// What the node wants.
@@ -315,15 +322,54 @@ pub enum Output {
     Event(Event),
 }
 
-/// One send: datagrams of equal size but the last, to one destination.
+/// One send, and what it is: whoever has to know later need not look into its bytes.
 #[derive(Clone, Debug)]
 pub struct Transmit {
+    /// Over which link, or to which group.
+    pub egress: Egress,
+    /// Which packets it carries; `None` for what is not media.
+    pub packets: Option<Packets>,
+    /// What is sent.
+    pub datagrams: Datagrams,
+}
+
+/// A place to which a node sends a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Egress {
+    /// A link.
+    Link(LinkIndex),
+    /// A multicast group.
+    Channel(Multicast),
+}
+
+/// Packets of a flow with consecutive numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packets {
+    /// Of which flow.
+    pub flow: FlowId,
+    /// The number of the first.
+    pub first: Number,
+    /// The first is the first of its group.
+    pub starts_group: bool,
+}
+
+/// Datagrams of equal size but the last, to one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagrams {
     /// To whom.
     pub to: SocketAddr,
     /// The datagrams end to end, at most 64 KiB less headers.
     pub bytes: Bytes,
     /// Size of each datagram but the last.
     pub segment_bytes: usize,
+}
+
+impl Datagrams {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.bytes.len().div_ceil(self.segment_bytes.max(1)) as u64
+    }
 }
 
 /// Something the node must know.

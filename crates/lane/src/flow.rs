@@ -167,7 +167,9 @@ impl Flow {
         let multicast = named(self.multicast.timer(), "end a multicast egress");
         let behind = named(self.egresses.wake, "send on to who is behind");
         let own = Wakeup::earlier(named(origin, "flush a burst"), multicast);
-        Wakeup::earlier(Wakeup::earlier(own, behind), self.repair_wakeup())
+        let gone = named(self.multicast.says_at(), "tell members what is gone");
+        let own = Wakeup::earlier(Wakeup::earlier(own, behind), gone);
+        Wakeup::earlier(own, self.repair_wakeup())
     }
 
     /// Whether a link's peer is sent the flow: over the link, or by a group that it hears.

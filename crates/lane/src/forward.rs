@@ -298,7 +298,7 @@ fn fan_out(
             io.ledger.drop_copies(DropReason::BackToSender, packets); // what was heard is not said again
         } else {
             copies.sent = true;
-            io.outbox.send(run, group.address, &mut io.ledger, counters);
+            io.outbox.send(run, group.way(), &mut io.ledger, counters);
         }
     }
     copies

@@ -10,10 +10,9 @@
 //! virtual links. Not a decision: those are the core's. Called by the workers of `levada-ports` and by `sim`. Invariant: the
 //! contract of [`levada_wire::Machine`]; whatever comes in, nothing panics and both ledgers sum to zero.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use levada_wire::{FlowId, Instant, LinkIndex, Machine, Wakeup};
+use levada_wire::{FlowId, Instant, Machine, Wakeup};
 
 use crate::api::{Event, Input, LaneCounters, LinkCounters, Output};
 use crate::flow::Flow;
@@ -67,8 +66,8 @@ impl Lane {
     #[must_use]
     pub fn counters(&self) -> LaneCounters {
         let State { flows, io } = &self.state;
-        let links = io.links.iter().map(|(index, link)| LinkCounters {
-            link: index,
+        let links = io.links.iter().map(|link| LinkCounters {
+            link: link.index,
             sent: link.counts.sent.own(),
             received: link.counts.received.own(),
         });
@@ -80,11 +79,6 @@ impl Lane {
             commands_refused: io.commands_refused,
             frames_refused: io.frames_refused.clone(),
         }
-    }
-
-    /// The links to that address.
-    pub fn links_at(&self, remote: SocketAddr) -> impl Iterator<Item = LinkIndex> + '_ {
-        self.state.io.links.at(remote)
     }
 
     /// Begins a call: time never goes back, and the timers due come first.
@@ -156,7 +150,9 @@ fn drive(state: &mut State, id: FlowId, now: Instant) {
         end_multicast(flow, io, now);
     }
     let has_more = release_early(state, id, now) | drive_origin(state, id, now);
-    let has_more = with_flow(state, id, |flow, io| pace::drive(flow, io, now)) | has_more;
+    let has_more = with_flow(state, id, |flow, io| {
+        pace::drive(flow, io, now) | pace::tell_members(flow, io, now)
+    }) | has_more;
     // Once before the consumer, who must know what was given up, and once for what it finds to be false.
     let has_more = repair(state, id, now) | has_more;
     let has_more = with_flow(state, id, |flow, io| {

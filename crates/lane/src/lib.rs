@@ -38,8 +38,9 @@ mod state;
 pub mod testkit;
 
 pub use api::{
-    Command, Delivery, EgressTerms, Event, FlowCounters, FrameRefusal, Gap, GapReason, Input,
-    Interface, LaneCounters, LinkCounters, Multicast, Originate, Output, Train, Transmit,
+    Command, Datagrams, Delivery, Egress, EgressTerms, Event, FlowCounters, FrameRefusal, Gap,
+    GapReason, Input, Interface, LaneCounters, LinkCounters, Multicast, Originate, Output, Packets,
+    Train, Transmit,
 };
 pub use flow::run::Places;
 pub use lane::Lane;

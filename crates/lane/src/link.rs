@@ -15,7 +15,7 @@ use levada_wire::LinkIndex;
 use levada_wire::datagram::link::{Counter, LinkDatagram, LinkHeader, LinkSeal, Ping};
 use levada_wire::key::LinkKey;
 
-use crate::api::FlowCounters;
+use crate::api::{Datagrams, Egress, FlowCounters};
 use crate::flow::run::Run;
 use crate::ledger::{DropReason, Ledger};
 use crate::limits::PEER_LANES_MAX;
@@ -37,6 +37,8 @@ pub(crate) type Source = Option<IpAddr>;
 /// One link.
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// This node's number for it.
+    pub(crate) index: LinkIndex,
     /// Where the peer is.
     pub(crate) remote: SocketAddr,
     /// Which interface it is sent by.
@@ -57,12 +59,14 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(
+        index: LinkIndex,
         remote: SocketAddr,
         remote_index: LinkIndex,
         send: &LinkKey,
         receive: &LinkKey,
     ) -> Self {
         Self {
+            index,
             remote: canonical(remote),
             source: None,
             counts: Counts::alone(),
@@ -136,20 +140,30 @@ impl Link {
         counters: &mut FlowCounters,
     ) {
         self.counts.sent += run.packets() as u64;
-        outbox.send(run, self.remote, ledger, counters);
+        let way = (Egress::Link(self.index), self.remote);
+        outbox.send(run, way, ledger, counters);
     }
 
     /// Sends parity: datagrams of that size end to end.
     pub(crate) fn send_parity(&mut self, bytes: Bytes, datagram_bytes: usize, outbox: &mut Outbox) {
         self.counts.sent += (bytes.len() / datagram_bytes) as u64;
-        outbox.transmit(self.remote, bytes, datagram_bytes);
+        self.send_other(bytes, datagram_bytes, outbox);
+    }
+
+    fn send_other(&self, bytes: Bytes, segment_bytes: usize, outbox: &mut Outbox) {
+        let datagrams = Datagrams {
+            to: self.remote,
+            bytes,
+            segment_bytes,
+        };
+        outbox.send_other(self.index, datagrams);
     }
 
     /// Seals a message and leaves it to be sent.
     pub(crate) fn say(&mut self, message: LinkDatagram, outbox: &mut Outbox) {
         let datagram = self.seal(outbox.lane, message);
         let bytes = datagram.len();
-        outbox.transmit(self.remote, datagram, bytes);
+        self.send_other(datagram, bytes, outbox);
     }
 
     /// Opens a datagram; gives its message and how many datagrams had arrived before it.
@@ -255,9 +269,9 @@ impl Table {
         self.links.contains_key(&link)
     }
 
-    pub(crate) fn insert(&mut self, index: LinkIndex, link: Link) {
-        self.addresses.insert((link.remote, index));
-        self.links.insert(index, link);
+    pub(crate) fn insert(&mut self, link: Link) {
+        self.addresses.insert((link.remote, link.index));
+        self.links.insert(link.index, link);
     }
 
     /// Follows a peer to another address. Its seals and counts go on, since no counter may be used twice.
@@ -284,8 +298,8 @@ impl Table {
             .map(|&(_, index)| index)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkIndex, &Link)> {
-        self.links.iter().map(|(&index, link)| (index, link))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
     }
 }
 
@@ -301,8 +315,8 @@ mod tests {
         let (a, b) = (LinkKey::from_bytes([1; 32]), LinkKey::from_bytes([2; 32]));
         let remote = "127.0.0.1:9".parse().unwrap();
         (
-            Link::new(remote, LinkIndex(7), &a, &b),
-            Link::new(remote, LinkIndex(8), &b, &a),
+            Link::new(LinkIndex(1), remote, LinkIndex(7), &a, &b),
+            Link::new(LinkIndex(2), remote, LinkIndex(8), &b, &a),
         )
     }
 
@@ -431,8 +445,8 @@ mod tests {
         let (link, other) = pair();
         let (here, there) = (link.remote, "[::1]:3".parse().unwrap());
         let mut table = Table::default();
-        table.insert(LinkIndex(1), link);
-        table.insert(LinkIndex(2), other);
+        table.insert(link);
+        table.insert(other);
 
         table.move_to(LinkIndex(1), there, None);
 

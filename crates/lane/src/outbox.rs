@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use bytes::Bytes;
 use levada_wire::machine::OUTPUTS_PER_CALL_MAX;
+use levada_wire::{FlowId, LinkIndex};
 
-use crate::api::{Event, FlowCounters, Output, Train, Transmit};
+use crate::api::{Datagrams, Egress, Event, FlowCounters, Output, Packets, Train, Transmit};
 use crate::flow::run::Run;
 use crate::ledger::Ledger;
 
@@ -46,7 +46,7 @@ impl Outbox {
     pub(crate) fn send(
         &mut self,
         run: &Run,
-        to: SocketAddr,
+        (egress, to): (Egress, SocketAddr),
         ledger: &mut Ledger,
         counters: &mut FlowCounters,
     ) {
@@ -54,15 +54,29 @@ impl Outbox {
         ledger.send_copies(packets);
         counters.packets_out += packets;
         counters.bytes_out += run.bytes.len() as u64;
-        self.transmit(to, run.bytes.clone(), run.segment_bytes);
+        let packets = Packets {
+            flow: FlowId(counters.flow),
+            first: run.first,
+            starts_group: run.first == run.group_start,
+        };
+        let datagrams = Datagrams {
+            to,
+            bytes: run.bytes.clone(),
+            segment_bytes: run.segment_bytes,
+        };
+        self.push(Output::Transmit(Transmit {
+            egress,
+            packets: Some(packets),
+            datagrams,
+        }));
     }
 
-    /// Sends datagrams that are no packets of a flow.
-    pub(crate) fn transmit(&mut self, to: SocketAddr, bytes: Bytes, segment_bytes: usize) {
+    /// Sends over a link what is no packet of a flow.
+    pub(crate) fn send_other(&mut self, link: LinkIndex, datagrams: Datagrams) {
         self.push(Output::Transmit(Transmit {
-            to,
-            bytes,
-            segment_bytes,
+            egress: Egress::Link(link),
+            packets: None,
+            datagrams,
         }));
     }
 

@@ -19,12 +19,11 @@ use std::time::Duration;
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 use levada_wire::{Instant, LinkIndex, Number};
 
-use crate::api::Late;
+use crate::api::{Egress, Late};
 use crate::flow::Flow;
 use crate::flow::egress::{Behind, Why, earliest};
 use crate::ledger::DropReason;
-use crate::limits::{CONTINUE_AFTER, GONE_INTERVAL, PACE_ROOM_MIN};
-use crate::link::canonical;
+use crate::limits::{CONTINUE_AFTER, GONE_INTERVAL, GONES_MAX, PACE_ROOM_MIN};
 use crate::repair::numbers::pack;
 use crate::state::{Io, State};
 
@@ -162,36 +161,70 @@ fn begin(flow: &mut Flow, link: LinkIndex) -> bool {
     join_point.is_some()
 }
 
-/// Packets did not go out, since the way there was full for too long: whoever was to have them hears GONE, and is sent
-/// nothing more up to the next group, unless that is on its way already.
+/// Packets did not go out, since the way there was full for too long: whoever was to have them hears GONE.
 pub(crate) fn on_late(state: &mut State, late: &Late, now: Instant) {
     let Some((flow, io)) = state.flow(late.flow) else {
         return;
     };
-    let is_on_its_way = flow.cache.newest_group().is_some_and(|it| it >= late.end);
-    let next = flow.egresses.next;
-    for link in io.links.at(canonical(late.to)) {
-        let Some(egress) = flow.egresses.get_mut(link) else {
-            continue;
-        };
-        egress.withhold((late.first, late.end), now, Duration::ZERO);
+    let missed = (late.first, late.end);
+    let is_known = match late.egress {
+        Egress::Link(link) => miss(flow, io, link, missed, now),
+        Egress::Channel(group) => flow.multicast.withhold(&group, missed, now),
+    };
+    if is_known {
         flow.counters.withheld += late.end.since(late.first);
-        match egress.behind.map(|behind| behind.why) {
-            _ if is_on_its_way => {}
-            None => {
-                let (start, behind) = (Number::ZERO, Behind::at(next, Why::Skips));
-                egress.behind = Some(Behind { start, ..behind });
-            }
-            Some(Why::Held) => {
-                let skipped = backlog::skip(egress, &flow.cache, next, now);
-                flow.counters
-                    .withhold(DropReason::Skipped, skipped, &mut io.ledger);
-            }
-            Some(Why::Waits | Why::Joins | Why::Skips) => {}
-        }
-        flow.egresses.wake = Some(now);
         io.touched.push(flow.id);
     }
+}
+
+/// An egress is sent nothing more up to the next group, unless that is on its way already; `false` if there is none.
+fn miss(
+    flow: &mut Flow,
+    io: &mut Io,
+    link: LinkIndex,
+    missed: (Number, Number),
+    now: Instant,
+) -> bool {
+    let is_on_its_way = flow.cache.newest_group().is_some_and(|it| it >= missed.1);
+    let next = flow.egresses.next;
+    let Some(egress) = flow.egresses.get_mut(link) else {
+        return false;
+    };
+    egress.withhold(missed, now, Duration::ZERO);
+    match egress.behind.map(|behind| behind.why) {
+        _ if is_on_its_way => {}
+        None => {
+            let (start, behind) = (Number::ZERO, Behind::at(next, Why::Skips));
+            egress.behind = Some(Behind { start, ..behind });
+        }
+        Some(Why::Held) => {
+            let skipped = backlog::skip(egress, &flow.cache, next, now);
+            let ledger = &mut io.ledger;
+            flow.counters.withhold(DropReason::Skipped, skipped, ledger);
+        }
+        Some(Why::Waits | Why::Joins | Why::Skips) => {}
+    }
+    flow.egresses.wake = Some(now);
+    true
+}
+
+/// Tells the members of groups what did not go there, if it is time to; says whether there was no room to do so.
+pub(crate) fn tell_members(flow: &mut Flow, io: &mut Io, now: Instant) -> bool {
+    while let Some((gone, members)) = flow.multicast.unsaid(now) {
+        if io.outbox.room() <= members.len() * GONES_MAX as usize {
+            return true;
+        }
+        let gone = pack(flow.id, &gone.take_unsaid(now));
+        for &member in members {
+            let link = io.links.get_mut(member);
+            let link = link.expect("removing a link removes its memberships");
+            for numbers in &gone {
+                io.ledger.repair.gones_pushed += 1;
+                link.say(LinkDatagram::Gone(numbers.clone()), &mut io.outbox);
+            }
+        }
+    }
+    false
 }
 
 /// Does what is due for the egresses of a flow that are behind. Says whether there was no room to do all.

@@ -174,12 +174,12 @@ fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: I
             (Err(reason), _) => io.ledger.drop_copies(reason, 1),
         }
     }
-    let to_group = group.map(|group| group.group.address);
+    let to_group = group.map(|group| group.group);
     let (counters, cache) = (&mut flow.counters, &flow.cache);
     for run in runs(cache, &for_all) {
         io.ledger.repair.repairs_sent += run.packets() as u64;
         let group = to_group.expect("only what a group's member asks for is for all");
-        io.outbox.send(&run, group, &mut io.ledger, counters);
+        io.outbox.send(&run, group.way(), &mut io.ledger, counters);
     }
     for run in [&due, &twice, &twice]
         .into_iter()
@@ -204,6 +204,7 @@ fn reply(flow: &Flow, child: LinkIndex, number: Number) -> Reply {
     match flow.egresses.reply(child, number) {
         // A member of a group hears all that goes there, whatever its own egress is sent.
         reply @ (Reply::Pending | Reply::Gone) if !is_member() => reply,
+        _ if flow.multicast.has_withheld(child, number) => Reply::Gone,
         _ if flow.cache.part(number, 1).is_some() => Reply::FromCache,
         _ if flow.origin.is_none() && flow.missing.expects(number) => Reply::Pending,
         _ => Reply::Gone,

@@ -25,7 +25,8 @@ use levada_wire::{
 };
 
 use crate::api::{
-    Command, Delivery, EgressTerms, Event, Input, Originate, Output, Train, Transmit,
+    Command, Datagrams, Delivery, Egress, EgressTerms, Event, Input, Originate, Output, Train,
+    Transmit,
 };
 use crate::lane::Lane;
 use crate::settings::LaneSettings;
@@ -127,9 +128,27 @@ pub fn falsify(packet: &Bytes) -> Bytes {
     forged.into()
 }
 
+/// A send over a link that is no packet of a flow.
+pub fn sent_over(
+    link: LinkIndex,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+    segment_bytes: usize,
+) -> Transmit {
+    Transmit {
+        egress: Egress::Link(link),
+        packets: None,
+        datagrams: Datagrams {
+            to,
+            bytes: bytes.into(),
+            segment_bytes,
+        },
+    }
+}
+
 /// The datagrams of a send, one by one.
-pub fn datagrams(transmit: &Transmit) -> Vec<Bytes> {
-    let (bytes, step) = (&transmit.bytes, transmit.segment_bytes);
+pub fn datagrams(sent: &Datagrams) -> Vec<Bytes> {
+    let (bytes, step) = (&sent.bytes, sent.segment_bytes);
     let starts = (0..bytes.len()).step_by(step);
     starts
         .map(|at| bytes.slice(at..bytes.len().min(at + step)))
@@ -202,7 +221,7 @@ pub struct Net {
     pub foreign: Vec<Train>,
     pub now: Instant,
     /// What is on the wires: the sending lane, and what it sent.
-    pub wires: VecDeque<(usize, Transmit)>,
+    pub wires: VecDeque<(usize, Datagrams)>,
     /// The wires of this lane are cut, both ways.
     pub cut: Option<usize>,
     /// Lanes that hear what is sent to any multicast group.
@@ -329,7 +348,7 @@ impl Net {
     }
 
     /// Delivers one send.
-    pub fn arrive(&mut self, from: usize, transmit: &Transmit) {
+    pub fn arrive(&mut self, from: usize, transmit: &Datagrams) {
         if transmit.to.ip().is_multicast() {
             return self.hear(from, transmit);
         }
@@ -344,7 +363,7 @@ impl Net {
     }
 
     /// Delivers one send to a group.
-    fn hear(&mut self, from: usize, transmit: &Transmit) {
+    fn hear(&mut self, from: usize, transmit: &Datagrams) {
         for lane in self.hearers.clone() {
             let train = Train {
                 from: address(from),
@@ -357,7 +376,7 @@ impl Net {
 
     /// Delivers one datagram by itself.
     pub fn arrive_alone(&mut self, from: usize, to: usize, datagram: Bytes) {
-        let transmit = Transmit {
+        let transmit = Datagrams {
             to: address(to),
             segment_bytes: datagram.len(),
             bytes: datagram,
@@ -374,7 +393,7 @@ impl Net {
     fn collect(&mut self, lane: usize) {
         while let Some(output) = self.lanes[lane].poll_output() {
             match output {
-                Output::Transmit(transmit) => self.wires.push_back((lane, transmit)),
+                Output::Transmit(transmit) => self.wires.push_back((lane, transmit.datagrams)),
                 Output::Foreign(train) => self.foreign.push(train),
                 Output::Event(event) => self.events[lane].push(event),
             }

@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::sys::{BareSettings, BareSocket, Socket, SocketSettings};
 use crate::testkit::{self, WALL, address, frame};
 use crate::worker::{self, WorkerCounters, WorkerHandle};
-use levada_lane::api::{Command, EgressTerms, Input, Originate, Output, Train, Transmit};
+use levada_lane::api::{Command, Datagrams, EgressTerms, Input, Originate, Output, Train};
 use levada_lane::{Lane, LaneSettings};
 
 const FLOWS: [FlowId; 2] = [FlowId(0x0101_0101_0000_0001), FlowId(0x0202_0202_0000_0002)];
@@ -48,7 +48,7 @@ const ALLOCATED_PER_RECEIVE: u64 = 3;
 const ALLOCATED_BY_TIME: u64 = 200;
 
 /// What the pictures of one moment became: trains as the kernel would join them.
-type Moment = Vec<Transmit>;
+type Moment = Vec<Datagrams>;
 
 /// An origin of one flow: a picture each call, and audio that sometimes rides with it and sometimes is alone.
 struct Origin {
@@ -77,7 +77,7 @@ impl Origin {
     }
 
     /// The bursts of one picture and the audio around it.
-    fn bursts(&mut self, picture: usize) -> Vec<Transmit> {
+    fn bursts(&mut self, picture: usize) -> Vec<Datagrams> {
         let at = Instant::from_nanos(1_000_000_000) + PICTURE * u32::try_from(picture).unwrap();
         let sync = picture.is_multiple_of(30);
         let dts = i64::try_from(picture).unwrap();
@@ -106,17 +106,17 @@ impl Origin {
         self.lane.handle_input(now, Input::Command(push));
     }
 
-    fn flush(&mut self, now: Instant) -> Vec<Transmit> {
+    fn flush(&mut self, now: Instant) -> Vec<Datagrams> {
         self.lane.handle_timeout(now);
         let mut bursts = Vec::new();
         while let Some(output) = self.lane.poll_output() {
             // What it says to its neighbour is of no concern here.
             if let Output::Transmit(run) = output
-                && testkit::datagrams(&run)
+                && testkit::datagrams(&run.datagrams)
                     .first()
                     .is_some_and(|first| burst_of(first).is_some())
             {
-                bursts.push(run);
+                bursts.push(run.datagrams);
             }
         }
         bursts
@@ -142,7 +142,7 @@ fn mix(flows: &[Vec<Bytes>]) -> Moment {
         }
     }
     let filled = trains.into_iter().filter(|train| !train.is_empty());
-    let send = |bytes: Vec<u8>| Transmit {
+    let send = |bytes: Vec<u8>| Datagrams {
         to: address(0),
         bytes: bytes.into(),
         segment_bytes: size,
@@ -158,7 +158,7 @@ fn apart(flows: &[Vec<Bytes>]) -> Moment {
             Some(train) if !ends_burst(train) && train.segment_bytes >= datagram.len() => {
                 train.bytes = [&train.bytes[..], datagram].concat().into();
             }
-            _ => trains.push(Transmit {
+            _ => trains.push(Datagrams {
                 to: address(0),
                 bytes: datagram.clone(),
                 segment_bytes: datagram.len(),
@@ -168,7 +168,7 @@ fn apart(flows: &[Vec<Bytes>]) -> Moment {
     trains
 }
 
-fn ends_burst(train: &Transmit) -> bool {
+fn ends_burst(train: &Datagrams) -> bool {
     let latest = testkit::datagrams(train).pop();
     latest.is_some_and(|packet| Header::peek(&packet).unwrap().last)
 }
@@ -177,7 +177,7 @@ fn ends_burst(train: &Transmit) -> bool {
 fn traffic(lay: impl Fn(&[Vec<Bytes>]) -> Moment) -> Vec<Moment> {
     let mut origins = FLOWS.map(Origin::new);
     let moment = |picture| {
-        let packets = |bursts: Vec<Transmit>| bursts.iter().flat_map(testkit::datagrams).collect();
+        let packets = |bursts: Vec<Datagrams>| bursts.iter().flat_map(testkit::datagrams).collect();
         let each = origins.each_mut();
         lay(&each.map(|origin| packets(origin.bursts(picture))))
     };
@@ -227,7 +227,7 @@ struct Alone {
     lane: Lane,
     now: Instant,
     /// What one call left; kept for its memory.
-    sends: Vec<Transmit>,
+    sends: Vec<Datagrams>,
 }
 
 impl Alone {
@@ -245,7 +245,7 @@ impl Alone {
     }
 
     /// Takes the trains of a moment; says what the lane allocated, and shows what it sent for each train.
-    fn take(&mut self, moment: &Moment, mut see: impl FnMut(&Transmit, &[Transmit])) -> u64 {
+    fn take(&mut self, moment: &Moment, mut see: impl FnMut(&Datagrams, &[Datagrams])) -> u64 {
         let mut allocated = 0;
         for train in moment {
             let bytes = train.bytes.clone(); // shared from here on, as a slice of it would make it
@@ -258,7 +258,7 @@ impl Alone {
             self.lane.handle_input(self.now, input);
             while let Some(output) = self.lane.poll_output() {
                 if let Output::Transmit(send) = output {
-                    self.sends.push(send);
+                    self.sends.push(send.datagrams);
                 }
             }
             allocated += allocations() - before;
@@ -281,17 +281,17 @@ fn burst_of(datagram: &Bytes) -> Option<(FlowId, Number)> {
     Some((header.flow, header.burst()?))
 }
 
-fn packets(send: &Transmit) -> usize {
+fn packets(send: &Datagrams) -> usize {
     testkit::datagrams(send).len()
 }
 
 /// How many sends are more than one for each egress and burst of a train.
-fn sends_too_many(train: &Transmit, sends: &[Transmit]) -> usize {
+fn sends_too_many(train: &Datagrams, sends: &[Datagrams]) -> usize {
     let bursts: BTreeSet<_> = testkit::datagrams(train)
         .iter()
         .filter_map(burst_of)
         .collect();
-    let is_media = |send: &&Transmit| burst_of(&testkit::datagrams(send)[0]).is_some();
+    let is_media = |send: &&Datagrams| burst_of(&testkit::datagrams(send)[0]).is_some();
     let media = sends.iter().filter(is_media);
     let count = media.count();
     assert!(count >= bursts.len() * EGRESSES, "every burst goes to all");

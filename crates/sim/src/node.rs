@@ -19,7 +19,7 @@ use levada_core::{
     ConnectionLost, Control, DialId, Event, FlowChange, FlowInput, Inbox, Input, LinkInput, Output,
     Settings,
 };
-use levada_lane::api::{self as lane, Delivery, Train, Transmit};
+use levada_lane::api::{self as lane, Datagrams, Delivery, Train};
 use levada_lane::{Lane, LaneSettings};
 use levada_wire::key::LinkKey;
 use levada_wire::{FlowId, Frame, Instant, LinkIndex, Machine, NodeId, StreamName, WallTime};
@@ -40,7 +40,7 @@ const OUTPUTS_MAX: usize = 200_000;
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Send datagrams.
-    Datagrams(Transmit),
+    Datagrams(Datagrams),
     /// Send control bytes.
     Chunk { end: End, concern: u8, bytes: Bytes },
     /// Dial an address.
@@ -412,7 +412,9 @@ impl Process {
 
     fn on_lane(&mut self, now: Instant, output: lane::Output) {
         match output {
-            lane::Output::Transmit(transmit) => self.effects.push(Effect::Datagrams(transmit)),
+            lane::Output::Transmit(transmit) => {
+                self.effects.push(Effect::Datagrams(transmit.datagrams))
+            }
             // QUIC, of which there is none here: connections have their own way.
             lane::Output::Foreign(_) => {}
             lane::Output::Event(event) => match words::input(event) {

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
-use levada_lane::Transmit;
+use levada_lane::Datagrams;
 use levada_ports::sys::{BareSettings, BareSocket};
 use levada_ports::{BindError, Feature, Socket, SocketSet, SocketSettings};
 use serde::Serialize;
@@ -199,7 +199,7 @@ fn probe(settings: SocketSettings) -> anyhow::Result<Vec<Finding>> {
             ..BareSettings::default()
         },
     )?;
-    sender.try_send(&Transmit {
+    sender.try_send(&Datagrams {
         to: receiver.local_addr(),
         bytes: Bytes::from(vec![0; RUN_PACKETS * PACKET_BYTES]),
         segment_bytes: PACKET_BYTES,

@@ -5,6 +5,7 @@
 //!  flow ─▶ this egress ┤
 //!                      └─ repair ─ asked for first: once more ─────▶ group      so that nobody else asks
 //!                                └ asked again by one member ──────▶ that link  it did not hear the group's copy
+//!               what waited too long for the socket ───────────▶ GONE to each member
 //! ```
 //!
 //! A group has members: links whose peers hear it, who may ask for what they lost. A sender that was suspended and goes on
@@ -19,7 +20,8 @@ use std::time::Duration;
 use levada_wire::{Instant, LinkIndex, Number};
 
 use crate::api::Multicast;
-use crate::limits::{CHANNEL_REPAIRS_MAX, MEMBERS_MAX, MULTICAST_EGRESSES_MAX};
+use crate::limits::{CHANNEL_REPAIRS_MAX, GONE_INTERVAL, MEMBERS_MAX, MULTICAST_EGRESSES_MAX};
+use crate::pace::withheld::Withheld;
 
 /// What to do with a packet that a member asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub(crate) struct MulticastEgress {
     members: Vec<LinkIndex>,
     /// When packets were last repaired, or came late, by way of the group.
     repaired: BTreeMap<Number, Instant>,
+    /// What did not go there, since it waited too long.
+    withheld: Option<Box<Withheld>>,
 }
 
 impl MulticastEgress {
@@ -85,6 +89,7 @@ impl MulticastEgresses {
             until,
             members: Vec::new(),
             repaired: BTreeMap::new(),
+            withheld: None,
         });
         true
     }
@@ -150,6 +155,58 @@ impl MulticastEgresses {
         for egress in &mut self.0 {
             egress.remember(number, now);
         }
+    }
+
+    /// Numbers did not go to a group; `false` if there is no such egress.
+    pub(crate) fn withhold(
+        &mut self,
+        group: &Multicast,
+        missed: (Number, Number),
+        now: Instant,
+    ) -> bool {
+        let Some(egress) = self.get_mut(group) else {
+            return false;
+        };
+        // At once, before anybody asks; what follows is said together.
+        let follows = |withheld: &Box<Withheld>| withheld.is_recent(now);
+        let wait = if egress.withheld.as_ref().is_some_and(follows) {
+            GONE_INTERVAL
+        } else {
+            Duration::ZERO
+        };
+        let withheld = egress
+            .withheld
+            .get_or_insert_with(|| Withheld::new(now).into());
+        withheld.add(missed, now, wait);
+        true
+    }
+
+    /// Whether a number did not go to the group that a link's peer hears.
+    pub(crate) fn has_withheld(&self, member: LinkIndex, number: Number) -> bool {
+        let mut groups = self.0.iter().filter(|egress| egress.withheld.is_some());
+        groups.any(|egress| {
+            let withheld = egress.withheld.as_ref();
+            egress.members.binary_search(&member).is_ok()
+                && withheld.is_some_and(|withheld| withheld.contains(number))
+        })
+    }
+
+    /// What the members of a group are to be told by now that did not go there, and who they are.
+    pub(crate) fn unsaid(&mut self, now: Instant) -> Option<(&mut Withheld, &[LinkIndex])> {
+        for egress in &mut self.0 {
+            egress.withheld.take_if(|withheld| withheld.is_over(now));
+        }
+        self.0.iter_mut().find_map(|egress| {
+            let withheld = egress.withheld.as_mut()?;
+            let is_due = withheld.say_at().is_some_and(|at| at <= now);
+            is_due.then_some((&mut **withheld, &egress.members[..]))
+        })
+    }
+
+    /// When members are to be told something.
+    pub(crate) fn says_at(&self) -> Option<Instant> {
+        let withheld = self.0.iter().filter_map(|egress| egress.withheld.as_ref());
+        withheld.filter_map(|withheld| withheld.say_at()).min()
     }
 
     /// When the next one ends.

@@ -222,8 +222,14 @@ mod tests {
         let mut links = link::Table::default();
         for index in 1..=count {
             let key = LinkKey::from_bytes([1; 32]);
-            let link = link::Link::new(address(index), LinkIndex(index), &key, &key);
-            links.insert(LinkIndex(index), link);
+            let link = link::Link::new(
+                LinkIndex(index),
+                address(index),
+                LinkIndex(index),
+                &key,
+                &key,
+            );
+            links.insert(link);
         }
         (links, address)
     }

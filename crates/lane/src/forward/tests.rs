@@ -7,7 +7,7 @@ use levada_wire::packet::HEADER_BYTES;
 use levada_wire::{Group, Number};
 
 use super::*;
-use crate::api::{Command, Input, LaneCounters, Transmit};
+use crate::api::{Command, Datagrams, Input, LaneCounters};
 use crate::limits::{RUN_BYTES_MAX, RUN_PACKETS_MAX, TRAIN_SEGMENTS_MAX};
 use crate::testkit::{self, FLOW, Net, address, frame, header, link_to, seal};
 
@@ -54,7 +54,7 @@ fn train(from: usize, packets: &[Bytes]) -> Input {
     })
 }
 
-fn sends_to(net: &mut Net, lane: usize) -> Vec<Transmit> {
+fn sends_to(net: &mut Net, lane: usize) -> Vec<Datagrams> {
     let sends = net.wires.drain(..).map(|(_, transmit)| transmit);
     sends
         .filter(|transmit| transmit.to == address(lane))

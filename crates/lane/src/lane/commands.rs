@@ -63,8 +63,8 @@ fn apply_to_link(state: &mut State, command: Command, now: Instant) -> bool {
                 return false;
             }
             let counts = io.totals.counts(link, usize::from(io.outbox.lane));
-            let new = Link::new(remote, remote_index, &send, &receive).sent_from(source);
-            io.links.insert(link, new.counted(counts));
+            let new = Link::new(link, remote, remote_index, &send, &receive).sent_from(source);
+            io.links.insert(new.counted(counts));
             true
         }
         Command::RemoveLink { link } => {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use levada_wire::datagram::link::{LinkDatagram, Ping};

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use levada_wire::{Instant, Number};
 
-use crate::limits::{GONE_NUMBERS_MAX, WITHHELD_FOR, WITHHELD_RANGES_MAX};
+use crate::limits::{GONE_INTERVAL, GONE_NUMBERS_MAX, WITHHELD_FOR, WITHHELD_RANGES_MAX};
 
 /// Numbers from the first up to, but not with, the second.
 type Range = (Number, Number);
@@ -100,6 +100,11 @@ impl Withheld {
         unsaid.reverse();
         self.said = self.ranges.back().map_or(self.said, |range| range.1);
         unsaid
+    }
+
+    /// Whether something was withheld a moment ago.
+    pub(crate) fn is_recent(&self, now: Instant) -> bool {
+        now.since(self.latest) < GONE_INTERVAL
     }
 
     /// Whether nobody asks for any of it any more.

@@ -147,7 +147,7 @@ impl AsyncUdpSocket for Shim {
             // The node ends; its peers find out by silence.
             return Ok(());
         };
-        let sent = socket.try_send(&levada_lane::Transmit {
+        let sent = socket.try_send(&levada_lane::Datagrams {
             to: canonical(transmit.destination),
             bytes: Bytes::copy_from_slice(transmit.contents),
             segment_bytes: transmit.segment_size.unwrap_or(transmit.contents.len()),

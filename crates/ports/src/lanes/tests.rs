@@ -14,7 +14,7 @@ use super::*;
 use crate::sys::{BareSettings, BareSocket, SocketSettings};
 use crate::testkit::{self, Computer, frame, on_each_computer};
 use crate::worker::{COMMANDS_MAX, HANDED_BYTES_MAX, LINK_COMMANDS_MAX, SHARED_FROM};
-use levada_lane::api::{Delivery, EgressTerms, Originate, Transmit};
+use levada_lane::api::{Datagrams, Delivery, EgressTerms, Originate};
 use levada_lane::ledger::DropReason;
 
 mod multicast;
@@ -231,7 +231,7 @@ fn each_flow_is_one_lanes_and_arrives_whole() {
 }
 
 /// A train with a datagram of each lane in turns, and QUIC between: all of one size.
-fn mixed_train(to: SocketAddr, lanes: usize) -> Transmit {
+fn mixed_train(to: SocketAddr, lanes: usize) -> Datagrams {
     let mut bytes = Vec::new();
     for at in 0..40_u64 {
         let mut datagram = [0x43; 500];
@@ -241,7 +241,7 @@ fn mixed_train(to: SocketAddr, lanes: usize) -> Transmit {
         }
         bytes.extend_from_slice(&datagram);
     }
-    Transmit {
+    Datagrams {
         to,
         bytes: bytes.into(),
         segment_bytes: 500,
@@ -455,7 +455,7 @@ fn with_a_stuck_lane() -> (Node, std::sync::mpsc::SyncSender<()>) {
 fn datagrams_for_a_lane_that_is_far_behind_are_dropped_and_counted() {
     let (node, go_on) = with_a_stuck_lane();
     let stranger = Node::start("127.0.0.1:0", 1, true);
-    let train = Transmit {
+    let train = Datagrams {
         to: node.lanes.local_addr(),
         bytes: Bytes::from([4, 0, 0, 0, 0, 0, 0, 1].repeat(50 * 125)),
         segment_bytes: 1_000,

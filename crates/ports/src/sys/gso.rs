@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Not a queue: what does not fit in the socket's buffer is left to the caller. Called by `socket.rs`. Invariant:
-//! bytes leave `transmit` when the kernel took them or refused them for good, never otherwise.
+//! bytes leave `datagrams` when the kernel took them or refused them for good, never otherwise.
 
 use std::io;
 use std::net::UdpSocket;
@@ -19,7 +19,7 @@ use bytes::Buf as _;
 use socket2::SockAddr;
 
 use super::{Feature, NOT_WANTED};
-use levada_lane::api::Transmit;
+use levada_lane::api::Datagrams;
 
 const ON: u8 = 0;
 const UNWANTED: u8 = 1;
@@ -71,29 +71,29 @@ impl Gso {
         }
     }
 
-    /// Sends as much of `transmit` as one system call takes, and takes from it what is done with.
+    /// Sends as much of `datagrams` as one system call takes, and takes from it what is done with.
     ///
     /// All that it takes has one fate: sent, or refused with the error. After `WouldBlock` nothing was taken.
     pub(super) fn send(
         &self,
         io: &UdpSocket,
         to: &SockAddr,
-        transmit: &mut Transmit,
+        datagrams: &mut Datagrams,
     ) -> io::Result<()> {
-        let is_joined = transmit.bytes.len() > transmit.segment_bytes;
+        let is_joined = datagrams.bytes.len() > datagrams.segment_bytes;
         if !is_joined || !self.state().is_on() {
-            return send_first(io, to, transmit);
+            return send_first(io, to, datagrams);
         }
-        match retry(|| send_joined(io, to, &transmit.bytes, transmit.segment_bytes)) {
+        match retry(|| send_joined(io, to, &datagrams.bytes, datagrams.segment_bytes)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(error) if may_be_gso(&error) => {
                 // The single send tells whether the run or the destination is to blame.
-                send_first(io, to, transmit)?;
+                send_first(io, to, datagrams)?;
                 self.fail(&error);
                 Ok(())
             }
             result => {
-                transmit.bytes.clear();
+                datagrams.bytes.clear();
                 result
             }
         }
@@ -101,12 +101,12 @@ impl Gso {
 }
 
 /// Sends the first datagram alone. It stays if the socket is full, and is done with otherwise.
-fn send_first(io: &UdpSocket, to: &SockAddr, transmit: &mut Transmit) -> io::Result<()> {
-    let length = transmit.segment_bytes.max(1).min(transmit.bytes.len());
+fn send_first(io: &UdpSocket, to: &SockAddr, datagrams: &mut Datagrams) -> io::Result<()> {
+    let length = datagrams.segment_bytes.max(1).min(datagrams.bytes.len());
     let to = to.as_socket().expect("made from a socket address");
-    let result = retry(|| io.send_to(&transmit.bytes[..length], to).map(|_| ()));
+    let result = retry(|| io.send_to(&datagrams.bytes[..length], to).map(|_| ()));
     if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-        transmit.bytes.advance(length);
+        datagrams.bytes.advance(length);
     }
     result
 }

@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, SockAddr, Type};
 use super::gro::{self, RECEIVE_BYTES_MAX};
 use super::gso::Gso;
 use super::{Feature, multicast, reuseport};
-use levada_lane::api::{Train, Transmit};
+use levada_lane::api::{Datagrams, Train};
 
 /// What a socket is made like.
 #[derive(Clone, Copy, Debug)]
@@ -155,30 +155,30 @@ impl Socket {
         })
     }
 
-    /// Sends all datagrams of `transmit`, or says why not; `WouldBlock` when the socket's buffer is full.
+    /// Sends all datagrams, or says why not; `WouldBlock` when the socket's buffer is full.
     ///
     /// # Errors
     ///
     /// What the kernel says of the destination or of the size. Without GSO the datagrams before the one that
     /// failed have gone.
-    pub fn try_send(&self, transmit: &Transmit) -> io::Result<()> {
-        let mut rest = transmit.clone();
+    pub fn try_send(&self, datagrams: &Datagrams) -> io::Result<()> {
+        let mut rest = datagrams.clone();
         while !rest.bytes.is_empty() {
             self.send_part(&mut rest)?;
         }
         Ok(())
     }
 
-    /// Sends as much as one system call takes; what it takes from `transmit` has one fate. See [`Gso::send`].
-    pub(crate) fn send_part(&self, transmit: &mut Transmit) -> io::Result<()> {
-        let to = match (transmit.to, self.local) {
+    /// Sends as much as one system call takes; what it takes from `datagrams` has one fate. See [`Gso::send`].
+    pub(crate) fn send_part(&self, datagrams: &mut Datagrams) -> io::Result<()> {
+        let to = match (datagrams.to, self.local) {
             (SocketAddr::V4(v4), SocketAddr::V6(_)) => {
                 let mapped: Ipv6Addr = v4.ip().to_ipv6_mapped();
                 SocketAddr::V6(SocketAddrV6::new(mapped, v4.port(), 0, 0))
             }
             (to, _) => to,
         };
-        self.gso.send(&self.io, &SockAddr::from(to), transmit)
+        self.gso.send(&self.io, &SockAddr::from(to), datagrams)
     }
 
     /// Receives a train; `WouldBlock` when there is none.

@@ -200,7 +200,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::testkit::address;
+    use levada_lane::Egress;
+    use levada_wire::LinkIndex;
+
+    use crate::testkit::{address, sent_over};
 
     fn train(bytes: usize) -> Train {
         Train {
@@ -211,11 +214,7 @@ mod tests {
     }
 
     fn sends(count: usize) -> Vec<Transmit> {
-        let send = Transmit {
-            to: address(1),
-            bytes: Bytes::from_static(b"x"),
-            segment_bytes: 1,
-        };
+        let send = sent_over(LinkIndex(1), address(1), vec![1], 1);
         vec![send; count]
     }
 
@@ -251,7 +250,7 @@ mod tests {
     fn of_more_late_packets_than_the_limit_the_lane_is_not_told() {
         let inbox = Inbox::default();
         let late = Late {
-            to: address(1),
+            egress: Egress::Link(LinkIndex(1)),
             flow: levada_wire::FlowId(1),
             first: levada_wire::Number::ZERO,
             end: levada_wire::Number::ZERO.next(),

@@ -196,7 +196,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use levada_lane::api::{Interface, Transmit};
+    use levada_lane::api::{Datagrams, Interface};
 
     const LOOPBACK: Interface = Interface {
         index: 1,
@@ -223,7 +223,7 @@ mod tests {
         let any = "127.0.0.1:0".parse().unwrap();
         let socket = Socket::bind(any, &SocketSettings::default()).unwrap();
         multicast::speak_by(&socket, &LOOPBACK).unwrap();
-        let transmit = Transmit {
+        let transmit = Datagrams {
             to: to.address,
             bytes: Bytes::from_static(&[4; 100]),
             segment_bytes: 100,

@@ -18,12 +18,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use levada_wire::Instant;
+use levada_wire::{Instant, LinkIndex};
 use mio::{Interest, Registry, Token};
 
 use super::send::{SendCounters, SendQueue};
 use crate::sys::{Socket, multicast, source_towards};
-use levada_lane::api::{Interface, Late, Multicast, Transmit};
+use levada_lane::api::{Egress, Interface, Late, Transmit};
 
 /// The most sockets that one lane sends by; further interfaces share its own.
 pub const OUTLETS_MAX: usize = 8;
@@ -62,7 +62,8 @@ impl Outlet {
     fn flush(&mut self, now: Instant) {
         if !self.is_blocked {
             let socket = &self.socket;
-            self.queue.flush(now, |run| socket.send_part(run));
+            self.queue
+                .flush(now, |datagrams| socket.send_part(datagrams));
             self.is_blocked = !self.queue.is_empty();
         }
     }
@@ -74,8 +75,6 @@ pub(super) struct Outlets {
     /// The lane's own socket first.
     all: Vec<Outlet>,
     ways: BTreeMap<SocketAddr, usize>,
-    /// The interfaces of multicast groups.
-    groups: BTreeMap<SocketAddr, Interface>,
     asked_again: Instant,
 }
 
@@ -84,25 +83,15 @@ impl Outlets {
         Self {
             all: vec![Outlet::new(own, None)],
             ways: BTreeMap::new(),
-            groups: BTreeMap::new(),
             asked_again: now,
         }
     }
 
-    /// Notes by which interface a group is spoken to. Said again with each renewal: one too many, and the others are
-    /// forgotten until theirs.
-    pub(super) fn speak(&mut self, group: &Multicast) {
-        if self.groups.len() >= WAYS_MAX && !self.groups.contains_key(&group.address) {
-            self.groups.clear();
-        }
-        self.groups.insert(group.address, group.interface);
-    }
-
     /// Takes a run, to be sent by the next [`Outlets::flush`]; says how many bytes wait with it.
     pub(super) fn push(&mut self, now: Instant, run: Transmit) -> usize {
-        let way = match run.to.ip().is_multicast() {
-            true => self.way_to_group(run.to),
-            false => Some(self.way(now, run.to)),
+        let way = match &run.egress {
+            Egress::Channel(group) => self.way_by(group.interface),
+            Egress::Link(_) => Some(self.way(now, run.datagrams.to)),
         };
         let Some(at) = way else {
             self.all[0].queue.refuse(&run);
@@ -125,11 +114,11 @@ impl Outlets {
         }
     }
 
-    /// Says to whom datagrams did not go because of their size, each with the least such size.
-    pub(super) fn take_too_large(&mut self, mut say: impl FnMut(SocketAddr, usize)) {
+    /// Says over which links datagrams did not go because of their size, each with the least such size.
+    pub(super) fn take_too_large(&mut self, mut say: impl FnMut(LinkIndex, usize)) {
         for outlet in &mut self.all {
-            for (to, bytes) in outlet.queue.take_too_large() {
-                say(to, bytes);
+            for (link, bytes) in outlet.queue.take_too_large() {
+                say(link, bytes);
             }
         }
     }
@@ -207,9 +196,8 @@ impl Outlets {
         at
     }
 
-    /// The outlet that speaks to a group; `None` if there can be none.
-    fn way_to_group(&mut self, group: SocketAddr) -> Option<usize> {
-        let interface = *self.groups.get(&group)?;
+    /// The outlet that speaks to groups by an interface; `None` if there can be none.
+    fn way_by(&mut self, interface: Interface) -> Option<usize> {
         let known = |one: &Outlet| one.speaks_by == Some(interface);
         if let Some(at) = self.all.iter().position(known) {
             return Some(at);
@@ -254,10 +242,9 @@ impl Outlets {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use bytes::Bytes;
-
     use super::*;
     use crate::sys::{BareSettings, BareSocket, SocketSet, SocketSettings};
+    use crate::testkit;
 
     const NOW: Instant = Instant::ZERO;
 
@@ -276,11 +263,7 @@ mod tests {
     }
 
     fn run(to: &BareSocket) -> Transmit {
-        Transmit {
-            to: to.local_addr(),
-            bytes: Bytes::from_static(&[6; 50]),
-            segment_bytes: 50,
-        }
+        testkit::sent_over(LinkIndex(1), to.local_addr(), vec![6; 50], 50)
     }
 
     fn received(socket: &BareSocket) -> usize {

@@ -11,15 +11,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::ops::AddAssign;
 use std::time::Duration;
 
-use levada_wire::packet::Kind;
-use levada_wire::{FlowId, Header, Instant};
+use levada_wire::{FlowId, Instant, LinkIndex};
 
 use crate::sys::is_too_large;
-use levada_lane::api::{Late, Transmit};
+use levada_lane::api::{Datagrams, Egress, Late, Packets, Transmit};
 
 /// The most bytes that wait for a full socket; more are dropped. 64 ms at 1 Gb/s: who waits longer is too late.
 pub const SEND_QUEUE_BYTES_MAX: usize = 8 << 20;
@@ -31,7 +29,7 @@ const LATE_MAX: usize = 256;
 /// ended long ago.
 const SKIPPING_MAX: usize = 4_096;
 
-/// The most destinations noted at a time that a datagram was too large for; one more is noted when it happens again.
+/// The most links noted at a time that a datagram was too large for; one more is noted when it happens again.
 const TOO_LARGE_MAX: usize = 16;
 
 /// What became of the datagrams that a lane sent, for itself or for another lane.
@@ -98,11 +96,11 @@ pub(super) struct SendQueue {
     runs: VecDeque<(Instant, Transmit)>,
     bytes: usize,
     /// Egresses that go on with the next group.
-    skipping: BTreeSet<(SocketAddr, FlowId)>,
+    skipping: BTreeSet<(Egress, FlowId)>,
     /// What was not sent since it was late, for the lane to tell who misses it.
     late: Vec<Late>,
-    /// To whom a datagram did not go because of its size, and the least such size.
-    too_large: Vec<(SocketAddr, usize)>,
+    /// The links over which a datagram did not go because of its size, and the least such size.
+    too_large: Vec<(LinkIndex, usize)>,
     pub(super) counters: SendCounters,
 }
 
@@ -119,7 +117,7 @@ impl SendQueue {
     /// Counts runs as dropped that no lane has room for.
     pub(super) fn drop_runs(&mut self, runs: &mut Vec<Transmit>) {
         for run in runs.drain(..) {
-            let datagrams = datagrams(&run);
+            let datagrams = run.datagrams.count();
             self.counters.given += datagrams;
             self.counters.dropped += datagrams;
         }
@@ -127,21 +125,21 @@ impl SendQueue {
 
     /// Counts a run as refused that there is no way for.
     pub(super) fn refuse(&mut self, run: &Transmit) {
-        let datagrams = datagrams(run);
+        let datagrams = run.datagrams.count();
         self.counters.given += datagrams;
         self.counters.refused += datagrams;
     }
 
     /// Takes a run, to be sent by the next [`SendQueue::flush`].
     pub(super) fn push(&mut self, now: Instant, run: Transmit) {
-        let datagrams = datagrams(&run);
+        let datagrams = run.datagrams.count();
         self.counters.given += datagrams;
-        if self.bytes + run.bytes.len() > SEND_QUEUE_BYTES_MAX {
+        if self.bytes + run.datagrams.bytes.len() > SEND_QUEUE_BYTES_MAX {
             self.counters.dropped += datagrams;
             return;
         }
         self.counters.waiting += datagrams;
-        self.bytes += run.bytes.len();
+        self.bytes += run.datagrams.bytes.len();
         self.runs.push_back((now, run));
     }
 
@@ -149,19 +147,19 @@ impl SendQueue {
     pub(super) fn flush(
         &mut self,
         now: Instant,
-        mut send_part: impl FnMut(&mut Transmit) -> io::Result<()>,
+        mut send_part: impl FnMut(&mut Datagrams) -> io::Result<()>,
     ) {
         while let Some((since, mut run)) = self.runs.pop_front() {
-            self.bytes -= run.bytes.len();
+            self.bytes -= run.datagrams.bytes.len();
             if self.is_too_late(&run, now.since(since)) {
-                let datagrams = datagrams(&run);
+                let datagrams = run.datagrams.count();
                 self.counters.waiting -= datagrams;
                 self.counters.skipped += datagrams;
                 continue;
             }
             if !self.send(&mut send_part, &mut run) {
                 self.counters.blocked += 1;
-                self.bytes += run.bytes.len();
+                self.bytes += run.datagrams.bytes.len();
                 self.runs.push_front((since, run));
                 return;
             }
@@ -174,37 +172,35 @@ impl SendQueue {
         if !is_late && self.skipping.is_empty() {
             return false;
         }
-        let first = &run.bytes[..run.segment_bytes.min(run.bytes.len())];
-        let is_media = Kind::of(first) == Kind::Media;
-        let Some(header) = Header::peek(first).filter(|_| is_media) else {
+        let Some(packets) = run.packets else {
             return is_late;
         };
-        let egress = (run.to, header.flow);
+        let egress = (run.egress, packets.flow);
         if is_late {
             if self.skipping.len() == SKIPPING_MAX && !self.skipping.contains(&egress) {
                 self.skipping.pop_first();
             }
             self.skipping.insert(egress);
-        } else if header.offset == 0 {
+        } else if packets.starts_group {
             self.skipping.remove(&egress);
         }
         let is_skipped = is_late || self.skipping.contains(&egress);
         if is_skipped {
-            self.note_late(run, &header);
+            self.note_late(run, packets);
         }
         is_skipped
     }
 
     /// Notes a run that is not sent; what follows on the one before is one with it.
-    fn note_late(&mut self, run: &Transmit, header: &Header) {
-        let (to, flow, first) = (run.to, header.flow, header.number);
-        let end = first.plus(datagrams(run));
-        let is_next = |late: &&mut Late| (late.to, late.flow, late.end) == (to, flow, first);
+    fn note_late(&mut self, run: &Transmit, Packets { flow, first, .. }: Packets) {
+        let (egress, end) = (run.egress, first.plus(run.datagrams.count()));
+        let is_next =
+            |late: &&mut Late| (late.egress, late.flow, late.end) == (egress, flow, first);
         let has_room = self.late.len() < LATE_MAX;
         match self.late.iter_mut().rev().find(is_next) {
             Some(before) => before.end = end,
             None if has_room => self.late.push(Late {
-                to,
+                egress,
                 flow,
                 first,
                 end,
@@ -221,51 +217,51 @@ impl SendQueue {
     /// Sends one run; `false` if the socket is full, with the rest left in `run`.
     fn send(
         &mut self,
-        send_part: &mut impl FnMut(&mut Transmit) -> io::Result<()>,
+        send_part: &mut impl FnMut(&mut Datagrams) -> io::Result<()>,
         run: &mut Transmit,
     ) -> bool {
-        while !run.bytes.is_empty() {
-            let (before, bytes_before) = (datagrams(run), run.bytes.len());
-            let result = send_part(run);
-            let gone = before - datagrams(run);
+        let datagrams = &mut run.datagrams;
+        while !datagrams.bytes.is_empty() {
+            let (before, bytes_before) = (datagrams.count(), datagrams.bytes.len());
+            let result = send_part(datagrams);
+            let gone = before - datagrams.count();
+            let bytes_gone = bytes_before - datagrams.bytes.len();
             self.counters.waiting -= gone;
             match result {
                 Ok(()) => {
                     self.counters.sent += gone;
                     self.counters.calls += 1;
-                    self.counters.sent_bytes += (bytes_before - run.bytes.len()) as u64;
+                    self.counters.sent_bytes += bytes_gone as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if is_too_large(&error) => {
                     self.counters.too_large += gone;
-                    let bytes = run.segment_bytes.min(bytes_before - run.bytes.len());
-                    self.note_too_large(run.to, bytes);
+                    let bytes = datagrams.segment_bytes.min(bytes_gone);
+                    self.note_too_large(run.egress, bytes);
                 }
                 Err(_) => self.counters.refused += gone,
             }
         }
         true
     }
-}
 
-impl SendQueue {
-    fn note_too_large(&mut self, to: SocketAddr, bytes: usize) {
+    /// Links are told of a size that is too large for them, and groups have one that all networks take.
+    fn note_too_large(&mut self, egress: Egress, bytes: usize) {
+        let Egress::Link(link) = egress else {
+            return;
+        };
         let has_room = self.too_large.len() < TOO_LARGE_MAX;
-        match self.too_large.iter_mut().find(|(known, _)| *known == to) {
+        match self.too_large.iter_mut().find(|(known, _)| *known == link) {
             Some((_, least)) => *least = bytes.min(*least),
-            None if has_room => self.too_large.push((to, bytes)),
+            None if has_room => self.too_large.push((link, bytes)),
             None => {}
         }
     }
 
-    /// Takes note of the destinations that a datagram was too large for, each with the least size that was.
-    pub(super) fn take_too_large(&mut self) -> impl Iterator<Item = (SocketAddr, usize)> {
+    /// Takes note of the links that a datagram was too large for, each with the least size that was.
+    pub(super) fn take_too_large(&mut self) -> impl Iterator<Item = (LinkIndex, usize)> {
         self.too_large.drain(..)
     }
-}
-
-fn datagrams(run: &Transmit) -> u64 {
-    run.bytes.len().div_ceil(run.segment_bytes.max(1)) as u64
 }
 
 #[cfg(test)]

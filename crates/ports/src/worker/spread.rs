@@ -10,10 +10,10 @@
 //! the worker's turn. Invariant: at most [`DESTINATIONS_MAX`] destinations have a lane; more are this lane's own.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use levada_wire::Instant;
+use levada_lane::Egress;
+use levada_wire::{Instant, LinkIndex};
 
 /// With more sends than this in one call they are shared: below, the other lane's waking costs more than it saves.
 pub const SHARED_FROM: usize = 64;
@@ -28,7 +28,7 @@ pub(super) struct Spread {
     here: usize,
     lanes: usize,
     until: Option<Instant>,
-    homes: BTreeMap<SocketAddr, usize>,
+    homes: BTreeMap<LinkIndex, usize>,
 }
 
 impl Spread {
@@ -42,19 +42,22 @@ impl Spread {
     }
 
     /// The lane that sends to a destination.
-    pub(super) fn home(&mut self, to: SocketAddr) -> usize {
-        // The lane that owns a flow knows the interfaces of its groups.
-        if self.until.is_none() || to.ip().is_multicast() {
+    pub(super) fn home(&mut self, egress: Egress) -> usize {
+        // A group is spoken to by one socket of one lane, so that what is said there stays in order.
+        let Egress::Link(link) = egress else {
+            return self.here;
+        };
+        if self.until.is_none() {
             return self.here;
         }
-        if let Some(&home) = self.homes.get(&to) {
+        if let Some(&home) = self.homes.get(&link) {
             return home;
         }
         if self.homes.len() >= DESTINATIONS_MAX {
             return self.here;
         }
         let home = (self.here + self.homes.len()) % self.lanes;
-        self.homes.insert(to, home);
+        self.homes.insert(link, home);
         home
     }
 
@@ -76,12 +79,12 @@ impl Spread {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-    use crate::testkit::address;
 
     const NOW: Instant = Instant::ZERO;
 
     fn homes(spread: &mut Spread, destinations: u16) -> Vec<usize> {
-        let homes = (0..destinations).map(|at| spread.home(([10, 0, 0, 1], at).into()));
+        let link = |at| Egress::Link(LinkIndex(u32::from(at)));
+        let homes = (0..destinations).map(|at| spread.home(link(at)));
         homes.collect()
     }
 
@@ -124,7 +127,7 @@ mod tests {
 
         spread.note(NOW, 1_000);
 
-        assert_eq!(spread.home(address(1)), 0);
+        assert_eq!(spread.home(Egress::Link(LinkIndex(1))), 0);
         assert!(spread.homes.is_empty());
     }
 

@@ -12,7 +12,7 @@ use levada_wire::{Frame, LinkIndex};
 use super::*;
 use crate::testkit::{self, Computer, FLOW, frame, on_each_computer};
 use levada_lane::LaneSettings;
-use levada_lane::api::{Delivery, EgressTerms, Transmit};
+use levada_lane::api::{Datagrams, Delivery, EgressTerms};
 use levada_lane::ledger::DropReason;
 
 const LINK: LinkIndex = LinkIndex(1);
@@ -159,7 +159,7 @@ fn a_train_that_mixes_quic_media_and_link_datagrams_is_told_apart() {
         padding: 0,
     });
     // One socket sends all three; on IPv6 the kernel joins whatever has one size.
-    let quic = Transmit {
+    let quic = Datagrams {
         to: consumer.handle.local_addr(),
         bytes: Bytes::from(vec![0x43; 3 * 576]),
         segment_bytes: 576,
@@ -212,7 +212,7 @@ fn garbage_is_counted_and_disturbs_nothing() {
         let bytes = Bytes::from(vec![u8::try_from(at % 16).unwrap(); 60]);
         let segment_bytes = bytes.len();
         stranger
-            .try_send(&Transmit {
+            .try_send(&Datagrams {
                 to,
                 bytes,
                 segment_bytes,
@@ -226,7 +226,7 @@ fn garbage_is_counted_and_disturbs_nothing() {
     // All of it arrived before it is counted: a last QUIC datagram of the same sender says so.
     let last = Bytes::from_static(&[0x40]);
     stranger
-        .try_send(&Transmit {
+        .try_send(&Datagrams {
             to,
             bytes: last,
             segment_bytes: 1,

@@ -195,12 +195,9 @@ impl Worker {
 
     /// Tells of the links that a datagram was too large for: at most once a turn for each.
     fn tell_too_large(&mut self) {
-        let Parts { lane, on_event, .. } = &mut self.parts;
-        self.outlets.take_too_large(|to, bytes| {
-            for link in lane.links_at(to) {
-                on_event(Event::TooLarge { link, bytes });
-            }
-        });
+        let on_event = &mut self.parts.on_event;
+        let say = |link, bytes| on_event(Event::TooLarge { link, bytes });
+        self.outlets.take_too_large(say);
     }
 
     /// Does what a command means for sockets: the lane knows none.
@@ -218,7 +215,6 @@ impl Worker {
             Command::StopHearing { flow, group } => {
                 self.hearing.leave(*flow, group);
             }
-            Command::AddMulticastEgress { group, .. } => self.outlets.speak(group),
             Command::CloseFlow { flow } => self.hearing.forget(*flow),
             _ => {}
         }
@@ -346,7 +342,7 @@ impl Worker {
 
     /// Sends, or has another lane send.
     fn send(&mut self, now: Instant, transmit: Transmit) {
-        let lane = self.spread.home(transmit.to);
+        let lane = self.spread.home(transmit.egress);
         if lane == self.parts.here {
             return self.queue_send(now, transmit);
         }

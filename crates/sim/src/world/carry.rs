@@ -4,7 +4,7 @@
 //! processes. Called by `world`. Invariant: whatever leaves a node goes into the trace and past the checkers first.
 
 use bytes::Bytes;
-use levada_lane::api::{Train, Transmit};
+use levada_lane::api::{Datagrams, Train};
 use levada_wire::key::LinkKey;
 use levada_wire::packet::Kind;
 
@@ -20,12 +20,12 @@ const TRAIN_MAX: usize = 64;
 
 impl World<'_> {
     /// A node sends datagrams.
-    pub(super) fn send(&mut self, node: usize, transmit: &Transmit) {
+    pub(super) fn send(&mut self, node: usize, datagrams: &Datagrams) {
         let from = self.nodes[node].address;
-        let to = transmit.to;
-        let mut rest = transmit.bytes.clone();
+        let to = datagrams.to;
+        let mut rest = datagrams.bytes.clone();
         while !rest.is_empty() {
-            let bytes = rest.split_to(transmit.segment_bytes.clamp(1, rest.len()));
+            let bytes = rest.split_to(datagrams.segment_bytes.clamp(1, rest.len()));
             let load = Load {
                 bytes: bytes.len(),
                 media: Kind::of(&bytes) == Kind::Media,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use levada_wire::{Header, Machine as _};
 
 use super::*;
-use crate::api::{Command, Event, Input, Interface, Train, Transmit};
+use crate::api::{Command, Datagrams, Delivery, Egress, Event, Input, Interface, Late, Train};
 use crate::ledger::DropReason;
 use crate::limits::{CHANNEL_REPAIRS_MAX, MEMBERS_MAX, MULTICAST_EGRESSES_MAX};
 use crate::testkit::{FLOW, Net, address, consume, frame, link_to, originate, push};
@@ -66,9 +66,9 @@ fn to_group(net: &Net) -> usize {
 }
 
 /// Lets time pass with a delay on every wire; `is_lost` says which sends do not reach which lane.
-fn run(net: &mut Net, time: Duration, mut is_lost: impl FnMut(&Transmit, usize) -> bool) {
+fn run(net: &mut Net, time: Duration, mut is_lost: impl FnMut(&Datagrams, usize) -> bool) {
     let end = net.now + time;
-    let mut flying: Vec<(Instant, usize, usize, Transmit)> = Vec::new();
+    let mut flying: Vec<(Instant, usize, usize, Datagrams)> = Vec::new();
     loop {
         for (from, transmit) in net.wires.drain(..) {
             let hearers = net.hearers.iter().copied();
@@ -103,7 +103,7 @@ fn run(net: &mut Net, time: Duration, mut is_lost: impl FnMut(&Transmit, usize) 
     net.now = end;
 }
 
-fn arrive(net: &mut Net, from: usize, to: usize, transmit: &Transmit) {
+fn arrive(net: &mut Net, from: usize, to: usize, transmit: &Datagrams) {
     let train = Train {
         from: address(from),
         bytes: transmit.bytes.clone(),
@@ -189,6 +189,44 @@ fn who_does_not_hear_the_repair_either_gets_it_alone() {
 }
 
 #[test]
+fn what_waited_too_long_for_the_socket_is_gone_for_each_member_and_nobody_asks() {
+    let mut net = site(4, false);
+    be_member(&mut net, 1);
+    be_member(&mut net, 2);
+    net.push(frame(1, true, 0, 100));
+    net.deliver();
+    for member in 1..4 {
+        net.frames(member);
+    }
+
+    let late = Late {
+        egress: Egress::Channel(group(1)),
+        flow: FLOW,
+        first: Number::new(1).unwrap(),
+        end: Number::new(3).unwrap(),
+    };
+    net.push(frame(1, false, 1, 100));
+    net.push(frame(1, false, 2, 100));
+    net.wires.retain(|(_, sent)| !sent.to.ip().is_multicast());
+    net.input(0, Input::Late(late));
+    net.sleep(GONE_INTERVAL * 2);
+    let gaps = |net: &mut Net, member| {
+        let gap = |delivery: &Delivery| matches!(delivery, Delivery::Gap(_));
+        net.deliveries(member).iter().filter(|it| gap(it)).count()
+    };
+
+    assert_eq!(
+        (1..4).map(|member| gaps(&mut net, member)).sum::<usize>(),
+        2
+    );
+    assert_eq!(net.lanes[0].ledger().repair.gones_pushed, 2);
+    assert_eq!(net.lanes[0].counters().flows[0].withheld, 2);
+    for member in [1, 2] {
+        assert_eq!(net.lanes[member].ledger().repair.nacks_sent, 0);
+    }
+}
+
+#[test]
 fn an_egress_that_is_not_renewed_ends_and_says_so() {
     let mut net = site(1, false);
     net.command(0, add_egress(LIFETIME));
@@ -251,8 +289,8 @@ fn only_media_is_heard() {
     };
     let train = Train {
         from: address(0),
-        segment_bytes: datagram.segment_bytes,
-        bytes: datagram.bytes,
+        segment_bytes: datagram.datagrams.segment_bytes,
+        bytes: datagram.datagrams.bytes,
     };
 
     net.input(1, Input::Heard(train.clone()));

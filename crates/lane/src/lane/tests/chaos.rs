@@ -8,13 +8,13 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::api::{EgressTerms, Interface, Late, Multicast, Train, Transmit};
+use crate::api::{Datagrams, Egress, EgressTerms, Interface, Late, Multicast, Train};
 use crate::flow::egress::Why;
 use crate::testkit::address;
 
 /// Everything that a hostile or confused world may do to a lane, drawn from a pool of real datagrams.
 struct Chaos {
-    pool: Vec<Transmit>,
+    pool: Vec<Datagrams>,
 }
 
 impl Chaos {
@@ -78,7 +78,7 @@ impl Chaos {
     fn draw(&self, rng: &mut impl Rng) -> Input {
         match rng.next_u32() % 5 {
             _ if rng.next_u32().is_multiple_of(16) => Input::Late(Late {
-                to: address(rng.next_u32() as usize % 3),
+                egress: Self::egress(rng),
                 flow: FLOW,
                 first: Number::new(u64::from(rng.next_u32() % 50)).unwrap(),
                 end: Number::new(u64::from(rng.next_u32() % 50)).unwrap(),
@@ -179,15 +179,26 @@ impl Chaos {
 }
 
 impl Chaos {
-    fn multicast_command(rng: &mut impl Rng, flow: FlowId, link: LinkIndex) -> Command {
+    fn group(rng: &mut impl Rng) -> Multicast {
         let interface = Interface {
             index: 1,
             address: None,
         };
-        let group = Multicast {
+        Multicast {
             address: ([239, 7, 0, (rng.next_u32() % 3) as u8], 7_801).into(),
             interface,
-        };
+        }
+    }
+
+    fn egress(rng: &mut impl Rng) -> Egress {
+        match rng.next_u32() % 4 {
+            0 => Egress::Channel(Self::group(rng)),
+            link => Egress::Link(link_to(link as usize - 1)),
+        }
+    }
+
+    fn multicast_command(rng: &mut impl Rng, flow: FlowId, link: LinkIndex) -> Command {
+        let group = Self::group(rng);
         match rng.next_u32() % 7 {
             0 | 1 => Command::AddMulticastEgress {
                 flow,

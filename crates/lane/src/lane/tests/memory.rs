@@ -6,7 +6,7 @@ use bytes::Bytes;
 use levada_wire::{FlowId, Instant, LinkIndex, Machine as _};
 
 use crate::Output;
-use crate::api::{Command, EgressTerms, Input, Originate, Train, Transmit};
+use crate::api::{Command, Datagrams, EgressTerms, Input, Originate, Train};
 use crate::lane::{Lane, LaneSettings};
 use crate::testkit::{self, WALL, address, carry, frame};
 use levada_heap::held_bytes;
@@ -53,10 +53,10 @@ fn command(lane: &mut Lane, now: Instant, command: Command) {
 }
 
 /// The sends of a lane, taken from it.
-fn sends(lane: &mut Lane) -> Vec<Transmit> {
+fn sends(lane: &mut Lane) -> Vec<Datagrams> {
     let outputs = std::iter::from_fn(|| lane.poll_output());
     let sends = outputs.filter_map(|output| match output {
-        Output::Transmit(run) => Some(run),
+        Output::Transmit(run) => Some(run.datagrams),
         _ => None,
     });
     sends.collect()

@@ -6,7 +6,7 @@ use levada_wire::packet::{Class, Kind};
 use levada_wire::{Header, Instant, LinkIndex, Machine, Number};
 
 use super::*;
-use crate::api::{Input, Late};
+use crate::api::{Egress, Input, Late};
 use crate::limits::FORMER_MAX;
 
 /// Pictures of that many bytes, 25 a second, for that long: as a stream of its own pace.
@@ -408,7 +408,7 @@ fn former_egresses_are_remembered_up_to_the_limit() {
 /// Of packets that had been sent to the child those numbers did not go out.
 fn late(relay: &mut Relay, numbers: std::ops::Range<u64>) {
     let late = Late {
-        to: testkit::address(2),
+        egress: Egress::Link(link_to(2)),
         flow: FLOW,
         first: Number::new(numbers.start).unwrap(),
         end: Number::new(numbers.end).unwrap(),

@@ -306,13 +306,13 @@ fn parity_leaves_room_for_the_packets_of_a_whole_train() {
     let mut flow = Flow::new(testkit::FLOW, &settings);
     flow.keys.set(1, carry());
     let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
-    let mut link = Link::new(testkit::address(1), link_to(1), &key, &key);
+    let mut link = Link::new(link_to(1), testkit::address(1), link_to(1), &key, &key);
     for pong in 0..30 {
         link.answered_after(millis(400));
         link.delivered(pong * 1_000, pong * 900);
     }
     let State { mut io, .. } = State::new(0, settings, Arc::new(Totals::new(1)));
-    io.links.insert(link_to(1), link);
+    io.links.insert(link);
     flow.egresses.add(link_to(1), EgressTerms::UNLIMITED);
     review(&mut flow, &io.links, Instant::ZERO);
     let header = levada_wire::Header {
@@ -343,7 +343,8 @@ fn parity_leaves_room_for_the_packets_of_a_whole_train() {
     let mut sent_after = |outputs: usize| {
         io.outbox.begin_call();
         for _ in 0..outputs {
-            io.outbox.transmit(testkit::address(1), Bytes::new(), 1);
+            let empty = testkit::sent_over(link_to(1), testkit::address(1), Vec::new(), 1);
+            io.outbox.send_other(link_to(1), empty.datagrams);
         }
         let before = io.ledger.repair.parity_sent;
         send(&flow, &mut io, &block);

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::api::{
-    Command, Delivery, EgressTerms, Event, Input, Originate, Output, Train, Transmit,
+    Command, Datagrams, Delivery, EgressTerms, Event, Input, Originate, Output, Train,
 };
 use crate::lane::Lane;
 use crate::settings::LaneSettings;
@@ -395,7 +395,7 @@ impl Chain {
     fn collect(&mut self, lane: usize) {
         while let Some(output) = self.lanes[lane].poll_output() {
             match output {
-                Output::Transmit(transmit) => self.transmit(lane, &transmit),
+                Output::Transmit(transmit) => self.transmit(lane, &transmit.datagrams),
                 Output::Event(Event::Delivery { delivery, .. }) => self.on_delivery(delivery),
                 Output::Event(Event::Datagram {
                     link,
@@ -430,7 +430,7 @@ impl Chain {
         }
     }
 
-    fn transmit(&mut self, from: usize, transmit: &Transmit) {
+    fn transmit(&mut self, from: usize, transmit: &Datagrams) {
         let to = (0..self.lanes.len())
             .find(|&lane| address(lane) == transmit.to)
             .unwrap();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::sys::socket::ReceiveBuffer;
-use levada_lane::api::Transmit;
+use levada_lane::api::Datagrams;
 
 const LOOPBACK: Interface = Interface {
     index: 1,
@@ -33,7 +33,7 @@ fn speaker(address: &str) -> Socket {
 
 /// Sends three datagrams as one run.
 fn speak(from: &Socket, to: &Multicast) {
-    let transmit = Transmit {
+    let transmit = Datagrams {
         to: to.address,
         bytes: Bytes::from_static(&[4; 300]),
         segment_bytes: 100,

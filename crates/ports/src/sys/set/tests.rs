@@ -7,7 +7,7 @@ use levada_wire::FlowId;
 
 use super::*;
 use crate::sys::socket::ReceiveBuffer;
-use levada_lane::api::Transmit;
+use levada_lane::api::Datagrams;
 
 const ADDRESSES: [&str; 3] = ["127.0.0.1:0", "[::1]:0", "[::]:0"];
 
@@ -44,7 +44,7 @@ fn send(to: SocketAddr, bytes: Bytes) {
     let any = SocketAddr::new(to.ip(), 0);
     let sender = Socket::bind(any, &SocketSettings::default()).unwrap();
     let segment_bytes = bytes.len();
-    let transmit = Transmit {
+    let transmit = Datagrams {
         to,
         bytes,
         segment_bytes,
@@ -174,7 +174,7 @@ fn without_steering_all_arrives_at_the_first_and_every_one_sends_from_the_port()
     let to = set.local_addr();
     let bytes = datagram(0x04, FlowId(1 << 32));
     let segment_bytes = bytes.len();
-    let transmit = Transmit {
+    let transmit = Datagrams {
         to,
         bytes,
         segment_bytes,
@@ -196,7 +196,7 @@ fn a_socket_to_send_by_is_seen_as_the_ports_and_its_end_disturbs_nothing() {
             let flow = FlowId(1 << 32);
             let bytes = datagram(0x04, flow);
             let segment_bytes = bytes.len();
-            let transmit = Transmit {
+            let transmit = Datagrams {
                 to,
                 bytes,
                 segment_bytes,

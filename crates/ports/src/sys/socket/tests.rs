@@ -55,11 +55,11 @@ fn datagrams(trains: &[Train]) -> Vec<Bytes> {
 }
 
 /// Forty datagrams of one size and a shorter one.
-fn run(to: SocketAddr) -> Transmit {
+fn run(to: SocketAddr) -> Datagrams {
     let bytes: Vec<u8> = (0..40 * 1_000 + 300_u32)
         .map(|i| u8::try_from(i / 1_000).unwrap())
         .collect();
-    Transmit {
+    Datagrams {
         to,
         bytes: bytes.into(),
         segment_bytes: 1_000,
@@ -111,7 +111,7 @@ fn a_run_is_one_train_where_the_kernel_has_both_features() {
 fn the_largest_datagram_of_all_is_received_whole() {
     let (sender, receiver) = (bind(V4, false, true), bind(V4, false, true));
     let bytes = Bytes::from(vec![7; RECEIVE_BYTES_MAX - 28]); // less the headers of IPv4 and UDP
-    let send = Transmit {
+    let send = Datagrams {
         to: receiver.local_addr(),
         segment_bytes: bytes.len(),
         bytes,
@@ -175,7 +175,7 @@ fn a_destination_that_cannot_be_does_not_switch_gso_off() {
 #[test]
 fn a_datagram_larger_than_the_interface_takes_is_too_large_and_gso_stays_on() {
     let (sender, receiver) = (bind(V4, true, true), bind(V4, true, true));
-    let mut transmit = Transmit {
+    let mut transmit = Datagrams {
         to: receiver.local_addr(),
         bytes: vec![0; 65_600].into(), // above any IPv4 datagram, as loopback has the largest MTU there is
         segment_bytes: 65_600,
@@ -193,7 +193,7 @@ fn a_datagram_larger_than_the_interface_takes_is_too_large_and_gso_stays_on() {
 fn a_kernel_that_refuses_a_run_gets_its_datagrams_one_by_one() {
     let (sender, receiver) = (bind(V4, true, true), bind(V4, true, true));
     // More datagrams than any kernel takes in one send: as good as a card that takes none.
-    let run = Transmit {
+    let run = Datagrams {
         to: receiver.local_addr(),
         bytes: vec![7; 200 * 60].into(),
         segment_bytes: 60,

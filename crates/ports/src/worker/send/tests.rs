@@ -4,16 +4,16 @@
 
 use bytes::{Buf as _, Bytes};
 
+use levada_wire::{Header, Number};
+
 use super::*;
+use crate::testkit::{address, sent_over};
 
 const NOW: Instant = Instant::ZERO;
 
 fn run(mark: u8, datagrams: usize) -> Transmit {
-    Transmit {
-        to: crate::testkit::address(0),
-        bytes: Bytes::from(vec![mark; datagrams * 100]),
-        segment_bytes: 100,
-    }
+    let bytes = vec![mark; datagrams * 100];
+    sent_over(LinkIndex(0), address(0), bytes, 100)
 }
 
 fn is_accounted_for(counters: &SendCounters) -> bool {
@@ -30,7 +30,7 @@ fn a_full_socket_leaves_the_rest_in_order() {
     }
     let mut taken = Vec::new();
     let mut room = 3;
-    let mut send_part = |run: &mut Transmit| {
+    let mut send_part = |run: &mut Datagrams| {
         if room == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -71,13 +71,19 @@ fn more_than_the_limit_is_dropped_and_counted() {
 fn who_a_datagram_was_too_large_for_is_noted_once_with_the_least_size_up_to_the_limit() {
     let mut queue = SendQueue::default();
     let mut larger = run(0, 1);
-    larger.segment_bytes = 150;
-    larger.bytes = Bytes::from_static(&[0; 150]);
+    larger.datagrams.segment_bytes = 150;
+    larger.datagrams.bytes = Bytes::from_static(&[0; 150]);
     queue.push(NOW, larger);
     queue.push(NOW, run(0, 2));
-    for lane in 1..=TOO_LARGE_MAX {
-        let to = crate::testkit::address(lane);
-        queue.push(NOW, Transmit { to, ..run(0, 1) });
+    for link in 1..=u32::try_from(TOO_LARGE_MAX).unwrap() {
+        let egress = Egress::Link(LinkIndex(link));
+        queue.push(
+            NOW,
+            Transmit {
+                egress,
+                ..run(0, 1)
+            },
+        );
     }
 
     queue.flush(NOW, |run| {
@@ -87,7 +93,7 @@ fn who_a_datagram_was_too_large_for_is_noted_once_with_the_least_size_up_to_the_
     });
 
     let noted: Vec<_> = queue.take_too_large().collect();
-    assert_eq!(noted[0], (crate::testkit::address(0), 100));
+    assert_eq!(noted[0], (LinkIndex(0), 100));
     assert_eq!(noted.len(), TOO_LARGE_MAX);
     assert_eq!(queue.take_too_large().count(), 0);
     assert!(is_accounted_for(&queue.counters));
@@ -117,21 +123,26 @@ fn a_refused_datagram_does_not_stop_the_next_run() {
 const RUN: usize = 25;
 
 fn packets(flow: u64, offset: u32) -> Transmit {
+    let number = Number::new(u64::from(offset) + 1_000).unwrap();
+    let packets = Packets {
+        flow: FlowId(flow),
+        first: number,
+        starts_group: offset == 0,
+    };
     let header = Header {
         flow: FlowId(flow),
         offset,
-        ..crate::testkit::header(u64::from(offset) + 1_000)
+        ..crate::testkit::header(number.value())
     };
     let packet = [&header.encode()[..], &[0; 40]].concat();
     Transmit {
-        to: crate::testkit::address(0),
-        segment_bytes: packet.len(),
-        bytes: packet.repeat(RUN).into(),
+        packets: Some(packets),
+        ..sent_over(LinkIndex(0), address(0), packet.repeat(RUN), packet.len())
     }
 }
 
 /// The flow and the offset of a run's first packet.
-fn first_of(run: &Transmit) -> Option<(u64, u32)> {
+fn first_of(run: &Datagrams) -> Option<(u64, u32)> {
     let header = Header::peek(&run.bytes[..run.segment_bytes])?;
     Some((header.flow.0, header.offset))
 }
