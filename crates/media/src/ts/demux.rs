@@ -230,7 +230,9 @@ impl Demuxer {
 
     /// The program to follow. One that is followed is followed until a whole table no longer has it.
     fn choose(&self) -> Option<psi::Program> {
-        let number = self.wanted.or(self.pmt.as_ref().map(|pmt| pmt.number));
+        let number = self
+            .wanted
+            .or_else(|| self.pmt.as_ref().map(|pmt| pmt.number));
         let mut programs = self.programs.programs();
         let same = programs.find(|program| Some(program.number) == number);
         let first = || {
