@@ -49,6 +49,7 @@
 pub mod aac;
 pub mod ac3;
 mod audio;
+mod bits;
 pub mod clock;
 pub mod interleave;
 pub mod looped;

@@ -6,7 +6,11 @@
 //! (H.264 7.3.1, 7.4.1.2; H.265 7.3.1, 7.4.2.4). Called by [`crate::ts`] and by gateways that cut or check
 //! access units; `splitter` cuts a stream into them. Invariant: no access unit is changed by a byte.
 
+pub mod parameters;
 pub(crate) mod splitter;
+
+pub use parameters::ParameterSets;
+pub(crate) use parameters::trim;
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,17 +89,21 @@ impl Codec {
         }
     }
 
-    /// Whether an access unit has its delimiter: first as it should be, or behind SEI as some encoders write it.
-    pub(crate) fn is_delimited(self, access_unit: &[u8]) -> bool {
-        let delimiter = match self {
+    /// `nal_unit_type` of an access unit delimiter.
+    pub(crate) const fn delimiter_kind(self) -> u8 {
+        match self {
             Self::H264 => 9,
             Self::H265 => 35,
-        };
+        }
+    }
+
+    /// Whether an access unit has its delimiter: first as it should be, or behind SEI as some encoders write it.
+    pub(crate) fn is_delimited(self, access_unit: &[u8]) -> bool {
         let is_slice =
             |nal: &&[u8]| matches!(self.role(nal), Some(Role::FirstSlice | Role::Slice) | None);
         units(access_unit)
             .take_while(|nal| !is_slice(nal))
-            .any(|nal| self.kind(nal) == Some(delimiter))
+            .any(|nal| self.kind(nal) == Some(self.delimiter_kind()))
     }
 
     /// The role of the NAL unit at the front of `bytes`; `None` while there are too few of them.
@@ -114,7 +122,7 @@ impl Codec {
     }
 
     /// `nal_unit_type`.
-    fn kind(self, nal: &[u8]) -> Option<u8> {
+    pub(crate) fn kind(self, nal: &[u8]) -> Option<u8> {
         let first = *nal.first()?;
         Some(match self {
             Self::H264 => first & 0x1F,
@@ -221,7 +229,7 @@ fn slice_type(header: &[u8]) -> Option<u32> {
 
 /// Whether an SEI payload has a recovery point message (H.264 D.2.8, H.265 D.3.8).
 fn has_recovery_point(sei: &[u8]) -> bool {
-    let bytes = unescape(sei);
+    let bytes = unescape(&sei[..sei.len().min(SEI_BYTES_MAX)]);
     let mut rest = &bytes[..];
     // 80 alone is the end of the NAL unit.
     while let Some((kind, after)) = sei_number(rest)
@@ -245,7 +253,7 @@ fn sei_number(bytes: &[u8]) -> Option<(usize, &[u8])> {
 fn unescape(nal: &[u8]) -> Vec<u8> {
     let mut zeros = 0;
     let mut bytes = Vec::new();
-    for &byte in nal.iter().take(SEI_BYTES_MAX) {
+    for &byte in nal {
         if zeros >= 2 && byte == 3 {
             zeros = 0;
             continue;
