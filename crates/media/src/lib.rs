@@ -7,6 +7,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`ts`] | MPEG transport streams: [`ts::Demuxer`] and [`ts::Muxer`] |
+//! | [`rtp`] | RTP: [`rtp::Packer`] and [`rtp::Unpacker`] |
 //! | [`nal`] | H.264 and H.265 byte streams: access units, where decoding can start |
 //! | [`aac`], [`mpeg_audio`], [`ac3`], [`opus`] | headers of audio frames |
 //! | [`ticks`] | times of one timescale in another |
@@ -59,6 +60,7 @@ pub mod nal;
 pub mod opus;
 pub mod pace;
 pub mod rebase;
+pub mod rtp;
 pub mod sink;
 pub mod source;
 pub mod testcard;

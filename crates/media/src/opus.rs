@@ -9,10 +9,15 @@
 //!
 //! Not a decoder. Called by [`crate::ts`] and by gateways. Invariant: a packet taken out is the packet put in.
 
+use std::num::NonZeroU32;
+
 use bytes::Bytes;
 
 /// Samples per second that Opus counts in, whatever the sound's own rate.
 pub const RATE: u32 = 48_000;
+
+/// [`RATE`] as a timescale.
+pub const TIMESCALE: NonZeroU32 = NonZeroU32::new(RATE).expect("not zero");
 
 /// The longest packet (RFC 6716 3.2.5: 120 ms).
 const PACKET_SAMPLES_MAX: u32 = 5_760;

@@ -1,0 +1,37 @@
+//! RTP: frames into packets and back (RFC 3550 and a format for each codec).
+//!
+//! | file | what |
+//! |---|---|
+//! | `packet` | the header: a view, and the bytes that are written |
+//! | `identity` | SSRC, sequence, time: why every node makes the same packets |
+//! | `mapping` | how a track is carried |
+//! | `packer`, `batch` | frames into packets that all clients share |
+//! | `unpacker`, `reorder`, `pictures`, `decoding`, `time` | packets into frames |
+//! | `nal`, `aac`, `single` | the formats |
+//!
+//! Without sockets and clocks: a gateway has those. What a frame of which codec looks like is in the crate's own
+//! documentation. Invariant: what a [`Packer`] writes, an [`Unpacker`] gives back frame by frame, in the form that
+//! the format's file states.
+
+mod aac;
+mod batch;
+mod decoding;
+mod identity;
+mod mapping;
+mod nal;
+mod packer;
+mod packet;
+mod pictures;
+mod reorder;
+mod single;
+mod time;
+mod unpacker;
+
+pub use batch::{Batch, Run};
+pub use identity::Identity;
+pub use mapping::{AacSizes, Encoding, Mapping, MappingError};
+pub use packer::{PACKET_BYTES_MAX, PackError, Packer};
+pub use packet::{HEADER_BYTES, Head, Packet, PacketError};
+pub use reorder::WAITING_MAX;
+pub use time::{Unwrapper, rtp_time};
+pub use unpacker::{Counts, Unpacker};
