@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `packet` | the header: a view, and the bytes that are written |
-//! | `identity` | SSRC, sequence, time: why every node makes the same packets |
+//! | `numbering` | SSRC, sequence, time: why every node makes the same packets |
 //! | `mapping` | how a track is carried |
 //! | `packer`, `batch` | frames into packets that all clients share |
 //! | `unpacker`, `reorder`, `pictures`, `decoding`, `time` | packets into frames |
@@ -16,9 +16,9 @@
 mod aac;
 mod batch;
 mod decoding;
-mod identity;
 mod mapping;
 mod nal;
+mod numbering;
 mod packer;
 mod packet;
 mod pictures;
@@ -28,8 +28,8 @@ mod time;
 mod unpacker;
 
 pub use batch::{Batch, Run};
-pub use identity::Identity;
 pub use mapping::{AacSizes, Encoding, Mapping, MappingError};
+pub use numbering::Numbering;
 pub use packer::{PACKET_BYTES_MAX, PackError, Packer};
 pub use packet::{HEADER_BYTES, Head, Packet, PacketError};
 pub use reorder::WAITING_MAX;

@@ -10,7 +10,7 @@ mod common;
 use bytes::Bytes;
 use common::{frame, track};
 use levada_media::rtp::{
-    Batch, Identity, Mapping, PACKET_BYTES_MAX, PackError, Packer, Packet, Unpacker,
+    Batch, Mapping, Numbering, PACKET_BYTES_MAX, PackError, Packer, Packet, Unpacker,
 };
 use levada_wire::{FlowId, Frame, Track};
 use proptest::collection::vec;
@@ -36,7 +36,7 @@ fn pack(track: &Track, frames: &[Frame]) -> Vec<Vec<u8>> {
 fn unpacker(track: &Track) -> Unpacker {
     let packer = packer(track);
     let mut unpacker = Unpacker::new(track, packer.mapping());
-    unpacker.align(packer.identity().time_offset, 0);
+    unpacker.align(packer.numbering().time_offset, 0);
     unpacker
 }
 
@@ -154,7 +154,7 @@ proptest! {
 
         let (back, _) = unpack(&track, &packets);
 
-        let offset = Identity::of(FLOW, track.id).time_offset;
+        let offset = Numbering::of(FLOW, track.id).time_offset;
         let whole: Vec<_> = frames.iter().map(canonical).collect();
         for frame in &whole {
             let time = u32::try_from(frame.pts).unwrap().wrapping_add(offset);

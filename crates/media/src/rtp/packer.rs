@@ -1,6 +1,6 @@
 //! Frames into RTP packets.
 //!
-//! A pure function of the flow, the frame's bytes and the count of packets before it: see `identity.rs`. Packets
+//! A pure function of the flow, the frame's bytes and the count of packets before it: see `numbering.rs`. Packets
 //! have at most [`PACKET_BYTES_MAX`], and the pieces of one frame are of equal size but for the last, so that GSO
 //! can send them at once. Not pacing and not a choice of clients. Called by gateways, once a frame.
 //! Invariant: a frame is packed whole or not at all, and the last packet of a picture alone has the marker.
@@ -10,8 +10,8 @@ use std::num::NonZeroU32;
 use levada_wire::{FlowId, Frame, Track};
 
 use super::batch::Batch;
-use super::identity::Identity;
 use super::mapping::{Encoding, Mapping, MappingError};
+use super::numbering::Numbering;
 use super::packet::{HEADER_BYTES, Head};
 use super::time::rtp_time;
 use super::{aac, nal, single};
@@ -39,7 +39,7 @@ pub enum PackError {
 /// Packs the frames of one track.
 #[derive(Clone, Debug)]
 pub struct Packer {
-    identity: Identity,
+    numbering: Numbering,
     mapping: Mapping,
     timescale: NonZeroU32,
     /// Packets since the instance's start.
@@ -54,14 +54,14 @@ impl Packer {
     /// The track cannot be carried in RTP.
     pub fn new(flow: FlowId, track: &Track, payload_type: u8) -> Result<Self, MappingError> {
         Ok(Self {
-            identity: Identity::of(flow, track.id),
+            numbering: Numbering::of(flow, track.id),
             mapping: Mapping::of(track, payload_type)?,
             timescale: track.timescale,
             packets: 0,
         })
     }
 
-    /// Joins at a frame before which the track had this many packets (see the head of `identity.rs`).
+    /// Joins at a frame before which the track had this many packets (see the head of `numbering.rs`).
     pub const fn resume(&mut self, packets: u64) {
         self.packets = packets;
     }
@@ -85,15 +85,15 @@ impl Packer {
 
     /// SSRC, first sequence number and time offset.
     #[must_use]
-    pub const fn identity(&self) -> Identity {
-        self.identity
+    pub const fn numbering(&self) -> Numbering {
+        self.numbering
     }
 
     /// The sequence number of the next packet.
     #[must_use]
     pub const fn sequence(&self) -> u16 {
         // The low 16 bits are what sequence numbers are.
-        self.identity
+        self.numbering
             .first_sequence
             .wrapping_add(self.packets as u16)
     }
@@ -101,7 +101,7 @@ impl Packer {
     /// The RTP time of `pts` ticks of the track.
     #[must_use]
     pub fn time(&self, pts: i64) -> u32 {
-        let offset = self.identity.time_offset;
+        let offset = self.numbering.time_offset;
         rtp_time(pts, self.timescale, self.mapping.clock, offset)
     }
 
@@ -116,7 +116,7 @@ impl Packer {
             payload_type: self.mapping.payload_type,
             sequence: self.sequence(),
             timestamp: self.time(frame.pts),
-            ssrc: self.identity.ssrc,
+            ssrc: self.numbering.ssrc,
         };
         let mut sink = Sink {
             head,

@@ -36,7 +36,7 @@ const KEY: &[u8; 16] = b"levada/1 rtp ids";
 
 /// What a track's packets begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct Numbering {
     /// Of all its packets.
     pub ssrc: u32,
     /// Of the first packet of the instance.
@@ -45,7 +45,7 @@ pub struct Identity {
     pub time_offset: u32,
 }
 
-impl Identity {
+impl Numbering {
     /// The numbers of a track of a flow.
     #[must_use]
     pub fn of(flow: FlowId, track: TrackId) -> Self {
@@ -71,9 +71,9 @@ mod tests {
 
     #[test]
     fn the_numbers_of_a_flow_never_change() {
-        let of = |flow, track| Identity::of(FlowId(flow), TrackId(track));
+        let of = |flow, track| Numbering::of(FlowId(flow), TrackId(track));
 
-        let golden = Identity {
+        let golden = Numbering {
             ssrc: 1_849_614_903,
             first_sequence: 65_420,
             time_offset: 124_194_193,
