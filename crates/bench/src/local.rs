@@ -5,9 +5,9 @@
 //!              └ its processor time by burst                   └ how late each has each frame
 //! ```
 //!
-//! One node, real threads, frames in real time; each frame is a burst. In each round one subscriber is measured too, which is
-//! the floor. Not the way over a network (`join`, `hop`). Called by the command. Invariant: a frame that a subscriber did
-//! not get is counted, and a measurement begins once all have their first.
+//! One node, real threads, frames in real time; each frame is a burst. In each round one subscriber is measured too,
+//! which is the floor. Not the way over a network (`join`, `hop`). Called by the command. Invariant: a frame that a
+//! subscriber did not get is counted, and a measurement begins once all have their first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,8 +1,8 @@
 //! How long a core's task is held by whoever looks at a node: each slice of rows, and for comparison all rows at once.
 //!
-//! A hub, in memory: origins that are cores too, and links whose far ends only ask for flows. No time passes. Not the way
-//! of the rows to whoever asked, which is another task's. Called by `levada bench views`. Invariant: the slices are those
-//! of a node, of [`ROWS_AT_ONCE`] rows.
+//! A hub, in memory: origins that are cores too, and links whose far ends only ask for flows. No time passes. Not the
+//! way of the rows to whoever asked, which is another task's. Called by `levada bench views`. Invariant: the slices are
+//! those of a node, of [`ROWS_AT_ONCE`] rows.
 
 use std::time::{Duration, Instant as Wall};
 
