@@ -33,16 +33,16 @@ use crate::units::PacketSize;
 
 pub mod beacon;
 pub mod election;
+mod layout;
 pub mod probe;
 
 pub use beacon::{Beacon, Member};
 pub use election::{Claim, Handover, Objection, Resignation};
+pub use layout::{MAC_BYTES, SITE_HEADER_BYTES};
 pub use probe::Probe;
 
-/// Bytes before the body.
-pub const SITE_HEADER_BYTES: usize = 40;
-/// Bytes of the MAC.
-pub const MAC_BYTES: usize = 16;
+use layout::take;
+
 /// The largest site datagram that is not a probe.
 pub const SITE_DATAGRAM_BYTES_MAX: usize = 250;
 
@@ -287,32 +287,6 @@ impl SiteSeal {
         let first = whole.as_ref().first_chunk();
         u128::from_be_bytes(*first.expect("HMAC-SHA-256 has 32 bytes"))
     }
-}
-
-/// Takes the next `N` bytes.
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (bytes, after) = rest.split_first_chunk()?;
-    *rest = after;
-    Some(*bytes)
-}
-
-/// The bytes of a node id that are not in the header already.
-fn rest_of(node: &NodeId) -> &[u8] {
-    &node.0[8..]
-}
-
-/// Joins the sender of the header with the rest of its node id, as [`rest_of`] wrote it.
-fn take_node(sender: NodePrefix, rest: &mut &[u8]) -> Option<NodeId> {
-    let tail: [u8; 24] = take(rest)?;
-    let mut node = [0; 32];
-    node[..8].copy_from_slice(&sender.0);
-    node[8..].copy_from_slice(&tail);
-    Some(NodeId(node))
-}
-
-/// Eight zero bytes stand for no node.
-fn optional(prefix: [u8; 8]) -> Option<NodePrefix> {
-    (prefix != [0; 8]).then_some(NodePrefix(prefix))
 }
 
 #[cfg(test)]

@@ -31,14 +31,12 @@ use crate::units::Number;
 
 pub mod code;
 
+pub use code::{BLOCK_PACKETS_MAX, BLOCK_SHARDS_MAX};
+
 use code::Words;
 
 /// Bytes before the shard.
 pub const PARITY_HEADER_BYTES: usize = 16;
-/// The most packets of one block.
-pub const BLOCK_PACKETS_MAX: usize = 64;
-/// The most shards of one block.
-pub const BLOCK_SHARDS_MAX: usize = 32;
 
 /// What of a packet its unit leaves out, the mark at its end counted in.
 const LEFT_OUT_BYTES: usize = 24;

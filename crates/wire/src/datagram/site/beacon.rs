@@ -24,7 +24,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{optional, rest_of, take, take_node};
+use super::layout::{optional, rest_of, take, take_node};
 use crate::id::{NodeId, NodePrefix};
 
 /// I am here.

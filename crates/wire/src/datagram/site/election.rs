@@ -17,7 +17,7 @@
 //! Wire definition: docs/wire.md section 9.3
 
 use super::beacon::{Epoch, Priority, take_priority};
-use super::{SITE_HEADER_BYTES, rest_of, take, take_node};
+use super::layout::{SITE_HEADER_BYTES, rest_of, take, take_node};
 use crate::id::{NodeId, NodePrefix};
 use crate::identity::{self, Identity, Purpose, SIGNATURE_BYTES};
 

@@ -16,7 +16,7 @@
 //!
 //! Wire definition: docs/wire.md section 9.4
 
-use super::{MAC_BYTES, SITE_HEADER_BYTES, take};
+use super::layout::{MAC_BYTES, SITE_HEADER_BYTES, take};
 use crate::id::FlowId;
 use crate::units::PacketSize;
 

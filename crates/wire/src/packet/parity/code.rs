@@ -16,7 +16,10 @@
 //!
 //! Wire definition: docs/wire.md section 4.5
 
-use super::{BLOCK_PACKETS_MAX, BLOCK_SHARDS_MAX};
+/// The most packets of one block.
+pub const BLOCK_PACKETS_MAX: usize = 64;
+/// The most shards of one block.
+pub const BLOCK_SHARDS_MAX: usize = 32;
 
 /// Words that are worked on together: with eight the compiler keeps a unit's doubles near (measured: four take a fifth longer).
 const CHUNK_WORDS: usize = 8;
