@@ -21,7 +21,7 @@ use crate::api::{Input, Output, Settings};
 use crate::flow::{self, Flows};
 use crate::link::{self, Links};
 use crate::route::{self, Routes};
-use crate::view::{Admission, FlowRow, LinkRow, RouteRow, StreamRow, View};
+use crate::view::{Admission, FlowRow, LinkRow, RouteRow, StreamChange, StreamRow, View};
 
 /// A node's decisions. See the module's head.
 #[derive(Debug)]
@@ -129,6 +129,27 @@ impl Control {
         after: Option<(StreamName, NodeId)>,
     ) -> impl Iterator<Item = StreamRow> {
         self.flows.stream_rows(after)
+    }
+
+    /// Begins to note which streams change, all of them first, for [`Control::take_stream_changes`]; or ceases to.
+    pub fn watch_streams(&mut self, is_watched: bool) {
+        self.flows.watch_streams(is_watched);
+    }
+
+    /// Shows all streams of that name again: something that is shown of them and that the core does not know changed.
+    pub fn mark_stream(&mut self, name: &StreamName) {
+        self.flows.mark_stream(name);
+    }
+
+    /// Whether a stream changed that was not taken since.
+    #[must_use]
+    pub fn has_stream_changes(&self) -> bool {
+        self.flows.has_stream_changes()
+    }
+
+    /// Takes up to `max` of the streams that changed, each once, as they are now.
+    pub fn take_stream_changes(&mut self, max: usize) -> Vec<StreamChange> {
+        self.flows.take_stream_changes(max)
     }
 
     /// The rows of the flows behind `after`, by id.

@@ -8,9 +8,9 @@
 //! | `peak` | what is declared of a flow that is measured |
 //! | [`wishes`] | local subscriptions by name |
 //!
-//! What `Flows` does with them is in seven files: `offers` (what this node publishes, announces and withdraws),
+//! What `Flows` does with them is in eight files: `offers` (what this node publishes, announces and withdraws),
 //! `requests` (what neighbours ask of each other for a flow), `admission` (for which flows there is room), `eligible`
-//! (which link may carry which flow), `breaker` (what is cut on a congested link), `settle` (which flow is asked of whom), `rows` (what is shown of it).
+//! (which link may carry which flow), `breaker` (what is cut on a congested link), `settle` (which flow is asked of whom), `rows` (what is shown of it), `watched` (what is shown again).
 //!
 //! **Who decides to request a flow:** `Flows::settle`. It looks at what is wanted (children, wishes) and at
 //! where the route leads, and makes upstream requests follow. Everything else only changes what it looks at.
@@ -55,6 +55,7 @@ mod settle;
 mod table;
 #[cfg(test)]
 mod tests;
+mod watched;
 pub mod wishes;
 
 use breaker::Breaker;
@@ -62,6 +63,7 @@ use catalogue::Catalogue;
 use keys::Keys;
 use offers::Published;
 use table::Table;
+use watched::Watched;
 use wishes::{Wanted, Wishes};
 
 /// What may happen to the flows.
@@ -155,6 +157,7 @@ pub struct Flows {
     keys: Keys,
     wishes: Wishes,
     active: BTreeSet<LinkIndex>,
+    watched: Watched,
     outputs: VecDeque<Output>,
 }
 
@@ -235,6 +238,7 @@ impl Flows {
             keys: Keys::default(),
             wishes: Wishes::default(),
             active: BTreeSet::new(),
+            watched: Watched::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -280,6 +284,7 @@ impl Flows {
                 self.routes.remove(&origin);
             }
         }
+        self.mark_origin(origin);
     }
 
     fn on_message(&mut self, link: LinkIndex, message: FlowMessage) {

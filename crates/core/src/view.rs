@@ -226,6 +226,20 @@ pub struct StreamRow {
     pub demand: Demand,
 }
 
+/// What became of a stream since it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamChange {
+    /// It is news, or its row is another.
+    Known(StreamRow),
+    /// Its origin took it back, or could not be reached for too long.
+    Gone {
+        /// Its name.
+        name: StreamName,
+        /// Who offered it.
+        origin: NodeId,
+    },
+}
+
 /// One track of a stream, as its origin announces it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackRow {

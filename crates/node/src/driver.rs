@@ -41,6 +41,7 @@ use crate::events::Event;
 use crate::fanout::{Fanout, Queue};
 use crate::node::{Failed, Stopped};
 use crate::publisher::{PublishError, PublishOptions, Publisher};
+use crate::streams::Streams;
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
 
 mod names;
@@ -148,6 +149,11 @@ pub(crate) enum Request {
     },
     /// Look at the core.
     Look(Look),
+    /// Watch the streams.
+    Watch {
+        /// Gets the watch.
+        reply: oneshot::Sender<Streams>,
+    },
     /// Go away on purpose.
     Leave {
         /// Told when it has begun.
@@ -267,6 +273,10 @@ impl Handle {
             Request::Look(Look(Box::new(tell)))
         })
         .await
+    }
+
+    pub(crate) async fn streams(&self) -> Result<Streams, Stopped> {
+        self.ask(|reply| Request::Watch { reply }).await
     }
 
     /// What the lanes have counted, after all commands sent so far.

@@ -120,10 +120,11 @@ impl Fanout {
         }
     }
 
-    /// How many subscriptions hang on a flow.
-    pub(crate) fn readers(&self, flow: FlowId) -> usize {
+    /// Makes `subscriptions` of a flow as many as hang on it: the core counts wishes, which many may share.
+    pub(crate) fn count_readers(&self, flow: FlowId, subscriptions: &mut usize) {
         let ring = self.flows.read().expect(SOUND).get(&flow).cloned();
-        ring.map_or(0, |ring| ring.readers().len())
+        let readers = ring.map_or(0, |ring| ring.readers().len());
+        *subscriptions = readers.max(*subscriptions);
     }
 
     /// Tells a subscriber how far its wish has come.

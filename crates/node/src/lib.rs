@@ -20,7 +20,8 @@
 //!
 //! | part | does |
 //! |---|---|
-//! | [`Node`], [`Publisher`], [`Subscriber`] | what a program holds in its hands |
+//! | [`Node`], [`Publisher`], [`Subscriber`], [`Streams`] | what a program holds in its hands |
+//! | [`view`] | what a node shows of itself: typed rows |
 //! | `driver` | one task that owns the control core: hands it what happened, does what it says |
 //! | `quic` | authenticated connections on the datapath's socket |
 //! | `fanout` | from the one opened flow to its local subscribers |
@@ -48,6 +49,7 @@ mod node;
 mod publisher;
 mod quic;
 mod resolve;
+mod streams;
 mod subscriber;
 mod tap;
 
@@ -56,6 +58,7 @@ pub use events::{Event, Events};
 pub use node::{Failed, Node, Stopped};
 pub use publisher::{PublishError, PublishOptions, Publisher, SendError};
 pub use resolve::{Address, AddressError};
+pub use streams::{StreamChange, Streams};
 pub use subscriber::{
     Delivery, Gap, GapReason, Instance, State, SubscribeError, SubscribeOptions, Subscriber,
 };

@@ -13,6 +13,7 @@ use crate::builder::{Builder, StartError};
 use crate::driver::{self, Handle, Request};
 use crate::events::Events;
 use crate::publisher::{PublishError, PublishOptions, Publisher};
+use crate::streams::Streams;
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
 use crate::view::{Row, View, gather};
 
@@ -116,6 +117,16 @@ impl Node {
     /// When the node is gone.
     pub async fn rows<R: Row>(&self) -> Result<Vec<R>, Stopped> {
         R::gather(self).await
+    }
+
+    /// Watches the streams that the node knows: all of them first, then each that changes, with its tracks, its state, and
+    /// who wants it. Costs the node nothing while nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn streams(&self) -> Result<Streams, Stopped> {
+        self.driver.streams().await
     }
 
     /// What happens at the node from now on.

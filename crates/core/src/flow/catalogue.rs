@@ -245,6 +245,12 @@ impl Catalogue {
             .collect()
     }
 
+    /// The announce of that name and origin.
+    pub(super) fn of(&self, name: &StreamName, origin: NodeId) -> Option<&Announce> {
+        let entry = self.entries.get(&(name.clone(), origin))?;
+        Some(entry.statement.content())
+    }
+
     /// The announces behind `after`.
     pub(super) fn behind(&self, after: Option<Key>) -> impl Iterator<Item = &Announce> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -300,8 +306,8 @@ impl Catalogue {
         back
     }
 
-    /// Forgets what was unreachable for too long; returns the names.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<StreamName> {
+    /// Forgets what was unreachable for too long; returns what that is.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Key> {
         let over: Vec<Key> = self
             .entries
             .iter()
@@ -314,7 +320,7 @@ impl Catalogue {
         self.withdrawn
             .retain(|_, withdrawn| withdrawn.forget_at > now);
         self.note_due();
-        over.into_iter().map(|(name, _)| name).collect()
+        over
     }
 
     pub(super) fn wakeup(&self) -> Option<Wakeup> {

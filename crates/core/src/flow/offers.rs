@@ -223,6 +223,7 @@ impl Flows {
                     from,
                     &FlowMessage::Announce(message::Announce { statement }),
                 );
+                self.watched.mark(&name, origin);
                 self.event(Event::StreamsChanged { name });
             }
             Verdict::Withdrawn => {
@@ -330,6 +331,7 @@ impl Flows {
             self.event(ended);
         }
         let name = of.name;
+        self.watched.mark(&name, origin);
         self.spread(
             from,
             &FlowMessage::Withdraw(message::Withdraw { statement }),

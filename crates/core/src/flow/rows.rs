@@ -37,6 +37,12 @@ impl Flows {
         streams.map(|announce| self.stream_row(announce))
     }
 
+    /// The row of one stream, if it is known.
+    pub(super) fn stream_row_of(&self, name: &StreamName, origin: NodeId) -> Option<StreamRow> {
+        let announce = self.catalogue.of(name, origin)?;
+        Some(self.stream_row(announce))
+    }
+
     fn stream_row(&self, announce: &Announce) -> StreamRow {
         let flow = announce.flow(Layer(0));
         let carried = self.carried.get(flow);

@@ -54,6 +54,11 @@ impl Flows {
             if budget(&self.wanted, flow) != budget(&wanted, flow) {
                 self.carried.touch(*flow);
             }
+            if self.wanted.get(flow) != wanted.get(flow)
+                && let Some(offer) = self.catalogue.find(*flow)
+            {
+                self.watched.mark(&offer.of.name, offer.of.origin);
+            }
         }
         self.wanted = wanted;
         self.keys.want(self.now, &self.wishes.instances(&self.me));
@@ -73,7 +78,9 @@ impl Flows {
             self.promote_and_report();
         }
         for flow in touched {
-            self.carried.note(*flow);
+            if let Some(of) = self.carried.note(*flow) {
+                self.watched.mark(&of.name, of.origin);
+            }
         }
     }
 
@@ -91,8 +98,9 @@ impl Flows {
         }
         self.keys.expire(self.now);
         self.ask_for_secrets();
-        for name in self.catalogue.expire(self.now) {
+        for (name, origin) in self.catalogue.expire(self.now) {
             self.wishes_touched = true;
+            self.watched.mark(&name, origin);
             self.event(Event::StreamsChanged { name });
         }
     }

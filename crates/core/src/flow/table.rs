@@ -9,11 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use levada_wire::control::flow::InstanceRef;
 use levada_wire::machine::Wakeup;
 use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
 
 use super::carried::Carried;
-use crate::view::note_look;
+use crate::view::{FlowState, note_look};
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -33,6 +34,8 @@ struct Noted {
     wakes_at: Option<Instant>,
     links: Vec<(LinkIndex, Bitrate)>,
     reserved: u128,
+    /// Its state and the links it goes out over, as people see them.
+    shown: (FlowState, usize),
 }
 
 /// What uses a link.
@@ -84,6 +87,7 @@ impl Table {
             wakes_at: None,
             links: Vec::new(),
             reserved: 0,
+            shown: (FlowState::Hold, 0),
         };
         self.flows.insert(flow, noted);
     }
@@ -137,12 +141,11 @@ impl Table {
         self.touched.iter().copied().collect()
     }
 
-    /// A flow was looked at: its wake-up and its links are noted as they are now.
-    pub(super) fn note(&mut self, flow: FlowId) {
+    /// A flow was looked at: its wake-up and its links are noted as they are now. Says of what it is if people see another
+    /// state of it.
+    pub(super) fn note(&mut self, flow: FlowId) -> Option<&InstanceRef> {
         self.forget(flow);
-        let Some(noted) = self.flows.get_mut(&flow) else {
-            return;
-        };
+        let noted = self.flows.get_mut(&flow)?;
         if let Some(Wakeup { at, why }) = noted.carried.wakeup() {
             noted.wakes_at = Some(at);
             self.wakeups.insert((at, flow), why);
@@ -158,6 +161,9 @@ impl Table {
                 self.turned.insert(*link);
             }
         }
+        let carried = &noted.carried;
+        let shown = (carried.state(), carried.granted().count());
+        (std::mem::replace(&mut noted.shown, shown) != shown).then_some(&carried.of)
     }
 
     /// Undoes what was noted of a flow.

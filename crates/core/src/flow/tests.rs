@@ -23,6 +23,7 @@ use crate::limits::{
 
 mod keys;
 mod rows;
+mod watched;
 
 const UP: LinkIndex = LinkIndex(1);
 
@@ -143,36 +144,35 @@ fn refusals(flows: &mut Flows) -> Vec<(LinkIndex, RefuseReason)> {
 #[test]
 fn the_contract_holds() {
     let origin = identity(5);
-    let flow = announce(&origin, 1, 1).flow(Layer(0));
-    check_contract(
-        0..100,
-        |_| flows(),
-        |rng| {
-            let link = LinkIndex(rng.next_u32() % 3);
-            match rng.next_u32() % 10 {
-                0 => link_up(link),
-                1 => Input::LinkDown { link },
-                2 => announced(&origin, 1),
-                3 => withdrawn(&origin, 1),
-                4 => route_to(&origin, link),
-                5 => Input::Route {
-                    origin: origin.id(),
-                    route: None,
-                },
-                6 => Input::Outside(FlowInput::Subscribe {
-                    id: SubscriptionId(1),
-                    name: stream(1),
-                    layer: Layer(0),
-                    budget: RepairBudget::DEFAULT,
-                }),
-                7 => Input::Outside(FlowInput::Unsubscribe {
-                    id: SubscriptionId(1),
-                }),
-                8 => Input::Lane(flow, FlowEvent::Delivering(link)),
-                _ => request(link, flow),
-            }
+    check_contract(0..100, |_| flows(), |rng| any_input(rng, &origin));
+}
+
+/// Something that may happen to a stream, its flow or its links, in whatever order.
+fn any_input(rng: &mut impl rand_core::Rng, origin: &Identity) -> Input {
+    let flow = announce(origin, 1, 1).flow(Layer(0));
+    let link = LinkIndex(rng.next_u32() % 3);
+    match rng.next_u32() % 10 {
+        0 => link_up(link),
+        1 => Input::LinkDown { link },
+        2 => announced(origin, 1),
+        3 => withdrawn(origin, 1),
+        4 => route_to(origin, link),
+        5 => Input::Route {
+            origin: origin.id(),
+            route: None,
         },
-    );
+        6 => Input::Outside(FlowInput::Subscribe {
+            id: SubscriptionId(1),
+            name: stream(1),
+            layer: Layer(0),
+            budget: RepairBudget::DEFAULT,
+        }),
+        7 => Input::Outside(FlowInput::Unsubscribe {
+            id: SubscriptionId(1),
+        }),
+        8 => Input::Lane(flow, FlowEvent::Delivering(link)),
+        _ => request(link, flow),
+    }
 }
 
 #[test]

@@ -27,6 +27,11 @@ impl<M: Machine> Pump<M> {
         &self.machine
     }
 
+    /// For what is no input of the machine: it neither takes time nor makes outputs.
+    pub(crate) const fn machine_mut(&mut self) -> &mut M {
+        &mut self.machine
+    }
+
     /// The machine's time.
     pub(crate) fn now(&self) -> Instant {
         self.clock.now()

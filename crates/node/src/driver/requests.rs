@@ -66,6 +66,13 @@ impl Driver {
                 unresolved: &self.resolving.unresolved,
                 fanout: &self.fanout,
             }),
+            Request::Watch { reply } => {
+                if !self.streams.is_watched() {
+                    self.streams.clear();
+                    self.pump.machine_mut().watch_streams(true);
+                }
+                let _ = reply.send(self.streams.watch());
+            }
             Request::End { slot } => self.end(slot).await,
             Request::Leave { reply } => {
                 self.begin_to_leave();
@@ -134,6 +141,9 @@ impl Driver {
             return;
         }
         self.fanout.remove(slot);
+        if let Some(name) = self.wishes.name(slot) {
+            self.pump.machine_mut().mark_stream(name);
+        }
         if let Some(id) = self.wishes.remove(slot) {
             self.pump.handle(FlowInput::Unsubscribe { id });
         }
@@ -155,6 +165,8 @@ impl Driver {
             return Err(SubscribeError::FullOfStreams { max: WISHES_MAX });
         }
         self.fanout.add(slot, queue);
+        // The core does not know of those who share a wish.
+        self.pump.machine_mut().mark_stream(&name);
         match added {
             Added::New(id) => self.pump.handle(FlowInput::Subscribe {
                 id,

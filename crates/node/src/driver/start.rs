@@ -65,6 +65,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         pump,
         datapath: wires.datapath,
         fanout,
+        streams: Arc::default(),
         quic,
         around: Surroundings {
             happenings: ends.happenings,

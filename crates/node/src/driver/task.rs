@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use levada_core::limits::ROWS_AT_ONCE;
+use levada_core::view::StreamChange;
 use levada_core::{Control, DialId, FlowChange, Input, LinkInput, Neighbour};
 use levada_lane::api as datapath;
 use levada_wire::{FlowId, LinkIndex, NodeId, StreamName};
@@ -28,6 +30,7 @@ use crate::quic::endpoint::Endpoint;
 use crate::quic::{Established, Happening};
 use crate::resolve::{self, Address, Resolved};
 use crate::state::StateDir;
+use crate::streams::Board;
 use crate::tap;
 
 /// How long a node that leaves waits for its neighbours to hear it.
@@ -45,6 +48,7 @@ pub(super) struct Driver {
     pub(super) pump: Pump<Control>,
     pub(super) datapath: wires::Datapath,
     pub(super) fanout: Arc<Fanout>,
+    pub(super) streams: Arc<Board>,
     pub(super) quic: Endpoint,
     pub(super) around: Surroundings,
     pub(super) events: broadcast::Sender<Event>,
@@ -118,6 +122,8 @@ enum Step {
     Asked(Option<Asked>),
     Resolved(Resolved),
     Due,
+    /// More streams are to be shown to whoever watches.
+    Shows,
     LeaveDeadline,
     DatapathGone,
 }
@@ -141,6 +147,7 @@ impl Driver {
                 }
                 Step::Resolved(resolved) => self.on_resolved(resolved),
                 Step::Due => self.pump.fire(),
+                Step::Shows => {}
                 Step::LeaveDeadline => self.links.clear(),
                 Step::DatapathGone => {
                     self.fail(DATAPATH_GONE);
@@ -148,6 +155,7 @@ impl Driver {
                 }
             }
             self.settle().await;
+            self.show_streams();
         }
         self.shut_down().await;
     }
@@ -161,6 +169,7 @@ impl Driver {
             resolved,
             is_asked,
         } = &mut self.inbox;
+        let shows = self.pump.machine().has_stream_changes();
         let leave = async {
             match self.leaving {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -173,9 +182,30 @@ impl Driver {
             asked = asked.recv(), if *is_asked => Step::Asked(asked),
             Some(resolved) = resolved.recv() => Step::Resolved(resolved),
             () = self.pump.due() => Step::Due,
+            () = std::future::ready(()), if shows => Step::Shows,
             () = leave => Step::LeaveDeadline,
             () = self.datapath.gone() => Step::DatapathGone,
         }
+    }
+
+    /// Shows a slice of the streams that changed to whoever watches them.
+    fn show_streams(&mut self) {
+        let core = self.pump.machine_mut();
+        if !core.has_stream_changes() {
+            return;
+        }
+        if !self.streams.is_watched() {
+            core.watch_streams(false);
+            return;
+        }
+        let mut changes = core.take_stream_changes(ROWS_AT_ONCE);
+        for change in &mut changes {
+            if let StreamChange::Known(row) = change {
+                self.fanout
+                    .count_readers(row.flow, &mut row.demand.subscriptions);
+            }
+        }
+        self.streams.put(changes);
     }
 
     fn is_done(&self) -> bool {
@@ -388,6 +418,7 @@ impl Driver {
         self.quic.close(CLOSE_DEADLINE).await;
         self.datapath.stop().await;
         self.fanout.finish();
+        self.streams.close();
         for helper in self.helpers {
             helper.abort();
             // What it held, the local socket's file above all, is gone before another node may make its own.

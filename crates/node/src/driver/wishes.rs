@@ -78,6 +78,12 @@ impl Wishes {
         Added::New(id)
     }
 
+    /// What a subscriber wants.
+    pub(super) fn name(&self, slot: SlotId) -> Option<&StreamName> {
+        let id = self.of_subscriber.get(&slot)?;
+        self.wishes.get(id).map(|wish| &wish.want.name)
+    }
+
     /// Forgets a subscriber; gives its wish if nobody has it any more.
     pub(super) fn remove(&mut self, slot: SlotId) -> Option<SubscriptionId> {
         let id = self.of_subscriber.remove(&slot)?;

@@ -12,7 +12,7 @@ use levada_core::limits::ROWS_AT_ONCE;
 use levada_core::{Control, view as core};
 use levada_lane::ledger::DropReason;
 use levada_ports::worker::WorkerCounters;
-use levada_wire::{FlowId, LinkIndex, NodeId};
+use levada_wire::{LinkIndex, NodeId};
 
 use super::{
     About, CounterRow, FlowCounters, FlowRow, LinkCounters, LinkRow, LinkState, NodeRole, NodeRow,
@@ -62,8 +62,7 @@ impl Gather for StreamRow {
         .await?;
         let fanout = fanout(node).await?;
         for row in &mut rows {
-            let demand = &mut row.demand;
-            demand.subscriptions = subscribers(&fanout, row.flow, demand.subscriptions);
+            fanout.count_readers(row.flow, &mut row.demand.subscriptions);
         }
         Ok(rows)
     }
@@ -180,18 +179,13 @@ async fn flows(node: &Node) -> Result<Vec<core::FlowRow>, Stopped> {
     .await?;
     let fanout = fanout(node).await?;
     for row in &mut rows {
-        row.subscriptions = subscribers(&fanout, row.flow, row.subscriptions);
+        fanout.count_readers(row.flow, &mut row.subscriptions);
     }
     Ok(rows)
 }
 
 async fn fanout(node: &Node) -> Result<Arc<Fanout>, Stopped> {
     node.handle().look(|seen| Arc::clone(seen.fanout)).await
-}
-
-/// How many subscribers a flow has here. The core counts wishes, which many may share.
-fn subscribers(fanout: &Fanout, flow: FlowId, wishes: usize) -> usize {
-    wishes.max(fanout.readers(flow))
 }
 
 fn with_link_counters(rows: Vec<core::LinkRow>, counted: &WorkerCounters) -> Vec<LinkRow> {
