@@ -35,6 +35,8 @@ mod origin;
 #[cfg(test)]
 mod tests;
 
+pub use origin::{Other, Route};
+
 use origin::{Heard, Origin};
 
 /// What may happen to the routes.
@@ -87,26 +89,6 @@ pub enum Output {
         /// Those neighbours, the nearest first.
         others: Vec<Other>,
     },
-}
-
-/// A neighbour that tells of a way to an origin and is not the selected one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Other {
-    /// The link to it.
-    pub link: LinkIndex,
-    /// Whether its way cannot lead through this node: it may be used as well as the selected one.
-    pub is_feasible: bool,
-}
-
-/// A selected route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The link it begins with.
-    pub link: LinkIndex,
-    /// How far the origin is.
-    pub distance: Distance,
-    /// The nodes it passes, the origin first, the neighbour last.
-    pub hops: Hops,
 }
 
 /// All routes of this node.

@@ -10,8 +10,27 @@ use levada_wire::id::NodePrefix;
 use levada_wire::machine::Wakeup;
 use levada_wire::{Distance, Instant, LinkIndex};
 
-use super::{Other, Route};
 use crate::limits::{ORIGIN_KEPT, SEQUENCE_RETRY, SEQUENCE_TRIES};
+
+/// A neighbour that tells of a way to an origin and is not the selected one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// The link to it.
+    pub link: LinkIndex,
+    /// Whether its way cannot lead through this node: it may be used as well as the selected one.
+    pub is_feasible: bool,
+}
+
+/// A selected route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The link it begins with.
+    pub link: LinkIndex,
+    /// How far the origin is.
+    pub distance: Distance,
+    /// The nodes it passes, the origin first, the neighbour last.
+    pub hops: Hops,
+}
 
 /// What a neighbour told of an origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
