@@ -45,7 +45,7 @@ pub struct Report {
     pub egresses: usize,
     pub rows: usize,
     pub slices: usize,
-    /// The longest slice of each round.
+    /// The slice that takes longest in the median of all rounds: on a busy machine others take the processor meanwhile.
     pub longest_slice_us: Spread,
     /// All slices of each round together.
     pub all_slices_us: Spread,
@@ -96,8 +96,8 @@ fn take<T, K, R: Iterator<Item = T>>(
     key: impl Fn(&T) -> K,
     rows: impl Fn(Option<K>) -> R,
 ) -> anyhow::Result<Report> {
-    let (mut longest, mut all, mut at_once) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut count, mut slices) = (0, 0);
+    let (mut slices, mut all, mut at_once) = (Vec::<Vec<Duration>>::new(), Vec::new(), Vec::new());
+    let mut count = 0;
     for _ in 0..case.rounds {
         let mut took = Vec::new();
         let mut after = None;
@@ -112,9 +112,12 @@ fn take<T, K, R: Iterator<Item = T>>(
                 break;
             }
         }
-        slices = took.len();
-        longest.extend(took.iter().max().copied());
         all.push(took.iter().sum());
+        slices.resize_with(took.len(), Vec::new);
+        slices
+            .iter_mut()
+            .zip(took)
+            .for_each(|(slice, took)| slice.push(took));
         let begin = Wall::now();
         let whole: Vec<T> = rows(None).collect();
         at_once.push(begin.elapsed());
@@ -124,14 +127,18 @@ fn take<T, K, R: Iterator<Item = T>>(
         let micros = times.into_iter().map(|time| time.as_secs_f64() * 1e6);
         Spread::of(micros).context("there was no round")
     };
+    let slices: Vec<Spread> = slices.into_iter().map(spread).collect::<Result<_, _>>()?;
+    let longest = slices
+        .iter()
+        .max_by(|one, other| one.median.total_cmp(&other.median));
     Ok(Report {
         table,
         links: case.links,
         flows: case.flows,
         egresses: case.egresses,
         rows: count,
-        slices,
-        longest_slice_us: spread(longest)?,
+        slices: slices.len(),
+        longest_slice_us: *longest.context("there was no slice")?,
         all_slices_us: spread(all)?,
         at_once_us: spread(at_once)?,
     })
