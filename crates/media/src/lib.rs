@@ -28,11 +28,17 @@
 //! | `codec` | kind | one frame is | `config` |
 //! |---|---|---|---|
 //! | `h264`, `h265` | video | one access unit in Annex B, byte for byte as it came: access unit delimiter and in-band parameter sets stay | empty |
+//! | `av1` | video | one temporal unit, each OBU with its size, without delimiters (AV1 5.2); sequence headers in-band | empty |
+//! | `vp8`, `vp9` | video | one frame; of VP9 with those not shown in one superframe | empty |
+//! | `mjpeg` | video | one JPEG image | empty |
 //! | `mpeg2video` | video | one access unit, sequence header in-band | empty |
 //! | `aac` | audio | one raw data block, without ADTS header | AudioSpecificConfig (ISO 14496-3) |
 //! | `mp2`, `mp3`, `ac3` | audio | one frame with its header | empty |
 //! | `eac3`, `aac-latm` | audio | what one PES packet carried | empty |
 //! | `opus` | audio | one packet (RFC 6716) | OpusHead (RFC 7845 5.1) |
+//! | `pcmu`, `pcma` | audio | samples of G.711, a byte each | empty, or the number of channels in a byte |
+//! | `mpegts` | data | whole packets of a transport stream that is passed through | empty |
+//! | `rtp-NAME` | any | a byte that is 1 for the marker, then what one RTP packet carried of encoding `NAME` | its `rtpmap` and `fmtp`, a line each |
 //! | `ts-XX` | data | what one PES packet of stream type `XX` (hexadecimal) carried | its descriptors from the PMT |
 //! | `levada-clock` | data | [`testcard::Clock`] | empty |
 //!
@@ -50,9 +56,11 @@
 pub mod aac;
 pub mod ac3;
 mod audio;
+mod av1;
 mod bits;
 pub mod clock;
 pub mod interleave;
+mod jpeg;
 pub mod looped;
 mod marks;
 pub mod mpeg_audio;

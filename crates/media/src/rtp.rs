@@ -7,16 +7,20 @@
 //! | `mapping` | how a track is carried |
 //! | `packer`, `batch` | frames into packets that all clients share |
 //! | `unpacker`, `reorder`, `pictures`, `decoding`, `time` | packets into frames |
-//! | `nal`, `aac`, `single` | the formats |
+//! | `nal`, `av1`, `vp8`, `vp9`, `jpeg`, `aac`, `g711`, `mpeg_audio`, `single` | the formats |
 //!
 //! Without sockets and clocks: a gateway has those. What a frame of which codec looks like is in the crate's own
 //! documentation. Invariant: what a [`Packer`] writes, an [`Unpacker`] gives back frame by frame, in the form that
 //! the format's file states.
 
 mod aac;
+mod av1;
 mod batch;
 mod decoding;
+mod g711;
+mod jpeg;
 mod mapping;
+mod mpeg_audio;
 mod nal;
 mod numbering;
 mod packer;
@@ -26,6 +30,8 @@ mod reorder;
 mod single;
 mod time;
 mod unpacker;
+mod vp8;
+mod vp9;
 
 pub use batch::{Batch, Run};
 pub use mapping::{AacSizes, Encoding, Mapping, MappingError};

@@ -84,7 +84,13 @@ impl Unpack {
 }
 
 impl Sound for Unpack {
-    fn push(&mut self, timestamp: u32, payload: &[u8], out: &mut Sounds<'_>) -> Result<(), Fault> {
+    fn push(
+        &mut self,
+        timestamp: u32,
+        _marker: bool,
+        payload: &[u8],
+        out: &mut Sounds<'_>,
+    ) -> Result<(), Fault> {
         let (&[high, low], rest) = payload.split_first_chunk().ok_or(Fault::Short)?;
         let header_bits = usize::from(u16::from_be_bytes([high, low]));
         let (headers, mut data) = rest
@@ -138,7 +144,13 @@ pub(super) struct UnpackLatm {
 }
 
 impl Sound for UnpackLatm {
-    fn push(&mut self, timestamp: u32, payload: &[u8], out: &mut Sounds<'_>) -> Result<(), Fault> {
+    fn push(
+        &mut self,
+        timestamp: u32,
+        _marker: bool,
+        payload: &[u8],
+        out: &mut Sounds<'_>,
+    ) -> Result<(), Fault> {
         if self.part != Some(timestamp) {
             self.lose();
             self.part = Some(timestamp);

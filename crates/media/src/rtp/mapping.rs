@@ -4,7 +4,7 @@
 //! themselves: one file each. Called by packer, unpacker and the SDP. Invariant: the words of the table in the
 //! crate's documentation are the only ones that are sent and received.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU8, NonZeroU32};
 
 use bytes::Bytes;
 use levada_wire::Track;
@@ -12,6 +12,17 @@ use levada_wire::Track;
 use crate::aac::AudioConfig;
 use crate::ticks::TS_TIMESCALE;
 use crate::{nal, opus};
+
+/// The word of a track whose payloads are not understood: this, and its encoding name in small letters.
+pub(crate) const OPAQUE_PREFIX: &str = "rtp-";
+/// Of all video formats.
+const VIDEO: NonZeroU32 = TS_TIMESCALE;
+/// Payload types that are the same everywhere (RFC 3551 6).
+pub(crate) const TYPE_PCMU: u8 = 0;
+pub(crate) const TYPE_PCMA: u8 = 8;
+pub(crate) const TYPE_MPEG_AUDIO: u8 = 14;
+pub(crate) const TYPE_JPEG: u8 = 26;
+pub(crate) const TYPE_MPEG_TS: u8 = 33;
 
 /// What is inside the packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +39,27 @@ pub enum Encoding {
     Aac(AacSizes),
     /// AAC as `MP4A-LATM` with its configuration in the SDP (RFC 6416). Received only.
     Latm,
+    /// AV1 (its own specification).
+    Av1,
+    /// VP8 (RFC 7741).
+    Vp8,
+    /// VP9 (RFC 9628).
+    Vp9,
+    /// JPEG (RFC 2435).
+    Jpeg,
     /// Opus (RFC 7587).
     Opus,
+    /// G.711 (RFC 3551 4.5.14).
+    G711 {
+        /// Samples of one moment.
+        channels: NonZeroU8,
+    },
+    /// MPEG audio, MP3 among it (RFC 2250 3).
+    MpegAudio,
+    /// A whole transport stream (RFC 2250 2).
+    MpegTs,
+    /// Anything else, payload by payload.
+    Opaque,
 }
 
 /// How many bits the fields of an AU header have (RFC 3640 4.1).
@@ -105,15 +135,42 @@ impl Mapping {
             parameter_sets: Bytes::new(),
         };
         Ok(match track.codec.as_str() {
-            "h264" => of(dynamic, TS_TIMESCALE, nal(nal::Codec::H264)),
-            "h265" => of(dynamic, TS_TIMESCALE, nal(nal::Codec::H265)),
+            "h264" => of(dynamic, VIDEO, nal(nal::Codec::H264)),
+            "h265" => of(dynamic, VIDEO, nal(nal::Codec::H265)),
+            "av1" => of(dynamic, VIDEO, Encoding::Av1),
+            "vp8" => of(dynamic, VIDEO, Encoding::Vp8),
+            "vp9" => of(dynamic, VIDEO, Encoding::Vp9),
+            "mjpeg" => of(TYPE_JPEG, VIDEO, Encoding::Jpeg),
             "aac" => {
                 let config = AudioConfig::parse(&track.config);
                 let config = config.ok_or_else(|| MappingError::Config { codec: codec() })?;
                 of(dynamic, config.rate(), Encoding::Aac(AacSizes::HIGH))
             }
             "opus" => of(dynamic, opus::TIMESCALE, Encoding::Opus),
+            word @ ("pcmu" | "pcma") => {
+                let channels =
+                    channels(track).ok_or_else(|| MappingError::Config { codec: codec() })?;
+                let clock = track.timescale;
+                let is_static = clock.get() == 8_000 && channels == NonZeroU8::MIN;
+                let own = if word == "pcmu" { TYPE_PCMU } else { TYPE_PCMA };
+                let payload_type = if is_static { own } else { dynamic };
+                of(payload_type, clock, Encoding::G711 { channels })
+            }
+            "mp2" | "mp3" => of(TYPE_MPEG_AUDIO, TS_TIMESCALE, Encoding::MpegAudio),
+            "mpegts" => of(TYPE_MPEG_TS, TS_TIMESCALE, Encoding::MpegTs),
+            word if word.starts_with(OPAQUE_PREFIX) => {
+                of(dynamic, track.timescale, Encoding::Opaque)
+            }
             _ => return Err(MappingError::Codec { codec: codec() }),
         })
+    }
+}
+
+/// The channels of a G.711 track: one, unless its configuration says how many.
+fn channels(track: &Track) -> Option<NonZeroU8> {
+    match track.config[..] {
+        [] => Some(NonZeroU8::MIN),
+        [channels] => NonZeroU8::new(channels),
+        _ => None,
     }
 }

@@ -14,9 +14,9 @@ use super::mapping::{Encoding, Mapping, MappingError};
 use super::numbering::Numbering;
 use super::packet::{HEADER_BYTES, Head};
 use super::time::rtp_time;
-use super::{aac, nal, single};
+use super::{aac, av1, g711, jpeg, mpeg_audio, nal, single, vp8, vp9};
 
-/// The largest packet that is made: fits any IPv6 path (1,280 less 48 for IPv6 and UDP).
+/// The largest packet that is made, but for what cannot be cut (`single.rs`): fits any IPv6 path (1,280 less 48 for IPv6 and UDP).
 pub const PACKET_BYTES_MAX: usize = 1_232;
 /// What a packet can carry.
 pub(super) const PAYLOAD_BYTES_MAX: usize = PACKET_BYTES_MAX - HEADER_BYTES;
@@ -156,7 +156,15 @@ fn cut(encoding: &Encoding, frame: &Frame, sink: &mut Sink<'_>) -> Result<(), Pa
         Encoding::Nal { codec, .. } => nal::pack(*codec, &frame.data, sink),
         Encoding::Aac(_) => aac::pack(&frame.data, sink),
         Encoding::Latm => Err(PackError::Form),
+        Encoding::Av1 => av1::pack(&frame.data, sink),
+        Encoding::Vp8 => vp8::pack(&frame.data, sink),
+        Encoding::Vp9 => vp9::pack(&frame.data, sink),
+        Encoding::Jpeg => jpeg::pack(&frame.data, sink),
         Encoding::Opus => single::pack(&frame.data, sink),
+        Encoding::G711 { channels } => g711::pack(&frame.data, *channels, sink),
+        Encoding::MpegAudio => mpeg_audio::pack(&frame.data, sink),
+        Encoding::MpegTs => single::pack_ts(&frame.data, sink),
+        Encoding::Opaque => single::pack_opaque(&frame.data, sink),
     }
 }
 

@@ -37,8 +37,8 @@ pub(super) struct Pictures {
     picture: BytesMut,
     /// The time of the picture in the making, and whether it is still whole.
     open: Option<(u32, bool)>,
-    /// Packets are missing since the last one, as they may be before the first.
-    lost: bool,
+    /// Packets that are missing since the last one, as they may be before the first.
+    lost: u32,
     /// The sender sets markers.
     marks: bool,
 }
@@ -49,7 +49,7 @@ impl Pictures {
             video,
             picture: BytesMut::new(),
             open: None,
-            lost: true,
+            lost: u32::MAX,
             marks: false,
         }
     }
@@ -60,7 +60,7 @@ impl Pictures {
 
     /// A packet is missing.
     pub(super) const fn lose(&mut self) {
-        self.lost = true;
+        self.lost = self.lost.saturating_add(1);
     }
 
     /// Takes the next packet; says what is wrong with it, or with the picture that it ends.
@@ -69,12 +69,16 @@ impl Pictures {
         let mut result = Ok(());
         if self.open.is_some_and(|(open, _)| open != time) {
             // The marker was lost, or the sender sets none.
-            if self.lost {
+            if self.lost > 0 {
                 self.damage();
             }
             result = self.end(out);
+            if self.lost == 1 && self.marks {
+                // The one that is missing had the marker of that picture: this one is whole so far.
+                self.lost = 0;
+            }
         }
-        let lost = std::mem::take(&mut self.lost);
+        let lost = std::mem::take(&mut self.lost) > 0;
         let is_new = self.open.is_none();
         let (_, is_whole) = self.open.get_or_insert((time, true));
         *is_whole &= !lost || is_new && self.video.begins(payload);
@@ -102,7 +106,7 @@ impl Pictures {
     /// Nothing more will come.
     pub(super) fn finish(&mut self, out: &mut Vec<Unit>) -> Result<(), Fault> {
         // The packets that came last may be lost without a trace.
-        if std::mem::take(&mut self.lost) || self.marks {
+        if std::mem::take(&mut self.lost) > 0 || self.marks {
             self.damage();
         }
         self.end(out)

@@ -18,7 +18,7 @@ use super::packet::Packet;
 use super::pictures::Pictures;
 use super::reorder::{Placed, Reorder, Step};
 use super::time::Unwrapper;
-use super::{aac, nal, single};
+use super::{aac, av1, jpeg, mpeg_audio, nal, single, vp8, vp9};
 use crate::aac::{AudioConfig, FRAME_SAMPLES};
 use crate::nal::{ParameterSets, Picture, units};
 use crate::ticks::rescale;
@@ -107,7 +107,13 @@ enum Format {
 /// A payload format whose packets are frames, or nearly.
 pub(super) trait Sound: Debug + Send {
     /// Takes the next payload.
-    fn push(&mut self, time: u32, payload: &[u8], out: &mut Sounds<'_>) -> Result<(), Fault>;
+    fn push(
+        &mut self,
+        time: u32,
+        marker: bool,
+        payload: &[u8],
+        out: &mut Sounds<'_>,
+    ) -> Result<(), Fault>;
     /// A packet is missing; says whether a frame was given up for it.
     fn lose(&mut self) -> bool {
         false
@@ -252,8 +258,8 @@ impl Frames {
                 let result = match &mut self.format {
                     Format::Pictures(pictures) => pictures.push(&packet, units),
                     Format::Sound(sound) => {
-                        let time = packet.timestamp();
-                        sound.push(time, packet.payload(), &mut Sounds(units))
+                        let (time, marker) = (packet.timestamp(), packet.marker());
+                        sound.push(time, marker, packet.payload(), &mut Sounds(units))
                     }
                 };
                 self.note(result);
@@ -298,6 +304,7 @@ impl Frames {
 impl Format {
     fn new(track: &Track, mapping: &Mapping) -> Self {
         let pictures = |video| Self::Pictures(Pictures::new(video));
+        let sound = |sound| Self::Sound(sound);
         match &mapping.encoding {
             Encoding::Nal {
                 codec,
@@ -312,10 +319,17 @@ impl Format {
                 let core = core.unwrap_or(mapping.clock);
                 let ticks = rescale(FRAME_SAMPLES.into(), core, mapping.clock);
                 let ticks = u32::try_from(ticks).unwrap_or(FRAME_SAMPLES);
-                Self::Sound(Box::new(aac::Unpack::new(*sizes, ticks)))
+                sound(Box::new(aac::Unpack::new(*sizes, ticks)))
             }
-            Encoding::Latm => Self::Sound(Box::new(aac::UnpackLatm::default())),
-            Encoding::Opus => Self::Sound(Box::new(single::Unpack)),
+            Encoding::Latm => sound(Box::<aac::UnpackLatm>::default()),
+            Encoding::Av1 => pictures(Box::<av1::Unpack>::default()),
+            Encoding::Vp8 => pictures(Box::new(vp8::Unpack)),
+            Encoding::Vp9 => pictures(Box::new(vp9::Unpack)),
+            Encoding::Jpeg => pictures(Box::<jpeg::Unpack>::default()),
+            Encoding::MpegAudio => sound(Box::<mpeg_audio::Unpack>::default()),
+            Encoding::Opus | Encoding::G711 { .. } => sound(Box::new(single::Unpack::Plain)),
+            Encoding::MpegTs => sound(Box::new(single::Unpack::Ts)),
+            Encoding::Opaque => sound(Box::new(single::Unpack::Opaque)),
         }
     }
 }

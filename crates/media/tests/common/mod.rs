@@ -8,6 +8,8 @@
     reason = "each test takes what it needs, and may panic"
 )]
 
+pub(crate) mod rtp;
+
 use bytes::Bytes;
 use levada_media::ticks::TS_TIMESCALE;
 use levada_media::ts::{Demuxer, Event, Muxer};
@@ -19,10 +21,12 @@ pub(crate) const AAC_CONFIG: [u8; 2] = [0x11, 0x90];
 /// A track at 90 kHz.
 pub(crate) fn track(id: u8, codec: &str) -> Track {
     let (kind, config) = match codec {
-        "h264" | "h265" | "mpeg2video" => (TrackKind::Video, Vec::new()),
+        "h264" | "h265" | "av1" | "vp8" | "vp9" | "mjpeg" | "mpeg2video" => {
+            (TrackKind::Video, Vec::new())
+        }
         "aac" => (TrackKind::Audio, AAC_CONFIG.to_vec()),
         "opus" => (TrackKind::Audio, levada_media::opus::head(2)),
-        "mp2" | "mp3" | "ac3" => (TrackKind::Audio, Vec::new()),
+        "mp2" | "mp3" | "ac3" | "pcmu" | "pcma" => (TrackKind::Audio, Vec::new()),
         _ => (TrackKind::Data, Vec::new()),
     };
     let (id, codec) = (TrackId(id), codec.to_owned());
