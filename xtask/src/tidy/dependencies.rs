@@ -44,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "levada-wire",
         ],
     ),
+    ("levada-gateway", &["levada", "levada-media", "levada-wire"]),
     (
         "levada-sim",
         &["levada-core", "levada-lane", "levada-wire", "levada-words"],
@@ -69,6 +70,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "levada",
             "levada-core",
+            "levada-gateway-rtsp",
             "levada-lane",
             "levada-media",
             "levada-ports",
@@ -79,7 +81,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 /// A gateway speaks to `Publisher` and `Subscriber`; it never sees a hub.
 const GATEWAY: &str = "levada-gateway-";
-const GATEWAY_MAY_USE: &[&str] = &["levada", "levada-media", "levada-wire"];
+const GATEWAY_MAY_USE: &[&str] = &[
+    "levada",
+    "levada-gateway",
+    "levada-media",
+    "levada-ports",
+    "levada-wire",
+];
 /// The tests of any crate may use the laboratory, and count what is allocated.
 const FOR_TESTS: [&str; 2] = ["levada-heap", "levada-lab"];
 
