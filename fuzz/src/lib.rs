@@ -53,6 +53,10 @@ pub const TARGETS: &[Target] = &[
         run: targets::parity,
     },
     Target {
+        name: "rtsp",
+        run: targets::rtsp,
+    },
+    Target {
         name: "site",
         run: targets::site,
     },

@@ -6,6 +6,11 @@
 
 use std::collections::BTreeSet;
 
+use bytes::BytesMut;
+use levada_gateway_rtsp::auth::Authorization;
+use levada_gateway_rtsp::decode::{DecodeError, Decoder as RtspDecoder, Item};
+use levada_gateway_rtsp::header::transport::Transport;
+use levada_gateway_rtsp::header::{Range, RtpInfo, Session};
 use levada_media::ts::{Demuxer, Event};
 use levada_wire::announce::{SignedAnnounce, SignedWithdraw};
 use levada_wire::control::{Decoder, Message};
@@ -268,6 +273,51 @@ fn demuxed(stream: &[u8], chunk: usize) -> Vec<Event> {
     }
     demuxer.finish(&mut events);
     events
+}
+
+/// An RTSP connection, all at once and in chunks of the size that the first byte says; and the headers of its messages.
+pub fn rtsp(input: &[u8]) {
+    let Some((&chunk, stream)) = input.split_first() else {
+        return;
+    };
+    let (at_once, whole) = cut(stream, stream.len().max(1));
+    let (in_parts, parts) = cut(stream, usize::from(chunk).max(1));
+    assert_eq!(at_once.is_err(), in_parts.is_err());
+    assert_eq!(whole, parts);
+    for item in whole {
+        let (headers, again) = match &item {
+            Item::Request(request) => (&request.headers, request.encode()),
+            Item::Response(response) => (&response.headers, response.encode()),
+            Item::Interleaved { .. } => continue,
+        };
+        assert!(!again.is_empty());
+        for (_, value) in headers.iter() {
+            let _ = (
+                Session::parse(value),
+                Range::parse(value),
+                RtpInfo::parse(value),
+            );
+            let _ = Authorization::parse(value);
+            for transport in Transport::parse(value) {
+                assert_eq!(Transport::parse(&transport.write()), [transport]);
+            }
+        }
+    }
+}
+
+fn cut(stream: &[u8], chunk: usize) -> (Result<(), DecodeError>, Vec<Item>) {
+    let (mut decoder, mut buffer, mut items) = (RtspDecoder::default(), BytesMut::new(), vec![]);
+    for chunk in stream.chunks(chunk) {
+        buffer.extend_from_slice(chunk);
+        loop {
+            match decoder.next(&mut buffer) {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => break,
+                Err(error) => return (Err(error), items),
+            }
+        }
+    }
+    (Ok(()), items)
 }
 
 /// The origin and issuer of the golden vectors.
