@@ -253,6 +253,13 @@ impl Connection {
         }
     }
 
+    /// What is set up: the places of its tracks, and the URL that their controls are relative to.
+    #[must_use]
+    pub fn tracks(&self) -> Option<(&[usize], &str)> {
+        let setup = self.setup()?;
+        Some((&setup.tracks, &setup.base))
+    }
+
     fn on_request(&mut self, request: Request) {
         self.heard = Some(self.now);
         if self.current.is_some() {

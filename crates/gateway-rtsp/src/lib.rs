@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`decode`], [`message`], [`header`], [`auth`] | messages: out of bytes, as values, and as bytes again |
 //! | [`connection`] | the server's end of a connection as a machine without I/O |
+//! | [`server`] | the same on tokio: connections, senders, publishers |
 //!
 //! Not RTP, which is `levada_media::rtp`, and not what gateways share, which is `levada_gateway`. Called by `levada-cli`. Invariant: what a
 //! client sends costs no other client anything, and memory for it is bounded by the constants of [`decode`] and [`connection`].
@@ -11,8 +12,16 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+mod burst;
 pub mod connection;
 pub mod decode;
+mod describe;
+mod format;
 pub mod header;
 pub mod message;
+mod report;
+mod sender;
+pub mod server;
 mod url;
+
+pub use server::{ListenError, PORT_DEFAULT, Server};

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use levada::{Delivery, Description, Frame, Group, State, Subscriber, TrackKind, WallTime};
+use levada::{
+    Delivery, Description, Frame, Group, Instance, State, Subscriber, TrackKind, WallTime,
+};
 use levada_media::Rebase;
 use tokio::sync::{Notify, watch};
 
@@ -38,6 +40,9 @@ pub trait Encode: Send + 'static {
     type Body: Send + Sync + 'static;
     /// What a client has to know before it can begin.
     type Outline: Send + Sync + 'static;
+
+    /// What follows is of this start of the stream.
+    fn begin(&mut self, instance: &Instance);
 
     /// The tracks are these from now on.
     ///
@@ -247,7 +252,9 @@ impl<E: Encode> Task<E> {
     fn on_delivery(&mut self, delivery: Delivery) -> Option<EndReason> {
         match delivery {
             Delivery::State(state) => self.on_state(state),
-            Delivery::NewInstance(_) => {
+            Delivery::NewInstance(instance) => {
+                self.flush(Instant::now());
+                self.encoder.begin(&instance);
                 self.is_new_instance = true;
                 self.group = None;
             }
@@ -260,7 +267,11 @@ impl<E: Encode> Task<E> {
     }
 
     fn on_state(&mut self, state: State) {
-        if matches!(state, State::Active { .. }) {
+        if let State::Active { instance } = &state {
+            // Later ones come as new instances, when their frames do.
+            if self.description.is_none() {
+                self.encoder.begin(instance);
+            }
             return;
         }
         self.phase.send_if_modified(|phase| {

@@ -24,6 +24,8 @@ impl Encode for Notes {
     type Body = Vec<(u8, i64)>;
     type Outline = Vec<String>;
 
+    fn begin(&mut self, _: &Instance) {}
+
     fn describe(&mut self, description: &Description) -> Result<(), Unsuitable> {
         let codecs: Vec<_> = description
             .tracks

@@ -1,0 +1,225 @@
+//! The RTSP server: listens, lets clients in, and gives each connection a task.
+//!
+//! ```text
+//!   listener ─▶ gate ─▶ client task: reads, drives `Connection`, answers its questions
+//!                            │ from PLAY on, all writes                │ RECORD
+//!                            ▼                                         ▼
+//!                        senders: a few tasks, each with many clients  Publisher
+//! ```
+//!
+//! Not the protocol, which is [`crate::connection`]. Called by `levada-cli` and tests. Invariant: dropping the server ends its
+//! connections and streams.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use levada::Node;
+use levada_gateway::{Gate, Limits, Registry, Streams, Users};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::format::Rtp;
+use crate::message::{Response, Status};
+use crate::sender;
+
+mod client;
+mod play;
+
+/// The port of RTSP, unless it is set otherwise.
+pub const PORT_DEFAULT: u16 = 8554;
+/// After an accept that failed for want of file descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Tasks that write, at most.
+const SENDERS_MAX: usize = 8;
+
+/// Collects what a server needs. Made by [`Server::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it is started"]
+pub struct Builder {
+    node: Node,
+    users: Users,
+    limits: Limits,
+    registry: Registry,
+    hold: Duration,
+    senders: usize,
+}
+
+impl Builder {
+    /// Who may play and publish. Without this everybody may.
+    pub fn users(mut self, users: Users) -> Self {
+        self.users = users;
+        self
+    }
+
+    /// How many clients there may be.
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Where sessions are recorded. Without this, in a registry of the server's own.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// How long players are held while a source is away. Without this, 10 s.
+    pub const fn hold(mut self, hold: Duration) -> Self {
+        self.hold = hold;
+        self
+    }
+
+    /// How many tasks write to players, 1 to 8. Without this, one per processor.
+    pub fn senders(mut self, senders: usize) -> Self {
+        self.senders = senders.clamp(1, SENDERS_MAX);
+        self
+    }
+
+    /// Listens. Must be called on a tokio runtime with its timer and I/O on.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened on.
+    pub async fn start(self, address: SocketAddr) -> Result<Server, ListenError> {
+        let failed = |source| ListenError { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let shared = Arc::new(Shared {
+            streams: Streams::new(self.node.clone(), Rtp::new).with_hold(self.hold),
+            node: self.node,
+            users: self.users,
+            gate: Gate::new(self.limits),
+            registry: self.registry,
+            senders: (0..self.senders).map(|_| sender::start()).collect(),
+            next: AtomicU64::new(0),
+        });
+        let registry = shared.registry.clone();
+        let task = tokio::spawn(accept(listener, shared));
+        tracing::info!(%address, "the RTSP gateway listens");
+        Ok(Server {
+            address,
+            registry,
+            task,
+        })
+    }
+}
+
+/// A running RTSP server.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    registry: Registry,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// What can be said about a server before it starts.
+    pub fn builder(node: Node) -> Builder {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Builder {
+            node,
+            users: Users::default(),
+            limits: Limits::default(),
+            registry: Registry::default(),
+            hold: levada_gateway::encode::HOLD,
+            senders: processors.min(SENDERS_MAX),
+        }
+    }
+
+    /// The address that it listens on, with the port it really has.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Who plays and publishes.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Why a server does not listen.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen for RTSP on TCP {address}: {source}")]
+pub struct ListenError {
+    /// The address asked for.
+    pub address: SocketAddr,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+impl ListenError {
+    /// Whether another program has the port.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    node: Node,
+    streams: Streams<Rtp>,
+    users: Users,
+    gate: Gate,
+    registry: Registry,
+    senders: Vec<sender::Handle>,
+    /// Numbers connections.
+    next: AtomicU64,
+}
+
+impl Shared {
+    /// A number for a connection, and the sender that writes to it.
+    fn number(&self) -> (u64, sender::Handle) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let at = usize::try_from(number).unwrap_or(0) % self.senders.len();
+        (number, self.senders[at].clone())
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    // They end with this task.
+    let mut clients = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = clients.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, remote)) => admit(stream, remote, &shared, &mut clients),
+            Err(error) => {
+                tracing::warn!("a connection could not be accepted: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(stream: TcpStream, remote: SocketAddr, shared: &Arc<Shared>, clients: &mut JoinSet<()>) {
+    match shared.gate.enter(remote.ip()) {
+        Ok(permit) => {
+            // Without it a response could wait for the acknowledgement of what was sent before.
+            let _ = stream.set_nodelay(true);
+            let shared = Arc::clone(shared);
+            clients.spawn(client::run(stream, remote, shared, permit));
+        }
+        Err(error) => {
+            tracing::debug!("a client was not let in: {error}");
+            let response = Response::new(Status::NOT_ENOUGH_BANDWIDTH);
+            let response = response.with_body("text/plain", format!("{error}\r\n"));
+            // It fits into an empty socket, or the client does not hear why.
+            let _ = stream.try_write(&response.encode());
+        }
+    }
+}

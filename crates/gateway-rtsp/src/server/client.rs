@@ -1,0 +1,369 @@
+//! One connection: reads, drives the machine, and does what it says.
+//!
+//! Not the writing to players, which is `sender`'s from the first PLAY on, and not the answers to the machine's questions about
+//! streams, which are `play` and `record`. Started by the parent. Invariant: what a connection holds while it is idle is a task and no
+//! buffer.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use levada_gateway::users::{Proof, Verdict};
+use levada_gateway::{EndReason, Permit, Role, Session, users};
+use levada_wire::machine::Machine as _;
+use levada_wire::time::Instant;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::play::Player;
+use crate::auth::{self, Authorization};
+use crate::connection::{self, Admission, Answer, Connection, Input, Output, Question, Settings};
+use crate::decode::{Decoder, Item};
+use crate::message::Status;
+use crate::sender::{self, Command};
+
+/// How long a response may take to leave, before anything plays.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// What is read at once.
+const READ_BYTES: usize = 16 << 10;
+
+/// Serves a connection until it ends.
+pub(super) async fn run(
+    stream: TcpStream,
+    remote: SocketAddr,
+    shared: Arc<Shared>,
+    permit: Permit,
+) {
+    let Some((session, nonce)) = random().zip(random()) else {
+        tracing::error!("the system gives no random bytes: a client was turned away");
+        return;
+    };
+    let (number, sender) = shared.number();
+    let settings = Settings {
+        session,
+        udp: false,
+        multicast: false,
+    };
+    let mut client = Client {
+        stream: Arc::new(stream),
+        remote,
+        shared,
+        permit,
+        began: std::time::Instant::now(),
+        machine: Connection::new(settings),
+        decoder: Decoder::default(),
+        buffer: BytesMut::new(),
+        nonce,
+        user: None,
+        agent: String::new(),
+        number,
+        sender,
+        ended: None,
+        session: None,
+        player: None,
+    };
+    client.serve().await;
+    client.leave().await;
+}
+
+/// A number that nobody can guess, in hex.
+fn random() -> Option<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A connection and what is known of its client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) stream: Arc<TcpStream>,
+    pub(super) remote: SocketAddr,
+    pub(super) shared: Arc<Shared>,
+    permit: Permit,
+    began: std::time::Instant,
+    pub(super) machine: Connection,
+    decoder: Decoder,
+    buffer: BytesMut,
+    nonce: String,
+    user: Option<String>,
+    agent: String,
+    pub(super) number: u64,
+    pub(super) sender: sender::Handle,
+    /// Told by the sender, once it writes to this connection.
+    pub(super) ended: Option<oneshot::Receiver<EndReason>>,
+    pub(super) session: Option<Arc<Session>>,
+    pub(super) player: Option<Player>,
+}
+
+/// What a connection waits for.
+enum Event {
+    Readable(io::Result<()>),
+    Ended(EndReason),
+    Timer,
+}
+
+impl Client {
+    fn now(&self) -> Instant {
+        Instant::ZERO + self.began.elapsed()
+    }
+
+    async fn serve(&mut self) {
+        self.machine.handle_timeout(self.now());
+        loop {
+            match self.event().await {
+                Event::Readable(readable) => {
+                    if readable.is_err() || !self.read().await {
+                        return;
+                    }
+                }
+                Event::Ended(reason) => self.input(Input::End(of(reason))),
+                Event::Timer => self.machine.handle_timeout(self.now()),
+            }
+            if !self.obey().await {
+                return;
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        let wakeup = self.machine.poll_timeout();
+        let wait = wakeup.map(|wakeup| wakeup.at.since(self.now()));
+        let timer = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = async {
+            match &mut self.ended {
+                Some(ended) => ended.await.unwrap_or(EndReason::Stopped),
+                None => std::future::pending().await,
+            }
+        };
+        let kicked = async {
+            match &self.session {
+                Some(session) => session.kicked().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            readable = self.stream.readable() => Event::Readable(readable),
+            reason = ended => {
+                self.ended = None;
+                Event::Ended(reason)
+            }
+            () = kicked => Event::Ended(EndReason::Kicked),
+            () = timer => Event::Timer,
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = self.now();
+        self.machine.handle_input(now, input);
+    }
+
+    /// Takes what has come. `false`: the connection is over.
+    async fn read(&mut self) -> bool {
+        self.buffer.reserve(READ_BYTES);
+        match self.stream.try_read_buf(&mut self.buffer) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return false,
+        }
+        loop {
+            match self.decoder.next(&mut self.buffer) {
+                Ok(Some(Item::Request(request))) => {
+                    if let Some(agent) = request.headers.value("User-Agent") {
+                        self.agent = agent.chars().take(128).collect();
+                    }
+                    tracing::debug!(method = request.method.name(), "a request");
+                    self.input(Input::Request(request));
+                    if !self.obey().await {
+                        return false;
+                    }
+                }
+                Ok(Some(Item::Interleaved { .. })) => self.input(Input::Heard),
+                // Nothing was asked.
+                Ok(Some(Item::Response(_))) => {}
+                Ok(None) => break,
+                Err(error) => {
+                    self.input(Input::Malformed(error));
+                    break;
+                }
+            }
+        }
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+        true
+    }
+
+    /// Does what the machine says. `false`: the connection is over.
+    async fn obey(&mut self) -> bool {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Send(bytes) => {
+                    if !self.say(bytes).await {
+                        return false;
+                    }
+                }
+                Output::Ask(question) => {
+                    let answer = self.answer(question).await;
+                    self.input(Input::Answer(answer));
+                }
+                Output::Flow(connection::Role::Play) => self.flow().await,
+                Output::Flow(connection::Role::Record) => {}
+                Output::Pause => self.pause().await,
+                Output::Teardown(reason) => self.end_session(from(reason)).await,
+                Output::Close => return false,
+            }
+        }
+        true
+    }
+
+    /// Writes a response: by the sender, if it writes to this connection.
+    async fn say(&self, bytes: Bytes) -> bool {
+        let client = self.number;
+        if self.ended.is_some() {
+            return self.sender.tell(Command::Say { client, bytes }).await;
+        }
+        let write = async {
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                self.stream.writable().await?;
+                match self.stream.try_write(rest) {
+                    Ok(written) => rest = &rest[written..],
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            io::Result::Ok(())
+        };
+        let written = tokio::time::timeout(WRITE_PATIENCE, write).await;
+        matches!(written, Ok(Ok(())))
+    }
+
+    async fn answer(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Admit(admission) => self.admit(admission).await,
+            Question::Describe(name) => self.describe(&name).await,
+            Question::Announce(..) => {
+                let why = "publishing by RTSP is not possible here";
+                Answer::Refused(Status::NOT_ALLOWED, why.into())
+            }
+            Question::Open { transport, .. } => {
+                self.permit.settle();
+                Answer::Opened(transport)
+            }
+            Question::Start(connection::Role::Play) => self.start_play(),
+            Question::Start(connection::Role::Record) => {
+                Answer::Refused(Status::NOT_ALLOWED, String::new())
+            }
+        }
+    }
+
+    async fn admit(&mut self, admission: Admission) -> Answer {
+        let role = match admission.role {
+            connection::Role::Play => Role::Play,
+            connection::Role::Record => Role::Publish,
+        };
+        let proof = self.proof(&admission);
+        let users = &self.shared.users;
+        match users.check(proof, role, &admission.name).await {
+            Verdict::Granted(user) => {
+                self.user = user;
+                Answer::Admitted
+            }
+            Verdict::Unproven => {
+                let with_digest = users.has_digest();
+                Answer::Challenge(auth::challenges(users::REALM, &self.nonce, with_digest))
+            }
+            Verdict::Forbidden => {
+                let why = format!("this user may not {role} `{}`", admission.name);
+                Answer::Refused(Status::FORBIDDEN, why)
+            }
+        }
+    }
+
+    fn proof(&self, admission: &Admission) -> Proof {
+        let header = admission.authorization.as_deref();
+        match header.and_then(Authorization::parse) {
+            Some(Authorization::Basic { user, password }) => Proof::Password { user, password },
+            Some(Authorization::Digest(digest)) if digest.nonce == self.nonce => {
+                let method = admission.method;
+                Proof::Digest {
+                    user: digest.user.clone(),
+                    hash: digest.hash,
+                    response: digest.response.to_ascii_lowercase(),
+                    expected: Arc::new(move |ha1| digest.expected(ha1, method)),
+                }
+            }
+            _ => match &admission.token {
+                Some(token) => Proof::Token(token.clone()),
+                None => Proof::None,
+            },
+        }
+    }
+
+    /// What the records say of this client.
+    pub(super) fn about(
+        &self,
+        role: Role,
+        stream: levada::StreamName,
+        transport: levada_gateway::Transport,
+    ) -> levada_gateway::session::About {
+        levada_gateway::session::About {
+            role,
+            stream,
+            protocol: "rtsp",
+            transport,
+            user: self.user.clone(),
+            remote: self.remote,
+            agent: self.agent.clone(),
+        }
+    }
+
+    async fn end_session(&mut self, reason: EndReason) {
+        self.pause().await;
+        if let Some(session) = self.session.take() {
+            session.end_with(reason);
+        }
+        self.player = None;
+    }
+
+    /// The connection is over.
+    async fn leave(mut self) {
+        self.end_session(EndReason::Closed).await;
+        if self.ended.is_some() {
+            let client = self.number;
+            self.sender.tell(Command::Remove { client }).await;
+        }
+    }
+}
+
+/// The machine's word for a reason.
+const fn of(reason: EndReason) -> connection::EndReason {
+    match reason {
+        EndReason::Slow => connection::EndReason::Slow,
+        EndReason::StreamEnded | EndReason::TracksChanged => connection::EndReason::StreamEnded,
+        EndReason::Closed => connection::EndReason::Closed,
+        _ => connection::EndReason::Dismissed,
+    }
+}
+
+/// The records' word for a reason.
+const fn from(reason: connection::EndReason) -> EndReason {
+    match reason {
+        connection::EndReason::Teardown => EndReason::Left,
+        connection::EndReason::Closed => EndReason::Closed,
+        connection::EndReason::Silent => EndReason::Silent,
+        connection::EndReason::Malformed | connection::EndReason::Overrun => EndReason::Malformed,
+        connection::EndReason::StreamEnded => EndReason::StreamEnded,
+        connection::EndReason::Slow => EndReason::Slow,
+        connection::EndReason::Dismissed => EndReason::Kicked,
+    }
+}

@@ -1,0 +1,150 @@
+//! A connection that plays: its stream's description, where it begins, and its packets.
+//!
+//! Not the writing, which is `sender`'s. Called by `client`. Invariant: a DESCRIBE is answered within [`DESCRIBE_PATIENCE`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use levada::StreamName;
+use levada_gateway::streams::SourceError;
+use levada_gateway::{Cursor, Join, Next, Role, Source, Transport};
+use tokio::sync::oneshot;
+
+use super::client::Client;
+use crate::burst::Tracks;
+use crate::connection::Answer;
+use crate::format::{Outline, Rtp};
+use crate::header::RtpInfo;
+use crate::message::Status;
+use crate::sender::{Command, Play};
+
+/// How long a DESCRIBE may take: players give up after a few seconds.
+const DESCRIBE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A player's stream.
+#[derive(Debug)]
+pub(super) struct Player {
+    name: StreamName,
+    source: Source<Rtp>,
+    outline: Arc<Outline>,
+    cursor: Option<Cursor>,
+}
+
+impl Client {
+    pub(super) async fn describe(&mut self, name: &StreamName) -> Answer {
+        let ready = async {
+            let source = self.shared.streams.source(name).await?;
+            let outline = source.ready(DESCRIBE_PATIENCE).await?;
+            Ok::<_, SourceError>((source, outline))
+        };
+        let (source, outline) = match ready.await {
+            Ok(ready) => ready,
+            Err(error) => {
+                let status = match error {
+                    SourceError::Unknown => Status::NOT_FOUND,
+                    SourceError::Unsuitable(_) => Status::UNSUPPORTED_MEDIA,
+                    SourceError::Full { .. } => Status::NOT_ENOUGH_BANDWIDTH,
+                    _ => Status::UNAVAILABLE,
+                };
+                return Answer::Refused(status, format!("`{name}`: {error}"));
+            }
+        };
+        let answer = Answer::Described {
+            sdp: outline.sdp.clone(),
+            controls: outline.controls.clone(),
+        };
+        self.player = Some(Player {
+            name: name.clone(),
+            source,
+            outline,
+            cursor: None,
+        });
+        answer
+    }
+
+    /// The place where the client will begin, and the numbers of its first packets.
+    pub(super) fn start_play(&mut self) -> Answer {
+        let (Some((tracks, base)), Some(player)) = (self.machine.tracks(), &mut self.player) else {
+            return Answer::Refused(Status::NOT_VALID_IN_STATE, String::new());
+        };
+        let ring = player.source.ring();
+        let cursor = Cursor::join(ring, Join::Burst, Instant::now());
+        let first = match cursor.clone().next(ring, Instant::now()) {
+            Next::Piece(piece) => Some(piece),
+            _ => None,
+        };
+        player.cursor = Some(cursor);
+        let info = first.map(|piece| {
+            let tracks = tracks.iter().filter_map(|track| {
+                let first = piece.body.first(*track)?;
+                let control = player.outline.controls.get(*track)?;
+                Some(RtpInfo {
+                    url: format!("{}{control}", base),
+                    sequence: first.sequence,
+                    time: first.time,
+                })
+            });
+            RtpInfo::write(&tracks.collect::<Vec<_>>())
+        });
+        Answer::Started(info)
+    }
+
+    /// Packets flow from now on.
+    pub(super) async fn flow(&mut self) {
+        let Some((places, _)) = self.machine.tracks() else {
+            return;
+        };
+        let tracks = Tracks::of(places.iter().copied());
+        let (name, ring, cursor) = match &mut self.player {
+            Some(Player {
+                name,
+                source,
+                cursor,
+                ..
+            }) => {
+                let ring = Arc::clone(source.ring());
+                let join = || Cursor::join(&ring, Join::Burst, Instant::now());
+                let cursor = cursor.take().unwrap_or_else(join);
+                (name.clone(), ring, cursor)
+            }
+            None => return,
+        };
+        let session = match &self.session {
+            Some(session) => Arc::clone(session),
+            None => {
+                let about = self.about(Role::Play, name, Transport::Tcp);
+                let session = Arc::new(self.shared.registry.begin(about));
+                self.session = Some(Arc::clone(&session));
+                session
+            }
+        };
+        if self.ended.is_none() {
+            let (ended, heard) = oneshot::channel();
+            let (client, stream) = (self.number, Arc::clone(&self.stream));
+            let add = Command::Add {
+                client,
+                stream,
+                ended,
+            };
+            self.sender.tell(add).await;
+            self.ended = Some(heard);
+        }
+        let bytes_max = self.shared.gate.limits().client_bytes_max;
+        let play = Box::new(Play {
+            ring,
+            cursor,
+            tracks,
+            session,
+            bytes_max,
+        });
+        let client = self.number;
+        self.sender.tell(Command::Play { client, play }).await;
+    }
+
+    pub(super) async fn pause(&mut self) {
+        if self.ended.is_some() {
+            let client = self.number;
+            self.sender.tell(Command::Pause { client }).await;
+        }
+    }
+}
