@@ -22,6 +22,7 @@ use clap::Parser as _;
 mod access;
 mod broadcast;
 mod commands;
+mod gateways;
 mod home;
 mod logging;
 mod say;

@@ -1,11 +1,12 @@
-//! `Authorization` and `WWW-Authenticate`: Basic and Digest with MD5 and SHA-256 (RFC 7617, RFC 7616; RTSP takes over both).
+//! `Authorization` and `WWW-Authenticate`: Basic and Digest with MD5 and SHA-256 (RFC 7617, RFC 7616; RTSP takes over
+//! both).
 //!
 //! ```text
 //!   HA1 = H(user:realm:password)   HA2 = H(method:uri)   response = H(HA1:nonce[:nc:cnonce:qop]:HA2)
 //! ```
 //!
-//! A nonce belongs to one connection, so that what was heard on one is of no use on another. Not who may do what, which is
-//! `levada_gateway::users`. Called by the server's connections. Invariant: no password is ever formatted.
+//! A nonce belongs to one connection, so that what was heard on one is of no use on another. Not who may do what, which
+//! is `levada_gateway::users`. Called by the server's connections. Invariant: no password is ever formatted.
 
 use std::fmt;
 
@@ -144,8 +145,8 @@ fn value_of(text: &str) -> (String, &str) {
     (value, "")
 }
 
-/// The `WWW-Authenticate` headers that ask for a password, the one that players take last at the end: ffmpeg takes the last
-/// digest it reads, and builds without SHA-256 are common. Digest is offered only where every user can use it.
+/// The `WWW-Authenticate` headers that ask for a password, the one that players take last at the end: ffmpeg takes the
+/// last digest it reads, and builds without SHA-256 are common. Digest is offered only where every user can use it.
 #[must_use]
 pub fn challenges(realm: &str, nonce: &str, with_digest: bool) -> Vec<String> {
     let basic = format!("Basic realm=\"{realm}\"");
@@ -196,7 +197,8 @@ mod tests {
     fn the_responses_of_the_rfc_are_expected() {
         let with = |algorithm: &str, response: &str| {
             digest(&format!(
-                "Digest username=\"Mufasa\", realm=\"http-auth@example.org\", uri=\"/dir/index.html\", algorithm={algorithm}, \
+                "Digest username=\"Mufasa\", realm=\"http-auth@example.org\", uri=\"/dir/index.html\", \
+                 algorithm={algorithm}, \
                  nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", nc=00000001, \
                  cnonce=\"f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ\", qop=auth, response=\"{response}\", \
                  opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\""

@@ -10,10 +10,10 @@
 //!      └─────────────────────────────┘
 //! ```
 //!
-//! The machine knows the protocol. What it cannot know (may this user do that, what does the stream hold, which ports are
-//! free) it asks: [`Output::Ask`], one question at a time, and goes on with the request when the answer has come; requests
-//! that come meanwhile wait. A connection has one session, and the session ends with it. Not the sockets, which are the
-//! server's. Called by `server`. Invariant: each request gets exactly one response, in order.
+//! The machine knows the protocol. What it cannot know (may this user do that, what does the stream hold, which ports
+//! are free) it asks: [`Output::Ask`], one question at a time, and goes on with the request when the answer has come;
+//! requests that come meanwhile wait. A connection has one session, and the session ends with it. Not the sockets,
+//! which are the server's. Called by `server`. Invariant: each request gets exactly one response, in order.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -4,10 +4,10 @@
 //!   $ channel length(2) payload   METHOD uri RTSP/1.0 CRLF name: value CRLF ... CRLF body
 //! ```
 //!
-//! Tolerant of what players and cameras send: line feeds alone, blank lines between messages, any case, spaces around the
-//! colon, folded lines, lines without a colon, bytes that are not UTF-8. Not a judge of what a message means. Called by the server's
-//! connections, by clients, and by the fuzz target `rtsp`. Invariant: the decoder holds at most [`HEAD_BYTES_MAX`] of a head
-//! and [`BODY_BYTES_MAX`] of a body; what is longer is an error before it is read.
+//! Tolerant of what players and cameras send: line feeds alone, blank lines between messages, any case, spaces around
+//! the colon, folded lines, lines without a colon, bytes that are not UTF-8. Not a judge of what a message means.
+//! Called by the server's connections, by clients, and by the fuzz target `rtsp`. Invariant: the decoder holds at most
+//! [`HEAD_BYTES_MAX`] of a head and [`BODY_BYTES_MAX`] of a body; what is longer is an error before it is read.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 

@@ -1,7 +1,7 @@
 //! The SDP that a player gets (RFC 4566; RFC 6184 and RFC 3640 for the parameters of the formats).
 //!
-//! Not the reading of what publishers announce. Called by `format`. Invariant: what the codec's configuration cannot say is left out,
-//! and the player finds it in the stream.
+//! Not the reading of what publishers announce. Called by `format`. Invariant: what the codec's configuration cannot
+//! say is left out, and the player finds it in the stream.
 
 use base64ct::{Base64, Encoding as _};
 use levada::{StreamName, Track, TrackKind};
@@ -98,7 +98,8 @@ impl Media<'_> {
         (
             format!("MPEG4-GENERIC/{rate}/{channels}"),
             Some(format!(
-                "streamtype=5;profile-level-id=1;mode=AAC-hbr;sizelength=13;indexlength=3;indexdeltalength=3;config={hex}"
+                "streamtype=5;profile-level-id=1;mode=AAC-hbr;\
+                 sizelength=13;indexlength=3;indexdeltalength=3;config={hex}"
             )),
         )
     }

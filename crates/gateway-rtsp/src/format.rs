@@ -1,9 +1,10 @@
 //! A stream as RTP for RTSP players: packets of all its tracks, sender reports at each group, and the SDP.
 //!
-//! Payload types, channels, SSRC and sequence numbers are the same for all players. A sender report stands in front of each
-//! group's packets, so that a newcomer knows from its first packets how the tracks' times belong together (RFC 3550 section 6.4.1).
-//! Where the source starts again, sequence numbers and times go on. Not the packets' layout, which is `levada_media::rtp`'s. Run by
-//! `levada_gateway::encode`. Invariant: all clients of a stream on one node are sent the same bytes.
+//! Payload types, channels, SSRC and sequence numbers are the same for all players. A sender report stands in front of
+//! each group's packets, so that a newcomer knows from its first packets how the tracks' times belong together (RFC
+//! 3550 section 6.4.1). Where the source starts again, sequence numbers and times go on. Not the packets' layout, which
+//! is `levada_media::rtp`'s. Run by `levada_gateway::encode`. Invariant: all clients of a stream on one node are sent
+//! the same bytes.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,7 +1,7 @@
 //! The values of the headers that RTSP gives a meaning: `Transport`, `Session`, `Range`, `RTP-Info`.
 //!
-//! Not authentication, which is [`crate::auth`]. Called by the server's connections and by clients. Invariant: a value that
-//! makes no sense is `None` or is left out, never an error that ends a connection.
+//! Not authentication, which is [`crate::auth`]. Called by the server's connections and by clients. Invariant: a value
+//! that makes no sense is `None` or is left out, never an error that ends a connection.
 
 pub mod transport;
 

@@ -6,8 +6,9 @@
 //! | [`connection`] | the server's end of a connection as a machine without I/O |
 //! | [`server`] | the same on tokio: connections, senders, publishers |
 //!
-//! Not RTP, which is `levada_media::rtp`, and not what gateways share, which is `levada_gateway`. Called by `levada-cli`. Invariant: what a
-//! client sends costs no other client anything, and memory for it is bounded by the constants of [`decode`] and [`connection`].
+//! Not RTP, which is `levada_media::rtp`, and not what gateways share, which is `levada_gateway`. Called by
+//! `levada-cli`. Invariant: what a client sends costs no other client anything, and memory for it is bounded by the
+//! constants of [`decode`] and [`connection`].
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! RTSP/1.0 messages: requests, responses and their headers, in memory and as text (RFC 2326 section 4).
 //!
-//! Not the cutting of messages out of a byte stream, which is [`crate::decode`], and not what a header's value means, which
-//! is [`crate::header`]. Called by both ends of a connection. Invariant: nothing that is written contains a line break
-//! that a peer or a user put into a value.
+//! Not the cutting of messages out of a byte stream, which is [`crate::decode`], and not what a header's value means,
+//! which is [`crate::header`]. Called by both ends of a connection. Invariant: nothing that is written contains a line
+//! break that a peer or a user put into a value.
 
 use std::fmt;
 
@@ -82,7 +82,8 @@ pub enum Method {
 }
 
 /// The methods that the server knows, for `Public` and `Allow`.
-pub(crate) const METHODS: &str = "OPTIONS, DESCRIBE, ANNOUNCE, SETUP, PLAY, PAUSE, RECORD, GET_PARAMETER, SET_PARAMETER, TEARDOWN";
+pub(crate) const METHODS: &str = "OPTIONS, DESCRIBE, ANNOUNCE, SETUP, PLAY, PAUSE, RECORD, \
+    GET_PARAMETER, SET_PARAMETER, TEARDOWN";
 
 const NAMES: [(&str, Method); 10] = [
     ("OPTIONS", Method::Options),

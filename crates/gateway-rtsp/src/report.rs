@@ -1,11 +1,13 @@
-//! Sender reports: which RTP time is which time of the wall (RFC 3550 section 6.4.1), with the name that belongs to them (6.5.1).
+//! Sender reports: which RTP time is which time of the wall (RFC 3550 section 6.4.1), with the name that belongs to
+//! them (6.5.1).
 //!
 //! ```text
 //!   80 200 len ssrc | NTP time 64 | RTP time | packets | octets
 //!   81 202 len ssrc | 1 length "levada" 0...
 //! ```
 //!
-//! Not receiver reports. Made by `format`. Invariant: all tracks of a stream have one name, so that players synchronise them.
+//! Not receiver reports. Made by `format`. Invariant: all tracks of a stream have one name, so that players synchronise
+//! them.
 
 /// Seconds from 1900, where NTP begins, to 1970.
 const NTP_OFFSET: i64 = 2_208_988_800;
@@ -78,7 +80,7 @@ mod tests {
         assert_eq!(bytes[..8], [0x80, 200, 0, 6, 1, 2, 3, 4]);
         assert_eq!(
             bytes[8..16],
-            (NTP_OFFSET as u64 + 1 << 32 | 1 << 31).to_be_bytes()
+            (((NTP_OFFSET as u64 + 1) << 32) | 1 << 31).to_be_bytes()
         );
         assert_eq!(bytes[16..20], [0xAA, 0xBB, 0xCC, 0xDD]);
         assert_eq!(bytes[20..28], [0, 0, 0, 5, 0, 0, 3, 0xE8]);

@@ -7,8 +7,8 @@
 //!                        senders: a few tasks, each with many clients  Publisher
 //! ```
 //!
-//! Not the protocol, which is [`crate::connection`]. Called by `levada-cli` and tests. Invariant: dropping the server ends its
-//! connections and streams.
+//! Not the protocol, which is [`crate::connection`]. Called by `levada-cli` and tests. Invariant: dropping the server
+//! ends its connections and streams.
 
 use std::io;
 use std::net::SocketAddr;
@@ -88,8 +88,7 @@ impl Builder {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let shared = Arc::new(Shared {
-            streams: Streams::new(self.node.clone(), Rtp::new).with_hold(self.hold),
-            node: self.node,
+            streams: Streams::new(self.node, Rtp::new).with_hold(self.hold),
             users: self.users,
             gate: Gate::new(self.limits),
             registry: self.registry,
@@ -169,7 +168,6 @@ impl ListenError {
 /// What all connections share.
 #[derive(Debug)]
 struct Shared {
-    node: Node,
     streams: Streams<Rtp>,
     users: Users,
     gate: Gate,

@@ -5,8 +5,8 @@
 //!                         └── name ──┘ └ query ┘ └control┘
 //! ```
 //!
-//! Players append a track's control to the base URL, query or not, so a control is looked for at the very end. Not a check of who may
-//! have the stream. Called by `connection`. Invariant: no URL makes it fail otherwise than by `None`.
+//! Players append a track's control to the base URL, query or not, so a control is looked for at the very end. Not a
+//! check of who may have the stream. Called by `connection`. Invariant: no URL makes it fail otherwise than by `None`.
 
 use levada_wire::StreamName;
 

@@ -39,9 +39,9 @@ async fn decode(url: &str, transport: &str, seconds: &str) -> (String, String) {
 
 /// The last value of a key that ffmpeg reports.
 fn last(progress: &str, key: &str) -> u64 {
-    let values = progress.lines().filter_map(|line| line.strip_prefix(key));
+    let mut values = progress.lines().filter_map(|line| line.strip_prefix(key));
     let value = values
-        .last()
+        .next_back()
         .unwrap_or_else(|| panic!("{key} in {progress}"));
     value.trim_start_matches('=').trim().parse().unwrap()
 }

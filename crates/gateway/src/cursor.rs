@@ -6,8 +6,8 @@
 //!                                                         behind for BEHIND_MAX without a pause ──▶ dropped
 //! ```
 //!
-//! Not the writing, which is the gateway's. Called by the senders of gateways. Invariant: the first piece that a client gets starts a
-//! group, and so does the first one after a skip.
+//! Not the writing, which is the gateway's. Called by the senders of gateways. Invariant: the first piece that a client
+//! gets starts a group, and so does the first one after a skip.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,8 +24,8 @@ pub const BEHIND_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Join {
-    /// At the start of the newest group, at once. The client stays as late as that group was old. A protocol whose player can
-    /// be told to catch up joins like this too.
+    /// At the start of the newest group, at once. The client stays as late as that group was old. A protocol whose
+    /// player can be told to catch up joins like this too.
     Burst,
     /// At the next group if that is likely to start within this time; otherwise like [`Join::Burst`].
     NextIfWithin(Duration),

@@ -9,9 +9,10 @@
 //!   Unsuitable                                                               Ended
 //! ```
 //!
-//! Frames that are there together make one piece; sound alone waits up to [`SOUND_WAIT`] for a picture, so that clients are written to as
-//! seldom as possible. Not a format: that is an [`Encode`]. Started by [`crate::streams`]. Invariant: a piece that starts a group
-//! begins with a frame with which decoding can start, and times of a track never fall, whatever the source does.
+//! Frames that are there together make one piece; sound alone waits up to [`SOUND_WAIT`] for a picture, so that clients
+//! are written to as seldom as possible. Not a format: that is an [`Encode`]. Started by [`crate::streams`]. Invariant:
+//! a piece that starts a group begins with a frame with which decoding can start, and times of a track never fall,
+//! whatever the source does.
 
 use std::pin::pin;
 use std::sync::Arc;

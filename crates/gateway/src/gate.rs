@@ -1,7 +1,7 @@
 //! How many clients there may be, and how many from one address that have not yet done anything of use.
 //!
-//! Not who they are, which is [`crate::users`]. Called by gateways at each connection. Invariant: what a permit counts is given back
-//! when it is dropped, whatever ended the client.
+//! Not who they are, which is [`crate::users`]. Called by gateways at each connection. Invariant: what a permit counts
+//! is given back when it is dropped, whatever ended the client.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

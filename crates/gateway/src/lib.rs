@@ -15,8 +15,8 @@
 //!                                                             └────▶ Cursor ──▶ client ...
 //! ```
 //!
-//! Not a protocol, and no socket: gateways have those. Called by the `levada-gateway-*` crates. Invariant: what a client costs
-//! does not depend on the size of a frame, and no client waits for another.
+//! Not a protocol, and no socket: gateways have those. Called by the `levada-gateway-*` crates. Invariant: what a
+//! client costs does not depend on the size of a frame, and no client waits for another.
 
 #![forbid(unsafe_code)]
 

@@ -6,8 +6,9 @@
 //!     numbers grow by one, for ever
 //! ```
 //!
-//! Not the place of a client in it, which is [`crate::cursor`]. Filled by [`crate::encode`]; read by the senders of gateways. Invariant: the
-//! newest group is in the ring from its beginning, unless it alone is beyond [`BYTES_MAX`]; then nobody can join before the next.
+//! Not the place of a client in it, which is [`crate::cursor`]. Filled by [`crate::encode`]; read by the senders of
+//! gateways. Invariant: the newest group is in the ring from its beginning, unless it alone is beyond [`BYTES_MAX`];
+//! then nobody can join before the next.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};

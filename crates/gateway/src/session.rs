@@ -1,7 +1,7 @@
 //! Who plays and publishes what, by which protocol and transport, since when, and why it ended: as typed records.
 //!
-//! Not the sessions themselves, which gateways run. Written by gateways; read by tables, the API and tests. Invariant: a session that began
-//! ends once, with a reason, and the registry remembers the last [`ENDED_MAX`].
+//! Not the sessions themselves, which gateways run. Written by gateways; read by tables, the API and tests. Invariant:
+//! a session that began ends once, with a reason, and the registry remembers the last [`ENDED_MAX`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

@@ -1,7 +1,8 @@
-//! The streams that a gateway has in its format at the moment: each subscribed to and encoded once, however many clients.
+//! The streams that a gateway has in its format at the moment: each subscribed to and encoded once, however many
+//! clients.
 //!
-//! Not what an encoder does, which is [`crate::encode`]. Called by gateways when a client asks for a stream. Invariant: a stream that no
-//! client holds is not subscribed to, and leaves nothing behind.
+//! Not what an encoder does, which is [`crate::encode`]. Called by gateways when a client asks for a stream. Invariant:
+//! a stream that no client holds is not subscribed to, and leaves nothing behind.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,11 +1,12 @@
 //! Users, their passwords and tokens, and what they may do with which streams.
 //!
-//! A right is a role and a prefix of names: `play sports/`. Where no user and no token exists, everybody may do everything. Passwords
-//! are kept as Argon2 hashes; a user for whom digest authentication is wanted has its two HA1 beside it, which are as good
-//! as the password to whoever reads the file, so they are an option. Tokens are random, so that their SHA-256 is enough.
+//! A right is a role and a prefix of names: `play sports/`. Where no user and no token exists, everybody may do
+//! everything. Passwords are kept as Argon2 hashes; a user for whom digest authentication is wanted has its two HA1
+//! beside it, which are as good as the password to whoever reads the file, so they are an option. Tokens are random, so
+//! that their SHA-256 is enough.
 //!
-//! Not the file, which the configuration has, and not a protocol's header. Called by gateways. Invariant: secrets are compared in constant time,
-//! and neither they nor what was tried instead is ever formatted.
+//! Not the file, which the configuration has, and not a protocol's header. Called by gateways. Invariant: secrets are
+//! compared in constant time, and neither they nor what was tried instead is ever formatted.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -3,6 +3,7 @@
 //! Flags, environment and file are merged by the library's `config`. Invariant: what cannot be published stops the
 //! start, before anything is announced; what fails later stops nothing else.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ use levada_ports::LANES_MAX;
 
 use crate::access::Access;
 use crate::broadcast::{self, Broadcasts, Wish};
+use crate::gateways::{GatewayArgs, Gateways};
 use crate::home;
 use crate::logging::{self, Level};
 use crate::say;
@@ -56,6 +58,8 @@ pub(crate) struct Args {
     /// A configuration file (TOML); flags and LEVADA_* go before it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    gateways: GatewayArgs,
     /// Print what the node is as JSON
     #[arg(long)]
     json: bool,
@@ -66,7 +70,7 @@ pub(crate) async fn execute(
     mut shutdown: Shutdown,
     debug: bool,
 ) -> anyhow::Result<ExitCode> {
-    let json = args.json;
+    let (json, wanted) = (args.json, args.gateways.clone());
     let config = args.config()?;
     logging::start_with(&config.log, debug)?;
     let wishes = wishes(&config);
@@ -75,7 +79,8 @@ pub(crate) async fn execute(
         () = shutdown.wait() => return Ok(ExitCode::SUCCESS),
     };
     let node = config.builder().start().await?;
-    introduce(&node, json)?;
+    let gateways = Gateways::start(&node, &wanted).await;
+    introduce(&node, &gateways, json)?;
 
     let access = Access::Own(node.clone());
     let mut broadcasts = Broadcasts::default();
@@ -98,6 +103,7 @@ pub(crate) async fn execute(
     while let Some((name, ended)) = broadcasts.ended().await {
         report(&name, ended);
     }
+    drop(gateways);
     access.leave().await;
     node.leave().await;
     Ok(ExitCode::SUCCESS)
@@ -113,13 +119,14 @@ fn report(name: &levada::StreamName, ended: anyhow::Result<()>) {
 }
 
 /// Says what runs: for people on standard output too, because it is what they asked for.
-fn introduce(node: &Node, json: bool) -> std::io::Result<()> {
+fn introduce(node: &Node, gateways: &Gateways, json: bool) -> std::io::Result<()> {
     if json {
         let about = serde_json::json!({
             "id": node.id().to_string(),
             "name": node.name(),
             "listen": node.local_addr().to_string(),
             "state": node.state_dir().display().to_string(),
+            "rtsp": gateways.rtsp().map(|address| address.to_string()),
         });
         say::result(about)
     } else {
@@ -129,6 +136,21 @@ fn introduce(node: &Node, json: bool) -> std::io::Result<()> {
             node.id().short(),
             node.local_addr(),
             node.state_dir().display()
+        ))?;
+        let Some(rtsp) = gateways.rtsp() else {
+            return Ok(());
+        };
+        let host = if rtsp.ip().is_unspecified() {
+            "localhost".to_owned()
+        } else {
+            match rtsp.ip() {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            }
+        };
+        say::result(format_args!(
+            "players and publishers: rtsp://{host}:{}/NAME",
+            rtsp.port()
         ))
     }
 }

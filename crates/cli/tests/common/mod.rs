@@ -64,13 +64,22 @@ impl Home {
     /// Starts `levada run` on a free port of this machine.
     pub(crate) fn node(&self, arguments: &[&str]) -> Node {
         let fixed = ["run", "--json", "--listen", "127.0.0.1:0"];
-        let process = self.start(&[&fixed, arguments].concat());
+        let is_told = arguments
+            .iter()
+            .any(|told| matches!(*told, "--rtsp" | "--no-gateways"));
+        let rtsp: &[&str] = if is_told {
+            &[]
+        } else {
+            &["--rtsp", "127.0.0.1:0"]
+        };
+        let process = self.start(&[&fixed, rtsp, arguments].concat());
         let about: Value = serde_json::from_str(&process.line()).unwrap();
         let text = |key: &str| about[key].as_str().unwrap().to_owned();
         Node {
             process,
             address: text("listen"),
             state: text("state"),
+            rtsp: about["rtsp"].as_str().unwrap_or_default().to_owned(),
         }
     }
 
@@ -102,6 +111,8 @@ pub(crate) struct Node {
     pub(crate) process: Process,
     pub(crate) address: String,
     pub(crate) state: String,
+    /// Where its RTSP gateway listens; empty if it has none.
+    pub(crate) rtsp: String,
 }
 
 /// A process, killed when the test is over.

@@ -1,7 +1,7 @@
 //! What each method leads to: a question, or a response and what follows from it.
 //!
-//! Not the order of requests and answers, which is the parent's. Called by the parent alone. Invariant: packets flow or stop only
-//! by `follow`, after the response that says so.
+//! Not the order of requests and answers, which is the parent's. Called by the parent alone. Invariant: packets flow or
+//! stop only by `follow`, after the response that says so.
 
 use crate::header::Range;
 use crate::header::transport::Transport;

@@ -1,8 +1,9 @@
 //! Which of the transports that a client offers is taken.
 //!
-//! Interleaved channels are the same for all clients, whatever they ask for, so that the packets of a stream are made once
-//! and shared: players take the channels from the response (RFC 2326 section 12.39). A publisher's channels are its own. Not ports, which
-//! the server opens. Called by `methods`. Invariant: a transport that is chosen is one that the settings allow.
+//! Interleaved channels are the same for all clients, whatever they ask for, so that the packets of a stream are made
+//! once and shared: players take the channels from the response (RFC 2326 section 12.39). A publisher's channels are
+//! its own. Not ports, which the server opens. Called by `methods`. Invariant: a transport that is chosen is one that
+//! the settings allow.
 
 use crate::header::transport::{Lower, Pair, Transport};
 

@@ -200,7 +200,10 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_cut_the_same_at_once_and_in_pieces(bytes in proptest::collection::vec(any::<u8>(), 0..400), chunk in 1..20usize) {
+    fn any_bytes_are_cut_the_same_at_once_and_in_pieces(
+        bytes in proptest::collection::vec(any::<u8>(), 0..400),
+        chunk in 1..20usize,
+    ) {
         let at_once = all(&bytes);
         let (mut decoder, mut buffer, mut items) = (Decoder::default(), BytesMut::new(), Vec::new());
         let mut failed = None;

@@ -6,8 +6,8 @@
 //!   RTP/AVP;multicast;port=5000-5001;ttl=1     UDP to a channel
 //! ```
 //!
-//! Not the choice among them, which is the connection's. Called by the server's connections and by clients. Invariant: what is written and
-//! read again is equal.
+//! Not the choice among them, which is the connection's. Called by the server's connections and by clients. Invariant:
+//! what is written and read again is equal.
 
 use std::net::IpAddr;
 

@@ -1,8 +1,8 @@
 //! One connection: reads, drives the machine, and does what it says.
 //!
-//! Not the writing to players, which is `sender`'s from the first PLAY on, and not the answers to the machine's questions about
-//! streams, which are `play` and `record`. Started by the parent. Invariant: what a connection holds while it is idle is a task and no
-//! buffer.
+//! Not the writing to players, which is `sender`'s from the first PLAY on, and not the answers to the machine's
+//! questions about streams, which are `play` and `record`. Started by the parent. Invariant: what a connection holds
+//! while it is idle is a task and no buffer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::play::Player;
+use super::play::Playing;
 use crate::auth::{self, Authorization};
 use crate::connection::{self, Admission, Answer, Connection, Input, Output, Question, Settings};
 use crate::decode::{Decoder, Item};
@@ -95,7 +95,7 @@ pub(super) struct Client {
     /// Told by the sender, once it writes to this connection.
     pub(super) ended: Option<oneshot::Receiver<EndReason>>,
     pub(super) session: Option<Arc<Session>>,
-    pub(super) player: Option<Player>,
+    pub(super) player: Option<Playing>,
 }
 
 /// What a connection waits for.

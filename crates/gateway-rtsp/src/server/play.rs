@@ -1,6 +1,7 @@
 //! A connection that plays: its stream's description, where it begins, and its packets.
 //!
-//! Not the writing, which is `sender`'s. Called by `client`. Invariant: a DESCRIBE is answered within [`DESCRIBE_PATIENCE`].
+//! Not the writing, which is `sender`'s. Called by `client`. Invariant: a DESCRIBE is answered within
+//! [`DESCRIBE_PATIENCE`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ const DESCRIBE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A player's stream.
 #[derive(Debug)]
-pub(super) struct Player {
+pub(super) struct Playing {
     name: StreamName,
     source: Source<Rtp>,
     outline: Arc<Outline>,
@@ -53,7 +54,7 @@ impl Client {
             sdp: outline.sdp.clone(),
             controls: outline.controls.clone(),
         };
-        self.player = Some(Player {
+        self.player = Some(Playing {
             name: name.clone(),
             source,
             outline,
@@ -96,7 +97,7 @@ impl Client {
         };
         let tracks = Tracks::of(places.iter().copied());
         let (name, ring, cursor) = match &mut self.player {
-            Some(Player {
+            Some(Playing {
                 name,
                 source,
                 cursor,
@@ -141,7 +142,7 @@ impl Client {
         self.sender.tell(Command::Play { client, play }).await;
     }
 
-    pub(super) async fn pause(&mut self) {
+    pub(super) async fn pause(&self) {
         if self.ended.is_some() {
             let client = self.number;
             self.sender.tell(Command::Pause { client }).await;

@@ -1,4 +1,5 @@
-//! Encoders on a node without a network: what clients of a stream see when its source begins, pauses, comes back and goes.
+//! Encoders on a node without a network: what clients of a stream see when its source begins, pauses, comes back and
+//! goes.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
