@@ -115,7 +115,7 @@ impl Rtp {
         for (at, carried) in self.tracks.iter().enumerate() {
             let ticks = rescale(frame.dts, timescale, carried.track.timescale);
             let report = SenderReport {
-                ssrc: carried.packer.identity().ssrc,
+                ssrc: carried.packer.numbering().ssrc,
                 unix_micros: zero + now,
                 rtp_time: carried.packer.time(ticks),
                 packets: carried.packer.packets(),
