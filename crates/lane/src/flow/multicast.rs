@@ -168,8 +168,8 @@ impl MulticastEgresses {
             return false;
         };
         // At once, before anybody asks; what follows is said together.
-        let follows = |withheld: &Box<Withheld>| withheld.is_recent(now);
-        let wait = if egress.withheld.as_ref().is_some_and(follows) {
+        let withheld = egress.withheld.as_ref();
+        let wait = if withheld.is_some_and(|it| it.is_recent(now)) {
             GONE_INTERVAL
         } else {
             Duration::ZERO
