@@ -17,6 +17,8 @@ use bytes::Bytes;
 use levada_wire::{FlowId, Instant, LinkIndex, Number, Wakeup};
 
 use crate::api::FlowCounters;
+use crate::child::repairs::Server;
+use crate::child::{Egresses, Why};
 use crate::limits::{BLOCK_AGE_PART, UPSTREAMS_MAX};
 use crate::link;
 use crate::origin::Origin;
@@ -25,13 +27,11 @@ use crate::repair::dice::Dice;
 use crate::repair::missing::{Missing, Shown};
 use crate::repair::parity::decode::Keeper;
 use crate::repair::parity::encode::Maker;
-use crate::repair::serve::Server;
 use crate::repair::tail::Tail;
 use crate::settings::LaneSettings;
 
 pub(crate) mod cache;
 pub(crate) mod closed;
-pub(crate) mod egress;
 pub(crate) mod ingress;
 pub(crate) mod keys;
 pub(crate) mod multicast;
@@ -40,7 +40,6 @@ pub(crate) mod upstream;
 pub(crate) mod window;
 
 use cache::{Cache, Room};
-use egress::{Egresses, Why};
 use ingress::Ingress;
 use keys::Keys;
 use multicast::MulticastEgresses;

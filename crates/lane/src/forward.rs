@@ -30,7 +30,7 @@ use levada_wire::packet::{Kind, carry};
 use levada_wire::{FlowId, Header, Instant};
 
 use crate::api::{Event, Train};
-use crate::flow::egress::{Verdict, earliest};
+use crate::child::{Verdict, earliest};
 use crate::flow::ingress::Ingress;
 use crate::flow::run::{Growing, Run};
 use crate::flow::window::Verdict as Novelty;

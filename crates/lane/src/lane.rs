@@ -15,12 +15,12 @@ use std::sync::Arc;
 use levada_wire::{FlowId, Instant, Machine, Wakeup};
 
 use crate::api::{Event, Input, LaneCounters, LinkCounters, Output};
+use crate::child::pace;
 use crate::flow::Flow;
 use crate::forward;
 use crate::ledger::Ledger;
 use crate::limits::CONTINUE_AFTER;
 use crate::link::totals::Totals;
-use crate::pace;
 use crate::repair::{self, parity};
 use crate::settings::LaneSettings;
 use crate::state::{Io, State};

@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod child;
 mod flow;
 mod forward;
 mod lane;
@@ -29,7 +30,6 @@ mod limits;
 mod link;
 mod origin;
 mod outbox;
-mod pace;
 mod reassembly;
 mod repair;
 mod settings;

@@ -81,7 +81,7 @@ pub(crate) const CLOSED_FOR: Duration = Duration::from_secs(2);
 /// The most closed flows that are remembered; with their windows some 100 KiB, or 16 times that after as many moves each.
 pub(crate) const CLOSED_MAX: usize = 64;
 
-// Egresses and what waits for them: `flow/egress.rs`, `pace.rs`
+// Children and what waits for them: `child.rs`
 
 /// The most egresses of one flow. With [`RUN_PACKETS_MAX`] it bounds what one received train causes. An egress is a link: in
 /// a node the limit of links binds first.

@@ -20,9 +20,9 @@
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 use levada_wire::{Instant, LinkIndex, Number};
 
+use crate::child::Reply;
 use crate::flow::Flow;
 use crate::flow::cache::Cache;
-use crate::flow::egress::Reply;
 use crate::flow::ingress::Ingress;
 use crate::flow::multicast::Answer;
 use crate::flow::run::Run;
@@ -35,7 +35,6 @@ pub(crate) mod dice;
 pub(crate) mod missing;
 pub(crate) mod numbers;
 pub(crate) mod parity;
-pub(crate) mod serve;
 pub(crate) mod tail;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! What is done to one flow is a function of the flow, the io and the time, so that the flow is looked up once. Not the doing:
-//! `forward`, `commands`, `repair`, `pace`. Made by the lane. Invariant: no flow is reachable from the io.
+//! `forward`, `commands`, `repair`, `child`. Made by the lane. Invariant: no flow is reachable from the io.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use levada_wire::FlowId;
 
 use crate::api::FrameRefusal;
+use crate::child::queue::Newcomers;
 use crate::flow::cache::Room;
 use crate::flow::closed::ClosedFlows;
 use crate::flow::run::Growing;
@@ -21,7 +22,6 @@ use crate::flow::{self, Flow};
 use crate::ledger::Ledger;
 use crate::link::{self, totals::Totals};
 use crate::outbox::Outbox;
-use crate::pace::newcomers::Newcomers;
 use crate::settings::LaneSettings;
 
 /// See the module's head.

@@ -20,8 +20,8 @@ use std::time::Duration;
 use levada_wire::{Instant, LinkIndex, Number};
 
 use crate::api::Multicast;
+use crate::child::withheld::Withheld;
 use crate::limits::{CHANNEL_REPAIRS_MAX, GONE_INTERVAL, MEMBERS_MAX, MULTICAST_EGRESSES_MAX};
-use crate::pace::withheld::Withheld;
 
 /// What to do with a packet that a member asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,12 +10,12 @@ use levada_wire::packet::seal::Opener;
 use levada_wire::{FlowId, Frame, Instant, LinkIndex, WallTime};
 
 use crate::api::{Command, EgressTerms, FrameRefusal, Originate};
+use crate::child::pace;
 use crate::flow::Flow;
 use crate::ledger::DropReason;
 use crate::limits::{EGRESSES_MAX, PEAK_UNTOLD};
 use crate::link::Link;
 use crate::origin::Origin;
-use crate::pace;
 use crate::reassembly::Reassembly;
 use crate::state::{Io, State};
 

@@ -27,13 +27,13 @@ use crate::link;
 use crate::state::{Io, State};
 
 pub(crate) mod decode;
+pub(crate) mod demand;
 pub(crate) mod encode;
 #[cfg(test)]
 mod tests;
-pub(crate) mod wish;
 
+use demand::{Way, Wish};
 use encode::Block;
-use wish::{Way, Wish};
 
 /// Takes note of packets that went to the egresses; sends the parity of a block that they end.
 pub(crate) fn on_sent(flow: &mut Flow, io: &mut Io, run: &Run, now: Instant) {

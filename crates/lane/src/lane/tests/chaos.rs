@@ -9,7 +9,7 @@ use rand_core::{Rng, SeedableRng};
 
 use super::*;
 use crate::api::{Datagrams, Egress, EgressTerms, Interface, Late, Multicast, Train};
-use crate::flow::egress::Why;
+use crate::child::Why;
 use crate::testkit::address;
 
 /// Everything that a hostile or confused world may do to a lane, drawn from a pool of real datagrams.

@@ -19,7 +19,7 @@ use levada_wire::packet::parity::code::{self, Words};
 use levada_wire::packet::parity::{ParityHeader, unit_bytes, unit_of};
 use levada_wire::{FlowId, Header, Instant, LinkIndex, Number};
 
-use super::wish::{Way, Wish};
+use super::demand::{Way, Wish};
 use crate::flow::run::Run;
 use crate::limits::{BLOCK_AGE_PART, BLOCK_ENOUGH, BLOCK_FULL, PARITY_REVIEW_EVERY};
 

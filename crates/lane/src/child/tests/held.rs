@@ -385,7 +385,7 @@ fn what_is_left_of_a_full_cache_is_passed_over_and_said() {
 
 #[test]
 fn former_egresses_are_remembered_up_to_the_limit() {
-    use crate::flow::egress::Egresses;
+    use crate::child::Egresses;
     let mut egresses = Egresses::default();
     let now = Instant::from_nanos(1_000_000_000);
     let last = u32::try_from(FORMER_MAX).unwrap();

@@ -10,7 +10,7 @@
 //! run from before the cursor, late or repaired, is sent at once: the cursor has passed its place.
 //!
 //! Not who may be an egress: the core decides that and commands it. Not what is sent from the cache: [`crate::pace`]. Called by
-//! `forward::fan_out` for each run, and by `pace`. Invariant: each egress is a link of the lane's link table; removing a link
+//! `forward::fan_out` for each run, and by `child`. Invariant: each egress is a link of the lane's link table; removing a link
 //! removes its egresses first. No number is sent twice to one egress, but as a repair.
 
 use std::collections::BTreeMap;
@@ -18,17 +18,25 @@ use std::time::Duration;
 
 use levada_wire::{Bitrate, Instant, LinkIndex, Number};
 
-use super::run::Run;
 use crate::api::EgressTerms;
+use crate::child::bucket::Bucket;
+use crate::child::withheld::Withheld;
+use crate::flow::run::Run;
 use crate::ledger::DropReason;
 use crate::limits::{CATCH_UP_DEPTH, FORMER_MAX, GONE_INTERVAL, LIVE_DEPTH, PEAK_HEADROOM};
-use crate::pace::bucket::Bucket;
-use crate::pace::withheld::Withheld;
 use crate::repair::tail::Tail;
 
-mod behind;
+pub(crate) mod behind;
+pub(crate) mod bucket;
+pub(crate) mod pace;
+pub(crate) mod progress;
+pub(crate) mod queue;
+pub(crate) mod repairs;
+#[cfg(test)]
+mod tests;
+pub(crate) mod withheld;
 
-pub(crate) use behind::{Behind, Why};
+pub(crate) use progress::{Behind, Why};
 
 /// What a link was sent of a flow of late. It outlives the egress: leaving and joining again gains nothing.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@
 //!                          said so far ▲  └ not said yet: goes out when the time has come, packed in few datagrams
 //! ```
 //!
-//! Not the choice of what to withhold: [`super::backlog`]. Called by [`super`] and by `flow::egress`. Invariant: at most
+//! Not the choice of what to withhold: [`super::behind`]. Called by [`super`] and by `flow::egress`. Invariant: at most
 //! [`WITHHELD_RANGES_MAX`] ranges are remembered, in order and apart from each other, and one saying names at most
 //! [`GONE_NUMBERS_MAX`] numbers; a child that asks for older ones hears GONE or gets them as repairs.
 

@@ -217,7 +217,8 @@ fn more_newcomers_than_may_wait_are_sent_what_comes() {
     let now = net.now;
     for flow in 0..crate::limits::QUEUED_MAX as u64 {
         let (peak, not_before) = (Bitrate(u64::MAX), now + Duration::from_secs(60));
-        let newcomer = super::Newcomer::new(FlowId(flow), link_to(1), peak, not_before);
+        let newcomer =
+            crate::child::queue::Newcomer::new(FlowId(flow), link_to(1), peak, not_before);
         assert!(
             net.lanes[0]
                 .state_mut()

@@ -20,21 +20,15 @@ use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 use levada_wire::{Instant, LinkIndex, Number};
 
 use crate::api::{Egress, Late};
+use crate::child::{Behind, Why, earliest};
 use crate::flow::Flow;
-use crate::flow::egress::{Behind, Why, earliest};
 use crate::ledger::DropReason;
 use crate::limits::{CONTINUE_AFTER, GONE_INTERVAL, GONES_MAX, PACE_ROOM_MIN};
 use crate::repair::numbers::pack;
 use crate::state::{Io, State};
 
-pub(crate) mod backlog;
-pub(crate) mod bucket;
-pub(crate) mod newcomers;
-#[cfg(test)]
-mod tests;
-pub(crate) mod withheld;
-
-use newcomers::{Newcomer, Turn};
+use super::behind;
+use super::queue::{Newcomer, Turn};
 
 /// What became of the next run of a cursor.
 enum Step {
@@ -126,7 +120,7 @@ fn serve(flow: &mut Flow, io: &mut Io, turn: Turn, now: Instant) -> Option<usize
     }
     let next = flow.egresses.next;
     let egress = flow.egresses.get_mut(link)?;
-    let lost = backlog::skip_what_is_lost(egress, &flow.cache, next, now);
+    let lost = behind::skip_what_is_lost(egress, &flow.cache, next, now);
     let skipped = DropReason::Skipped;
     flow.counters.withhold(skipped, lost, &mut io.ledger);
     if let Some(behind) = egress.behind.as_mut().filter(|it| it.why == Why::Joins)
@@ -198,7 +192,7 @@ fn miss(
             egress.behind = Some(Behind { start, ..behind });
         }
         Some(Why::Held) => {
-            let skipped = backlog::skip(egress, &flow.cache, next, now);
+            let skipped = behind::skip(egress, &flow.cache, next, now);
             let ledger = &mut io.ledger;
             flow.counters.withhold(DropReason::Skipped, skipped, ledger);
         }
@@ -249,7 +243,7 @@ pub(crate) fn drive(flow: &mut Flow, io: &mut Io, now: Instant) -> bool {
 fn pump(flow: &mut Flow, io: &mut Io, link: LinkIndex, now: Instant) -> bool {
     let next = flow.egresses.next;
     if let Some(egress) = flow.egresses.get_mut(link) {
-        let given_up = backlog::relieve(egress, &flow.cache, next, now);
+        let given_up = behind::relieve(egress, &flow.cache, next, now);
         let (shed, skipped) = (given_up.shed, given_up.skipped);
         let (counters, ledger) = (&mut flow.counters, &mut io.ledger);
         counters.withhold(DropReason::Shed, shed, ledger);

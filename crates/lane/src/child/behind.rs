@@ -16,8 +16,8 @@ use std::time::Duration;
 use levada_wire::packet::Class;
 use levada_wire::{Header, Instant, Number};
 
+use crate::child::{Behind, Egress, Why};
 use crate::flow::cache::Cache;
-use crate::flow::egress::{Behind, Egress, Why};
 use crate::flow::run::Run;
 use crate::limits::{BACKLOG_AFTER, BACKLOG_MAX};
 
