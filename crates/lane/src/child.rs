@@ -1,33 +1,37 @@
-//! The egresses of a flow: the places a node sends it to, and what becomes of a run that goes on.
+//! A child of a flow: all that a node knows of one to whom it sends it, and the table of all of them.
 //!
 //! ```text
-//!   run ─▶ for each egress ─┬─ live, and its bucket has some ─▶ sent at once
-//!                           └─ behind ─▶ stays in the cache, where the egress's cursor will come to it (`pace.rs`)
+//!   AddEgress ─▶ Child { progress, buckets, withheld, repairs, demand, channels } ─▶ RemoveEgress ─▶ former: what it was
+//!   AddMember ─▶                                                                     RemoveMember    sent of late
+//!                                                                                    RemoveLink  ─▶ nothing
 //! ```
 //!
-//! An egress is **live** or **behind** with a **cursor** into the flow's cache, so what waits is in memory once, whoever waits
-//! for it. Behind is a newcomer, whoever was sent more than it was admitted with, and whoever waits for the next group. A
-//! run from before the cursor, late or repaired, is sent at once: the cursor has passed its place.
+//! A child is a link: its peer is sent the flow over the link, by multicast groups that it hears, or both. In this folder:
 //!
-//! Not who may be an egress: the core decides that and commands it. Not what is sent from the cache: [`crate::pace`]. Called by
-//! `forward::fan_out` for each run, and by `child`. Invariant: each egress is a link of the lane's link table; removing a link
-//! removes its egresses first. No number is sent twice to one egress, but as a repair.
+//! | file | has |
+//! |---|---|
+//! | `progress.rs` | the states of a child, drawn |
+//! | `join.rs` | how a child comes and goes; newcomers |
+//! | `behind.rs` | how a child falls behind and comes back |
+//! | `pace.rs` | what is sent to those who are behind as time passes |
+//! | `queue.rs`, `bucket.rs`, `withheld.rs`, `repairs.rs` | whose turn it is, at what rate, what is not sent, what is sent again |
+//!
+//! Not who may be a child: the core decides that and commands it. Called by `forward` for each run, by `repair`, and by the lane
+//! for commands and time. Invariant: each child is a link of the lane's link table, removing a link removes its children first;
+//! leaving and joining again gains nothing.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use levada_wire::{Bitrate, Instant, LinkIndex, Number};
 
-use crate::api::EgressTerms;
-use crate::child::bucket::Bucket;
-use crate::child::withheld::Withheld;
-use crate::flow::run::Run;
-use crate::ledger::DropReason;
-use crate::limits::{CATCH_UP_DEPTH, FORMER_MAX, GONE_INTERVAL, LIVE_DEPTH, PEAK_HEADROOM};
+use crate::api::{EgressTerms, Multicast};
+use crate::limits::{CATCH_UP_DEPTH, FORMER_MAX, LIVE_DEPTH, MEMBERS_MAX, PEAK_HEADROOM};
+use crate::repair::parity::demand::Demand;
 use crate::repair::tail::Tail;
 
 pub(crate) mod behind;
 pub(crate) mod bucket;
+pub(crate) mod join;
 pub(crate) mod pace;
 pub(crate) mod progress;
 pub(crate) mod queue;
@@ -36,340 +40,124 @@ pub(crate) mod repairs;
 mod tests;
 pub(crate) mod withheld;
 
-pub(crate) use progress::{Behind, Why};
+use bucket::Bucket;
+use progress::Progress;
+use repairs::{Credit, Repairs};
+use withheld::Withheld;
 
-/// What a link was sent of a flow of late. It outlives the egress: leaving and joining again gains nothing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sums {
-    /// All but what is sent to a newcomer, and repairs.
-    pub(crate) live: Bucket,
-    /// As a newcomer.
-    pub(crate) joins: Bucket,
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) link: LinkIndex,
+    /// How far it is.
+    pub(crate) progress: Progress,
+    /// What it was admitted with.
+    terms: EgressTerms,
+    pub(crate) buckets: Buckets,
+    /// What it was not sent on purpose, lately.
+    pub(crate) withheld: Option<Box<Withheld>>,
+    /// The end of what it was sent, if it caught up after the others had heard the last of theirs.
+    pub(crate) tail: Option<Box<Tail>>,
+    /// What it was sent again, and may be.
+    pub(crate) repairs: Repairs,
+    /// The parity that it needs.
+    pub(crate) demand: Option<Demand>,
+    /// Multicast groups that it hears.
+    channels: Vec<Multicast>,
+    /// It was told that it cannot join the group which starts there, and is sent it if it can after all; with its place among
+    /// those who wait for that.
+    awaits: Option<(Number, u64)>,
 }
 
-impl Sums {
+/// What a child may be sent, by what it was sent lately.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Buckets {
+    /// All but what it is sent as a newcomer, and repairs.
+    pub(crate) live: Bucket,
+    /// As a newcomer.
+    pub(crate) catch_up: Bucket,
+}
+
+impl Buckets {
     fn new() -> Self {
         let unlimited = Bitrate(u64::MAX);
         Self {
             live: Bucket::new(unlimited, LIVE_DEPTH),
-            joins: Bucket::new(unlimited, CATCH_UP_DEPTH),
+            catch_up: Bucket::new(unlimited, CATCH_UP_DEPTH),
         }
     }
 
     fn set_peak(&mut self, Bitrate(peak): Bitrate) {
-        self.live
-            .set_rate(Bitrate(peak.saturating_add(peak / PEAK_HEADROOM)));
-        self.joins.set_rate(Bitrate(peak.saturating_mul(2)));
+        let live = peak.saturating_add(peak / PEAK_HEADROOM);
+        self.live.set_rate(Bitrate(live));
+        self.catch_up.set_rate(Bitrate(peak.saturating_mul(2)));
     }
 
-    const fn is_forgotten(&self, now: Instant) -> bool {
-        self.live.is_full(now) && self.joins.is_full(now)
+    const fn are_full(&self, now: Instant) -> bool {
+        self.live.is_full(now) && self.catch_up.is_full(now)
     }
 }
 
-/// One egress.
-#[derive(Debug)]
-pub(crate) struct Egress {
-    /// Where it goes.
-    pub(crate) link: LinkIndex,
-    pub(crate) sums: Sums,
-    peak: Bitrate,
-    /// How late packets may be at the other end.
-    budget: Duration,
-    /// `None` while it is live.
-    pub(crate) behind: Option<Behind>,
-    /// What it was not sent on purpose, of late.
-    pub(crate) withheld: Option<Box<Withheld>>,
-    /// The end of what it was sent, if it caught up after the others had heard the last of theirs.
-    pub(crate) tail: Option<Box<Tail>>,
+/// What outlives a child.
+#[derive(Clone, Copy, Debug)]
+struct Former {
+    buckets: Buckets,
+    credit: Option<Credit>,
 }
 
-/// What becomes of a run at one egress.
-pub(crate) enum Verdict {
-    Send,
-    /// The cursor will come to it.
-    Wait,
-    /// It is not sent, on purpose.
-    Withhold(DropReason),
-    /// It is older than anything that is due here.
-    Ignore,
-}
-
-/// What a child is told that asks for a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reply {
-    /// As the cache has it.
-    FromCache,
-    /// It will come in its turn.
-    Pending,
-    /// It was withheld.
-    Gone,
-}
-
-/// See the module's head.
-#[derive(Debug)]
-pub(crate) struct Egresses {
-    /// In the order of their links, so that a replay sends in the same order.
-    pub(crate) all: Vec<Egress>,
-    /// One past the highest number that went on.
-    pub(crate) next: Number,
-    /// When one that is behind has something to do.
-    pub(crate) wake: Option<Instant>,
-    /// What former egresses were sent of late.
-    former: BTreeMap<LinkIndex, Sums>,
-}
-
-impl Default for Egresses {
-    fn default() -> Self {
+impl Former {
+    fn nothing() -> Self {
         Self {
-            all: Vec::new(),
-            next: Number::ZERO,
-            wake: None,
-            former: BTreeMap::new(),
+            buckets: Buckets::new(),
+            credit: None,
         }
     }
+
+    /// Whether a child that never was would be sent as much.
+    fn is_over(&self, packets: u64, now: Instant) -> bool {
+        let has_credit = self.credit.is_none_or(|credit| credit.is_full(packets));
+        has_credit && self.buckets.are_full(now)
+    }
 }
 
-impl Egresses {
-    pub(crate) const fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    pub(crate) fn contains(&self, link: LinkIndex) -> bool {
-        self.place_of(link).is_ok()
-    }
-
-    pub(crate) fn get_mut(&mut self, link: LinkIndex) -> Option<&mut Egress> {
-        let place = self.place_of(link).ok()?;
-        Some(&mut self.all[place])
-    }
-
-    /// The links of those that have been sent all there is.
-    pub(crate) fn live(&self) -> impl Iterator<Item = LinkIndex> + '_ {
-        let live = self.all.iter().filter(|egress| egress.behind.is_none());
-        live.map(|egress| egress.link)
-    }
-
-    /// How many are behind for that reason.
-    pub(crate) fn behind(&self, why: Why) -> u64 {
-        let behind = self.all.iter().filter_map(|egress| egress.behind);
-        behind.filter(|behind| behind.why == why).count() as u64
-    }
-
-    /// Whether an egress is behind for that reason.
-    pub(crate) fn is_behind(&self, link: LinkIndex, why: Why) -> bool {
-        let egress = self.place_of(link).map(|place| &self.all[place]);
-        egress.is_ok_and(|egress| egress.behind.is_some_and(|behind| behind.why == why))
-    }
-
-    /// Whether an egress is held and its bucket has some.
-    pub(crate) fn may_go_on(&self, link: LinkIndex, now: Instant) -> bool {
-        let egress = self.place_of(link).map(|place| &self.all[place]);
-        self.is_behind(link, Why::Held) && egress.is_ok_and(|egress| egress.sums.live.is_ready(now))
-    }
-
-    /// Adds a live egress; one that is there already stays as it is.
-    pub(crate) fn add(&mut self, link: LinkIndex, terms: EgressTerms) {
-        let Err(place) = self.place_of(link) else {
-            return;
-        };
-        let mut sums = self.former.remove(&link).unwrap_or_else(Sums::new);
-        sums.set_peak(terms.peak);
-        let egress = Egress {
+impl Child {
+    fn new(link: LinkIndex, former: Former) -> Self {
+        Self {
             link,
-            sums,
-            peak: terms.peak,
-            budget: terms.budget,
-            behind: None,
+            progress: Progress::ByChannel,
+            terms: EgressTerms::UNLIMITED,
+            buckets: former.buckets,
             withheld: None,
             tail: None,
-        };
-        self.all.insert(place, egress);
-    }
-
-    /// Gives an egress other terms; `false` if there is none.
-    pub(crate) fn set_terms(
-        &mut self,
-        link: LinkIndex,
-        EgressTerms { peak, budget }: EgressTerms,
-    ) -> bool {
-        let egress = self.get_mut(link);
-        if let Some(egress) = egress {
-            (egress.peak, egress.budget) = (peak, budget);
-            egress.sums.set_peak(peak);
-            return true;
-        }
-        false
-    }
-
-    /// Those that are live, and how late packets may be at their other ends.
-    pub(crate) fn live_budgets(&self) -> impl Iterator<Item = (LinkIndex, Duration)> + '_ {
-        let live = self.all.iter().filter(|egress| egress.behind.is_none());
-        live.map(|egress| (egress.link, egress.budget))
-    }
-
-    /// Whether an egress is there and live.
-    pub(crate) fn is_live(&self, link: LinkIndex) -> bool {
-        let place = self.place_of(link);
-        place.is_ok_and(|place| self.all[place].behind.is_none())
-    }
-
-    /// The peaks of all egresses together.
-    pub(crate) fn admitted(&self) -> Bitrate {
-        let peaks = self.all.iter().map(|egress| egress.peak.0);
-        Bitrate(peaks.fold(0, u64::saturating_add))
-    }
-
-    /// Removes an egress, and remembers what it was sent of late; `false` if there is none.
-    pub(crate) fn remove(&mut self, link: LinkIndex, now: Instant) -> bool {
-        let Ok(place) = self.place_of(link) else {
-            return false;
-        };
-        let Egress { sums, .. } = self.all.remove(place);
-        self.former.retain(|_, sums| !sums.is_forgotten(now));
-        if !sums.is_forgotten(now) {
-            if self.former.len() == FORMER_MAX {
-                self.former.pop_first();
-            }
-            self.former.insert(link, sums);
-        }
-        true
-    }
-
-    /// Removes an egress whose link is no more.
-    pub(crate) fn forget(&mut self, link: LinkIndex) {
-        if let Ok(place) = self.place_of(link) {
-            self.all.remove(place);
-        }
-        self.former.remove(&link);
-    }
-
-    /// What a child is told that asks for a number.
-    pub(crate) fn reply(&self, link: LinkIndex, number: Number) -> Reply {
-        let Ok(place) = self.place_of(link) else {
-            return Reply::FromCache;
-        };
-        let egress = &self.all[place];
-        match egress.behind {
-            // Of what comes next nobody knows yet whether it begins the next group.
-            Some(behind) if number >= behind.cursor && behind.why != Why::Skips => Reply::Pending,
-            _ if egress.has_withheld(number) => Reply::Gone,
-            _ => Reply::FromCache,
+            repairs: Repairs::of(former.credit),
+            demand: None,
+            channels: Vec::new(),
+            awaits: None,
         }
     }
 
-    fn place_of(&self, link: LinkIndex) -> Result<usize, usize> {
-        self.all.binary_search_by_key(&link, |egress| egress.link)
-    }
-}
-
-impl Egress {
-    /// What it was admitted with.
-    pub(crate) const fn peak(&self) -> Bitrate {
-        self.peak
+    /// On which terms it is sent the flow over its link.
+    pub(crate) const fn terms(&self) -> EgressTerms {
+        self.terms
     }
 
-    /// Whether a run goes out at once, as it does nearly always.
-    #[inline]
-    pub(crate) fn is_free(&self, is_late: bool, now: Instant) -> bool {
-        let has_room = is_late || self.sums.live.is_ready(now);
-        has_room && self.behind.is_none() && self.withheld.is_none()
+    fn set_terms(&mut self, terms: EgressTerms) {
+        self.terms = terms;
+        self.buckets.set_peak(terms.peak);
     }
 
-    /// Judges a run that may not go out at once.
-    #[cold]
-    pub(crate) fn judge(&mut self, run: &Run, kept: bool, is_late: bool, now: Instant) -> Verdict {
-        if self.withheld.as_ref().is_some_and(|it| it.is_over(now)) {
-            self.withheld = None;
-        }
-        let is_withheld = self.has_withheld(run.first) || self.has_withheld(run.burst);
-        match &mut self.behind {
-            Some(behind) if behind.why == Why::Waits => {
-                if kept && run.group_start > behind.start {
-                    // The next group has come before its turn: it begins with that, as it comes.
-                    *behind = Behind::at(run.group_start, Why::Held);
-                }
-                Verdict::Wait
-            }
-            Some(behind) if run.first >= behind.cursor => match behind.why {
-                Why::Skips => self.pass(run, kept, now),
-                _ if kept => Verdict::Wait,
-                _ => self.lose(run, now),
-            },
-            Some(behind) if run.first < behind.start => Verdict::Ignore,
-            _ if is_withheld => Verdict::Withhold(DropReason::Shed),
-            Some(behind) => {
-                behind.cursor = behind.cursor.max(run.end());
-                Verdict::Send
-            }
-            None if is_late || self.sums.live.is_ready(now) => Verdict::Send,
-            None => {
-                let start = Number::ZERO;
-                let behind = Behind::at(run.first, Why::Held);
-                self.behind = Some(Behind { start, ..behind });
-                if kept {
-                    Verdict::Wait
-                } else {
-                    self.lose(run, now)
-                }
-            }
-        }
+    /// Whether it is sent the flow over its link.
+    pub(crate) const fn is_egress(&self) -> bool {
+        !matches!(self.progress, Progress::ByChannel)
     }
 
-    /// A run passes while the egress waits for the next group, or it begins that.
-    fn pass(&mut self, run: &Run, kept: bool, now: Instant) -> Verdict {
-        let Some(behind) = &mut self.behind else {
-            return Verdict::Send;
-        };
-        let from = behind.cursor;
-        if run.group_start < from {
-            behind.cursor = run.end();
-            self.withhold((from, run.end()), now, GONE_INTERVAL);
-            return Verdict::Withhold(DropReason::Skipped);
-        }
-        // The group's first packet may have been overtaken: then it is sent when it comes.
-        (behind.cursor, behind.why) = (run.group_start, Why::Held);
-        self.withhold((from, run.group_start), now, Duration::ZERO);
-        if let Some(withheld) = &mut self.withheld {
-            withheld.say(now);
-        }
-        if kept {
-            return Verdict::Wait;
-        }
-        self.behind = None;
-        Verdict::Send
+    pub(crate) const fn is_live(&self) -> bool {
+        matches!(self.progress, Progress::Live)
     }
 
-    /// A run that the cursor would have come to is not in the cache, nor is anything before it.
-    fn lose(&mut self, run: &Run, now: Instant) -> Verdict {
-        if let Some(behind) = &mut self.behind {
-            let from = std::mem::replace(&mut behind.cursor, run.end());
-            behind.why = Why::Skips;
-            self.withhold((from, run.end()), now, Duration::ZERO);
-        }
-        Verdict::Withhold(DropReason::Skipped)
-    }
-
-    /// Remembers that it is not sent those numbers, and when to say so.
-    pub(crate) fn withhold(&mut self, range: (Number, Number), now: Instant, wait: Duration) {
-        let withheld = self
-            .withheld
-            .get_or_insert_with(|| Withheld::new(now).into());
-        withheld.add(range, now, wait);
-    }
-
-    pub(crate) fn has_withheld(&self, number: Number) -> bool {
-        let withheld = self.withheld.as_ref();
-        withheld.is_some_and(|withheld| withheld.contains(number))
-    }
-
-    /// When something is to be done for it. Newcomers are woken by their interface.
-    pub(crate) fn wake(&self) -> Option<Instant> {
-        let held = self.behind.filter(|behind| behind.why == Why::Held);
-        let sends = held.map(|_| self.sums.live.ready_at());
-        let says = self.withheld.as_ref().and_then(|it| it.say_at());
-        let tail = self.tail.as_ref().and_then(|tail| tail.timer());
-        earliest(earliest(sends, says), tail)
+    /// The multicast groups that it hears.
+    pub(crate) fn channels(&self) -> &[Multicast] {
+        &self.channels
     }
 }
 
@@ -378,5 +166,221 @@ pub(crate) fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
+    }
+}
+
+/// The children of a flow.
+#[derive(Debug, Default)]
+pub(crate) struct Children {
+    /// In the order of their links, so that a replay sends in the same order.
+    pub(crate) all: Vec<Child>,
+    /// One past the highest number that went on.
+    pub(crate) next: Number,
+    /// When one has something to do.
+    pub(crate) wake: Option<Instant>,
+    /// How many are sent the flow over their links.
+    egresses: usize,
+    /// How many groups all of them hear together.
+    memberships: usize,
+    /// How many wait for a group that cannot be joined, and how many ever did.
+    awaiting: usize,
+    awaited: u64,
+    /// What is remembered of those that went.
+    former: BTreeMap<LinkIndex, Former>,
+}
+
+impl Children {
+    /// How many are sent the flow over their links.
+    pub(crate) const fn egresses(&self) -> usize {
+        self.egresses
+    }
+
+    /// How many groups all of them hear together.
+    pub(crate) const fn memberships(&self) -> usize {
+        self.memberships
+    }
+
+    pub(crate) fn place_of(&self, link: LinkIndex) -> Option<usize> {
+        self.search(link).ok()
+    }
+
+    pub(crate) fn get_mut(&mut self, link: LinkIndex) -> Option<&mut Child> {
+        let place = self.place_of(link)?;
+        Some(&mut self.all[place])
+    }
+
+    /// The peaks of all that are sent the flow over their links, together.
+    pub(crate) fn admitted(&self) -> Bitrate {
+        let egresses = self.all.iter().filter(|child| child.is_egress());
+        Bitrate(egresses.fold(0, |sum, child| sum.saturating_add(child.terms.peak.0)))
+    }
+
+    /// Who has been sent all there is, over its link or by a group.
+    pub(crate) fn told(&self) -> impl Iterator<Item = LinkIndex> + '_ {
+        let told = |child: &&Child| child.is_live() || !child.channels.is_empty();
+        self.all.iter().filter(told).map(|child| child.link)
+    }
+
+    /// Who hears a group.
+    pub(crate) fn members(&self, group: Multicast) -> impl Iterator<Item = LinkIndex> + '_ {
+        let members = self
+            .all
+            .iter()
+            .filter(move |child| child.channels.contains(&group));
+        members.map(|child| child.link)
+    }
+
+    /// A child has something to do when it says.
+    pub(crate) fn wake_for(&mut self, place: usize) {
+        self.wake = earliest(self.wake, self.all[place].wake());
+    }
+
+    /// Sends the flow over a link from now on, live; gives the child's place.
+    fn add(&mut self, link: LinkIndex, terms: EgressTerms) -> usize {
+        let place = self.place_or_new(link);
+        let child = &mut self.all[place];
+        self.egresses += usize::from(!child.is_egress());
+        child.progress = Progress::Live;
+        child.set_terms(terms);
+        place
+    }
+
+    /// Gives an egress other terms; `false` if there is none.
+    fn set_terms(&mut self, link: LinkIndex, terms: EgressTerms) -> bool {
+        let child = self.get_mut(link).filter(|child| child.is_egress());
+        child.map(|child| child.set_terms(terms)).is_some()
+    }
+
+    /// Sends the flow over a link no more; `false` if it was not. `packets` counts those of the flow.
+    fn remove(&mut self, link: LinkIndex, packets: u64, now: Instant) -> bool {
+        let place = self.place_of(link);
+        let Some(place) = place.filter(|&place| self.all[place].is_egress()) else {
+            return false;
+        };
+        let child = &mut self.all[place];
+        self.egresses -= 1;
+        self.awaiting -= usize::from(child.awaits.take().is_some());
+        (child.progress, child.withheld, child.tail) = (Progress::ByChannel, None, None);
+        child.repairs.end();
+        self.remove_if_idle(place, packets, now);
+        true
+    }
+
+    /// A link is no more, and nothing is remembered of its peer.
+    fn forget(&mut self, link: LinkIndex) {
+        if let Some(place) = self.place_of(link) {
+            let child = self.all.remove(place);
+            self.egresses -= usize::from(child.is_egress());
+            self.awaiting -= usize::from(child.awaits.is_some());
+            self.memberships -= child.channels.len();
+        }
+        self.former.remove(&link);
+    }
+
+    /// A link's peer hears a group; `false` if too many do.
+    pub(crate) fn add_member(&mut self, group: Multicast, link: LinkIndex) -> bool {
+        if self.members(group).count() >= MEMBERS_MAX {
+            return false;
+        }
+        let place = self.place_or_new(link);
+        let channels = &mut self.all[place].channels;
+        if !channels.contains(&group) {
+            channels.push(group);
+            self.memberships += 1;
+        }
+        true
+    }
+
+    /// A link's peer hears a group no more; `false` if it did not. `packets` counts those of the flow.
+    pub(crate) fn remove_member(
+        &mut self,
+        group: Multicast,
+        link: LinkIndex,
+        packets: u64,
+        now: Instant,
+    ) -> bool {
+        let Some(place) = self.place_of(link) else {
+            return false;
+        };
+        let channels = &mut self.all[place].channels;
+        let before = channels.len();
+        channels.retain(|&heard| heard != group);
+        let left = before - channels.len();
+        self.memberships -= left;
+        self.remove_if_idle(place, packets, now);
+        left > 0
+    }
+
+    /// Nobody hears a group any more.
+    pub(crate) fn end_channel(&mut self, group: Multicast, packets: u64, now: Instant) {
+        let members: Vec<_> = self.members(group).collect();
+        for link in members {
+            self.remove_member(group, link, packets, now);
+        }
+    }
+
+    /// A child that can be sent the newest group waits for none any more, nor does any that waited for another.
+    fn await_group(&mut self, place: usize, group: Number, is_awaited: bool) {
+        let is_other = |child: &Child| child.awaits.is_some_and(|(of, _)| of != group);
+        for child in &mut self.all {
+            if is_other(child) {
+                child.awaits = None;
+            }
+        }
+        self.awaited += 1;
+        self.all[place].awaits = is_awaited.then_some((group, self.awaited));
+        self.awaiting = self
+            .all
+            .iter()
+            .filter(|child| child.awaits.is_some())
+            .count();
+    }
+
+    /// Those that wait for the group that starts there, in the order of their waiting. Nobody waits for any from now on.
+    fn take_awaiting(&mut self, group: Number) -> Vec<usize> {
+        if self.awaiting == 0 {
+            return Vec::new();
+        }
+        self.awaiting = 0;
+        let all = self.all.iter_mut().enumerate();
+        let awaits = all.filter_map(|(place, child)| Some((child.awaits.take()?, place)));
+        let mut awaits: Vec<_> = awaits.filter(|&((of, _), _)| of == group).collect();
+        awaits.sort_unstable();
+        awaits.into_iter().map(|(_, place)| place).collect()
+    }
+
+    /// A child that is sent nothing any more is remembered by what it was sent.
+    fn remove_if_idle(&mut self, place: usize, packets: u64, now: Instant) {
+        let child = &self.all[place];
+        if child.is_egress() || !child.channels.is_empty() {
+            return;
+        }
+        let child = self.all.remove(place);
+        let former = Former {
+            buckets: child.buckets,
+            credit: child.repairs.credit(),
+        };
+        self.former
+            .retain(|_, former| !former.is_over(packets, now));
+        if former.is_over(packets, now) {
+            return;
+        }
+        if self.former.len() == FORMER_MAX {
+            self.former.pop_first();
+        }
+        self.former.insert(child.link, former);
+    }
+
+    fn place_or_new(&mut self, link: LinkIndex) -> usize {
+        self.search(link).unwrap_or_else(|place| {
+            let former = self.former.remove(&link);
+            let child = Child::new(link, former.unwrap_or_else(Former::nothing));
+            self.all.insert(place, child);
+            place
+        })
+    }
+
+    fn search(&self, link: LinkIndex) -> Result<usize, usize> {
+        self.all.binary_search_by_key(&link, |child| child.link)
     }
 }

@@ -1,10 +1,10 @@
 //! The state of one flow that a lane owns, and the table of all of them.
 //!
 //! ```text
-//! keys ─▶ upstreams ─▶ window ─▶ cache ─▶ egresses      the path of a packet, in `forward.rs`; links and multicast
+//! keys ─▶ upstreams ─▶ window ─▶ cache ─▶ children      the path of a packet, in `forward.rs`; links and multicast
 //!                                     └─▶ consumer      reassembly, if somebody here wants frames
 //! early: packets that came before the key               origin: if the flow starts here
-//! missing, server, tail, maker, keeper: what repair knows of it
+//! missing, tail, maker, keeper: what repair knows of it
 //! ```
 //!
 //! Not a decision about a flow: the core makes those and commands them. Called by `forward` and `lane`.
@@ -17,8 +17,8 @@ use bytes::Bytes;
 use levada_wire::{FlowId, Instant, LinkIndex, Number, Wakeup};
 
 use crate::api::FlowCounters;
-use crate::child::repairs::Server;
-use crate::child::{Egresses, Why};
+use crate::child::Children;
+use crate::child::progress::Progress;
 use crate::limits::{BLOCK_AGE_PART, UPSTREAMS_MAX};
 use crate::link;
 use crate::origin::Origin;
@@ -62,17 +62,14 @@ pub(crate) struct Flow {
     pub(crate) upstreams: Upstreams,
     pub(crate) window: Window,
     pub(crate) cache: Cache,
-    pub(crate) egresses: Egresses,
+    pub(crate) children: Children,
     pub(crate) multicast: MulticastEgresses,
     pub(crate) early: VecDeque<Early>,
     pub(crate) origin: Option<Box<Origin>>,
     pub(crate) consumer: Option<Box<Reassembly>>,
-    /// What is missing here, what children were sent again, and the end of what was sent.
+    /// What is missing here, and the end of what was sent.
     pub(crate) missing: Missing,
-    pub(crate) server: Server,
     pub(crate) tail: Tail,
-    /// Newcomers that were told that the group which starts there cannot be joined, unless it still can.
-    pub(crate) waiting: Vec<(LinkIndex, Number)>,
     pub(crate) dice: Dice,
     /// Parity: what is made for children, and what came from upstreams.
     pub(crate) maker: Maker,
@@ -89,15 +86,13 @@ impl Flow {
             upstreams: Upstreams::default(),
             window: Window::new(),
             cache: Cache::new(settings.flow_cache_bytes_max, settings.repair_budget),
-            egresses: Egresses::default(),
+            children: Children::default(),
             multicast: MulticastEgresses::default(),
             early: VecDeque::new(),
             origin: None,
             consumer: None,
             missing: Missing::new(settings.repair_budget),
-            server: Server::default(),
             tail: Tail::default(),
-            waiting: Vec::new(),
             dice: Dice::new(settings.seed ^ id.0),
             maker: Maker::default(),
             keeper: Keeper::default(),
@@ -122,9 +117,14 @@ impl Flow {
         row.cache_overflows = self.cache.overflows();
         row.cache_holes = self.cache.holes();
         row.is_joinable = self.cache.is_joinable();
-        row.admitted = self.egresses.admitted();
-        row.newcomers = self.egresses.behind(Why::Waits) + self.egresses.behind(Why::Joins);
-        row.behind = self.egresses.behind(Why::Held) + self.egresses.behind(Why::Skips);
+        row.admitted = self.children.admitted();
+        for child in &self.children.all {
+            match child.progress {
+                Progress::Queued { .. } | Progress::CatchingUp { .. } => row.newcomers += 1,
+                Progress::Throttled { .. } | Progress::Skipping { .. } => row.behind += 1,
+                Progress::ByChannel | Progress::Live => {}
+            }
+        }
         row
     }
 
@@ -146,12 +146,6 @@ impl Flow {
         }
     }
 
-    /// A link is no egress any more: what was remembered of what it waits for and was sent again.
-    pub(crate) fn forget_child(&mut self, link: LinkIndex) {
-        self.waiting.retain(|&(other, _)| other != link);
-        self.server.remove(link);
-    }
-
     /// The group that a newcomer would join if it could: its start is here or was given up.
     pub(crate) fn unjoinable_group(&self) -> Option<Number> {
         let newest = self.cache.newest_group()?;
@@ -164,38 +158,21 @@ impl Flow {
         let named = |at: Option<Instant>, why| at.map(|at| Wakeup { at, why });
         let origin = self.origin.as_ref().and_then(|origin| origin.deadline());
         let multicast = named(self.multicast.timer(), "end a multicast egress");
-        let behind = named(self.egresses.wake, "send on to who is behind");
+        let behind = named(self.children.wake, "send on to who is behind");
         let own = Wakeup::earlier(named(origin, "flush a burst"), multicast);
         let gone = named(self.multicast.says_at(), "tell members what is gone");
         let own = Wakeup::earlier(Wakeup::earlier(own, behind), gone);
         Wakeup::earlier(own, self.repair_wakeup())
     }
 
-    /// Whether a link's peer is sent the flow: over the link, or by a group that it hears.
-    pub(crate) fn serves(&self, link: LinkIndex) -> bool {
-        self.egresses.contains(link) || self.multicast.members().any(|member| member == link)
-    }
-
     /// How many sends one run causes at most.
     pub(crate) const fn sends(&self) -> usize {
-        self.egresses.len() + self.multicast.len()
-    }
-
-    /// All links whose peers have been sent what there is, each once.
-    pub(crate) fn live(&self) -> Vec<LinkIndex> {
-        let mut all: Vec<_> = self
-            .egresses
-            .live()
-            .chain(self.multicast.members())
-            .collect();
-        all.sort_unstable();
-        all.dedup();
-        all
+        self.children.egresses() + self.multicast.len()
     }
 
     /// The outputs that one step of repair may need.
-    pub(crate) fn outputs_of_repair(&self) -> usize {
-        self.sends() + self.multicast.members().count() + UPSTREAMS_MAX
+    pub(crate) const fn outputs_of_repair(&self) -> usize {
+        self.sends() + self.children.memberships() + UPSTREAMS_MAX
     }
 
     /// How a gap is known that an upstream shows: where many see it at once, each waits a time of its own before it asks.

@@ -30,7 +30,8 @@ use levada_wire::packet::{Kind, carry};
 use levada_wire::{FlowId, Header, Instant};
 
 use crate::api::{Event, Train};
-use crate::child::{Verdict, earliest};
+use crate::child::behind::Verdict;
+use crate::child::earliest;
 use crate::flow::ingress::Ingress;
 use crate::flow::run::{Growing, Run};
 use crate::flow::window::Verdict as Novelty;
@@ -214,7 +215,7 @@ fn pass_on(flow: &mut Flow, io: &mut Io, run: &Run, came: Option<Ingress>, now: 
     let kept = flow.cache.insert(run, now, &mut io.room);
     let mut has_more = came.is_some_and(|came| repair::on_run(flow, io, run, came, now));
     has_more |= flow.keeper.on_run(run);
-    let woken = flow.egresses.wake;
+    let woken = flow.children.wake;
     let copies = fan_out(flow, io, run, came, kept, now);
     if copies.sent {
         parity::on_sent(flow, io, run, now);
@@ -224,7 +225,7 @@ fn pass_on(flow: &mut Flow, io: &mut Io, run: &Run, came: Option<Ingress>, now: 
         consumer.push(run);
         has_more = true;
     }
-    if has_more || flow.egresses.wake != woken {
+    if has_more || flow.children.wake != woken {
         io.touched.push(flow.id);
     }
     flow.counters.packets_in += packets;
@@ -241,13 +242,13 @@ fn pass_on(flow: &mut Flow, io: &mut Io, run: &Run, came: Option<Ingress>, now: 
 /// What became of a run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Copies {
-    /// Some egress was sent it now.
+    /// Some child was sent it now.
     sent: bool,
-    /// Some egress's cursor will come to it.
+    /// Some child's cursor will come to it.
     waits: bool,
 }
 
-/// Sends a run to all egresses that are live, but not back; the others' cursors will come to it if it is `kept` in the cache.
+/// Sends a run to all children that are live, but not back; the others' cursors will come to it if it is `kept` in the cache.
 fn fan_out(
     flow: &mut Flow,
     io: &mut Io,
@@ -257,40 +258,43 @@ fn fan_out(
     now: Instant,
 ) -> Copies {
     let came_from = came.map(|came| came.from);
-    let (egresses, counters) = (&mut flow.egresses, &mut flow.counters);
+    let (children, counters) = (&mut flow.children, &mut flow.counters);
     let packets = run.packets() as u64;
-    let is_late = run.first < egresses.next;
-    egresses.next = egresses.next.max(run.end());
+    let is_late = run.first < children.next;
+    children.next = children.next.max(run.end());
     let mut copies = Copies::default();
-    for egress in &mut egresses.all {
-        let link = io.links.get_mut(egress.link);
-        let link = link.expect("removing a link removes its egresses");
+    for child in &mut children.all {
+        if !child.is_egress() {
+            continue;
+        }
+        let link = io.links.get_mut(child.link);
+        let link = link.expect("removing a link removes its children");
         if came_from == Some(link.remote) {
-            if egress.behind.is_none() {
+            if child.is_live() {
                 io.ledger.drop_copies(DropReason::BackToSender, packets);
             }
             continue;
         }
-        let verdict = if egress.is_free(is_late, now) {
+        let verdict = if child.is_free(is_late, now) {
             Verdict::Send
         } else {
-            egress.judge(run, kept, is_late, now)
+            child.judge(run, kept, is_late, now)
         };
         match verdict {
             Verdict::Send => {
-                egress.sums.live.take(run.bytes.len(), now);
+                child.buckets.live.take(run.bytes.len(), now);
                 copies.sent = true;
                 link.send(run, &mut io.outbox, &mut io.ledger, counters);
             }
             Verdict::Wait => {
                 copies.waits = true;
-                egresses.wake = Some(now); // has it become too much?
+                children.wake = Some(now); // has it become too much?
             }
             Verdict::Withhold(reason) => counters.withhold(reason, packets, &mut io.ledger),
             Verdict::Ignore => {}
         }
-        if egress.behind.is_some() {
-            egresses.wake = earliest(egresses.wake, egress.wake());
+        if child.progress.is_behind() {
+            children.wake = earliest(children.wake, child.wake());
         }
     }
     for group in flow.multicast.groups() {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use levada_wire::{FlowId, Instant, Machine, Wakeup};
 
 use crate::api::{Event, Input, LaneCounters, LinkCounters, Output};
-use crate::child::pace;
+use crate::child::{join, pace};
 use crate::flow::Flow;
 use crate::forward;
 use crate::ledger::Ledger;
@@ -96,17 +96,17 @@ impl Lane {
 
     /// Ends a call: newcomers go on, and flows that were touched have their say.
     fn settle(&mut self) {
-        self.serve_newcomers();
+        self.serve_queue();
         while let Some(id) = self.state.io.touched.pop() {
             drive(&mut self.state, id, self.now);
-            self.serve_newcomers();
+            self.serve_queue();
         }
     }
 
-    fn serve_newcomers(&mut self) {
-        let wake = self.state.io.newcomers.wake();
+    fn serve_queue(&mut self) {
+        let wake = self.state.io.queue.wake();
         if wake.is_some_and(|at| at <= self.now) {
-            pace::serve_newcomers(&mut self.state, self.now);
+            join::serve_queue(&mut self.state, self.now);
         }
     }
 }
@@ -135,7 +135,7 @@ impl Machine for Lane {
     }
 
     fn poll_timeout(&self) -> Option<Wakeup> {
-        let newcomers = self.state.io.newcomers.wake().map(|at| Wakeup {
+        let newcomers = self.state.io.queue.wake().map(|at| Wakeup {
             at,
             why: "send on to a newcomer",
         });
@@ -156,7 +156,7 @@ fn drive(state: &mut State, id: FlowId, now: Instant) {
     // Once before the consumer, who must know what was given up, and once for what it finds to be false.
     let has_more = repair(state, id, now) | has_more;
     let has_more = with_flow(state, id, |flow, io| {
-        pace::judge_join_point(flow, io, now);
+        join::judge_join_point(flow, io, now);
         drive_consumer(flow, io, now)
     }) | has_more;
     let has_more = repair(state, id, now) | has_more;
@@ -183,6 +183,7 @@ fn with_flow(state: &mut State, id: FlowId, act: impl FnOnce(&mut Flow, &mut Io)
 /// node speaks by now.
 fn end_multicast(flow: &mut Flow, io: &mut Io, now: Instant) {
     while let Some(group) = flow.multicast.expire(now) {
+        join::end_channel(flow, group, now);
         let ended = Event::MulticastEnded {
             flow: flow.id,
             group,

@@ -20,7 +20,8 @@
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 use levada_wire::{Instant, LinkIndex, Number};
 
-use crate::child::Reply;
+use crate::child::Child;
+use crate::child::behind::Reply;
 use crate::flow::Flow;
 use crate::flow::cache::Cache;
 use crate::flow::ingress::Ingress;
@@ -57,7 +58,9 @@ pub(crate) fn on_run(flow: &mut Flow, io: &mut Io, run: &Run, came: Ingress, now
         return false;
     };
     for number in filled {
-        flow.server.forwarded(number, now);
+        for child in &mut flow.children.all {
+            child.repairs.forwarded(number, now);
+        }
         flow.multicast.forwarded(number, now);
     }
     true
@@ -79,7 +82,7 @@ pub(crate) fn on_datagram(
     // upstream, MUST be ignored
     match message {
         LinkDatagram::Nack(_) | LinkDatagram::NackBad(_) | LinkDatagram::Pull(_)
-            if flow.serves(link) =>
+            if flow.children.place_of(link).is_some() =>
         {
             io.ledger.repair.nacks_received += 1;
             match message {
@@ -145,23 +148,26 @@ fn learn(flow: &mut Flow, io: &mut Io, link: LinkIndex, message: &LinkDatagram, 
 
 /// Sends a child what it asked for, from the cache, and says what is pending and what is gone.
 fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: Instant) {
-    let replies: Vec<Reply> = asked.iter().map(|it| reply(flow, child, it)).collect();
-    let Some(link) = io.links.get_mut(child) else {
+    let (place, link) = (flow.children.place_of(child), io.links.get_mut(child));
+    let Some((place, link)) = place.zip(link) else {
         return;
     };
+    let child = &flow.children.all[place];
+    let replies: Vec<Reply> = asked.iter().map(|it| reply(flow, child, it)).collect();
+    let child = &mut flow.children.all[place];
     let (trip, total) = (link.trip().time(), flow.counters.packets_in);
     let that_are = |wanted| -> Vec<Number> {
         let all = asked.iter().zip(&replies);
         all.filter_map(|(number, &reply)| (reply == wanted).then_some(number))
             .collect()
     };
-    let mut group = flow.multicast.of_member(child);
+    let mut group = flow.multicast.first_of(child.channels());
     let (mut due, mut twice, mut for_all) = (Vec::new(), Vec::new(), Vec::new());
     for number in that_are(Reply::FromCache) {
         let answer = group.as_ref().map(|group| group.answer(number, trip, now));
         let copies = match answer {
             Some(Answer::TooSoon) => Err(DropReason::RepairTooSoon),
-            _ => flow.server.admit(child, number, trip, total, now),
+            _ => child.repairs.admit(number, trip, total, now),
         };
         match (copies, &mut group) {
             (Ok(_), Some(group)) if answer == Some(Answer::ToAll) => {
@@ -197,13 +203,13 @@ fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: I
     }
 }
 
-/// What a child is told that asks for a number: first what its egress makes of it, then what is here.
-fn reply(flow: &Flow, child: LinkIndex, number: Number) -> Reply {
-    let is_member = || flow.multicast.members().any(|member| member == child);
-    match flow.egresses.reply(child, number) {
-        // A member of a group hears all that goes there, whatever its own egress is sent.
-        reply @ (Reply::Pending | Reply::Gone) if !is_member() => reply,
-        _ if flow.multicast.has_withheld(child, number) => Reply::Gone,
+/// What a child is told that asks for a number: first what is known of it, then what is here.
+fn reply(flow: &Flow, child: &Child, number: Number) -> Reply {
+    let channels = child.channels();
+    match child.reply(number) {
+        // A member of a group hears all that goes there, whatever it is sent over its link.
+        reply @ (Reply::Pending | Reply::Gone) if channels.is_empty() => reply,
+        _ if flow.multicast.has_withheld(channels, number) => Reply::Gone,
         _ if flow.cache.part(number, 1).is_some() => Reply::FromCache,
         _ if flow.origin.is_none() && flow.missing.expects(number) => Reply::Pending,
         _ => Reply::Gone,
@@ -265,9 +271,9 @@ pub(crate) fn drive(flow: &mut Flow, io: &mut Io, now: Instant) -> bool {
             flow: flow.id,
             highest,
         };
-        for child in flow.live() {
+        for child in flow.children.told() {
             let link = io.links.get_mut(child);
-            let link = link.expect("removing a link removes its egresses and memberships");
+            let link = link.expect("removing a link removes its children");
             link.say(LinkDatagram::Head(head), &mut io.outbox);
             counts.heads_sent += 1;
         }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use levada_wire::FlowId;
 
 use crate::api::FrameRefusal;
-use crate::child::queue::Newcomers;
+use crate::child::queue::Queue;
 use crate::flow::cache::Room;
 use crate::flow::closed::ClosedFlows;
 use crate::flow::run::Growing;
@@ -39,7 +39,7 @@ pub(crate) struct Io {
     pub(crate) settings: LaneSettings,
     pub(crate) closed: ClosedFlows,
     pub(crate) links: link::Table,
-    pub(crate) newcomers: Newcomers,
+    pub(crate) queue: Queue,
     pub(crate) room: Room,
     pub(crate) outbox: Outbox,
     pub(crate) ledger: Ledger,
@@ -59,7 +59,7 @@ impl State {
                 totals,
                 closed: ClosedFlows::default(),
                 links: link::Table::default(),
-                newcomers: Newcomers::new(&settings),
+                queue: Queue::new(&settings),
                 room: Room::new(settings.cache_bytes_max),
                 outbox: Outbox::new(number),
                 ledger: Ledger::default(),

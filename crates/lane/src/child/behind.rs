@@ -1,130 +1,324 @@
-//! What waits for an egress that is held, and what of it is given up when it is too much.
+//! How a child falls behind and comes back, and what of what waits for it is given up when it is too much.
 //!
 //! ```text
-//!   older than 200 ms, and takes longer to send?
+//!   run ─▶ for each child ─┬─ live, and its bucket has some ─▶ sent at once
+//!                          └─ behind ─▶ stays in the cache, where the child's cursor will come to it (`pace.rs`)
+//!
+//!   what waits is older than 200 ms, and takes longer to send?
 //!     ├─ without DISCARDABLE bursts it is short?        they are shed
 //!     ├─ ... nor class 3? ... 2? ... 1?                 so are those, whole bursts only
-//!     └─ no: the egress skips to the next group         half a group is of no use, and keeps the next one waiting
+//!     └─ no: the child skips to the next group          half a group is of no use, and keeps the next one waiting
 //! ```
 //!
-//! Age is told by the packets' own `sent` times, against the newest: no clock of ours. What is given up is withheld, so that
-//! the child hears GONE at once. Not the sending: [`super`]. Called by it. Invariant: bursts are shed whole or not at all, and
-//! class 0 that is not DISCARDABLE is never shed (docs/wire.md 4.1).
+//! The states are drawn in `progress.rs`; every change of one for a child that is no newcomer is made here. A run from before the
+//! cursor, late or repaired, is sent at once: the cursor has passed its place. Age is told by the packets' own `sent` times,
+//! against the newest: no clock of ours. What is given up is withheld, so that the child hears GONE at once. Not the sending:
+//! `forward` for what comes, `pace.rs` for what waits; both call this. Invariant: no number is sent twice to one child, but as a
+//! repair; bursts are shed whole or not at all, and class 0 that is not DISCARDABLE is never shed (docs/wire.md 4.1).
 
 use std::time::Duration;
 
 use levada_wire::packet::Class;
 use levada_wire::{Header, Instant, Number};
 
-use crate::child::{Behind, Egress, Why};
+use super::Child;
+use super::progress::Progress;
+use super::withheld::Withheld;
 use crate::flow::cache::Cache;
 use crate::flow::run::Run;
-use crate::limits::{BACKLOG_AFTER, BACKLOG_MAX};
+use crate::ledger::DropReason;
+use crate::limits::{BACKLOG_AFTER, BACKLOG_MAX, GONE_INTERVAL};
 
-/// When a burst is shed: DISCARDABLE first, then class 3, 2, 1; the rest never.
-const STEPS: usize = 5;
-const NEVER: usize = STEPS - 1;
+/// What becomes of a run at one child.
+pub(crate) enum Verdict {
+    Send,
+    /// The cursor will come to it.
+    Wait,
+    /// It is not sent, on purpose.
+    Withhold(DropReason),
+    /// It is older than anything that is due here.
+    Ignore,
+}
+
+/// What a child is told that asks for a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// As the cache has it.
+    FromCache,
+    /// It will come in its turn.
+    Pending,
+    /// It was withheld.
+    Gone,
+}
 
 /// Copies that are given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GivenUp {
     /// Of bursts that are shed.
     pub(crate) shed: u64,
-    /// Since the egress goes on with the next group.
+    /// Since the child goes on with the next group.
     pub(crate) skipped: u64,
 }
 
-/// Gives up what is too much of what waits for an egress that is held.
-pub(crate) fn relieve(egress: &mut Egress, cache: &Cache, next: Number, now: Instant) -> GivenUp {
-    let shed = |shed| GivenUp { shed, skipped: 0 };
-    let skipped = |skipped| GivenUp { shed: 0, skipped };
-    let Some(behind) = egress.behind.filter(|behind| behind.why == Why::Held) else {
-        return GivenUp::default();
-    };
-    if behind.cursor < cache.dropped() {
-        return skipped(skip_what_is_lost(egress, cache, next, now));
-    }
-    let (Some(oldest), Some(newest)) = (cache.from(behind.cursor).next(), cache.newest()) else {
-        return GivenUp::default();
-    };
-    let age = newest.sent.micros_since(oldest.sent).max(0).unsigned_abs();
-    if Duration::from_micros(u64::from(age)) <= BACKLOG_MAX {
-        return GivenUp::default();
-    }
-    let left = left_after(egress, cache, behind.cursor);
-    if egress.sums.live.time_for(left[0], now) <= BACKLOG_MAX {
-        return GivenUp::default();
-    }
-    let is_enough = |&step: &usize| egress.sums.live.time_for(left[step], now) <= BACKLOG_AFTER;
-    match (1..STEPS).find(is_enough) {
-        Some(step) => shed(shed_up_to(egress, cache, step, now)),
-        None => skipped(skip(egress, cache, next, now)),
-    }
-}
+/// When a burst is shed: DISCARDABLE first, then class 3, 2, 1; the rest never.
+const STEPS: usize = 5;
+const NEVER: usize = STEPS - 1;
 
-/// Sends an egress on whose cursor has come to what the cache has let go of; gives the copies that are given up.
-pub(crate) fn skip_what_is_lost(
-    egress: &mut Egress,
-    cache: &Cache,
-    next: Number,
-    now: Instant,
-) -> u64 {
-    match egress.behind {
-        Some(Behind { cursor, why, .. })
-            if matches!(why, Why::Joins | Why::Held) && cursor < cache.dropped() =>
-        {
-            cache.dropped().since(cursor) + skip(egress, cache, next, now)
-        }
-        _ => 0,
+/// As runs come.
+impl Child {
+    /// Whether a run goes out at once, as it does nearly always.
+    #[inline]
+    pub(crate) fn is_free(&self, is_late: bool, now: Instant) -> bool {
+        let has_room = is_late || self.buckets.live.is_ready(now);
+        has_room && self.is_live() && self.withheld.is_none()
     }
-}
 
-/// Sends an egress on to the newest group, or, if it is there already, has it wait for the one after; gives the copies that are
-/// given up.
-pub(crate) fn skip(egress: &mut Egress, cache: &Cache, next: Number, now: Instant) -> u64 {
-    let Some(behind) = egress.behind else {
-        return 0;
-    };
-    let (cursor, why) = (behind.cursor, behind.why);
-    let group = cache.join_point().filter(|&group| group > cursor);
-    let target = group.unwrap_or_else(|| next.max(cursor));
-    let here = cache.from(cursor).take_while(|run| run.first < target);
-    let due = here.filter(|run| !egress.has_withheld(run.first));
-    let packets = due.map(|run| run.packets() as u64).sum();
-    egress.withhold((cursor, target), now, Duration::ZERO);
-    egress.behind = Some(Behind {
-        cursor: target,
-        why: if group.is_some() { why } else { Why::Skips },
-        ..behind
-    });
-    packets
-}
-
-/// Withholds the bursts that go at or before that step; gives the copies that are given up.
-fn shed_up_to(egress: &mut Egress, cache: &Cache, step: usize, now: Instant) -> u64 {
-    let Some(Behind { cursor, .. }) = egress.behind else {
-        return 0;
-    };
-    let mut shed = 0;
-    for run in cache.from(cursor) {
-        if step_of(run, cursor) < step && !egress.has_withheld(run.first) {
-            shed += run.packets() as u64;
-            egress.withhold((run.burst, run.end()), now, Duration::ZERO);
+    /// Judges a run that may not go out at once. `kept` says that it is in the cache, so that a cursor can come to it.
+    #[cold]
+    pub(crate) fn judge(&mut self, run: &Run, kept: bool, is_late: bool, now: Instant) -> Verdict {
+        self.withheld.take_if(|withheld| withheld.is_over(now));
+        let is_withheld = self.has_withheld(run.first) || self.has_withheld(run.burst);
+        match self.progress {
+            Progress::ByChannel => Verdict::Ignore,
+            Progress::Queued { start } => {
+                if kept && run.group_start > start {
+                    // The next group has come before its turn: it begins with that, as it comes.
+                    let start = run.group_start;
+                    let cursor = start;
+                    self.progress = Progress::Throttled { start, cursor };
+                }
+                Verdict::Wait
+            }
+            Progress::Skipping { start, cursor } if run.first >= cursor => {
+                self.pass(run, kept, (start, cursor), now)
+            }
+            Progress::CatchingUp { cursor, .. } | Progress::Throttled { cursor, .. }
+                if run.first >= cursor =>
+            {
+                if kept {
+                    Verdict::Wait
+                } else {
+                    self.lose(run, now)
+                }
+            }
+            behind if behind.is_behind() && run.first < behind.start() => Verdict::Ignore,
+            _ if is_withheld => Verdict::Withhold(DropReason::Shed),
+            Progress::Live if is_late || self.buckets.live.is_ready(now) => Verdict::Send,
+            Progress::Live => {
+                let (start, cursor) = (Number::ZERO, run.first);
+                self.progress = Progress::Throttled { start, cursor };
+                if kept {
+                    Verdict::Wait
+                } else {
+                    self.lose(run, now)
+                }
+            }
+            Progress::CatchingUp { cursor, .. }
+            | Progress::Throttled { cursor, .. }
+            | Progress::Skipping { cursor, .. } => {
+                self.progress = self.progress.at(cursor.max(run.end()));
+                Verdict::Send
+            }
         }
     }
-    shed
+
+    /// A run passes while the child waits for the next group, or it begins that.
+    fn pass(
+        &mut self,
+        run: &Run,
+        kept: bool,
+        (start, from): (Number, Number),
+        now: Instant,
+    ) -> Verdict {
+        if run.group_start < from {
+            self.progress = self.progress.at(run.end());
+            self.withhold((from, run.end()), now, GONE_INTERVAL);
+            return Verdict::Withhold(DropReason::Skipped);
+        }
+        self.withhold((from, run.group_start), now, Duration::ZERO);
+        if let Some(withheld) = &mut self.withheld {
+            withheld.say(now);
+        }
+        if !kept {
+            self.progress = Progress::Live;
+            return Verdict::Send;
+        }
+        // The group's first packet may have been overtaken: then it is sent when it comes.
+        let cursor = run.group_start;
+        self.progress = Progress::Throttled { start, cursor };
+        Verdict::Wait
+    }
+
+    /// A run that the cursor would have come to is not in the cache, nor is anything before it.
+    fn lose(&mut self, run: &Run, now: Instant) -> Verdict {
+        let from = self.progress.cursor().unwrap_or(run.first);
+        self.skip_to(run.end());
+        self.withhold((from, run.end()), now, Duration::ZERO);
+        Verdict::Withhold(DropReason::Skipped)
+    }
+
+    fn skip_to(&mut self, cursor: Number) {
+        let start = self.progress.start();
+        self.progress = Progress::Skipping { start, cursor };
+    }
 }
 
-/// The bytes that wait, and those that are left after each step of shedding.
-fn left_after(egress: &Egress, cache: &Cache, cursor: Number) -> [usize; STEPS] {
-    let mut left = [0; STEPS];
-    for run in cache.from(cursor) {
-        if !egress.has_withheld(run.first) {
-            let steps = left.iter_mut().take(step_of(run, cursor) + 1);
-            steps.for_each(|bytes| *bytes += run.bytes.len());
+/// As time passes.
+impl Child {
+    /// Whether it may be sent something from the cache now.
+    pub(crate) const fn may_go_on(&self, now: Instant) -> bool {
+        matches!(self.progress, Progress::Throttled { .. }) && self.buckets.live.is_ready(now)
+    }
+
+    /// Gives up what is too much of what waits for it while it is throttled. Packets below `next` are there.
+    pub(crate) fn relieve(&mut self, cache: &Cache, next: Number, now: Instant) -> GivenUp {
+        let shed = |shed| GivenUp { shed, skipped: 0 };
+        let skipped = |skipped| GivenUp { shed: 0, skipped };
+        let Progress::Throttled { cursor, .. } = self.progress else {
+            return GivenUp::default();
+        };
+        if cursor < cache.dropped() {
+            return skipped(self.skip_what_is_lost(cache, next, now));
+        }
+        let (Some(oldest), Some(newest)) = (cache.from(cursor).next(), cache.newest()) else {
+            return GivenUp::default();
+        };
+        let age = newest.sent.micros_since(oldest.sent).max(0).unsigned_abs();
+        if Duration::from_micros(u64::from(age)) <= BACKLOG_MAX {
+            return GivenUp::default();
+        }
+        let left = self.left_after(cache, cursor);
+        let time_for = |bytes| self.buckets.live.time_for(bytes, now);
+        if time_for(left[0]) <= BACKLOG_MAX {
+            return GivenUp::default();
+        }
+        match (1..STEPS).find(|&step| time_for(left[step]) <= BACKLOG_AFTER) {
+            Some(step) => shed(self.shed(cache, cursor, step, now)),
+            None => skipped(self.skip(cache, next, now)),
         }
     }
-    left
+
+    /// Goes on behind what the cache has let go of, if the cursor has come to that; gives the copies that are given up.
+    pub(crate) fn skip_what_is_lost(&mut self, cache: &Cache, next: Number, now: Instant) -> u64 {
+        match self.progress {
+            Progress::CatchingUp { cursor, .. } | Progress::Throttled { cursor, .. }
+                if cursor < cache.dropped() =>
+            {
+                cache.dropped().since(cursor) + self.skip(cache, next, now)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Goes on with the newest group, or, if it is there already, with the one after; gives the copies that are given up.
+    fn skip(&mut self, cache: &Cache, next: Number, now: Instant) -> u64 {
+        let Some(cursor) = self.progress.cursor() else {
+            return 0;
+        };
+        let group = cache.join_point().filter(|&group| group > cursor);
+        let target = group.unwrap_or_else(|| next.max(cursor));
+        let here = cache.from(cursor).take_while(|run| run.first < target);
+        let due = here.filter(|run| !self.has_withheld(run.first));
+        let packets = due.map(|run| run.packets() as u64).sum();
+        self.withhold((cursor, target), now, Duration::ZERO);
+        match group {
+            Some(_) => self.progress = self.progress.at(target),
+            None => self.skip_to(target),
+        }
+        packets
+    }
+
+    /// Withholds the bursts that go at or before that step; gives the copies that are given up.
+    fn shed(&mut self, cache: &Cache, cursor: Number, step: usize, now: Instant) -> u64 {
+        let mut shed = 0;
+        for run in cache.from(cursor) {
+            if step_of(run, cursor) < step && !self.has_withheld(run.first) {
+                shed += run.packets() as u64;
+                self.withhold((run.burst, run.end()), now, Duration::ZERO);
+            }
+        }
+        shed
+    }
+
+    /// The bytes that wait, and those that are left after each step of shedding.
+    fn left_after(&self, cache: &Cache, cursor: Number) -> [usize; STEPS] {
+        let mut left = [0; STEPS];
+        for run in cache.from(cursor) {
+            if !self.has_withheld(run.first) {
+                let steps = left.iter_mut().take(step_of(run, cursor) + 1);
+                steps.for_each(|bytes| *bytes += run.bytes.len());
+            }
+        }
+        left
+    }
+
+    /// Packets that it had been sent did not go out: it goes on with the next group, unless that `is_on_its_way`. Gives the
+    /// copies that are given up besides.
+    pub(crate) fn miss(
+        &mut self,
+        missed: (Number, Number),
+        is_on_its_way: bool,
+        (cache, next): (&Cache, Number),
+        now: Instant,
+    ) -> u64 {
+        self.withhold(missed, now, Duration::ZERO);
+        match self.progress {
+            _ if is_on_its_way => 0,
+            Progress::Live => {
+                self.skip_to(next);
+                0
+            }
+            Progress::Throttled { .. } => self.skip(cache, next, now),
+            _ => 0,
+        }
+    }
+
+    /// There is nothing left for it in the cache.
+    pub(crate) const fn catch_up(&mut self) {
+        self.progress = Progress::Live;
+    }
+}
+
+/// What is not sent.
+impl Child {
+    /// What it is told when it asks for a number.
+    pub(crate) fn reply(&self, number: Number) -> Reply {
+        match self.progress {
+            Progress::ByChannel => Reply::FromCache,
+            // Of what comes next nobody knows yet whether it begins the next group.
+            Progress::Queued { start: cursor }
+            | Progress::CatchingUp { cursor, .. }
+            | Progress::Throttled { cursor, .. }
+                if number >= cursor =>
+            {
+                Reply::Pending
+            }
+            _ if self.has_withheld(number) => Reply::Gone,
+            _ => Reply::FromCache,
+        }
+    }
+
+    /// Remembers that it is not sent those numbers, and when to say so.
+    pub(crate) fn withhold(&mut self, range: (Number, Number), now: Instant, wait: Duration) {
+        let withheld = self
+            .withheld
+            .get_or_insert_with(|| Withheld::new(now).into());
+        withheld.add(range, now, wait);
+    }
+
+    pub(crate) fn has_withheld(&self, number: Number) -> bool {
+        let withheld = self.withheld.as_ref();
+        withheld.is_some_and(|withheld| withheld.contains(number))
+    }
+
+    /// When something is to be done for it. Newcomers are woken by their interface.
+    pub(crate) fn wake(&self) -> Option<Instant> {
+        let is_throttled = matches!(self.progress, Progress::Throttled { .. });
+        let sends = is_throttled.then(|| self.buckets.live.ready_at());
+        let says = self.withheld.as_ref().and_then(|it| it.say_at());
+        let tail = self.tail.as_ref().and_then(|tail| tail.timer());
+        [sends, says, tail].into_iter().flatten().min()
+    }
 }
 
 /// At which step a run is shed. Of a burst that was sent in part the rest never is.

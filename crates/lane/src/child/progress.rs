@@ -1,69 +1,105 @@
-//! Where an egress that is behind stands, and why.
+//! How far a child is with a flow: the states, each with what it needs to know.
 //!
 //! ```text
-//!            in a row ──turn──▶ Joins ──caught up─────────────────────────▶ live
-//!   Waits ───┤                    └──comes no nearer───▶ Held ──caught up──▶ live ──bucket empty──▶ Held
-//!            └──next group begins──────────────────────▶ Held                        too much waits │
-//!                                                          ▲──────next group begins────── Skips ◀───┘
+//!              its turn comes              comes no nearer
+//!   Queued ────────────────▶ CatchingUp ──────────────────▶ Throttled ◀── next group begins ── Skipping
+//!     │  └─ next group begins ──│──────────────────────────▶ ▲  │  │                             ▲  ▲
+//!     │ its group cannot        │ caught up        bucket is │  │  └── too much waits ───────────┘  │
+//!     │ be joined               ▼                  empty     │  │ caught up                         │
+//!     └─────────────────────▶ Live ──────────────────────────┘◀─┘                                   │
+//!                               └── packets did not go out, since the way was full for too long ────┘
+//!   ByChannel: hears a multicast group, and is sent nothing over its link but repairs
 //! ```
 //!
-//! Not what moves it: `flow::egress` does as runs come, [`crate::pace`] as time passes. Called by both. Invariant: while
-//! an egress is behind, its cursor goes forward only.
+//! All but `Live` and `ByChannel` are **behind**: what the child is due lies in the flow's cache, once for whoever waits for it,
+//! and its **cursor** is the next number that it is sent from there. Not what moves a child from one state to another: that is
+//! `behind.rs`, and `join.rs` for newcomers. Called by all of the folder. Invariant: a cursor goes forward only, and what is
+//! before `start` was never due.
 
 use levada_wire::Number;
 
-/// Why an egress is behind.
+/// See the module's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
-    /// A newcomer that waits for its turn, or for the next group.
-    Waits,
-    /// A newcomer that is being sent the newest group.
-    Joins,
-    /// It was sent as much as it was admitted with.
-    Held,
-    /// It goes on with the next group.
-    Skips,
-}
-
-/// Where an egress that is behind goes on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Behind {
-    /// What is older was never due.
-    pub(crate) start: Number,
-    /// The next number to send, if it comes.
-    pub(crate) cursor: Number,
-    pub(crate) why: Why,
-    pub(crate) round: Round,
+pub(crate) enum Progress {
+    /// Sent by multicast groups alone.
+    ByChannel,
+    /// Sent what comes as it comes.
+    Live,
+    /// A newcomer that waits for its turn; the group that it would begin with starts there.
+    Queued { start: Number },
+    /// A newcomer that is sent the newest group, in turn with others.
+    CatchingUp {
+        start: Number,
+        cursor: Number,
+        round: Round,
+    },
+    /// Was sent as much as it was admitted with: goes on as its bucket fills.
+    Throttled { start: Number, cursor: Number },
+    /// Goes on with the next group.
+    Skipping { start: Number, cursor: Number },
 }
 
 /// Whether a newcomer comes nearer: what was there when the round began, and how much that was.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Round {
     end: Number,
     packets: u64,
 }
 
-impl Behind {
-    /// It goes on at `cursor`, and nothing from there on is too old for it.
-    pub(crate) fn at(cursor: Number, why: Why) -> Self {
-        Self {
-            start: cursor,
-            cursor,
-            why,
-            round: Round::default(),
+impl Progress {
+    /// The next number to send from the cache, while it is sent from there.
+    pub(crate) const fn cursor(self) -> Option<Number> {
+        match self {
+            Self::ByChannel | Self::Live => None,
+            Self::Queued { start } => Some(start),
+            Self::CatchingUp { cursor, .. }
+            | Self::Throttled { cursor, .. }
+            | Self::Skipping { cursor, .. } => Some(cursor),
         }
     }
 
+    /// The same state, with the cursor there.
+    pub(crate) const fn at(self, cursor: Number) -> Self {
+        match self {
+            Self::ByChannel | Self::Live | Self::Queued { .. } => self,
+            Self::CatchingUp { start, round, .. } => Self::CatchingUp {
+                start,
+                cursor,
+                round,
+            },
+            Self::Throttled { start, .. } => Self::Throttled { start, cursor },
+            Self::Skipping { start, .. } => Self::Skipping { start, cursor },
+        }
+    }
+
+    /// What is older was never due.
+    pub(crate) const fn start(self) -> Number {
+        match self {
+            Self::ByChannel | Self::Live => Number::ZERO,
+            Self::Queued { start }
+            | Self::CatchingUp { start, .. }
+            | Self::Throttled { start, .. }
+            | Self::Skipping { start, .. } => start,
+        }
+    }
+
+    /// Whether it is due something that lies in the cache, or will.
+    pub(crate) const fn is_behind(self) -> bool {
+        !matches!(self, Self::ByChannel | Self::Live)
+    }
+}
+
+impl Round {
     /// The cursor of a newcomer has come to where the flow was when the round began. Another one begins, unless more has
     /// come meanwhile than half of what was there then: then it does not come near enough. Packets below `next` are there.
-    pub(crate) fn is_far_as_ever(&mut self, next: Number) -> bool {
-        let packets = next.since(self.cursor);
-        if self.cursor < self.round.end || packets == 0 {
+    pub(crate) fn is_far_as_ever(&mut self, cursor: Number, next: Number) -> bool {
+        let packets = next.since(cursor);
+        if cursor < self.end || packets == 0 {
             return false;
         }
-        let is_first = self.round.end == Number::ZERO;
-        let is_far = !is_first && packets > self.round.packets / 2;
-        self.round = Round { end: next, packets };
+        let is_first = self.end == Number::ZERO;
+        let is_far = !is_first && packets > self.packets / 2;
+        *self = Self { end: next, packets };
         is_far
     }
 }

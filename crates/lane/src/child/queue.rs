@@ -61,7 +61,7 @@ struct Interface {
 
 /// See the module's head.
 #[derive(Debug)]
-pub(crate) struct Newcomers {
+pub(crate) struct Queue {
     interfaces: BTreeMap<Source, Interface>,
     at_once_max: usize,
     rate: Bitrate,
@@ -69,7 +69,7 @@ pub(crate) struct Newcomers {
     wake: Option<Instant>,
 }
 
-impl Newcomers {
+impl Queue {
     pub(crate) fn new(settings: &LaneSettings) -> Self {
         Self {
             interfaces: BTreeMap::new(),
@@ -90,7 +90,7 @@ impl Newcomers {
         all.map(|newcomer| (newcomer.flow, newcomer.link)).collect()
     }
 
-    /// When [`Newcomers::turn`] has something.
+    /// When [`Queue::turn`] has something.
     pub(crate) const fn wake(&self) -> Option<Instant> {
         self.wake
     }
@@ -224,8 +224,8 @@ mod tests {
         Newcomer::new(FlowId(1), LinkIndex(link), Bitrate(peak), NOW)
     }
 
-    fn newcomers(links: impl Iterator<Item = u32>) -> Newcomers {
-        let mut newcomers = Newcomers::new(&LaneSettings::default());
+    fn newcomers(links: impl Iterator<Item = u32>) -> Queue {
+        let mut newcomers = Queue::new(&LaneSettings::default());
         for link in links {
             assert!(newcomers.add(None, newcomer(link), NOW));
         }
@@ -233,7 +233,7 @@ mod tests {
     }
 
     /// Lets each in turn send that much until `end`; gives the links that did.
-    fn send(newcomers: &mut Newcomers, bytes: usize, end: Instant) -> Vec<u32> {
+    fn send(newcomers: &mut Queue, bytes: usize, end: Instant) -> Vec<u32> {
         let (mut links, mut now) = (Vec::new(), NOW);
         while now <= end {
             while let Some(turn) = newcomers.turn(now) {

@@ -219,13 +219,7 @@ fn more_newcomers_than_may_wait_are_sent_what_comes() {
         let (peak, not_before) = (Bitrate(u64::MAX), now + Duration::from_secs(60));
         let newcomer =
             crate::child::queue::Newcomer::new(FlowId(flow), link_to(1), peak, not_before);
-        assert!(
-            net.lanes[0]
-                .state_mut()
-                .io
-                .newcomers
-                .add(None, newcomer, now)
-        );
+        assert!(net.lanes[0].state_mut().io.queue.add(None, newcomer, now));
     }
 
     add_egress(&mut net, 1, u64::MAX);

@@ -8,7 +8,7 @@
 //!               what waited too long for the socket ───────────▶ GONE to each member
 //! ```
 //!
-//! A group has members: links whose peers hear it, who may ask for what they lost. A sender that was suspended and goes on
+//! A group has members: children whose peers hear it (`child.rs`), who may ask for what they lost. A sender that was suspended and goes on
 //! must not speak to a group that has another sender by now, so an egress lasts only as long as the core renews it. Not who
 //! hears a group well enough: that is measured and decided elsewhere. Not catch-up: newcomers get the group's beginning over
 //! their links. Called by `forward::hand_on`, by `repair`, and by the lane for commands and time. Invariant: nothing is sent
@@ -17,11 +17,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use levada_wire::{Instant, LinkIndex, Number};
+use levada_wire::{Instant, Number};
 
 use crate::api::Multicast;
 use crate::child::withheld::Withheld;
-use crate::limits::{CHANNEL_REPAIRS_MAX, GONE_INTERVAL, MEMBERS_MAX, MULTICAST_EGRESSES_MAX};
+use crate::limits::{CHANNEL_REPAIRS_MAX, GONE_INTERVAL, MULTICAST_EGRESSES_MAX};
 
 /// What to do with a packet that a member asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +39,6 @@ pub(crate) enum Answer {
 pub(crate) struct MulticastEgress {
     pub(crate) group: Multicast,
     until: Instant,
-    /// In order.
-    members: Vec<LinkIndex>,
     /// When packets were last repaired, or came late, by way of the group.
     repaired: BTreeMap<Number, Instant>,
     /// What did not go there, since it waited too long.
@@ -87,7 +85,6 @@ impl MulticastEgresses {
         self.0.push(MulticastEgress {
             group,
             until,
-            members: Vec::new(),
             repaired: BTreeMap::new(),
             withheld: None,
         });
@@ -101,48 +98,16 @@ impl MulticastEgresses {
         self.0.len() < before
     }
 
-    /// A link's peer hears the group; `false` if there is no such egress, or it has too many members.
-    pub(crate) fn add_member(&mut self, group: &Multicast, link: LinkIndex) -> bool {
-        let egress = self.get_mut(group);
-        let Some(egress) = egress.filter(|egress| egress.members.len() < MEMBERS_MAX) else {
-            return false;
-        };
-        if let Err(place) = egress.members.binary_search(&link) {
-            egress.members.insert(place, link);
-        }
-        true
+    /// Whether there is one to that group.
+    pub(crate) fn has(&self, group: &Multicast) -> bool {
+        self.0.iter().any(|egress| egress.group == *group)
     }
 
-    /// A link's peer hears the group no more; `false` if it did not.
-    pub(crate) fn remove_member(&mut self, group: &Multicast, link: LinkIndex) -> bool {
-        let Some(egress) = self.get_mut(group) else {
-            return false;
-        };
-        let place = egress.members.binary_search(&link);
-        if let Ok(place) = place {
-            egress.members.remove(place);
-        }
-        place.is_ok()
-    }
-
-    /// A link is no more.
-    pub(crate) fn forget(&mut self, link: LinkIndex) {
-        for egress in &mut self.0 {
-            egress.members.retain(|&member| member != link);
-        }
-    }
-
-    /// The egress whose group a link's peer hears.
-    pub(crate) fn of_member(&mut self, link: LinkIndex) -> Option<&mut MulticastEgress> {
-        let mut all = self.0.iter_mut();
-        all.find(|egress| egress.members.binary_search(&link).is_ok())
-    }
-
-    /// All members, those of two groups twice.
-    pub(crate) fn members(&self) -> impl Iterator<Item = LinkIndex> + '_ {
+    /// The first of those whose group is among `heard`.
+    pub(crate) fn first_of(&mut self, heard: &[Multicast]) -> Option<&mut MulticastEgress> {
         self.0
-            .iter()
-            .flat_map(|egress| egress.members.iter().copied())
+            .iter_mut()
+            .find(|egress| heard.contains(&egress.group))
     }
 
     /// All groups.
@@ -181,25 +146,21 @@ impl MulticastEgresses {
         true
     }
 
-    /// Whether a number did not go to the group that a link's peer hears.
-    pub(crate) fn has_withheld(&self, member: LinkIndex, number: Number) -> bool {
-        let mut groups = self.0.iter().filter(|egress| egress.withheld.is_some());
-        groups.any(|egress| {
+    /// Whether a number did not go to one of those groups.
+    pub(crate) fn has_withheld(&self, groups: &[Multicast], number: Number) -> bool {
+        self.0.iter().any(|egress| {
             let withheld = egress.withheld.as_ref();
-            egress.members.binary_search(&member).is_ok()
-                && withheld.is_some_and(|withheld| withheld.contains(number))
+            withheld.is_some_and(|it| it.contains(number)) && groups.contains(&egress.group)
         })
     }
 
-    /// What the members of a group are to be told by now that did not go there, and who they are.
-    pub(crate) fn unsaid(&mut self, now: Instant) -> Option<(&mut Withheld, &[LinkIndex])> {
-        for egress in &mut self.0 {
-            egress.withheld.take_if(|withheld| withheld.is_over(now));
-        }
+    /// What the members of a group are to be told by now that did not go there.
+    pub(crate) fn unsaid(&mut self, now: Instant) -> Option<(Multicast, &mut Withheld)> {
         self.0.iter_mut().find_map(|egress| {
+            egress.withheld.take_if(|withheld| withheld.is_over(now));
             let withheld = egress.withheld.as_mut()?;
             let is_due = withheld.say_at().is_some_and(|at| at <= now);
-            is_due.then_some((&mut **withheld, &egress.members[..]))
+            is_due.then_some((egress.group, &mut **withheld))
         })
     }
 

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use levada_wire::packet::seal::Opener;
-use levada_wire::{FlowId, Frame, Instant, LinkIndex, WallTime};
+use levada_wire::{FlowId, Frame, Instant, WallTime};
 
-use crate::api::{Command, EgressTerms, FrameRefusal, Originate};
-use crate::child::pace;
+use crate::api::{Command, FrameRefusal, Originate};
+use crate::child::join;
 use crate::flow::Flow;
 use crate::ledger::DropReason;
-use crate::limits::{EGRESSES_MAX, PEAK_UNTOLD};
+use crate::limits::PEAK_UNTOLD;
 use crate::link::Link;
 use crate::origin::Origin;
 use crate::reassembly::Reassembly;
@@ -45,7 +45,7 @@ pub(super) fn apply(state: &mut State, command: Command, now: Instant) {
 }
 
 fn apply_to_link(state: &mut State, command: Command, now: Instant) -> bool {
-    let State { flows, io } = state;
+    let io = &mut state.io;
     match command {
         Command::AddLink {
             link,
@@ -67,18 +67,7 @@ fn apply_to_link(state: &mut State, command: Command, now: Instant) -> bool {
             io.links.insert(new.counted(counts));
             true
         }
-        Command::RemoveLink { link } => {
-            for flow in flows.values_mut() {
-                flow.egresses.forget(link);
-                flow.multicast.forget(link);
-                flow.forget_child(link);
-                flow.server.forget(link);
-                flow.upstreams.remove(link);
-            }
-            io.newcomers.remove(now, |_, other| other == link);
-            io.closed.remove_link(link);
-            io.links.remove(link)
-        }
+        Command::RemoveLink { link } => join::remove_link(state, link, now),
         Command::SendDatagram { link, message } => {
             let Some(link) = io.links.get_mut(link) else {
                 return false;
@@ -107,7 +96,7 @@ fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
             with_flow(state, flow, |flow, _| flow.upstreams.retire(link))
         }
         Command::AddEgress { flow, link, terms } => with_flow(state, flow, |flow, io| {
-            add_egress(flow, io, link, terms, now)
+            join::add(flow, io, link, terms, now)
         }),
         Command::SetPeak { flow, peak } => match state.flow(flow) {
             Some((flow, io)) => {
@@ -120,13 +109,8 @@ fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
             flow.set_budget(budget);
             true
         }),
-        Command::RemoveEgress { flow: id, link } => {
-            let leaves = |flow, other| (flow, other) == (id, link);
-            state.io.newcomers.remove(now, leaves);
-            with_flow(state, id, |flow, _| {
-                flow.forget_child(link);
-                flow.egresses.remove(link, now)
-            })
+        Command::RemoveEgress { flow, link } => {
+            with_flow(state, flow, |flow, io| join::remove(flow, io, link, now))
         }
         Command::StopConsuming { flow } => {
             with_flow(state, flow, |flow, _| flow.consumer.take().is_some())
@@ -154,14 +138,15 @@ fn apply_to_multicast(state: &mut State, command: Command, now: Instant) -> bool
         } => with_flow(state, flow, |flow, _| {
             flow.multicast.renew(group, now + lifetime)
         }),
-        Command::RemoveMulticastEgress { flow, group } => {
-            with_flow(state, flow, |flow, _| flow.multicast.remove(&group))
-        }
+        Command::RemoveMulticastEgress { flow, group } => with_flow(state, flow, |flow, _| {
+            join::end_channel(flow, group, now);
+            flow.multicast.remove(&group)
+        }),
         Command::AddMember { flow, group, link } => with_flow(state, flow, |flow, io| {
-            io.links.contains(link) && flow.multicast.add_member(&group, link)
+            join::add_member(flow, io, group, link)
         }),
         Command::RemoveMember { flow, group, link } => with_flow(state, flow, |flow, _| {
-            flow.multicast.remove_member(&group, link)
+            join::remove_member(flow, group, link, now)
         }),
         // The worker does these: a lane knows no socket.
         Command::Hear { flow, .. } | Command::StopHearing { flow, .. } => {
@@ -202,27 +187,9 @@ fn close(state: &mut State, id: FlowId, now: Instant) -> bool {
     io.ledger.held -= early;
     io.ledger.drop_packets(DropReason::FlowClosed, early);
     flow.cache.clear(&mut io.room);
-    io.newcomers.remove(now, |flow, _| flow == id);
+    io.queue.remove(now, |flow, _| flow == id);
     io.closed.insert(id, flow.keys, flow.upstreams, now);
     true
-}
-
-fn add_egress(
-    flow: &mut Flow,
-    io: &mut Io,
-    link: LinkIndex,
-    terms: EgressTerms,
-    now: Instant,
-) -> bool {
-    if flow.egresses.set_terms(link, terms) {
-        return true;
-    }
-    let is_new = io.links.contains(link) && flow.egresses.len() < EGRESSES_MAX;
-    if is_new {
-        flow.egresses.add(link, terms);
-        pace::join(flow, io, link, now);
-    }
-    is_new
 }
 
 fn originate_flow(state: &mut State, originate: &Originate) -> bool {

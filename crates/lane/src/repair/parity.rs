@@ -6,7 +6,7 @@
 //!     │ shards 0, [1 lost], 2, 3 over 9..35 ───────────▶ │  three shards: 11 and 30 are made anew
 //! ```
 //!
-//! `wish` says which egress wants parity and how much, `encode` makes it of what goes out live, `decode` makes packets of
+//! `demand` says which child needs parity and how much, `encode` makes it of what goes out live, `decode` makes packets of
 //! what came; this file joins them to links and flows. NACK works beside it, and parity puts it off only while it may still come
 //! ([`Flow::shown`]). Wire definition: docs/wire.md sections 4.5 and 8.4; why like that: docs/decisions/0022-parity-has-a-code-of-our-own.md. Not a
 //! promise: what parity cannot make good is asked for, if there is time. Called by `forward` (what is sent, what comes) and by `repair`
@@ -14,6 +14,7 @@
 //! the same door as one that came.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use levada_wire::Instant;
@@ -32,10 +33,10 @@ pub(crate) mod encode;
 #[cfg(test)]
 mod tests;
 
-use demand::{Way, Wish};
+use demand::{Demand, Reach};
 use encode::Block;
 
-/// Takes note of packets that went to the egresses; sends the parity of a block that they end.
+/// Takes note of packets that went to the children; sends the parity of a block that they end.
 pub(crate) fn on_sent(flow: &mut Flow, io: &mut Io, run: &Run, now: Instant) {
     if flow.maker.is_idle(now) {
         return;
@@ -97,27 +98,32 @@ pub(crate) fn on_datagram(
     Ok(())
 }
 
+/// Finds out what parity each child needs now. What comes from there does not go back.
 fn review(flow: &mut Flow, links: &link::Table, now: Instant) {
-    let upstreams = &flow.upstreams;
-    let egresses = flow.egresses.live_budgets().filter_map(|(link, budget)| {
-        // What comes from there does not go back.
-        let state = links.get(link).filter(|_| !upstreams.is_expected(link))?;
-        let way = Way {
-            trip: state.trip(),
-            loss: state.loss(),
-            budget,
-        };
-        Some((link, way))
-    });
-    flow.maker.review(egresses, now);
+    let mut least: Option<Duration> = None;
+    for child in &mut flow.children.all {
+        let is_sent = child.is_live() && !flow.upstreams.is_expected(child.link);
+        let link = links.get(child.link).filter(|_| is_sent);
+        child.demand = link.and_then(|link| {
+            let reach = Reach {
+                trip: link.trip(),
+                loss: link.loss(),
+                budget: child.terms().budget,
+            };
+            Demand::review(child.demand, reach)
+        });
+        let budget = child.demand.map(|demand| demand.budget);
+        least = [least, budget].into_iter().flatten().min();
+    }
+    flow.maker.reviewed(least, now);
 }
 
-/// Encodes a block once and sends each egress that wants parity as many of its shards as it wants. Like repairs they are not
-/// held against what an egress was admitted with.
+/// Encodes a block once and sends each child that needs parity as many of its shards as it needs. Like repairs they are not
+/// held against what a child was admitted with.
 fn send(flow: &Flow, io: &mut Io, block: &Block) {
-    let wants = |wish: Wish| wish.shards(block.packets());
-    let most = flow.maker.wishes().map(|(_, wish)| wants(wish)).max();
-    let most = most.unwrap_or(0);
+    let wants = |demand: Demand| demand.shards(block.packets());
+    let demands = flow.children.all.iter().filter_map(|child| child.demand);
+    let most = demands.map(wants).max().unwrap_or(0);
     // Packets go first: there is no parity without room for all that the rest of a train may be.
     if most == 0 || io.outbox.room() <= RUN_PACKETS_MAX * flow.outputs_of_repair() {
         return;
@@ -126,11 +132,9 @@ fn send(flow: &Flow, io: &mut Io, block: &Block) {
         return;
     };
     let bytes = Bytes::from(shards.bytes);
-    for (egress, wish) in flow.maker.wishes() {
-        let count = wants(wish);
-        let link = io.links.get_mut(egress);
-        let link = link.filter(|_| count > 0 && flow.egresses.is_live(egress));
-        if let Some(link) = link {
+    for child in flow.children.all.iter().filter(|child| child.is_live()) {
+        let count = child.demand.map_or(0, wants);
+        if let Some(link) = io.links.get_mut(child.link).filter(|_| count > 0) {
             let part = bytes.slice(..count * shards.datagram_bytes);
             link.send_parity(part, shards.datagram_bytes, &mut io.outbox);
             io.ledger.repair.parity_sent += count as u64;

@@ -6,8 +6,9 @@ use levada_wire::packet::{Class, Kind};
 use levada_wire::{Header, Instant, LinkIndex, Machine, Number};
 
 use super::*;
-use crate::api::{Egress, Input, Late};
-use crate::limits::FORMER_MAX;
+use crate::api::{Egress, Input, Interface, Late, Multicast};
+use crate::child::Children;
+use crate::limits::{FORMER_MAX, REPAIR_CREDIT};
 
 /// Pictures of that many bytes, 25 a second, for that long: as a stream of its own pace.
 pub(super) fn play(
@@ -384,25 +385,77 @@ fn what_is_left_of_a_full_cache_is_passed_over_and_said() {
 }
 
 #[test]
-fn former_egresses_are_remembered_up_to_the_limit() {
-    use crate::child::Egresses;
-    let mut egresses = Egresses::default();
+fn former_children_owe_what_they_were_sent_up_to_the_limit() {
+    let mut children = Children::default();
     let now = Instant::from_nanos(1_000_000_000);
     let last = u32::try_from(FORMER_MAX).unwrap();
 
     for link in (0..=last).map(LinkIndex) {
-        egresses.add(link, terms(PEAK));
-        egresses.get_mut(link).unwrap().sums.joins.take(10_000, now);
-        egresses.remove(link, now);
+        let place = children.add(link, terms(PEAK));
+        children.all[place].buckets.catch_up.take(10_000, now);
+        assert!(children.remove(link, 0, now));
     }
 
     let mut owes = |link| {
-        egresses.add(LinkIndex(link), terms(PEAK));
-        let egress = egresses.get_mut(LinkIndex(link)).unwrap();
-        !egress.sums.joins.is_full(now)
+        let place = children.add(LinkIndex(link), terms(PEAK));
+        !children.all[place].buckets.catch_up.is_full(now)
     };
     assert!(!owes(0), "the first is forgotten");
     assert!(owes(1) && owes(last));
+}
+
+#[test]
+fn former_children_keep_what_is_left_to_them_of_repairs_up_to_the_limit() {
+    let (mut children, now) = (Children::default(), Instant::ZERO);
+    let last = u32::try_from(FORMER_MAX).unwrap();
+    let empty = |children: &mut Children, link: LinkIndex| {
+        let place = children.add(link, terms(PEAK));
+        let repairs = &mut children.all[place].repairs;
+        let number = |value| Number::new(value).unwrap();
+        let admit = |&value: &u64| repairs.admit(number(value), 40 * MS, 0, now).is_ok();
+        (0..=REPAIR_CREDIT).filter(admit).count() as u64
+    };
+    for link in (0..=last).map(LinkIndex) {
+        empty(&mut children, link);
+        children.remove(link, 0, now);
+    }
+
+    assert_eq!(children.former.len(), FORMER_MAX);
+    assert_eq!(
+        empty(&mut children, LinkIndex(0)),
+        REPAIR_CREDIT,
+        "it is forgotten"
+    );
+    assert_eq!(empty(&mut children, LinkIndex(1)), 0);
+    children.forget(LinkIndex(1));
+    assert_eq!(
+        empty(&mut children, LinkIndex(1)),
+        REPAIR_CREDIT,
+        "another peer"
+    );
+}
+
+#[test]
+fn a_member_that_is_sent_the_flow_over_its_link_too_stays_when_that_ends() {
+    let (mut children, now) = (Children::default(), Instant::ZERO);
+    let channel = Multicast {
+        address: ([239, 1, 2, 3], 7_801).into(),
+        interface: Interface {
+            index: 1,
+            address: None,
+        },
+    };
+    let link = LinkIndex(7);
+    children.add(link, terms(PEAK));
+    assert!(children.add_member(channel, link));
+
+    assert!(children.remove(link, 0, now));
+    assert!(!children.remove(link, 0, now), "it is none any more");
+
+    assert_eq!((children.egresses(), children.memberships()), (0, 1));
+    assert_eq!(children.told().collect::<Vec<_>>(), [link]);
+    assert!(children.remove_member(channel, link, 0, now));
+    assert!(children.all.is_empty());
 }
 
 /// Of packets that had been sent to the child those numbers did not go out.

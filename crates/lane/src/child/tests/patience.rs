@@ -183,7 +183,7 @@ fn children_that_wait_for_a_group_and_go_are_forgotten() {
     let (flow, link, terms) = (FLOW, link_to(0), terms(u64::MAX));
     let waiting = |relay: &mut Relay| {
         let flow = relay.net.lanes[1].state_mut().flows.get_mut(FLOW);
-        flow.unwrap().waiting.len()
+        flow.unwrap().children.awaiting
     };
     relay
         .net
@@ -201,7 +201,7 @@ fn children_that_wait_for_a_group_and_go_are_forgotten() {
 }
 
 #[test]
-fn leaving_and_joining_in_turns_does_not_renew_the_stock_of_repairs() {
+fn leaving_and_joining_in_turns_does_not_renew_the_credit_of_repairs() {
     let mut relay = Relay::new(u64::MAX);
     let numbers = relay.burst(60, false, 0);
     relay.take();

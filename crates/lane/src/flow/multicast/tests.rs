@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use levada_wire::{Header, Machine as _};
+use levada_wire::{Header, LinkIndex, Machine as _};
 
 use super::*;
 use crate::api::{Command, Datagrams, Delivery, Egress, Event, Input, Interface, Late, Train};
+use crate::child::Children;
 use crate::ledger::DropReason;
 use crate::limits::{CHANNEL_REPAIRS_MAX, MEMBERS_MAX, MULTICAST_EGRESSES_MAX};
 use crate::testkit::{FLOW, Net, address, consume, frame, link_to, originate, push};
@@ -322,19 +323,43 @@ fn more_egresses_or_members_than_the_limits_are_refused() {
     for last in 0..u8::try_from(MULTICAST_EGRESSES_MAX).unwrap() {
         assert!(egresses.renew(group(last), until));
     }
-    let members = u32::try_from(MEMBERS_MAX).unwrap();
-    assert!((0..members).all(|link| egresses.add_member(&group(0), LinkIndex(link))));
+    let (mut children, members) = (Children::default(), u32::try_from(MEMBERS_MAX).unwrap());
+    assert!((0..members).all(|link| children.add_member(group(0), LinkIndex(link))));
 
     assert!(!egresses.renew(group(99), until));
-    assert!(!egresses.add_member(&group(0), LinkIndex(members)));
-    assert!(!egresses.add_member(&group(99), LinkIndex(0)));
-
+    assert!(!children.add_member(group(0), LinkIndex(members)));
+    assert!(children.add_member(group(1), LinkIndex(members)));
     assert!(
         egresses.renew(group(0), until),
         "what is there may last longer"
     );
-    assert!(egresses.remove_member(&group(0), LinkIndex(7)));
-    assert!(egresses.add_member(&group(0), LinkIndex(members)));
+    assert!(children.remove_member(group(0), LinkIndex(7), 0, Instant::ZERO));
+    assert!(children.add_member(group(0), LinkIndex(members)));
+}
+
+#[test]
+fn nobody_is_a_member_of_a_group_that_is_not_sent_to_or_of_one_that_has_ended() {
+    let mut net = site(3, true);
+    let (flow, link) = (FLOW, link_to(1));
+    let refused = |net: &Net| net.lanes[0].counters().commands_refused;
+    let of_other = Command::AddMember {
+        flow,
+        link,
+        group: group(99),
+    };
+
+    net.command(0, of_other);
+    assert_eq!(refused(&net), 1);
+    let end = Command::RemoveMulticastEgress {
+        flow,
+        group: group(1),
+    };
+    net.command(0, end);
+    net.push(frame(1, true, 0, 10));
+
+    assert_eq!(net.lanes[0].ledger().due, 0);
+    let flow = net.lanes[0].state_mut().flows.get_mut(FLOW).unwrap();
+    assert!(flow.children.all.is_empty());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rand_core::{Rng, SeedableRng};
 
 use super::*;
 use crate::api::{Datagrams, Egress, EgressTerms, Interface, Late, Multicast, Train};
-use crate::child::Why;
+use crate::child::progress::Progress;
 use crate::testkit::address;
 
 /// Everything that a hostile or confused world may do to a lane, drawn from a pool of real datagrams.
@@ -255,19 +255,26 @@ impl Checked {
     fn check(&mut self) {
         assert!(self.0.ledger().check().is_zero());
         let state = self.0.state_mut();
-        let mut rows = state.io.newcomers.rows();
+        let mut rows = state.io.queue.rows();
         rows.sort_unstable();
         assert!(rows.is_sorted_by(|one, other| one < other), "{rows:?}");
         for flow in state.flows.values_mut() {
             let id = flow.id;
-            for egress in &flow.egresses.all {
-                let why = egress.behind.map(|behind| behind.why);
-                if matches!(why, Some(Why::Waits | Why::Joins)) {
-                    assert!(rows.contains(&(id, egress.link)), "{why:?} outside the row");
+            for child in &flow.children.all {
+                let progress = child.progress;
+                let is_newcomer = matches!(
+                    progress,
+                    Progress::Queued { .. } | Progress::CatchingUp { .. }
+                );
+                if is_newcomer {
+                    assert!(
+                        rows.contains(&(id, child.link)),
+                        "{progress:?} outside the row"
+                    );
                 }
-                if let Some(at) = egress.wake() {
+                if let Some(at) = child.wake() {
                     let next = flow.next_wakeup().expect("something wakes it");
-                    assert!(next.at <= at, "{why:?} sleeps on");
+                    assert!(next.at <= at, "{progress:?} sleeps on");
                 }
             }
         }

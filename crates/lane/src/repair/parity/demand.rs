@@ -1,4 +1,4 @@
-//! Which egress is sent parity, and how much of it: the rule, without any state but whether it is on.
+//! Which child is sent parity, and how much of it: the rule, without any state but whether it is on.
 //!
 //! ```text
 //!   off ── two tries do not fit in the budget, and 1% gets lost ──▶ on
@@ -17,26 +17,26 @@ use crate::limits::{PARITY_OFF_PERMILLE, PARITY_ON_PERMILLE, PARITY_SHARE};
 use crate::link::loss::Loss;
 use crate::repair::trip::RoundTrip;
 
-/// How an egress is reached.
+/// How a child is reached.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Way {
+pub(crate) struct Reach {
     pub(crate) trip: RoundTrip,
     pub(crate) loss: Loss,
     /// How late packets may be at the child.
     pub(crate) budget: Duration,
 }
 
-/// What one egress wants.
+/// What one child needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub(crate) struct Demand {
     loss: Loss,
     pub(crate) budget: Duration,
 }
 
-impl Wish {
-    /// What an egress wants that is reached like that, given what it wanted before; `None` if no parity.
-    pub(crate) fn review(before: Option<Self>, way: Way) -> Option<Self> {
-        let Way { trip, loss, budget } = way;
+impl Demand {
+    /// What a child needs that is reached like that, given what it needed before; `None` if no parity.
+    pub(crate) fn review(before: Option<Self>, reach: Reach) -> Option<Self> {
+        let Reach { trip, loss, budget } = reach;
         let two_tries = 2 * trip.retry_after() + trip.reordering();
         let (fits_in, least) = match before {
             None => (budget, Loss::permille(PARITY_ON_PERMILLE)),
@@ -72,32 +72,37 @@ mod tests {
         trip
     }
 
-    fn wish(before: Option<Wish>, there_and_back: u64, permille: u32, budget: u64) -> Option<Wish> {
-        let way = Way {
+    fn demand(
+        before: Option<Demand>,
+        there_and_back: u64,
+        permille: u32,
+        budget: u64,
+    ) -> Option<Demand> {
+        let reach = Reach {
             trip: trip(there_and_back),
             loss: Loss::permille(permille),
             budget: millis(budget),
         };
-        Wish::review(before, way)
+        Demand::review(before, reach)
     }
 
     #[test]
     fn parity_is_for_links_that_lose_and_are_too_long_for_two_tries() {
-        assert!(wish(None, 100, 100, 200).is_some());
-        assert!(wish(None, 100, 100, 150).is_some());
-        assert!(wish(None, 40, 100, 200).is_none());
-        assert!(wish(None, 100, 100, 400).is_none());
-        assert!(wish(None, 100, 9, 200).is_none());
+        assert!(demand(None, 100, 100, 200).is_some());
+        assert!(demand(None, 100, 100, 150).is_some());
+        assert!(demand(None, 40, 100, 200).is_none());
+        assert!(demand(None, 100, 100, 400).is_none());
+        assert!(demand(None, 100, 9, 200).is_none());
     }
 
     #[test]
     fn what_is_on_stays_on_until_things_are_clearly_better() {
-        let on = wish(None, 100, 100, 200);
+        let on = demand(None, 100, 100, 200);
 
-        assert!(wish(on, 95, 4, 200).is_some());
-        assert!(wish(None, 95, 100, 200).is_none());
-        assert!(wish(on, 100, 2, 200).is_none());
-        assert!(wish(on, 80, 100, 200).is_none());
+        assert!(demand(on, 95, 4, 200).is_some());
+        assert!(demand(None, 95, 100, 200).is_none());
+        assert!(demand(on, 100, 2, 200).is_none());
+        assert!(demand(on, 80, 100, 200).is_none());
     }
 
     #[test]
@@ -105,7 +110,7 @@ mod tests {
         let shards = |permille, packets| {
             let loss = Loss::permille(permille);
             let budget = millis(100);
-            Wish { loss, budget }.shards(packets)
+            Demand { loss, budget }.shards(packets)
         };
 
         assert_eq!(

@@ -8,26 +8,25 @@
 //!
 //! A block ends with its group, before a hole, at [`BLOCK_FULL`] packets, at the end of a burst if it has
 //! [`BLOCK_ENOUGH`], and when it is a tenth of the least budget old ([`BLOCK_AGE_PART`]). What comes late is in no block: it was repaired, and is asked
-//! for once more if it is lost again. A block is encoded once for all egresses: each is sent the first few of its shards, as its
-//! link needs ([`Wish`]). Not the sending: `parity.rs` does that. Called by it. Invariant: while no egress wants parity
+//! for once more if it is lost again. A block is encoded once for all children: each is sent the first few of its shards, as its
+//! link needs (`demand.rs`). Not the sending: `parity.rs` does that. Called by it. Invariant: while no child needs parity
 //! nothing is kept, and a packet costs two comparisons.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use levada_wire::key::CarryKey;
 use levada_wire::packet::parity::code::{self, Words};
 use levada_wire::packet::parity::{ParityHeader, unit_bytes, unit_of};
-use levada_wire::{FlowId, Header, Instant, LinkIndex, Number};
+use levada_wire::{FlowId, Header, Instant, Number};
 
-use super::demand::{Way, Wish};
 use crate::flow::run::Run;
 use crate::limits::{BLOCK_AGE_PART, BLOCK_ENOUGH, BLOCK_FULL, PARITY_REVIEW_EVERY};
 
 /// Makes blocks of the packets of one flow. See the module's head.
 #[derive(Debug, Default)]
 pub(crate) struct Maker {
-    /// The egresses that want parity.
-    wishes: BTreeMap<LinkIndex, Wish>,
+    /// The least budget of the children that need parity; `None` if none does.
+    least_budget: Option<Duration>,
     review_at: Instant,
     open: Option<Block>,
 }
@@ -52,7 +51,7 @@ pub(crate) struct Shards {
 impl Maker {
     /// Whether packets that are sent now are of no interest.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        self.wishes.is_empty() && now < self.review_at
+        self.least_budget.is_none() && now < self.review_at
     }
 
     /// Whether it is time to look at the links again.
@@ -60,31 +59,20 @@ impl Maker {
         now >= self.review_at
     }
 
-    /// Finds out what each egress wants now.
-    pub(crate) fn review(
-        &mut self,
-        egresses: impl Iterator<Item = (LinkIndex, Way)>,
-        now: Instant,
-    ) {
-        let before = std::mem::take(&mut self.wishes);
-        let wanted = |(link, way)| Some((link, Wish::review(before.get(&link).copied(), way)?));
-        self.wishes = egresses.filter_map(wanted).collect();
+    /// It is known what each child needs: that is the least budget of those that need parity.
+    pub(crate) fn reviewed(&mut self, least_budget: Option<Duration>, now: Instant) {
+        self.least_budget = least_budget;
         self.review_at = now + PARITY_REVIEW_EVERY;
-        if self.wishes.is_empty() {
+        if least_budget.is_none() {
             self.open = None;
         }
     }
 
-    /// The egresses that want parity, and what each wants.
-    pub(crate) fn wishes(&self) -> impl Iterator<Item = (LinkIndex, Wish)> + '_ {
-        self.wishes.iter().map(|(&link, &wish)| (link, wish))
-    }
-
     /// Takes packets that were sent; gives the block that ended, and what of the packets is to be taken after it.
     pub(crate) fn take(&mut self, run: Run, now: Instant) -> (Option<Block>, Option<Run>) {
-        if self.wishes.is_empty() {
+        let Some(budget) = self.least_budget else {
             return (None, None);
-        }
+        };
         let marks = marks_of(&run);
         if let Some(open) = &mut self.open {
             if run.first < open.end() {
@@ -96,8 +84,7 @@ impl Maker {
         } else if marks.is_none() {
             return (None, None);
         }
-        let budgets = self.wishes.values().map(|wish| wish.budget);
-        let age_max = budgets.min().unwrap_or_default() / BLOCK_AGE_PART;
+        let age_max = budget / BLOCK_AGE_PART;
         let open = self.open.get_or_insert_with(|| Block {
             runs: Vec::new(),
             packets: 0,

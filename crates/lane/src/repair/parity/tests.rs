@@ -13,6 +13,7 @@ use levada_wire::packet::Kind;
 
 use super::*;
 use crate::api::{Command, EgressTerms};
+use crate::child::join;
 use crate::limits::RUN_PACKETS_MAX;
 use crate::link::Link;
 use crate::link::totals::Totals;
@@ -313,7 +314,13 @@ fn parity_leaves_room_for_the_packets_of_a_whole_train() {
     }
     let State { mut io, .. } = State::new(0, settings, Arc::new(Totals::new(1)));
     io.links.insert(link);
-    flow.egresses.add(link_to(1), EgressTerms::UNLIMITED);
+    assert!(join::add(
+        &mut flow,
+        &mut io,
+        link_to(1),
+        EgressTerms::UNLIMITED,
+        Instant::ZERO
+    ));
     review(&mut flow, &io.links, Instant::ZERO);
     let header = levada_wire::Header {
         last: false,

@@ -8,9 +8,7 @@ use bytes::Bytes;
 use levada_wire::{Group, OriginTime};
 
 use super::*;
-use crate::link::loss::Loss;
-use crate::repair::trip::RoundTrip;
-use crate::testkit::{self, FLOW, carry, link_to};
+use crate::testkit::{self, FLOW, carry};
 
 const fn at(millis: u64) -> Instant {
     Instant::from_nanos(millis * 1_000_000)
@@ -42,24 +40,11 @@ fn burst(first: u64, packets: u64, bytes: usize) -> Run {
     }
 }
 
-/// A maker of which one child wants parity for a loss of a tenth.
+/// A maker of which one child needs parity that has a budget of 200 ms.
 fn maker() -> Maker {
     let mut maker = Maker::default();
-    maker.review([(link_to(1), way(100))].into_iter(), at(0));
+    maker.reviewed(Some(Duration::from_millis(200)), at(0));
     maker
-}
-
-/// 100 ms there and back with a budget of 200, and a loss of so many of a thousand.
-fn way(permille: u32) -> Way {
-    let mut trip = RoundTrip::default();
-    for _ in 0..40 {
-        trip.sample(Duration::from_millis(100));
-    }
-    Way {
-        trip,
-        loss: Loss::permille(permille),
-        budget: Duration::from_millis(200),
-    }
 }
 
 /// What ends while the maker takes a run: first number and packets of each block.
@@ -138,7 +123,7 @@ fn nothing_is_kept_while_nobody_wants_parity() {
     ended(&mut maker, burst(0, 3, 5), at(0));
     assert!(!maker.is_idle(at(1)));
 
-    maker.review([(link_to(1), way(0))].into_iter(), at(250));
+    maker.reviewed(None, at(250));
 
     assert_eq!(maker.timer(), None);
     assert!(maker.is_idle(at(499)) && !maker.is_idle(at(500)));

@@ -1,0 +1,202 @@
+//! How a child comes and goes.
+//!
+//! ```text
+//!   AddEgress ─▶ is there a group that can be joined?
+//!                  ├─ yes: Queued at its interface ─ its turn ─▶ CatchingUp: the group, run by run, in turn with others ─▶ Live
+//!                  └─ no:  Live: it gets what comes, hears GONE of the group's start, and is queued if the group can be joined
+//!                          after all
+//! ```
+//!
+//! A newcomer is sent the newest group that is cached before it is live. Whoever comes no nearer to the end of the flow goes on at
+//! its own expense, throttled. Not whom to take: the core decides. Not whose turn it is: `queue.rs`. Called for commands, and by
+//! the lane when a turn or a judgement is due. Invariant: whoever is `Queued` or `CatchingUp` stands in the queue of one interface,
+//! once; what a link's peer is sent ends with the link.
+
+use levada_wire::datagram::link::{LinkDatagram, Numbers};
+use levada_wire::{Instant, LinkIndex, Number};
+
+use super::pace::{self, Step};
+use super::progress::{Progress, Round};
+use super::queue::{Newcomer, Turn};
+use crate::api::{EgressTerms, Multicast};
+use crate::flow::Flow;
+use crate::ledger::DropReason;
+use crate::limits::{CONTINUE_AFTER, EGRESSES_MAX, PACE_ROOM_MIN};
+use crate::state::{Io, State};
+
+/// Sends the flow over a link; only the terms count if it is already. `false` if there is no such link, or too many.
+pub(crate) fn add(
+    flow: &mut Flow,
+    io: &mut Io,
+    link: LinkIndex,
+    terms: EgressTerms,
+    now: Instant,
+) -> bool {
+    if flow.children.set_terms(link, terms) {
+        return true;
+    }
+    if !io.links.contains(link) || flow.children.egresses() >= EGRESSES_MAX {
+        return false;
+    }
+    let place = flow.children.add(link, terms);
+    queue(flow, io, place, now);
+    true
+}
+
+/// Sends it no more; `false` if it was not sent.
+pub(crate) fn remove(flow: &mut Flow, io: &mut Io, link: LinkIndex, now: Instant) -> bool {
+    let id = flow.id;
+    io.queue
+        .remove(now, |flow, other| (flow, other) == (id, link));
+    flow.children.remove(link, flow.counters.packets_in, now)
+}
+
+/// A link's peer hears a group to which the flow is sent.
+pub(crate) fn add_member(flow: &mut Flow, io: &Io, group: Multicast, link: LinkIndex) -> bool {
+    let is_sent = flow.multicast.has(&group) && io.links.contains(link);
+    is_sent && flow.children.add_member(group, link)
+}
+
+/// It hears the group no more.
+pub(crate) fn remove_member(
+    flow: &mut Flow,
+    group: Multicast,
+    link: LinkIndex,
+    now: Instant,
+) -> bool {
+    let packets = flow.counters.packets_in;
+    flow.children.remove_member(group, link, packets, now)
+}
+
+/// The flow is not sent to a group any more.
+pub(crate) fn end_channel(flow: &mut Flow, group: Multicast, now: Instant) {
+    let packets = flow.counters.packets_in;
+    flow.children.end_channel(group, packets, now);
+}
+
+/// A link is no more: its peer is nobody's child and nobody's upstream. `false` if there was none.
+pub(crate) fn remove_link(state: &mut State, link: LinkIndex, now: Instant) -> bool {
+    let State { flows, io } = state;
+    for flow in flows.values_mut() {
+        flow.children.forget(link);
+        flow.upstreams.remove(link);
+    }
+    io.queue.remove(now, |_, other| other == link);
+    io.closed.remove_link(link);
+    io.links.remove(link)
+}
+
+/// A new child, or one whose group can be joined after all: first it is sent the newest group that is cached.
+fn queue(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) {
+    let child = &mut flow.children.all[place];
+    let Some(start) = flow.cache.join_point() else {
+        return turn_away(flow, io, place);
+    };
+    let source = io.links.get(child.link).and_then(|link| link.source);
+    let not_before = child.buckets.catch_up.ready_at();
+    let newcomer = Newcomer::new(flow.id, child.link, child.terms().peak, not_before);
+    if !io.queue.add(source, newcomer, now) {
+        return turn_away(flow, io, place);
+    }
+    child.progress = Progress::Queued { start };
+}
+
+/// A newcomer that cannot be sent the newest group gets what comes. If there is one, it is told that it cannot join it.
+fn turn_away(flow: &mut Flow, io: &mut Io, place: usize) {
+    let child = &mut flow.children.all[place];
+    let link = child.link;
+    child.progress = Progress::Live;
+    let unjoinable = flow.unjoinable_group();
+    let Some(group) = unjoinable.or_else(|| flow.cache.join_point()) else {
+        return;
+    };
+    flow.children
+        .await_group(place, group, unjoinable.is_some());
+    if let Some(link) = io.links.get_mut(link) {
+        let gone = Numbers {
+            flow: flow.id,
+            first: group,
+            bitmap: Vec::new(),
+        };
+        io.ledger.repair.gones_pushed += 1;
+        link.say(LinkDatagram::Gone(gone), &mut io.outbox);
+    }
+}
+
+/// Lets the join point follow what was given up and what came late; those that waited for its group are sent that.
+pub(crate) fn judge_join_point(flow: &mut Flow, io: &mut Io, now: Instant) {
+    flow.judge_join_point();
+    let Some(joined) = flow.cache.join_point() else {
+        return;
+    };
+    for place in flow.children.take_awaiting(joined) {
+        queue(flow, io, place, now);
+    }
+}
+
+/// Sends newcomers what they are due by now, each in turn.
+pub(crate) fn serve_queue(state: &mut State, now: Instant) {
+    loop {
+        if state.io.outbox.room() < PACE_ROOM_MIN {
+            return state.io.queue.put_off(now + CONTINUE_AFTER);
+        }
+        let Some(turn) = state.io.queue.turn(now) else {
+            return;
+        };
+        let flow = state.flow(turn.newcomer.flow);
+        match flow.and_then(|(flow, io)| serve(flow, io, turn, now)) {
+            Some(bytes) => state.io.queue.sent(turn, bytes, now),
+            None => state.io.queue.done(turn),
+        }
+    }
+}
+
+/// Sends the newcomer whose turn it is one run; `None` if it is no newcomer any more.
+fn serve(flow: &mut Flow, io: &mut Io, turn: Turn, now: Instant) -> Option<usize> {
+    let place = flow.children.place_of(turn.newcomer.link)?;
+    let (join_point, next) = (flow.cache.join_point(), flow.children.next);
+    let child = &mut flow.children.all[place];
+    if let Progress::Queued { .. } = child.progress {
+        let Some(start) = join_point else {
+            turn_away(flow, io, place);
+            return None;
+        };
+        child.progress = catching_up(start);
+    }
+    let lost = child.skip_what_is_lost(&flow.cache, next, now);
+    flow.counters
+        .withhold(DropReason::Skipped, lost, &mut io.ledger);
+    if let Progress::CatchingUp {
+        start,
+        cursor,
+        round,
+    } = &mut child.progress
+        && round.is_far_as_ever(*cursor, next)
+    {
+        let (start, cursor) = (*start, *cursor);
+        child.progress = Progress::Throttled { start, cursor }; // from now on at its own expense
+    }
+    flow.children.wake_for(place);
+    io.touched.push(flow.id); // it is live now, or has GONE to be said
+    let is_catching_up = |flow: &Flow| {
+        matches!(
+            flow.children.all[place].progress,
+            Progress::CatchingUp { .. }
+        )
+    };
+    while is_catching_up(flow) {
+        if let Step::Sent(bytes) = pace::step(flow, io, place, now) {
+            return Some(bytes);
+        }
+    }
+    flow.children.wake_for(place);
+    None
+}
+
+fn catching_up(start: Number) -> Progress {
+    Progress::CatchingUp {
+        start,
+        cursor: start,
+        round: Round::default(),
+    }
+}
