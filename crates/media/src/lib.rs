@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`ts`] | MPEG transport streams: [`ts::Demuxer`] and [`ts::Muxer`] |
 //! | [`rtp`] | RTP: [`rtp::Packer`] and [`rtp::Unpacker`] |
+//! | [`sdp`] | SDP: tracks and how they travel in RTP, as text |
 //! | [`nal`] | H.264 and H.265 byte streams: access units, where decoding can start |
 //! | [`aac`], [`mpeg_audio`], [`ac3`], [`opus`] | headers of audio frames |
 //! | [`ticks`] | times of one timescale in another |
@@ -71,6 +72,7 @@ pub mod rebase;
 pub mod rtp;
 pub mod sink;
 pub mod source;
+pub mod sdp;
 pub mod testcard;
 pub mod ticks;
 pub mod ts;

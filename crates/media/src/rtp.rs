@@ -5,6 +5,7 @@
 //! | `packet` | the header: a view, and the bytes that are written |
 //! | `numbering` | SSRC, sequence, time: why every node makes the same packets |
 //! | `mapping` | how a track is carried |
+//! | [`rtcp`] | reports of senders and receivers |
 //! | `packer`, `batch` | frames into packets that all clients share |
 //! | `unpacker`, `reorder`, `pictures`, `decoding`, `time` | packets into frames |
 //! | `nal`, `av1`, `vp8`, `vp9`, `jpeg`, `aac`, `g711`, `mpeg_audio`, `single` | the formats |
@@ -27,6 +28,7 @@ mod packer;
 mod packet;
 mod pictures;
 mod reorder;
+pub mod rtcp;
 mod single;
 mod time;
 mod unpacker;
@@ -36,6 +38,9 @@ mod vp9;
 pub use batch::{Batch, Run};
 pub use mapping::{AacSizes, Encoding, Mapping, MappingError};
 pub use numbering::Numbering;
+pub(crate) use mapping::{
+    OPAQUE_PREFIX, TYPE_JPEG, TYPE_MPEG_AUDIO, TYPE_MPEG_TS, TYPE_PCMA, TYPE_PCMU,
+};
 pub use packer::{PACKET_BYTES_MAX, PackError, Packer};
 pub use packet::{HEADER_BYTES, Head, Packet, PacketError};
 pub use reorder::WAITING_MAX;

@@ -6,7 +6,7 @@
 //! profile, and how far pictures are reordered (H.264 7.3.2.1.1, E.1; H.265 7.3.2.2, 7.3.3). Called by readers and
 //! writers of RTP, SDP and MP4. Invariant: what is kept has at most [`SETS_MAX`] sets and [`SETS_BYTES_MAX`] bytes.
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::{Codec, start_code, unescape, units};
 use crate::bits::Bits;
@@ -58,7 +58,7 @@ impl ParameterSets {
     /// Takes over those of an access unit in Annex B. An SPS there replaces all that were before.
     pub fn learn(&mut self, access_unit: &[u8]) {
         let own = units(access_unit).filter(|nal| self.codec.set_kind(nal).is_some());
-        let own: Vec<&[u8]> = own.map(trim).collect();
+        let own: Vec<&[u8]> = own.collect();
         if own.iter().any(|nal| self.codec.is_sps(nal)) {
             self.sets.clear();
         }
@@ -68,6 +68,7 @@ impl ParameterSets {
     }
 
     fn add(&mut self, nal: &[u8]) {
+        let nal = trim(nal);
         let bytes: usize = self.sets.iter().map(Vec::len).sum();
         let has_room = self.sets.len() < SETS_MAX && bytes + nal.len() <= SETS_BYTES_MAX;
         let is_new = !self.sets.iter().any(|set| set == nal);
@@ -97,6 +98,13 @@ impl ParameterSets {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.sets.is_empty()
+    }
+
+    /// All of them in Annex B.
+    #[must_use]
+    pub fn to_annex_b(&self) -> Bytes {
+        let pieces = self.iter().map(|nal| [&START_CODE, nal].concat());
+        pieces.collect::<Vec<_>>().concat().into()
     }
 
     /// What the SPS says; `None` without one that can be read.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use levada_wire::Track;
 
 use crate::aac::AudioConfig;
+use crate::nal::ParameterSets;
 use crate::ticks::TS_TIMESCALE;
 use crate::{nal, opus};
 
@@ -163,6 +164,21 @@ impl Mapping {
             }
             _ => return Err(MappingError::Codec { codec: codec() }),
         })
+    }
+}
+
+impl Encoding {
+    /// Takes over the parameter sets of a picture where decoding can start, for the SDP to name them.
+    pub fn learn(&mut self, access_unit: &[u8]) {
+        if let Self::Nal {
+            codec,
+            parameter_sets,
+        } = self
+        {
+            let mut sets = ParameterSets::from_nals(*codec, nal::units(parameter_sets));
+            sets.learn(access_unit);
+            *parameter_sets = sets.to_annex_b();
+        }
     }
 }
 
