@@ -13,16 +13,19 @@ use levada::{
 };
 use levada_gateway::{Encode, Unsuitable};
 use levada_media::nal::{Codec, ParameterSets};
-use levada_media::rtp::{Batch, Packer};
+use levada_media::rtp::rtcp::{Rtcp, SenderInfo};
+use levada_media::rtp::{Batch, Encoding, Mapping, Packer};
+use levada_media::sdp::{self, Media};
 use levada_media::ticks::rescale;
 use levada_wire::FlowId;
 
 use crate::burst::{Builder, Burst};
-use crate::report::SenderReport;
-use crate::{describe, url};
+use crate::url;
 
 /// The payload type of the first track; the next ones follow. Dynamic ones begin here (RFC 3551 section 3).
 const PAYLOAD_TYPE: u8 = 96;
+/// What reports call the source.
+const CANONICAL_NAME: &str = "levada";
 
 /// What a player is told before it plays.
 #[derive(Debug)]
@@ -43,6 +46,7 @@ pub(crate) struct Rtp {
     left_out: Vec<String>,
     batch: Batch,
     builder: Builder,
+    report: Vec<u8>,
     /// The wall clock at time zero of the stream, in microseconds of Unix time.
     zero: Option<i64>,
     has_begun: bool,
@@ -68,6 +72,7 @@ impl Rtp {
             left_out: Vec::new(),
             batch: Batch::new(),
             builder: Builder::default(),
+            report: Vec::new(),
             zero: None,
             has_begun: false,
         }
@@ -112,16 +117,27 @@ impl Rtp {
             let wall = wall.map_or_else(unix_micros, |wall| i64::try_from(wall.0).unwrap_or(0));
             wall - now
         });
+        let wall = WallTime(u64::try_from(zero + now).unwrap_or(0));
         for (at, carried) in self.tracks.iter().enumerate() {
             let ticks = rescale(frame.dts, timescale, carried.track.timescale);
-            let report = SenderReport {
-                ssrc: carried.packer.numbering().ssrc,
-                unix_micros: zero + now,
+            let ssrc = carried.packer.numbering().ssrc;
+            let info = SenderInfo {
+                ntp: wall.into(),
                 rtp_time: carried.packer.time(ticks),
-                packets: carried.packer.packets(),
-                octets: carried.octets,
+                packets: low(carried.packer.packets()),
+                bytes: low(carried.octets),
             };
-            self.builder.push(at, true, &report.encode());
+            let reports = Vec::new();
+            self.report.clear();
+            Rtcp::Sender {
+                ssrc,
+                info,
+                reports,
+            }
+            .write(&mut self.report);
+            // All tracks have one name, so that players synchronise them.
+            Rtcp::Names(vec![(ssrc, CANONICAL_NAME.to_owned())]).write(&mut self.report);
+            self.builder.push(at, true, &self.report);
         }
     }
 
@@ -204,24 +220,51 @@ impl Encode for Rtp {
     }
 
     fn outline(&self) -> Option<Outline> {
-        let tracks = self.tracks.iter().enumerate().map(|(at, carried)| {
-            let control = url::control_of(at);
-            describe::Media {
-                track: &carried.track,
-                payload_type: carried.packer.mapping().payload_type,
-                sets: carried.sets.as_ref(),
-                control,
-            }
+        if !self.has_begun {
+            return None;
+        }
+        let controls: Vec<_> = (0..self.tracks.len()).map(url::control_of).collect();
+        let media = self.tracks.iter().zip(&controls);
+        let media = media.map(|(carried, control)| Media {
+            track: carried.track.clone(),
+            mapping: carried.mapping(),
+            port: 0,
+            address: None,
+            control: Some(control.clone()),
         });
-        let tracks: Vec<_> = tracks.collect();
-        self.has_begun.then(|| Outline {
-            sdp: describe::write(&self.name, self.flow, &tracks),
-            controls: tracks.into_iter().map(|track| track.control).collect(),
-        })
+        let session = sdp::Session {
+            id: self.flow.0 >> 1,
+            name: self.name.to_string(),
+            address: Some("0.0.0.0".to_owned()),
+            control: Some("*".to_owned()),
+            media: media.collect(),
+            omitted: Vec::new(),
+        };
+        let sdp = session.write();
+        Some(Outline { sdp, controls })
+    }
+}
+
+impl Carried {
+    /// How the track travels, with the parameter sets that were seen.
+    fn mapping(&self) -> Mapping {
+        let mut mapping = self.packer.mapping().clone();
+        if let (Encoding::Nal { parameter_sets, .. }, Some(sets)) =
+            (&mut mapping.encoding, &self.sets)
+        {
+            let annex_b = sets.iter().flat_map(|set| [&[0, 0, 0, 1], set].concat());
+            *parameter_sets = annex_b.collect();
+        }
+        mapping
     }
 }
 
 fn unix_micros() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(0))
+}
+
+/// The low 32 bits, which is what reports have of a count.
+const fn low(count: u64) -> u32 {
+    (count & 0xFFFF_FFFF) as u32
 }

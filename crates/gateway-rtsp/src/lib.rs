@@ -12,15 +12,14 @@
 
 #![forbid(unsafe_code)]
 
+mod align;
 pub mod auth;
 mod burst;
 pub mod connection;
 pub mod decode;
-mod describe;
 mod format;
 pub mod header;
 pub mod message;
-mod report;
 mod sender;
 pub mod server;
 mod url;

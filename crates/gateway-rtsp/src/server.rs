@@ -27,6 +27,7 @@ use crate::sender;
 
 mod client;
 mod play;
+mod record;
 
 /// The port of RTSP, unless it is set otherwise.
 pub const PORT_DEFAULT: u16 = 8554;
@@ -88,7 +89,8 @@ impl Builder {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let shared = Arc::new(Shared {
-            streams: Streams::new(self.node, Rtp::new).with_hold(self.hold),
+            streams: Streams::new(self.node.clone(), Rtp::new).with_hold(self.hold),
+            node: self.node,
             users: self.users,
             gate: Gate::new(self.limits),
             registry: self.registry,
@@ -168,6 +170,7 @@ impl ListenError {
 /// What all connections share.
 #[derive(Debug)]
 struct Shared {
+    node: Node,
     streams: Streams<Rtp>,
     users: Users,
     gate: Gate,

@@ -37,10 +37,10 @@ mod vp9;
 
 pub use batch::{Batch, Run};
 pub use mapping::{AacSizes, Encoding, Mapping, MappingError};
-pub use numbering::Numbering;
 pub(crate) use mapping::{
     OPAQUE_PREFIX, TYPE_JPEG, TYPE_MPEG_AUDIO, TYPE_MPEG_TS, TYPE_PCMA, TYPE_PCMU,
 };
+pub use numbering::Numbering;
 pub use packer::{PACKET_BYTES_MAX, PackError, Packer};
 pub use packet::{HEADER_BYTES, Head, Packet, PacketError};
 pub use reorder::WAITING_MAX;

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::play::Playing;
+use super::record::Recording;
 use crate::auth::{self, Authorization};
 use crate::connection::{self, Admission, Answer, Connection, Input, Output, Question, Settings};
 use crate::decode::{Decoder, Item};
@@ -64,6 +65,7 @@ pub(super) async fn run(
         ended: None,
         session: None,
         player: None,
+        recording: None,
     };
     client.serve().await;
     client.leave().await;
@@ -96,6 +98,7 @@ pub(super) struct Client {
     pub(super) ended: Option<oneshot::Receiver<EndReason>>,
     pub(super) session: Option<Arc<Session>>,
     pub(super) player: Option<Playing>,
+    pub(super) recording: Option<Recording>,
 }
 
 /// What a connection waits for.
@@ -186,7 +189,12 @@ impl Client {
                         return false;
                     }
                 }
-                Ok(Some(Item::Interleaved { .. })) => self.input(Input::Heard),
+                Ok(Some(Item::Interleaved { channel, payload })) => {
+                    self.input(Input::Heard);
+                    if !self.on_interleaved(channel, payload).await {
+                        return false;
+                    }
+                }
                 // Nothing was asked.
                 Ok(Some(Item::Response(_))) => {}
                 Ok(None) => break,
@@ -251,18 +259,20 @@ impl Client {
         match question {
             Question::Admit(admission) => self.admit(admission).await,
             Question::Describe(name) => self.describe(&name).await,
-            Question::Announce(..) => {
-                let why = "publishing by RTSP is not possible here";
-                Answer::Refused(Status::NOT_ALLOWED, why.into())
-            }
-            Question::Open { transport, .. } => {
+            Question::Announce(name, text) => self.announce(&name, &text),
+            Question::Open {
+                track,
+                role,
+                transport,
+            } => {
                 self.permit.settle();
+                if role == connection::Role::Record {
+                    self.open_record(track, &transport);
+                }
                 Answer::Opened(transport)
             }
             Question::Start(connection::Role::Play) => self.start_play(),
-            Question::Start(connection::Role::Record) => {
-                Answer::Refused(Status::NOT_ALLOWED, String::new())
-            }
+            Question::Start(connection::Role::Record) => self.start_record().await,
         }
     }
 
@@ -333,6 +343,7 @@ impl Client {
             session.end_with(reason);
         }
         self.player = None;
+        self.end_record().await;
     }
 
     /// The connection is over.

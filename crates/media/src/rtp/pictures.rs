@@ -15,7 +15,7 @@ use super::unpacker::{Fault, Unit};
 use crate::nal::Picture;
 
 /// A payload format for video.
-pub(super) trait Video: Debug + Send {
+pub(super) trait Video: Debug + Send + Sync {
     /// Whether a picture begins with this payload, whatever was lost before it.
     fn begins(&self, payload: &[u8]) -> bool;
     /// Adds a payload to the picture in the making.

@@ -105,7 +105,7 @@ enum Format {
 }
 
 /// A payload format whose packets are frames, or nearly.
-pub(super) trait Sound: Debug + Send {
+pub(super) trait Sound: Debug + Send + Sync {
     /// Takes the next payload.
     fn push(
         &mut self,
