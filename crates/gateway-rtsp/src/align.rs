@@ -1,8 +1,8 @@
 //! Where the tracks of a publisher stand to each other: RTP times begin anywhere, each track's elsewhere.
 //!
-//! Sender reports say which RTP time of each track is which time of the publisher's clock (RFC 3550 section 6.4.1). Packets wait
-//! until every track has one, and at most [`WAIT`]; a track without one is placed by when its first packet arrived. Not the
-//! unpacking. Called by `server::record`. Invariant: at most [`PACKETS_MAX`] packets wait.
+//! Sender reports say which RTP time of each track is which time of the publisher's clock (RFC 3550 section 6.4.1).
+//! Packets wait until every track has one, and at most [`WAIT`]; a track without one is placed by when its first packet
+//! arrived. Not the unpacking. Called by `server::record`. Invariant: at most [`PACKETS_MAX`] packets wait.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub(crate) struct Start {
 /// Packets and reports of a publisher whose tracks are not placed yet.
 #[derive(Debug)]
 pub(crate) struct Align {
-    tracks: Vec<Track>,
+    tracks: Vec<Clocked>,
     waiting: Vec<(usize, Bytes)>,
     first: Option<Instant>,
     /// The time zero of the stream by the publisher's clock, if it has said that, and by ours.
@@ -38,7 +38,7 @@ pub(crate) struct Align {
 }
 
 #[derive(Debug)]
-struct Track {
+struct Clocked {
     clock: NonZeroU32,
     report: Option<SenderInfo>,
     /// RTP time and arrival of its first packet.
@@ -48,7 +48,7 @@ struct Track {
 impl Align {
     /// Tracks with these RTP clocks.
     pub(crate) fn new(clocks: impl IntoIterator<Item = NonZeroU32>) -> Self {
-        let track = |clock| Track {
+        let track = |clock| Clocked {
             clock,
             report: None,
             first: None,
@@ -72,8 +72,8 @@ impl Align {
         }
     }
 
-    /// A packet of a track came. What can be unpacked leaves by `out`, in the order of arrival: the track, its start if this is
-    /// its first packet, and the packet.
+    /// A packet of a track came. What can be unpacked leaves by `out`, in the order of arrival: the track, its start if
+    /// this is its first packet, and the packet.
     pub(crate) fn on_packet(
         &mut self,
         place: usize,
@@ -98,14 +98,14 @@ impl Align {
         }
         let first = *self.first.get_or_insert(now);
         self.waiting.push((place, packet));
-        let is_complete = |track: &Track| track.first.is_some() && track.report.is_some();
+        let is_complete = |track: &Clocked| track.first.is_some() && track.report.is_some();
         let is_time_up = now.saturating_duration_since(first) >= WAIT;
         if !(self.tracks.iter().all(is_complete) || is_time_up || self.waiting.len() >= PACKETS_MAX)
         {
             return;
         }
         let known = self.tracks.iter().filter(|track| track.first.is_some());
-        let remote = known.filter_map(Track::remote).min();
+        let remote = known.filter_map(Clocked::remote).min();
         self.zero = Some((remote, first));
         let mut started = vec![false; self.tracks.len()];
         for (place, packet) in std::mem::take(&mut self.waiting) {
@@ -139,7 +139,7 @@ fn ntp_ticks(time: Duration) -> i128 {
     i128::try_from((time.as_nanos() << 32) / 1_000_000_000).unwrap_or(i128::MAX)
 }
 
-impl Track {
+impl Clocked {
     /// When the first packet was sampled, by the publisher's clock.
     fn remote(&self) -> Option<NtpTime> {
         let (report, (first, _)) = (self.report?, self.first?);

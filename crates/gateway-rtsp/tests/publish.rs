@@ -9,9 +9,9 @@ use levada_gateway::{EndReason, Role, Transport};
 
 /// ffmpeg's pattern and tone by H.264 and AAC, in real time, to a URL.
 fn publisher<'a>(url: &'a str, transport: &'a str, seconds: &'a str) -> Vec<&'a str> {
-    let arguments = "-hide_banner -nostdin -loglevel warning -re -f lavfi -i testsrc=size=320x240:rate=25 -f lavfi -i \
-                     sine=frequency=440:sample_rate=48000 -c:v libx264 -preset ultrafast -bf 2 -threads 1 -g 25 -pix_fmt \
-                     yuv420p -c:a aac -b:a 64k";
+    let arguments = "-hide_banner -nostdin -loglevel warning -re -f lavfi -i testsrc=size=320x240:rate=25 \
+                     -f lavfi -i sine=frequency=440:sample_rate=48000 -c:v libx264 -preset ultrafast -bf 2 \
+                     -threads 1 -g 25 -pix_fmt yuv420p -c:a aac -b:a 64k";
     let mut arguments: Vec<_> = arguments.split_whitespace().collect();
     arguments.extend([
         "-t",

@@ -1,7 +1,7 @@
 //! A connection that publishes: what it announces, and its packets as frames of a stream.
 //!
-//! Not the placing of its tracks in time, which is `align`. Called by `client`. Invariant: a publisher that sends faster than the
-//! node takes is held up by its own connection, and by nothing else.
+//! Not the placing of its tracks in time, which is `align`. Called by `client`. Invariant: a publisher that sends
+//! faster than the node takes is held up by its own connection, and by nothing else.
 
 use std::sync::Arc;
 use std::time::Instant;
