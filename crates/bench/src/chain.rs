@@ -17,11 +17,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_lane::{Command, Delivery, EgressTerms, Event, LaneSettings, Originate};
+use levada_lane::{
+    Command, Delivery, EgressTerms, Event, FlowCommand, LaneSettings, LinkCommand, LinkEvent,
+    Originate, PublisherCommand,
+};
 use levada_ports::{Clock, Lanes, WorkerCounters};
 use levada_wire::datagram::link::{LinkDatagram, Ping, Pong};
 use levada_wire::key::LinkKey;
-use levada_wire::{Frame, LinkIndex, PacketSize, WallTime};
+use levada_wire::lane;
+use levada_wire::{Frame, LinkIndex, PacketSize, RepairBudget, WallTime};
 
 use crate::forwarder::{Ends, Forwarder, Plan, Taken};
 use crate::{contender, drive, origin, traffic};
@@ -131,13 +135,16 @@ impl Chain {
     /// Has the origin send a frame.
     pub(crate) fn push(&self, frame: Frame) -> anyhow::Result<()> {
         let (flow, wall) = (origin::flow(0), WallTime(drive::wall_nanos() / 1_000));
-        Ok(self.nodes[0].send(Command::Push { flow, frame, wall })?)
+        Ok(self.nodes[0].send(Command::Publisher(
+            flow,
+            PublisherCommand::Push { frame, wall },
+        ))?)
     }
 
     /// Has the origin end the flow.
     pub(crate) fn finish_flow(&self) -> anyhow::Result<()> {
         let flow = origin::flow(0);
-        Ok(self.nodes[0].send(Command::Finish { flow })?)
+        Ok(self.nodes[0].send(Command::Publisher(flow, PublisherCommand::Finish))?)
     }
 
     /// Ends it; gives what was counted. An error if a ledger does not sum to zero.
@@ -158,11 +165,13 @@ impl Chain {
 /// What a node's lanes tell it.
 fn on_event(node: usize, event: Event, notes: &SyncSender<Note>, tell: &SyncSender<News>) {
     match event {
-        Event::Datagram {
+        Event::Core(lane::Event::Link(
             link,
-            message: LinkDatagram::Ping(ping),
-            received,
-        } => {
+            LinkEvent::Datagram {
+                message: LinkDatagram::Ping(ping),
+                received,
+            },
+        )) => {
             let note = Note::Pinged {
                 node,
                 link,
@@ -186,21 +195,29 @@ fn links(place: usize, hops: usize, forwarder: &Forwarder) -> Vec<Command> {
         || LinkKey::from_bytes([6; 32]),
         || LinkKey::from_bytes([7; 32]),
     );
-    let to_parent = (place > 0).then(|| Command::AddLink {
-        link: TO_PARENT,
-        remote_index: TO_CHILD,
-        remote: forwarder.towards_parent(place - 1),
-        source: None,
-        send: up(),
-        receive: down(),
+    let to_parent = (place > 0).then(|| {
+        Command::Link(
+            TO_PARENT,
+            LinkCommand::Add {
+                remote_index: TO_CHILD,
+                remote: forwarder.towards_parent(place - 1),
+                source: None,
+                send: up(),
+                receive: down(),
+            },
+        )
     });
-    let to_child = (place < hops).then(|| Command::AddLink {
-        link: TO_CHILD,
-        remote_index: TO_PARENT,
-        remote: forwarder.towards_child(place),
-        source: None,
-        send: down(),
-        receive: up(),
+    let to_child = (place < hops).then(|| {
+        Command::Link(
+            TO_CHILD,
+            LinkCommand::Add {
+                remote_index: TO_PARENT,
+                remote: forwarder.towards_child(place),
+                source: None,
+                send: down(),
+                receive: up(),
+            },
+        )
     });
     to_parent.into_iter().chain(to_child).collect()
 }
@@ -209,46 +226,49 @@ fn links(place: usize, hops: usize, forwarder: &Forwarder) -> Vec<Command> {
 fn flow(place: usize, hops: usize, budget: Duration) -> Vec<Command> {
     let flow = origin::flow(0);
     let mut commands = if place == 0 {
-        vec![Command::Originate(Box::new(Originate {
+        vec![Command::Flow(
             flow,
-            instance: origin::instance(),
-            suite: origin::SUITE,
-            epoch: origin::EPOCH,
-            secret: origin::secret(),
-            carry: origin::carry(),
-            packet_size: PacketSize::DEFAULT,
-            description: traffic::description(),
-            flush_interval: origin::FLUSH_INTERVAL,
-        }))]
+            FlowCommand::Originate(Box::new(Originate {
+                instance: origin::instance(),
+                suite: origin::SUITE,
+                epoch: origin::EPOCH,
+                secret: origin::secret(),
+                carry: origin::carry(),
+                packet_size: PacketSize::DEFAULT,
+                description: traffic::description(),
+                flush_interval: origin::FLUSH_INTERVAL,
+            })),
+        )]
     } else {
         let key = origin::carry();
         let epoch = origin::EPOCH;
         vec![
-            Command::OpenFlow { flow },
-            Command::SetCarryKey { flow, epoch, key },
-            Command::AddUpstream {
-                flow,
-                link: TO_PARENT,
-            },
+            Command::Flow(flow, FlowCommand::Open),
+            Command::Flow(flow, FlowCommand::SetCarryKey { epoch, key }),
+            Command::Flow(flow, FlowCommand::AddUpstream(TO_PARENT)),
         ]
     };
     commands.push(if place < hops {
-        Command::AddEgress {
+        Command::Flow(
             flow,
-            link: TO_CHILD,
-            terms: EgressTerms {
-                budget,
-                ..EgressTerms::UNLIMITED
-            },
-        }
+            FlowCommand::AddEgress(
+                TO_CHILD,
+                EgressTerms {
+                    budget: RepairBudget::new(budget),
+                    ..EgressTerms::UNLIMITED
+                },
+            ),
+        )
     } else {
-        Command::Consume {
+        Command::Flow(
             flow,
-            instance: origin::instance(),
-            suite: origin::SUITE,
-            epoch: origin::EPOCH,
-            secret: origin::secret(),
-        }
+            FlowCommand::Consume {
+                instance: origin::instance(),
+                suite: origin::SUITE,
+                epoch: origin::EPOCH,
+                secret: origin::secret(),
+            },
+        )
     });
     commands
 }
@@ -305,7 +325,7 @@ fn ping(nodes: &[Lanes], notes: &Receiver<Note>, clock: Clock) {
 
 fn say(lanes: &Lanes, link: LinkIndex, message: LinkDatagram) {
     // A full queue loses it, as a path may.
-    let _ = lanes.send(Command::SendDatagram { link, message });
+    let _ = lanes.send(Command::Link(link, LinkCommand::Send(message)));
 }
 
 #[cfg(test)]

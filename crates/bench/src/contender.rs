@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use levada_lane::{Command, Datagrams, EgressTerms, Event, LaneSettings};
+use levada_lane::{Command, Datagrams, EgressTerms, Event, FlowCommand, LaneSettings, LinkCommand};
 use levada_ports::sys::{BareSettings, BareSocket};
 use levada_ports::{Clock, Lanes, SocketSet, SocketSettings, lanes, worker};
 use levada_wire::LinkIndex;
@@ -240,20 +240,23 @@ pub(crate) fn set_up(
     commands.extend(links.map(|(place, &remote)| add_link(link(place), remote)));
     for place in 0..flows.count {
         let flow = origin::flow(place);
-        commands.push(Command::OpenFlow { flow });
-        commands.push(Command::SetCarryKey {
+        commands.push(Command::Flow(flow, FlowCommand::Open));
+        commands.push(Command::Flow(
             flow,
-            epoch: origin::EPOCH,
-            key: origin::carry(),
-        });
-        commands.push(Command::AddUpstream {
-            flow,
-            link: UPSTREAM,
-        });
-        let egresses = (0..flows.fanout).map(|egress| Command::AddEgress {
-            flow,
-            link: link((place * flows.fanout + egress) % receivers.len()),
-            terms: EgressTerms::UNLIMITED,
+            FlowCommand::SetCarryKey {
+                epoch: origin::EPOCH,
+                key: origin::carry(),
+            },
+        ));
+        commands.push(Command::Flow(flow, FlowCommand::AddUpstream(UPSTREAM)));
+        let egresses = (0..flows.fanout).map(|egress| {
+            Command::Flow(
+                flow,
+                FlowCommand::AddEgress(
+                    link((place * flows.fanout + egress) % receivers.len()),
+                    EgressTerms::UNLIMITED,
+                ),
+            )
         });
         commands.extend(egresses);
     }
@@ -277,14 +280,16 @@ pub(crate) fn set_up(
 
 fn add_link(link: LinkIndex, remote: SocketAddr) -> Command {
     let key = || LinkKey::from_bytes([6; 32]);
-    Command::AddLink {
+    Command::Link(
         link,
-        remote_index: LinkIndex(0),
-        remote,
-        source: None,
-        send: key(),
-        receive: key(),
-    }
+        LinkCommand::Add {
+            remote_index: LinkIndex(0),
+            remote,
+            source: None,
+            send: key(),
+            receive: key(),
+        },
+    )
 }
 
 fn start_relay(threads: usize, receivers: &[SocketAddr]) -> anyhow::Result<Part> {

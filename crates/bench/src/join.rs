@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_lane::{Command, Datagrams, Delivery, EgressTerms, Event};
+use levada_lane::{Command, Datagrams, Delivery, EgressTerms, Event, FlowCommand};
 use levada_ports::Lanes;
 use levada_ports::sys::{BareSettings, BareSocket};
 use levada_wire::packet::seal::Opener;
@@ -162,10 +162,7 @@ impl Stage {
         };
         contender::set_up(&lanes, input.local_addr(), flows, &[newcomer.local_addr()])?;
         let flow = origin::flow(0);
-        lanes.send(Command::RemoveEgress {
-            flow,
-            link: NEWCOMER,
-        })?;
+        lanes.send(Command::Flow(flow, FlowCommand::RemoveEgress(NEWCOMER)))?;
         let mut feed = Feed::new(1, Camera::usual(rate));
         Ok(Self {
             lanes,
@@ -219,16 +216,19 @@ impl Stage {
         self.settle()?;
         let flow = origin::flow(0);
         let began = Instant::now();
-        self.lanes.send(Command::Consume {
+        self.lanes.send(Command::Flow(
             flow,
-            instance: origin::instance(),
-            suite: origin::SUITE,
-            epoch: origin::EPOCH,
-            secret: origin::secret(),
-        })?;
+            FlowCommand::Consume {
+                instance: origin::instance(),
+                suite: origin::SUITE,
+                epoch: origin::EPOCH,
+                secret: origin::secret(),
+            },
+        ))?;
         let first = self.frames.recv_timeout(PATIENCE);
         let first = first.context("a new subscriber got no frame")?;
-        self.lanes.send(Command::StopConsuming { flow })?;
+        self.lanes
+            .send(Command::Flow(flow, FlowCommand::StopConsuming))?;
         let _ = self.lanes.fresh_counters(); // after it no frame of this subscriber comes
         while self.frames.try_recv().is_ok() {}
         Ok(first.duration_since(began))
@@ -245,13 +245,13 @@ impl Stage {
         self.settle()?;
         let (flow, link) = (origin::flow(0), NEWCOMER);
         let began = wall_nanos();
-        self.lanes.send(Command::AddEgress {
+        self.lanes.send(Command::Flow(
             flow,
-            link,
-            terms: EgressTerms::UNLIMITED,
-        })?;
+            FlowCommand::AddEgress(link, EgressTerms::UNLIMITED),
+        ))?;
         let took = self.first_burst(began)?;
-        self.lanes.send(Command::RemoveEgress { flow, link })?;
+        self.lanes
+            .send(Command::Flow(flow, FlowCommand::RemoveEgress(link)))?;
         let _ = self.lanes.fresh_counters(); // after it nothing is sent to the newcomer
         self.empty()?;
         Ok(took)

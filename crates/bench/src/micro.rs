@@ -19,7 +19,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use levada_lane::{Command, Datagrams, EgressTerms, Input, Lane, LaneSettings, Train};
+use levada_lane::{
+    Command, Datagrams, EgressTerms, FlowCommand, Input, Lane, LaneSettings, LinkCommand, Train,
+};
 use levada_wire::key::{LinkKey, Suite};
 use levada_wire::packet::parity::code::{self, Words};
 use levada_wire::packet::parity::{ParityHeader, unit_bytes, unit_of};
@@ -279,31 +281,31 @@ fn new_lane(egresses: usize, keeps: bool) -> Lane {
     let key = || LinkKey::from_bytes([6; 32]);
     let flow = origin::flow(0);
     for place in 0..=egresses {
-        command(Command::AddLink {
-            link: link(place),
-            remote_index: link(0),
-            remote: address(place),
-            source: None,
-            send: key(),
-            receive: key(),
-        });
+        command(Command::Link(
+            link(place),
+            LinkCommand::Add {
+                remote_index: link(0),
+                remote: address(place),
+                source: None,
+                send: key(),
+                receive: key(),
+            },
+        ));
     }
-    command(Command::OpenFlow { flow });
-    command(Command::SetCarryKey {
+    command(Command::Flow(flow, FlowCommand::Open));
+    command(Command::Flow(
         flow,
-        epoch: origin::EPOCH,
-        key: origin::carry(),
-    });
-    command(Command::AddUpstream {
-        flow,
-        link: link(0),
-    });
+        FlowCommand::SetCarryKey {
+            epoch: origin::EPOCH,
+            key: origin::carry(),
+        },
+    ));
+    command(Command::Flow(flow, FlowCommand::AddUpstream(link(0))));
     for place in 1..=egresses {
-        command(Command::AddEgress {
+        command(Command::Flow(
             flow,
-            link: link(place),
-            terms: EgressTerms::UNLIMITED,
-        });
+            FlowCommand::AddEgress(link(place), EgressTerms::UNLIMITED),
+        ));
     }
     debug_assert_eq!(lane.counters().commands_refused, 0, "a lane is set up");
     lane

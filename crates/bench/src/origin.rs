@@ -8,7 +8,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use levada_lane::{Command, Datagrams, EgressTerms, Input, Lane, LaneSettings, Originate, Output};
+use levada_lane::{
+    Command, Datagrams, EgressTerms, FlowCommand, Input, Lane, LaneSettings, LinkCommand,
+    Originate, Output, PublisherCommand,
+};
 use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
 use levada_wire::{
     Bitrate, FlowId, InstanceId, Instant, LinkIndex, Machine as _, Number, PacketSize, WallTime,
@@ -103,16 +106,17 @@ impl Origin {
     fn new(place: usize, camera: Camera, phase: Duration) -> Self {
         let mut lane = Lane::new(0, LaneSettings::default());
         let key = || LinkKey::from_bytes([6; 32]);
-        let link = Command::AddLink {
-            link: LINK,
-            remote_index: LINK,
-            remote: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
-            source: None,
-            send: key(),
-            receive: key(),
-        };
+        let link = Command::Link(
+            LINK,
+            LinkCommand::Add {
+                remote_index: LINK,
+                remote: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+                source: None,
+                send: key(),
+                receive: key(),
+            },
+        );
         let originate = Originate {
-            flow: flow(place),
             instance: instance(),
             suite: SUITE,
             epoch: EPOCH,
@@ -122,12 +126,15 @@ impl Origin {
             description: traffic::description(),
             flush_interval: camera.flush_interval,
         };
-        let egress = Command::AddEgress {
-            flow: flow(place),
-            link: LINK,
-            terms: EgressTerms::UNLIMITED,
-        };
-        for command in [link, Command::Originate(Box::new(originate)), egress] {
+        let egress = Command::Flow(
+            flow(place),
+            FlowCommand::AddEgress(LINK, EgressTerms::UNLIMITED),
+        );
+        for command in [
+            link,
+            Command::Flow(flow(place), FlowCommand::Originate(Box::new(originate))),
+            egress,
+        ] {
             lane.handle_input(Instant::ZERO, Input::Command(command));
         }
         debug_assert_eq!(lane.counters().commands_refused, 0, "an origin is set up");
@@ -157,11 +164,13 @@ impl Origin {
         let now = self.next_at();
         if self.frame_at() <= now {
             let frame = std::mem::replace(&mut self.next, self.traffic.next()).frame;
-            let push = Command::Push {
-                flow: flow(self.place),
-                frame,
-                wall: WallTime(now.as_micros()),
-            };
+            let push = Command::Publisher(
+                flow(self.place),
+                PublisherCommand::Push {
+                    frame,
+                    wall: WallTime(now.as_micros()),
+                },
+            );
             self.lane.handle_input(now, Input::Command(push));
         } else {
             self.lane.handle_timeout(now);

@@ -4,6 +4,7 @@
 //! way of the rows to whoever asked, which is another task's. Called by `levada bench views`. Invariant: the slices are
 //! those of a node, of [`ROWS_AT_ONCE`] rows.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant as Wall};
 
 use anyhow::{Context as _, ensure};
@@ -285,6 +286,8 @@ fn offer(number: usize) -> Offer {
                 track(TrackKind::Audio, "aac"),
             ],
         }],
+        description: Arc::default(),
+        flush_interval: Duration::ZERO,
         is_measured: false,
     }
 }

@@ -5,16 +5,16 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use levada_wire::announce::LayerOffer;
 use levada_wire::control::Message;
 use levada_wire::control::flow::RefuseReason;
-use levada_wire::datagram::link::LinkDatagram;
-use levada_wire::key::{CarryKey, ContentSecret, Suite};
-use levada_wire::lane;
+use levada_wire::key::Suite;
+use levada_wire::lane::{self, FlowCommand, LinkCommand};
 use levada_wire::{
-    Announce, Bitrate, FlowId, Identity, InstanceId, Layer, LinkIndex, NetworkId, NodeId,
+    Announce, Bitrate, Description, FlowId, Identity, Layer, LinkIndex, NetworkId, NodeId,
     PacketSize, RepairBudget, StreamName, WallTime,
 };
 
@@ -147,7 +147,7 @@ pub enum LinkInput {
 /// What the node's user may want of streams.
 #[derive(Clone, Debug)]
 pub enum FlowInput {
-    /// Offer a stream. Answered by [`FlowChange::Originate`] and [`Event::StreamsChanged`].
+    /// Offer a stream. Answered by [`Event::Published`] for each layer, unless it is beyond a limit.
     Publish(Offer),
     /// The offered layers of a published stream changed (tracks, peak): announce it anew.
     Revise {
@@ -192,6 +192,10 @@ pub struct Offer {
     pub suite: Suite,
     /// Its layers; layer 0 must be among them.
     pub layers: Vec<LayerOffer>,
+    /// Its tracks, for the lane that is its origin.
+    pub description: Arc<Description>,
+    /// How long frames are gathered into a burst.
+    pub flush_interval: Duration,
     /// Whether its publisher knows no peaks: those of the layers hold until they are measured, and
     /// [`FlowInput::Revise`] does not change them.
     pub is_measured: bool,
@@ -228,139 +232,19 @@ pub enum Output {
         /// What.
         message: Message,
     },
-    /// Send a link datagram. The datapath fills in the count of a [`LinkDatagram::Ping`].
-    Datagram {
-        /// On which link.
-        link: LinkIndex,
-        /// What.
-        message: LinkDatagram,
-    },
-    /// The link is up: the datapath may send to and take from it. Comes before any flow on it.
+    /// A link is up: say [`LinkCommand::Add`] to the lanes, with its keys and addresses. Comes before any flow on it.
     LinkUp {
         /// Which.
         link: LinkIndex,
         /// The peer's own number for the link, to be written into datagrams to it.
         remote_index: LinkIndex,
     },
-    /// The link is no more.
-    LinkDown {
-        /// Which.
-        link: LinkIndex,
-    },
-    /// Change what the datapath does.
-    Flow(FlowChange),
+    /// Tell the lanes, about a link that is up; never [`LinkCommand::Add`].
+    Link(LinkIndex, LinkCommand),
+    /// Tell the lanes, about a flow. What is said of one flow must be done in that order.
+    Flow(FlowId, FlowCommand),
     /// Tell the node's user.
     Event(Event),
-}
-
-/// A change for the datapath. Changes of one flow come in the order in which they must be applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FlowChange {
-    /// Be ready for packets of this flow; hold early ones until the key is there.
-    Open {
-        /// Which flow.
-        flow: FlowId,
-    },
-    /// The key that proves its packets during one epoch.
-    Carry {
-        /// Which flow.
-        flow: FlowId,
-        /// Which epoch.
-        epoch: u8,
-        /// The key.
-        key: CarryKey,
-    },
-    /// Packets of the flow may come over this link; say when the first does.
-    AddUpstream {
-        /// Which flow.
-        flow: FlowId,
-        /// Over which link.
-        link: LinkIndex,
-    },
-    /// None are expected over this link any more.
-    RemoveUpstream {
-        /// Which flow.
-        flow: FlowId,
-        /// Which link.
-        link: LinkIndex,
-    },
-    /// Send the flow over this link too, from the start of the newest group on. Said again when the terms change.
-    AddEgress {
-        /// Which flow.
-        flow: FlowId,
-        /// Over which link.
-        link: LinkIndex,
-        /// The rate that its origin declares: no more is to be sent, but for repair.
-        peak: Bitrate,
-        /// How late packets may be at the child.
-        budget: RepairBudget,
-    },
-    /// Stop sending it over this link.
-    RemoveEgress {
-        /// Which flow.
-        flow: FlowId,
-        /// Which link.
-        link: LinkIndex,
-    },
-    /// What the origin declares that the flow needs at most, when it is opened and when that changes.
-    SetPeak {
-        /// Which flow.
-        flow: FlowId,
-        /// The peak.
-        peak: Bitrate,
-    },
-    /// How late the flow's packets may be here: the most that consumers and children want. [`RepairBudget::DEFAULT`]
-    /// until said otherwise.
-    SetBudget {
-        /// Which flow.
-        flow: FlowId,
-        /// The budget.
-        budget: RepairBudget,
-    },
-    /// Open the flow for local subscribers.
-    Consume {
-        /// Which flow.
-        flow: FlowId,
-        /// The instance, from which keys are made.
-        instance: InstanceId,
-        /// How packets are sealed.
-        suite: Suite,
-        /// The key epoch of the secret.
-        epoch: u8,
-        /// What opens them.
-        secret: ContentSecret,
-    },
-    /// No local subscriber is left.
-    StopConsuming {
-        /// Which flow.
-        flow: FlowId,
-    },
-    /// Be the flow's origin.
-    Originate {
-        /// Which flow.
-        flow: FlowId,
-        /// The stream's name, as in the command that led here.
-        name: StreamName,
-        /// The layer.
-        layer: Layer,
-        /// The instance, from which keys are made.
-        instance: InstanceId,
-        /// How packets are sealed.
-        suite: Suite,
-        /// The size of full packets.
-        packet_size: PacketSize,
-        /// The key epoch of the secrets.
-        epoch: u8,
-        /// What seals the packets.
-        secret: ContentSecret,
-        /// What tags them.
-        carry: CarryKey,
-    },
-    /// Forget the flow.
-    Close {
-        /// Which flow.
-        flow: FlowId,
-    },
 }
 
 /// Something a user of the node may want to know.
@@ -405,6 +289,15 @@ pub enum Event {
         remote: SocketAddr,
         /// Why, for people.
         reason: String,
+    },
+    /// A layer of a stream is published here from now on. Comes before the order to originate its flow.
+    Published {
+        /// The stream's name.
+        name: StreamName,
+        /// The layer.
+        layer: Layer,
+        /// Its flow.
+        flow: FlowId,
     },
     /// A stream became known, was revised, restarted, or went.
     StreamsChanged {

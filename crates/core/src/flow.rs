@@ -24,19 +24,19 @@
 //!
 //! Requests are soft state: the child says each again every few seconds, the parent forgets what is not said
 //! again, and every request is accepted or refused within a deadline. Not routes (`route`) and not packets (the
-//! datapath, told by [`FlowChange`]). Called by `Control`. Invariant: a link is an egress of a flow only while its
+//! lanes, told by [`FlowCommand`]). Called by `Control`. Invariant: a link is an egress of a flow only while its
 //! peer keeps asking, and a flow nobody wants is asked of nobody.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use levada_wire::control::flow::{InstanceRef, RefuseReason};
 use levada_wire::control::{FlowMessage, Message};
-use levada_wire::lane::FlowEvent;
+use levada_wire::lane::{FlowCommand, FlowEvent};
 use levada_wire::machine::{Machine, Wakeup};
 use levada_wire::{Bitrate, FlowId, Identity, Instant, LinkIndex, NodeId, PacketSize};
 use rand_chacha::ChaCha20Rng;
 
-use crate::api::{self, Event, FlowChange, FlowInput, Settings};
+use crate::api::{self, Event, FlowInput, Settings};
 use crate::chance;
 use crate::link::{Carries, Path};
 use crate::route::{Other, Route};
@@ -343,8 +343,8 @@ impl Flows {
         self.put(api::Output::Send { link, message });
     }
 
-    fn change(&mut self, change: FlowChange) {
-        self.put(api::Output::Flow(change));
+    fn command(&mut self, flow: FlowId, command: FlowCommand) {
+        self.put(api::Output::Flow(flow, command));
     }
 
     fn event(&mut self, event: Event) {

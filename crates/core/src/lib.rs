@@ -2,7 +2,7 @@
 //!
 //! Sans-IO: [`Control`] is told what happened and what time it is, and answers with what is to be done. It
 //! opens no socket, reads no clock, draws chance only from the generator it was given, and never touches a
-//! media packet: it *emits* [`FlowChange`], and whoever drives it applies that to a datapath. Driven by `node`
+//! media packet: it *emits* [`levada_wire::lane::FlowCommand`], and whoever drives it hands that to the lanes. Driven by `node`
 //! in production and by `sim` in virtual time; neither knows how a decision is made.
 //!
 //! | part | decides |
@@ -26,8 +26,8 @@ pub mod route;
 pub mod view;
 
 pub use api::{
-    ConnectionLost, DialId, Event, FlowChange, FlowInput, Input, LinkDown, LinkInput, Neighbour,
-    Offer, Output, Settings, SubscriptionId, SubscriptionState,
+    ConnectionLost, DialId, Event, FlowInput, Input, LinkDown, LinkInput, Neighbour, Offer, Output,
+    Settings, SubscriptionId, SubscriptionState,
 };
 pub use control::Control;
 /// What travels on control streams, for whoever carries the bytes between two nodes.

@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use levada_wire::control::Message;
 use levada_wire::control::link::{Hello, Leave, LinkMessage, NODE_NAME_BYTES_MAX};
 use levada_wire::datagram::link::{LinkDatagram, Pong};
-use levada_wire::lane::LinkEvent;
+use levada_wire::lane::{LinkCommand, LinkEvent};
 use levada_wire::machine::{Machine, Wakeup};
 use levada_wire::{Instant, LinkIndex, NetworkId, NodeId, PacketSize};
 use rand_chacha::ChaCha20Rng;
@@ -416,7 +416,7 @@ impl Links {
                     size: ping.size(),
                 };
                 let message = LinkDatagram::Pong(pong);
-                self.put(api::Output::Datagram { link, message });
+                self.put(api::Output::Link(link, LinkCommand::Send(message)));
             }
             LinkDatagram::Pong(pong) => {
                 if let Some(pressure) = up.liveness.on_pong(now, pong) {
@@ -473,7 +473,7 @@ impl Links {
             self.dialer.on_lost(self.now, peer, &reason.to_string());
         }
         if dropped.up().is_some() {
-            self.put(api::Output::LinkDown { link });
+            self.put(api::Output::Link(link, LinkCommand::Remove));
             self.put(api::Output::Event(Event::LinkDown { link, peer, reason }));
             self.outputs.push_back(Output::Down { link });
         }
@@ -520,10 +520,7 @@ impl Links {
             let Some(up) = link.up_mut() else { continue };
             if let Some(ping) = up.liveness.ping_if_due(now, &mut self.rng) {
                 let message = LinkDatagram::Ping(ping);
-                let ping = api::Output::Datagram {
-                    link: *index,
-                    message,
-                };
+                let ping = api::Output::Link(*index, LinkCommand::Send(message));
                 self.outputs.push_back(Output::Outside(ping));
             }
         }

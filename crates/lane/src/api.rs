@@ -4,18 +4,17 @@
 //! joins it to a socket. Invariant: commands carry no codec and no decision; they say what to do with a flow.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::AddAssign;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use levada_wire::datagram::link::LinkDatagram;
 use levada_wire::frame::FRAME_BYTES_MAX;
-use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
-use levada_wire::{
-    Bitrate, Description, FlowId, Frame, Group, InstanceId, LinkIndex, Number, PacketSize, WallTime,
+use levada_wire::lane;
+pub use levada_wire::lane::{
+    Channel, EgressTerms, FlowCommand, FlowEvent, Interface, LinkCommand, LinkEvent, Originate,
 };
+use levada_wire::{Bitrate, Description, FlowId, Frame, Group, LinkIndex, Number, WallTime};
 
 use crate::ledger::{DropReason, Ledger};
 
@@ -30,6 +29,13 @@ pub enum Input {
     Command(Command),
     /// Packets that the lane had sent did not go out: they waited too long for a full socket.
     Late(Late),
+    /// The system does not let a channel be joined.
+    CannotJoin {
+        /// Which channel.
+        channel: Channel,
+        /// What the system says.
+        reason: String,
+    },
 }
 
 /// Packets of a flow that an egress is not sent, nor anything of the flow up to the next start of a group.
@@ -58,257 +64,31 @@ pub struct Train {
     pub segment_bytes: usize,
 }
 
-/// An interface of this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Interface {
-    /// Its number.
-    pub index: u32,
-    /// Its IPv4 address, if it has one: by that the system knows it when something is sent to a group of IPv4.
-    pub address: Option<Ipv4Addr>,
-}
-
-/// A multicast group on one interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Multicast {
-    /// Where packets for it are sent.
-    pub address: SocketAddr,
-    /// On which interface.
-    pub interface: Interface,
-}
-
-impl Multicast {
-    /// What it is as an egress, and where that is.
-    pub(crate) const fn way(self) -> (Egress, SocketAddr) {
-        (Egress::Channel(self), self.address)
-    }
-}
-
-/// What the node wants.
+/// What is wanted of a lane, by what it concerns. What the core wants has its words in [`levada_wire::lane`].
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// A link is up: datagrams may be sent to and taken from it. For a link that is there already only `remote` and
-    /// `source` count: the peer has moved, its keys and counts go on.
-    AddLink {
-        /// This node's number for it.
-        link: LinkIndex,
-        /// The peer's number for it, written into datagrams to it.
-        remote_index: LinkIndex,
-        /// Where the peer is.
-        remote: SocketAddr,
-        /// This host's address that it is reached from: links of one address share an interface. `None` is an address too.
-        source: Option<IpAddr>,
-        /// Seals what is sent.
-        send: LinkKey,
-        /// Opens what is received.
-        receive: LinkKey,
-    },
-    /// A link is no more; its egresses and upstreams go with it.
-    RemoveLink {
-        /// Which.
-        link: LinkIndex,
-    },
-    /// Send a link datagram; the lane fills in `sent` of a ping.
-    SendDatagram {
-        /// On which link.
-        link: LinkIndex,
-        /// What.
-        message: LinkDatagram,
-    },
-    /// Be ready for packets of this flow; hold early ones until the key is there.
-    OpenFlow {
-        /// Which flow.
-        flow: FlowId,
-    },
-    /// The key that proves its packets during one epoch. At most two epochs are held.
-    SetCarryKey {
-        /// Which flow.
-        flow: FlowId,
-        /// Which epoch.
-        epoch: u8,
-        /// The key.
-        key: CarryKey,
-    },
-    /// Packets may come over this link, and over no link that was never added: report the first one.
-    AddUpstream {
-        /// Which flow.
-        flow: FlowId,
-        /// Over which link.
-        link: LinkIndex,
-    },
-    /// None are expected over this link any more. Late ones are still taken.
-    RemoveUpstream {
-        /// Which flow.
-        flow: FlowId,
-        /// Which link.
-        link: LinkIndex,
-    },
-    /// Packets of the flow come by this group too: from upstreams, as over their links.
-    Hear {
-        /// Which flow.
-        flow: FlowId,
-        /// Which group.
-        group: Multicast,
-    },
-    /// They do not any more.
-    StopHearing {
-        /// Which flow.
-        flow: FlowId,
-        /// Which group.
-        group: Multicast,
-    },
-    /// Send the flow over this link, from the start of the newest cached group on. For an egress that is there already
-    /// only the terms count.
-    AddEgress {
-        /// Which flow.
-        flow: FlowId,
-        /// Over which link.
-        link: LinkIndex,
-        /// On which terms.
-        terms: EgressTerms,
-    },
-    /// Stop sending it.
-    RemoveEgress {
-        /// Which flow.
-        flow: FlowId,
-        /// Which link.
-        link: LinkIndex,
-    },
-    /// What the origin declares that the flow needs at most: its share of the caches' room when that is short.
-    SetPeak {
-        /// Which flow.
-        flow: FlowId,
-        /// The peak.
-        peak: Bitrate,
-    },
-    /// How late the flow's packets may be here, over all hops: time to ask for them again, and what a consumer waits for
-    /// what is missing. [`crate::LaneSettings::repair_budget`] until said otherwise.
-    SetBudget {
-        /// Which flow.
-        flow: FlowId,
-        /// The budget.
-        budget: Duration,
-    },
-    /// Send the flow to this group, live packets alone, for that long. Said again, it lasts longer.
-    AddMulticastEgress {
-        /// Which flow.
-        flow: FlowId,
-        /// To which group.
-        group: Multicast,
-        /// For how long, unless it is renewed.
-        lifetime: Duration,
-    },
-    /// Stop sending it.
-    RemoveMulticastEgress {
-        /// Which flow.
-        flow: FlowId,
-        /// Which group.
-        group: Multicast,
-    },
-    /// A link's peer hears that group: it may ask for what it lost.
-    AddMember {
-        /// Which flow.
-        flow: FlowId,
-        /// Which group.
-        group: Multicast,
-        /// Whose link.
-        link: LinkIndex,
-    },
-    /// It does not any more.
-    RemoveMember {
-        /// Which flow.
-        flow: FlowId,
-        /// Which group.
-        group: Multicast,
-        /// Whose link.
-        link: LinkIndex,
-    },
-    /// Open the flow for local subscribers, from the start of the newest cached group on. If it is consumed
-    /// already this only adds the key of another epoch: no frame is delivered twice.
-    Consume {
-        /// Which flow.
-        flow: FlowId,
-        /// The instance, from which keys are made.
-        instance: InstanceId,
-        /// How packets are sealed.
-        suite: Suite,
-        /// The key epoch of the secret.
-        epoch: u8,
-        /// What opens them.
-        secret: ContentSecret,
-    },
-    /// No local subscriber is left.
-    StopConsuming {
-        /// Which flow.
-        flow: FlowId,
-    },
-    /// Be the flow's origin. It is open, keyed and cached from now on.
-    Originate(Box<Originate>),
-    /// One frame of a flow that starts here.
+    /// A link.
+    Link(LinkIndex, LinkCommand),
+    /// A flow.
+    Flow(FlowId, FlowCommand),
+    /// A flow that starts here, by its publisher.
+    Publisher(FlowId, PublisherCommand),
+}
+
+/// What the publisher of a flow wants.
+#[derive(Clone, Debug)]
+pub enum PublisherCommand {
+    /// Send one frame.
     Push {
-        /// Which flow.
-        flow: FlowId,
         /// The frame.
         frame: Frame,
         /// The wall clock at hand-over, for the control track.
         wall: WallTime,
     },
     /// The tracks changed: from the next group on this is the description.
-    Describe {
-        /// Which flow.
-        flow: FlowId,
-        /// The tracks.
-        description: Arc<Description>,
-    },
+    Describe(Arc<Description>),
     /// The stream ends on purpose: flush, and say the last number.
-    Finish {
-        /// Which flow.
-        flow: FlowId,
-    },
-    /// Forget the flow.
-    CloseFlow {
-        /// Which flow.
-        flow: FlowId,
-    },
-}
-
-/// What an egress was admitted with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EgressTerms {
-    /// The rate that the flow's origin declares.
-    pub peak: Bitrate,
-    /// How late packets may be at the other end.
-    pub budget: Duration,
-}
-
-impl EgressTerms {
-    /// Whatever comes goes out; half a second late at most. For benches and tests: an origin always declares something.
-    pub const UNLIMITED: Self = Self {
-        peak: Bitrate(u64::MAX),
-        budget: Duration::from_millis(500),
-    };
-}
-
-/// How to be a flow's origin.
-#[derive(Clone, Debug)]
-pub struct Originate {
-    /// Which flow.
-    pub flow: FlowId,
-    /// The instance, from which keys are made.
-    pub instance: InstanceId,
-    /// How packets are sealed.
-    pub suite: Suite,
-    /// The key epoch of the secrets.
-    pub epoch: u8,
-    /// What seals the packets.
-    pub secret: ContentSecret,
-    /// What tags them.
-    pub carry: CarryKey,
-    /// The size of full packets.
-    pub packet_size: PacketSize,
-    /// The tracks.
-    pub description: Arc<Description>,
-    /// How long a frame may wait for others to share its burst; zero sends each at once.
-    pub flush_interval: Duration,
+    Finish,
 }
 
 /// What a lane wants done.
@@ -318,6 +98,10 @@ pub enum Output {
     Transmit(Transmit),
     /// A segment that is not a lane's: QUIC, for the control plane.
     Foreign(Train),
+    /// Take what is sent to this channel from now on, and hand it in as [`Input::Heard`].
+    Join(Channel),
+    /// Take it no more.
+    Leave(Channel),
     /// Tell the node.
     Event(Event),
 }
@@ -339,7 +123,14 @@ pub enum Egress {
     /// A link.
     Link(LinkIndex),
     /// A multicast group.
-    Channel(Multicast),
+    Channel(Channel),
+}
+
+impl Egress {
+    /// A channel as an egress, and where that is.
+    pub(crate) const fn to_channel(channel: Channel) -> (Self, SocketAddr) {
+        (Self::Channel(channel), channel.address)
+    }
 }
 
 /// Packets of a flow with consecutive numbers.
@@ -375,52 +166,23 @@ impl Datagrams {
 /// Something the node must know.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A link datagram came in and opened.
-    Datagram {
-        /// On which link.
-        link: LinkIndex,
-        /// What it says.
-        message: LinkDatagram,
-        /// Datagrams that had arrived on the link before this one.
-        received: u64,
-    },
-    /// The system did not send a datagram over a link: it is too large for the link's first hop.
-    TooLarge {
-        /// Which link.
-        link: LinkIndex,
-        /// How many bytes it had.
-        bytes: usize,
-    },
-    /// The first proven packet of a flow from an upstream since it was added.
-    Delivering {
+    /// For the core.
+    Core(lane::Event),
+    /// A channel that a flow was sent to was not renewed in time: nothing is sent to it any more.
+    ChannelEnded {
         /// Which flow.
         flow: FlowId,
-        /// Over which link.
-        link: LinkIndex,
+        /// Which channel.
+        channel: Channel,
     },
-    /// A multicast egress was not renewed in time: nothing is sent to the group any more.
-    MulticastEnded {
-        /// Of which flow.
-        flow: FlowId,
-        /// Which group.
-        group: Multicast,
-    },
-    /// A group cannot be joined: its packets must come another way.
-    CannotHear {
+    /// A channel cannot be joined: its packets must come another way.
+    CannotJoin {
         /// For which flow.
         flow: FlowId,
-        /// Which group.
-        group: Multicast,
+        /// Which channel.
+        channel: Channel,
         /// What the system says.
         reason: String,
-    },
-    /// The most that was made in any second lately of a flow that starts here, as bytes on the wire: said each second
-    /// while packets are made, and at once when it leaps.
-    Measured {
-        /// Which flow.
-        flow: FlowId,
-        /// Bytes of packets, which are payload of UDP.
-        rate: Bitrate,
     },
     /// Something for the local subscribers of a flow, in order.
     Delivery {

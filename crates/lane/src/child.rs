@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use levada_wire::{Bitrate, Instant, LinkIndex, Number};
 
-use crate::api::{EgressTerms, Multicast};
+use crate::api::{Channel, EgressTerms};
 use crate::limits::{CATCH_UP_DEPTH, FORMER_MAX, LIVE_DEPTH, MEMBERS_MAX, PEAK_HEADROOM};
 use crate::repair::parity::demand::Demand;
 use crate::repair::tail::Tail;
@@ -63,7 +63,7 @@ pub(crate) struct Child {
     /// The parity that it needs.
     pub(crate) demand: Option<Demand>,
     /// Multicast groups that it hears.
-    channels: Vec<Multicast>,
+    channels: Vec<Channel>,
     /// It was told that it cannot join the group which starts there, and is sent it if it can after all; with its place among
     /// those who wait for that.
     awaits: Option<(Number, u64)>,
@@ -156,7 +156,7 @@ impl Child {
     }
 
     /// The multicast groups that it hears.
-    pub(crate) fn channels(&self) -> &[Multicast] {
+    pub(crate) fn channels(&self) -> &[Channel] {
         &self.channels
     }
 }
@@ -222,7 +222,7 @@ impl Children {
     }
 
     /// Who hears a group.
-    pub(crate) fn members(&self, group: Multicast) -> impl Iterator<Item = LinkIndex> + '_ {
+    pub(crate) fn members(&self, group: Channel) -> impl Iterator<Item = LinkIndex> + '_ {
         let members = self
             .all
             .iter()
@@ -278,7 +278,7 @@ impl Children {
     }
 
     /// A link's peer hears a group; `false` if too many do.
-    pub(crate) fn add_member(&mut self, group: Multicast, link: LinkIndex) -> bool {
+    pub(crate) fn add_member(&mut self, group: Channel, link: LinkIndex) -> bool {
         if self.members(group).count() >= MEMBERS_MAX {
             return false;
         }
@@ -294,7 +294,7 @@ impl Children {
     /// A link's peer hears a group no more; `false` if it did not. `packets` counts those of the flow.
     pub(crate) fn remove_member(
         &mut self,
-        group: Multicast,
+        group: Channel,
         link: LinkIndex,
         packets: u64,
         now: Instant,
@@ -312,7 +312,7 @@ impl Children {
     }
 
     /// Nobody hears a group any more.
-    pub(crate) fn end_channel(&mut self, group: Multicast, packets: u64, now: Instant) {
+    pub(crate) fn end_channel(&mut self, group: Channel, packets: u64, now: Instant) {
         let members: Vec<_> = self.members(group).collect();
         for link in members {
             self.remove_member(group, link, packets, now);

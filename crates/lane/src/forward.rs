@@ -29,7 +29,7 @@ use levada_wire::key::CarryKey;
 use levada_wire::packet::{Kind, carry};
 use levada_wire::{FlowId, Header, Instant};
 
-use crate::api::{Event, Train};
+use crate::api::{Egress, FlowEvent, LinkEvent, Train};
 use crate::child::behind::Verdict;
 use crate::child::earliest;
 use crate::flow::ingress::Ingress;
@@ -302,7 +302,8 @@ fn fan_out(
             io.ledger.drop_copies(DropReason::BackToSender, packets); // what was heard is not said again
         } else {
             copies.sent = true;
-            io.outbox.send(run, group.way(), &mut io.ledger, counters);
+            io.outbox
+                .send(run, Egress::to_channel(*group), &mut io.ledger, counters);
         }
     }
     copies
@@ -402,10 +403,8 @@ fn note_arrival(flow: &mut Flow, io: &mut Io, header: &Header, came: Ingress) ->
         return false;
     };
     if arrival.first {
-        io.outbox.event(Event::Delivering {
-            flow: flow.id,
-            link: arrival.link,
-        });
+        io.outbox
+            .tell_flow(flow.id, FlowEvent::Delivering(arrival.link));
     }
     let counts = arrival.counts && !came.is_heard;
     if let Some(link) = io.links.get_mut(arrival.link).filter(|_| counts) {
@@ -461,11 +460,8 @@ fn link_datagram(state: &mut State, datagram: &[u8], now: Instant) -> Result<(),
         link.delivered(pong.sent, pong.received);
     }
     let link = header.index;
-    state.io.outbox.event(Event::Datagram {
-        link,
-        message,
-        received,
-    });
+    let event = LinkEvent::Datagram { message, received };
+    state.io.outbox.tell_link(link, event);
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use levada_wire::{FlowId, Instant, Machine, Wakeup};
 
-use crate::api::{Event, Input, LaneCounters, LinkCounters, Output};
+use crate::api::{Channel, Event, FlowEvent, Input, LaneCounters, LinkCounters, Output};
 use crate::child::{join, pace};
 use crate::flow::Flow;
 use crate::forward;
@@ -103,6 +103,16 @@ impl Lane {
         }
     }
 
+    fn cannot_join(&mut self, channel: Channel, reason: &str) {
+        for flow in self.state.io.joined.fail(channel) {
+            self.state.io.outbox.event(Event::CannotJoin {
+                flow,
+                channel,
+                reason: reason.to_owned(),
+            });
+        }
+    }
+
     fn serve_queue(&mut self) {
         let wake = self.state.io.queue.wake();
         if wake.is_some_and(|at| at <= self.now) {
@@ -122,6 +132,7 @@ impl Machine for Lane {
             Input::Heard(train) => forward::forward(&mut self.state, &train, true, self.now),
             Input::Late(late) => pace::on_late(&mut self.state, &late, self.now),
             Input::Command(command) => commands::apply(&mut self.state, command, self.now),
+            Input::CannotJoin { channel, reason } => self.cannot_join(channel, &reason),
         }
         self.settle();
     }
@@ -182,11 +193,11 @@ fn with_flow(state: &mut State, id: FlowId, act: impl FnOnce(&mut Flow, &mut Io)
 /// Ends the multicast egresses that were not renewed. First of all: a lane that stood still must not speak where another
 /// node speaks by now.
 fn end_multicast(flow: &mut Flow, io: &mut Io, now: Instant) {
-    while let Some(group) = flow.multicast.expire(now) {
-        join::end_channel(flow, group, now);
-        let ended = Event::MulticastEnded {
+    while let Some(channel) = flow.multicast.expire(now) {
+        join::end_channel(flow, channel, now);
+        let ended = Event::ChannelEnded {
             flow: flow.id,
-            group,
+            channel,
         };
         io.outbox.event(ended);
     }
@@ -229,7 +240,7 @@ fn drive_origin(state: &mut State, id: FlowId, now: Instant) -> bool {
             return false;
         };
         if let Some(rate) = rate {
-            io.outbox.event(Event::Measured { flow: id, rate });
+            io.outbox.tell_flow(id, FlowEvent::Measured(rate));
         }
         for (number, _) in run.iter() {
             flow.window.take(number); // so that a copy that comes back is a duplicate

@@ -24,6 +24,7 @@ pub mod api;
 mod child;
 mod flow;
 mod forward;
+mod joined;
 mod lane;
 pub mod ledger;
 mod limits;
@@ -38,9 +39,9 @@ mod state;
 pub mod testkit;
 
 pub use api::{
-    Command, Datagrams, Delivery, Egress, EgressTerms, Event, FlowCounters, FrameRefusal, Gap,
-    GapReason, Input, Interface, LaneCounters, LinkCounters, Multicast, Originate, Output, Packets,
-    Train, Transmit,
+    Channel, Command, Datagrams, Delivery, Egress, EgressTerms, Event, FlowCommand, FlowCounters,
+    FlowEvent, FrameRefusal, Gap, GapReason, Input, Interface, LaneCounters, LinkCommand,
+    LinkCounters, LinkEvent, Originate, Output, Packets, PublisherCommand, Train, Transmit,
 };
 pub use flow::run::Places;
 pub use lane::Lane;

@@ -139,7 +139,10 @@ pub(crate) const GONE_INTERVAL: Duration = Duration::from_millis(50);
 /// Room for outputs that one egress needs to get on: a run, and what says GONE.
 pub(crate) const PACE_ROOM_MIN: usize = 2 * GONES_MAX as usize;
 
-// Multicast: `flow/multicast.rs`, `repair/dice.rs`
+// Channel: `flow/multicast.rs`, `repair/dice.rs`
+
+/// The most channels by which flows of a lane come.
+pub(crate) const CHANNELS_MAX: usize = 1_024;
 
 /// The most multicast egresses of one flow: a few interfaces, and both groups of each while they change over.
 pub(crate) const MULTICAST_EGRESSES_MAX: usize = 4;

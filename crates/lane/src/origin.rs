@@ -19,7 +19,7 @@ use levada_wire::frame::{
     ControlFrame, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader, TRACKS_MAX,
 };
 use levada_wire::packet::BURST_PACKETS_MAX;
-use levada_wire::{Bitrate, Description, Frame, Instant, TrackId, WallTime};
+use levada_wire::{Bitrate, Description, FlowId, Frame, Instant, TrackId, WallTime};
 
 use crate::api::{FrameRefusal, Originate};
 use crate::flow::run::Run;
@@ -93,11 +93,11 @@ pub(crate) struct Origin {
 
 impl Origin {
     /// An origin that starts at number zero. `None` if its description is not in order.
-    pub(crate) fn new(originate: &Originate) -> Option<Self> {
+    pub(crate) fn new(flow: FlowId, originate: &Originate) -> Option<Self> {
         originate.description.check().ok()?;
         debug_assert!(originate.description.tracks.len() <= TRACKS_MAX, "checked");
         let packet_bytes = originate.packet_size.bytes();
-        let cutter = cut::Cutter::new(originate);
+        let cutter = cut::Cutter::new(flow, originate);
         let packets = BURST_PACKETS_MAX.min(RUN_BYTES_MAX / packet_bytes);
         Some(Self {
             burst_bytes: packets * cutter.body_bytes(),

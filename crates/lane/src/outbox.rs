@@ -8,9 +8,12 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use levada_wire::machine::OUTPUTS_PER_CALL_MAX;
-use levada_wire::{FlowId, LinkIndex};
+use levada_wire::{FlowId, LinkIndex, lane};
 
-use crate::api::{Datagrams, Egress, Event, FlowCounters, Output, Packets, Train, Transmit};
+use crate::api::{
+    Channel, Datagrams, Egress, Event, FlowCounters, FlowEvent, LinkEvent, Output, Packets, Train,
+    Transmit,
+};
 use crate::flow::run::Run;
 use crate::ledger::Ledger;
 
@@ -86,6 +89,24 @@ impl Outbox {
 
     pub(crate) fn event(&mut self, event: Event) {
         self.push(Output::Event(event));
+    }
+
+    /// Tells the core of a link.
+    pub(crate) fn tell_link(&mut self, link: LinkIndex, event: LinkEvent) {
+        self.event(Event::Core(lane::Event::Link(link, event)));
+    }
+
+    /// Tells the core of a flow.
+    pub(crate) fn tell_flow(&mut self, flow: FlowId, event: FlowEvent) {
+        self.event(Event::Core(lane::Event::Flow(flow, event)));
+    }
+
+    pub(crate) fn join(&mut self, channel: Channel) {
+        self.push(Output::Join(channel));
+    }
+
+    pub(crate) fn leave(&mut self, channel: Channel) {
+        self.push(Output::Leave(channel));
     }
 
     pub(crate) fn pop(&mut self) -> Option<Output> {

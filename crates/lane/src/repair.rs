@@ -20,6 +20,7 @@
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 use levada_wire::{Instant, LinkIndex, Number};
 
+use crate::api::Egress;
 use crate::child::Child;
 use crate::child::behind::Reply;
 use crate::flow::Flow;
@@ -184,7 +185,8 @@ fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: I
     for run in runs(cache, &for_all) {
         io.ledger.repair.repairs_sent += run.packets() as u64;
         let group = to_group.expect("only what a group's member asks for is for all");
-        io.outbox.send(&run, group.way(), &mut io.ledger, counters);
+        io.outbox
+            .send(&run, Egress::to_channel(group), &mut io.ledger, counters);
     }
     for run in [&due, &twice, &twice]
         .into_iter()

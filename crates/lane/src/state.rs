@@ -19,6 +19,7 @@ use crate::flow::cache::Room;
 use crate::flow::closed::ClosedFlows;
 use crate::flow::run::Growing;
 use crate::flow::{self, Flow};
+use crate::joined::Joined;
 use crate::ledger::Ledger;
 use crate::link::{self, totals::Totals};
 use crate::outbox::Outbox;
@@ -40,6 +41,7 @@ pub(crate) struct Io {
     pub(crate) closed: ClosedFlows,
     pub(crate) links: link::Table,
     pub(crate) queue: Queue,
+    pub(crate) joined: Joined,
     pub(crate) room: Room,
     pub(crate) outbox: Outbox,
     pub(crate) ledger: Ledger,
@@ -60,6 +62,7 @@ impl State {
                 closed: ClosedFlows::default(),
                 links: link::Table::default(),
                 queue: Queue::new(&settings),
+                joined: Joined::default(),
                 room: Room::new(settings.cache_bytes_max),
                 outbox: Outbox::new(number),
                 ledger: Ledger::default(),

@@ -21,12 +21,12 @@ use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
 use levada_wire::packet::{CARRY_BYTES, Class, HEADER_BYTES};
 use levada_wire::{
     Description, FlowId, Frame, Group, Header, InstanceId, Instant, LinkIndex, Machine, Number,
-    OriginTime, PacketSize, Track, TrackId, TrackKind, WallTime,
+    OriginTime, PacketSize, RepairBudget, Track, TrackId, TrackKind, WallTime,
 };
 
 use crate::api::{
-    Command, Datagrams, Delivery, Egress, EgressTerms, Event, Input, Originate, Output, Train,
-    Transmit,
+    Command, Datagrams, Delivery, Egress, EgressTerms, Event, FlowCommand, Input, LinkCommand,
+    Originate, Output, PublisherCommand, Train, Transmit,
 };
 use crate::lane::Lane;
 use crate::settings::LaneSettings;
@@ -63,7 +63,6 @@ pub fn description() -> Arc<Description> {
 
 pub fn originate() -> Originate {
     Originate {
-        flow: FLOW,
         instance: INSTANCE,
         suite: Suite::Aes128Gcm,
         epoch: 1,
@@ -76,13 +75,15 @@ pub fn originate() -> Originate {
 }
 
 pub fn consume() -> Command {
-    Command::Consume {
-        flow: FLOW,
-        instance: INSTANCE,
-        suite: Suite::Aes128Gcm,
-        epoch: 1,
-        secret: secret(),
-    }
+    Command::Flow(
+        FLOW,
+        FlowCommand::Consume {
+            instance: INSTANCE,
+            suite: Suite::Aes128Gcm,
+            epoch: 1,
+            secret: secret(),
+        },
+    )
 }
 
 pub fn opener() -> levada_wire::packet::seal::Opener {
@@ -156,11 +157,13 @@ pub fn datagrams(sent: &Datagrams) -> Vec<Bytes> {
 }
 
 pub fn set_carry_key() -> Command {
-    Command::SetCarryKey {
-        flow: FLOW,
-        epoch: 1,
-        key: carry(),
-    }
+    Command::Flow(
+        FLOW,
+        FlowCommand::SetCarryKey {
+            epoch: 1,
+            key: carry(),
+        },
+    )
 }
 
 /// A frame of a track whose bytes tell it from others.
@@ -177,11 +180,7 @@ pub fn frame(track: u8, sync: bool, dts: i64, bytes: usize) -> Frame {
 }
 
 pub fn push(frame: Frame) -> Command {
-    Command::Push {
-        flow: FLOW,
-        frame,
-        wall: WALL,
-    }
+    Command::Publisher(FLOW, PublisherCommand::Push { frame, wall: WALL })
 }
 
 pub fn address(lane: usize) -> SocketAddr {
@@ -204,14 +203,16 @@ pub fn open(from: usize, to: usize, datagram: &[u8]) -> LinkDatagram {
 }
 
 pub fn add_link(from: usize, to: usize) -> Command {
-    Command::AddLink {
-        link: link_to(to),
-        remote_index: link_to(from),
-        remote: address(to),
-        source: None,
-        send: link_key(from, to),
-        receive: link_key(to, from),
-    }
+    Command::Link(
+        link_to(to),
+        LinkCommand::Add {
+            remote_index: link_to(from),
+            remote: address(to),
+            source: None,
+            send: link_key(from, to),
+            receive: link_key(to, from),
+        },
+    )
 }
 
 #[derive(Debug)]
@@ -254,7 +255,7 @@ impl Net {
             cut: None,
             hearers: Vec::new(),
             terms: EgressTerms {
-                budget: settings.repair_budget,
+                budget: RepairBudget::new(settings.repair_budget),
                 ..EgressTerms::UNLIMITED
             },
         };
@@ -269,7 +270,10 @@ impl Net {
     /// Makes lane 0 the origin and each later lane the child of the one before it.
     pub fn chain(lanes: usize) -> Self {
         let mut net = Self::new(lanes);
-        net.command(0, Command::Originate(Box::new(originate())));
+        net.command(
+            0,
+            Command::Flow(FLOW, FlowCommand::Originate(Box::new(originate()))),
+        );
         for child in 1..lanes {
             net.join(child - 1, child);
         }
@@ -279,23 +283,16 @@ impl Net {
     /// Makes `child` receive the flow from `parent`.
     pub fn join(&mut self, parent: usize, child: usize) {
         let (flow, upstream) = (FLOW, link_to(parent));
-        self.command(child, Command::OpenFlow { flow });
+        self.command(child, Command::Flow(flow, FlowCommand::Open));
         self.command(child, set_carry_key());
         self.command(
             child,
-            Command::AddUpstream {
-                flow,
-                link: upstream,
-            },
+            Command::Flow(flow, FlowCommand::AddUpstream(upstream)),
         );
         let link = link_to(child);
         self.command(
             parent,
-            Command::AddEgress {
-                flow,
-                link,
-                terms: self.terms,
-            },
+            Command::Flow(flow, FlowCommand::AddEgress(link, self.terms)),
         );
     }
 
@@ -395,6 +392,8 @@ impl Net {
             match output {
                 Output::Transmit(transmit) => self.wires.push_back((lane, transmit.datagrams)),
                 Output::Foreign(train) => self.foreign.push(train),
+                Output::Join(_) => self.hearers.push(lane),
+                Output::Leave(_) => self.hearers.retain(|&hearer| hearer != lane),
                 Output::Event(event) => self.events[lane].push(event),
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada_core::api::PEAK_DEFAULT;
-use levada_lane::api::Command;
+use levada_lane::api::{Command, PublisherCommand};
 use levada_lane::{FrameRefusal, check_frame};
 use levada_wire::announce::{LayerOffer, TrackOffer};
 use levada_wire::frame::DescriptionError;
@@ -114,11 +114,13 @@ impl Publisher {
     /// is gone.
     pub async fn send(&mut self, frame: Frame) -> Result<(), SendError> {
         self.check(&frame)?;
-        let command = Command::Push {
-            flow: self.flow,
-            frame,
-            wall: self.slot.node().wall(),
-        };
+        let command = Command::Publisher(
+            self.flow,
+            PublisherCommand::Push {
+                frame,
+                wall: self.slot.node().wall(),
+            },
+        );
         Ok(self.slot.node().datapath(command).await?)
     }
 
@@ -130,10 +132,10 @@ impl Publisher {
     pub async fn describe(&mut self, description: Description) -> Result<(), SendError> {
         description.check()?;
         self.description = Arc::new(description);
-        let command = Command::Describe {
-            flow: self.flow,
-            description: Arc::clone(&self.description),
-        };
+        let command = Command::Publisher(
+            self.flow,
+            PublisherCommand::Describe(Arc::clone(&self.description)),
+        );
         self.slot.node().datapath(command).await?;
         let revise = Request::Revise {
             name: self.name.clone(),

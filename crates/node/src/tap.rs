@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use levada_core::FlowChange;
+use levada_wire::lane::FlowCommand;
 
 use crate::quic::connection::LinkKeys;
 
@@ -31,14 +31,14 @@ pub trait Tap: fmt::Debug + Send + Sync {
     fn see(&self, what: Tapped<'_>);
 }
 
-/// Shows a tap the secrets in a change.
-pub(crate) fn show_secrets(change: &FlowChange, tap: &dyn Tap) {
-    match change {
-        FlowChange::Carry { key, .. } => tap.see(Tapped::CarryKey(key.bytes())),
-        FlowChange::Consume { secret, .. } => tap.see(Tapped::ContentSecret(secret.bytes())),
-        FlowChange::Originate { secret, carry, .. } => {
-            tap.see(Tapped::ContentSecret(secret.bytes()));
-            tap.see(Tapped::CarryKey(carry.bytes()));
+/// Shows a tap the secrets in a command.
+pub(crate) fn show_secrets(command: &FlowCommand, tap: &dyn Tap) {
+    match command {
+        FlowCommand::SetCarryKey { key, .. } => tap.see(Tapped::CarryKey(key.bytes())),
+        FlowCommand::Consume { secret, .. } => tap.see(Tapped::ContentSecret(secret.bytes())),
+        FlowCommand::Originate(originate) => {
+            tap.see(Tapped::ContentSecret(originate.secret.bytes()));
+            tap.see(Tapped::CarryKey(originate.carry.bytes()));
         }
         _ => {}
     }

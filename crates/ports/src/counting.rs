@@ -27,7 +27,10 @@ use crate::clock::Clock;
 use crate::sys::{BareSettings, BareSocket, Socket, SocketSettings};
 use crate::testkit::{self, WALL, address, frame};
 use crate::worker::{self, WorkerCounters, WorkerHandle};
-use levada_lane::api::{Command, Datagrams, EgressTerms, Input, Originate, Output, Train};
+use levada_lane::api::{
+    Command, Datagrams, EgressTerms, FlowCommand, Input, LinkCommand, Originate, Output,
+    PublisherCommand, Train,
+};
 use levada_lane::{Lane, LaneSettings};
 
 const FLOWS: [FlowId; 2] = [FlowId(0x0101_0101_0000_0001), FlowId(0x0202_0202_0000_0002)];
@@ -60,15 +63,14 @@ impl Origin {
     fn new(flow: FlowId) -> Self {
         let mut lane = Lane::new(0, LaneSettings::default());
         let originate = Originate {
-            flow,
             flush_interval: Duration::from_millis(10),
             ..testkit::originate()
         };
         let (link, terms) = (testkit::link_to(0), EgressTerms::UNLIMITED);
         let commands = [
             testkit::add_link(1, 0),
-            Command::Originate(Box::new(originate)),
-            Command::AddEgress { flow, link, terms },
+            Command::Flow(flow, FlowCommand::Originate(Box::new(originate))),
+            Command::Flow(flow, FlowCommand::AddEgress(link, terms)),
         ];
         for command in commands {
             lane.handle_input(Instant::ZERO, Input::Command(command));
@@ -102,7 +104,7 @@ impl Origin {
     fn push(&mut self, now: Instant, frame: Frame) {
         let flow = self.flow;
         let wall = WALL;
-        let push = Command::Push { flow, frame, wall };
+        let push = Command::Publisher(flow, PublisherCommand::Push { frame, wall });
         self.lane.handle_input(now, Input::Command(push));
     }
 
@@ -187,29 +189,36 @@ fn traffic(lay: impl Fn(&[Vec<Bytes>]) -> Moment) -> Vec<Moment> {
 /// Makes a lane send both flows, which come from `origin`, to `egresses`.
 fn set_up(origin: SocketAddr, egresses: &[SocketAddr]) -> Vec<Command> {
     let link_of = |at: usize| LinkIndex(u32::try_from(at).unwrap());
-    let add_link = |link, remote| Command::AddLink {
-        link,
-        remote_index: link,
-        remote,
-        source: None,
-        send: LinkKey::from_bytes([6; 32]),
-        receive: LinkKey::from_bytes([7; 32]),
+    let add_link = |link, remote| {
+        Command::Link(
+            link,
+            LinkCommand::Add {
+                remote_index: link,
+                remote,
+                source: None,
+                send: LinkKey::from_bytes([6; 32]),
+                receive: LinkKey::from_bytes([7; 32]),
+            },
+        )
     };
     let mut commands = vec![add_link(UPSTREAM, origin)];
     let links = egresses.iter().enumerate();
     commands.extend(links.map(|(at, &remote)| add_link(link_of(at), remote)));
     for flow in FLOWS {
-        commands.push(Command::OpenFlow { flow });
-        commands.push(Command::SetCarryKey {
+        commands.push(Command::Flow(flow, FlowCommand::Open));
+        commands.push(Command::Flow(
             flow,
-            epoch: 1,
-            key: testkit::carry(),
-        });
+            FlowCommand::SetCarryKey {
+                epoch: 1,
+                key: testkit::carry(),
+            },
+        ));
         let link = UPSTREAM;
-        commands.push(Command::AddUpstream { flow, link });
+        commands.push(Command::Flow(flow, FlowCommand::AddUpstream(link)));
         let egresses = (0..egresses.len()).map(link_of);
         let terms = EgressTerms::UNLIMITED;
-        commands.extend(egresses.map(|link| Command::AddEgress { flow, link, terms }));
+        commands
+            .extend(egresses.map(|link| Command::Flow(flow, FlowCommand::AddEgress(link, terms))));
     }
     commands
 }
@@ -363,7 +372,7 @@ fn packets_that_come_in_another_order_are_counted_as_more_sends() {
 fn a_subscriber_beside_the_egresses_is_counted_as_allocations() {
     let consume = |flow| {
         let mut command = testkit::consume();
-        if let Command::Consume { flow: of, .. } = &mut command {
+        if let Command::Flow(of, FlowCommand::Consume { .. }) = &mut command {
             *of = flow;
         }
         command

@@ -10,11 +10,11 @@
 //! Called by [`crate::worker`] and [`crate::lanes`]. Invariant: what belongs to a lane stays in the order of arrival.
 
 use bytes::Bytes;
+use levada_wire::FlowId;
 use levada_wire::packet::Kind;
-use levada_wire::{FlowId, datagram::link::LinkDatagram};
 
 use crate::lanes::LANES_MAX;
-use levada_lane::api::{Command, Train};
+use levada_lane::api::{Command, LinkCommand, Train};
 use levada_lane::{Places, RUN_PACKETS_MAX};
 
 /// The lane of a flow.
@@ -37,37 +37,14 @@ pub(crate) enum Taker {
 
 /// Who takes a command: the lane of its flow, or all lanes for what concerns a link.
 pub(crate) fn taker(command: &Command, lanes: usize) -> Taker {
-    let flow = match command {
-        Command::AddLink { .. } | Command::RemoveLink { .. } => return Taker::All,
-        Command::SendDatagram { message, .. } => return Taker::Lane(of_message(message, lanes)),
-        Command::Originate(originate) => originate.flow,
-        Command::OpenFlow { flow }
-        | Command::SetCarryKey { flow, .. }
-        | Command::AddUpstream { flow, .. }
-        | Command::RemoveUpstream { flow, .. }
-        | Command::Hear { flow, .. }
-        | Command::StopHearing { flow, .. }
-        | Command::AddMulticastEgress { flow, .. }
-        | Command::RemoveMulticastEgress { flow, .. }
-        | Command::AddMember { flow, .. }
-        | Command::RemoveMember { flow, .. }
-        | Command::AddEgress { flow, .. }
-        | Command::SetPeak { flow, .. }
-        | Command::SetBudget { flow, .. }
-        | Command::RemoveEgress { flow, .. }
-        | Command::Consume { flow, .. }
-        | Command::StopConsuming { flow }
-        | Command::Push { flow, .. }
-        | Command::Describe { flow, .. }
-        | Command::Finish { flow }
-        | Command::CloseFlow { flow } => *flow,
-    };
-    Taker::Lane(lane_of(flow, lanes))
-}
-
-/// A message is sent by the lane that its answer comes back to.
-fn of_message(message: &LinkDatagram, lanes: usize) -> usize {
-    message.flow().map_or(0, |flow| lane_of(flow, lanes))
+    match command {
+        // A message is sent by the lane that its answer comes back to.
+        Command::Link(_, LinkCommand::Send(message)) => {
+            Taker::Lane(message.flow().map_or(0, |flow| lane_of(flow, lanes)))
+        }
+        Command::Link(..) => Taker::All,
+        Command::Flow(flow, _) | Command::Publisher(flow, _) => Taker::Lane(lane_of(*flow, lanes)),
+    }
 }
 
 /// The lane of a datagram; `None` if it is nobody's.
@@ -154,8 +131,9 @@ impl Iterator for Parts {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use levada_lane::api::FlowCommand;
     use levada_wire::LinkIndex;
-    use levada_wire::datagram::link::{Numbers, Ping};
+    use levada_wire::datagram::link::{LinkDatagram, Numbers, Ping};
     use levada_wire::key::LinkKey;
     use proptest::prelude::*;
 
@@ -215,22 +193,30 @@ mod tests {
             sent: 0,
             padding: 0,
         });
-        let send = |message| Command::SendDatagram { link, message };
+        let send = |message| Command::Link(link, LinkCommand::Send(message));
         let key = LinkKey::from_bytes([0; 32]);
-        let add = Command::AddLink {
+        let add = Command::Link(
             link,
-            remote_index: link,
-            remote: testkit::address(1),
-            source: None,
-            send: key.clone(),
-            receive: key,
-        };
+            LinkCommand::Add {
+                remote_index: link,
+                remote: testkit::address(1),
+                source: None,
+                send: key.clone(),
+                receive: key,
+            },
+        );
 
-        assert_eq!(taker(&Command::OpenFlow { flow }, 3), Taker::Lane(2));
+        assert_eq!(
+            taker(&Command::Flow(flow, FlowCommand::Open), 3),
+            Taker::Lane(2)
+        );
         assert_eq!(taker(&send(LinkDatagram::Nack(numbers)), 3), Taker::Lane(2));
         assert_eq!(taker(&send(ping), 3), Taker::Lane(0));
         assert_eq!(taker(&add, 3), Taker::All);
-        assert_eq!(taker(&Command::RemoveLink { link }, 3), Taker::All);
+        assert_eq!(
+            taker(&Command::Link(link, LinkCommand::Remove), 3),
+            Taker::All
+        );
     }
 
     proptest! {

@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use levada_core::view::FlowRow;
-use levada_core::{FlowChange, SubscriptionId};
-use levada_lane::api::Delivery;
+use levada_core::{Event, SubscriptionId};
+use levada_lane::api::{Delivery, FlowCommand};
 use levada_lane::ledger::Difference;
 use levada_wire::{FlowId, Instant, LinkIndex, StreamName};
 
@@ -184,41 +184,48 @@ impl Checks {
     }
 
     /// The core of a node changes what its datapath does.
-    pub(crate) fn changed(
+    pub(crate) fn commanded(
         &mut self,
         now: Instant,
         node: usize,
-        change: &FlowChange,
+        flow: FlowId,
+        command: &FlowCommand,
         egress: Option<SocketAddr>,
     ) {
-        self.secret.learn(change);
+        self.secret.learn(command);
         let mut found = None;
-        match change {
-            FlowChange::AddEgress { flow, link, .. } => {
+        match command {
+            FlowCommand::AddEgress(link, _) => {
                 if let Some(neighbour) = egress {
-                    self.copies.egress_added(node, *flow, *link, neighbour);
+                    self.copies.egress_added(node, flow, *link, neighbour);
                 }
             }
-            FlowChange::RemoveEgress { flow, link } => {
-                self.copies.egress_removed(node, *flow, *link);
+            FlowCommand::RemoveEgress(link) => {
+                self.copies.egress_removed(node, flow, *link);
             }
-            FlowChange::Originate { flow, name, .. } => self.facts.originates(node, *flow, name),
-            FlowChange::Consume { flow, .. } => {
-                self.consumer.begins(now, node, *flow);
-                self.continuity.begins(now, node, *flow);
-                found = secret::misplaced(&self.facts, node, *flow);
+            FlowCommand::Consume { .. } => {
+                self.consumer.begins(now, node, flow);
+                self.continuity.begins(now, node, flow);
+                found = secret::misplaced(&self.facts, node, flow);
             }
-            FlowChange::StopConsuming { flow } | FlowChange::Close { flow } => {
-                self.consumer.ends(node, *flow);
-                let missed = self.continuity.ends(now, &self.facts, node, *flow);
+            FlowCommand::StopConsuming | FlowCommand::Close => {
+                self.consumer.ends(node, flow);
+                let missed = self.continuity.ends(now, &self.facts, node, flow);
                 self.found("continuity", missed);
-                if matches!(change, FlowChange::Close { .. }) {
-                    self.copies.flow_closed(node, *flow);
+                if matches!(command, FlowCommand::Close) {
+                    self.copies.flow_closed(node, flow);
                 }
             }
             _ => {}
         }
         self.found("secret", found);
+    }
+
+    /// A core says something to its user.
+    pub(crate) fn said(&mut self, node: usize, event: &Event) {
+        if let Event::Published { name, flow, .. } = event {
+            self.facts.originates(node, *flow, name);
+        }
     }
 
     /// Keys of a link were made.

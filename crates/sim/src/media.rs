@@ -155,6 +155,8 @@ pub(crate) fn offer(plan: &StreamPlan, wall: WallTime) -> Offer {
             peak: plan.peak.unwrap_or(PEAK_DEFAULT),
             tracks: tracks.collect(),
         }],
+        description: description(plan),
+        flush_interval: plan.flush,
         is_measured: plan.peak.is_none(),
     }
 }

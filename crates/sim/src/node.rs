@@ -3,11 +3,11 @@
 //! ```text
 //!            input, message              command, train
 //!   world ───────────────▶ Control ─────────────▶ Lane ◀─────── world
-//!         ◀─────────────── chunks,   FlowChange        ──────▶  datagrams, frames
+//!         ◀─────────────── chunks,   FlowCommand       ──────▶  datagrams, frames
 //!            effects       dials  ◀───────────── Event
 //! ```
 //!
-//! Nothing is decided here: [`Process`] passes each output to where it belongs (the table is `levada-words`), turns messages
+//! Nothing is decided here: [`Process`] passes each output to where it belongs, turns messages
 //! into bytes and back, and hands what is left to the world as [`Effect`]s. Called by `world`. Invariant: after each
 //! call both machines have said all they have to say.
 
@@ -16,14 +16,14 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use levada_core::{
-    ConnectionLost, Control, DialId, Event, FlowChange, FlowInput, Inbox, Input, LinkInput, Output,
-    Settings,
+    ConnectionLost, Control, DialId, Event, FlowInput, Inbox, Input, LinkInput, Output, Settings,
 };
-use levada_lane::api::{self as lane, Datagrams, Delivery, Train};
+use levada_lane::api::{
+    self as lane, Command, Datagrams, Delivery, FlowCommand, LinkCommand, PublisherCommand, Train,
+};
 use levada_lane::{Lane, LaneSettings};
 use levada_wire::key::LinkKey;
 use levada_wire::{FlowId, Frame, Instant, LinkIndex, Machine, NodeId, StreamName, WallTime};
-use levada_words::{self as words, Offered};
 
 use crate::connection::End;
 
@@ -53,9 +53,10 @@ pub(crate) enum Effect {
     CancelDial { dial: DialId },
     /// Close a connection.
     Close { end: End, reason: String },
-    /// For the checkers: the core changed the datapath; where the link goes that becomes an egress.
-    Changed {
-        change: FlowChange,
+    /// For the checkers: the core told the lane something; where the link goes that becomes an egress.
+    Commanded {
+        flow: FlowId,
+        command: FlowCommand,
         egress: Option<SocketAddr>,
     },
     /// For people: the core says something.
@@ -88,13 +89,6 @@ pub(crate) struct Connected {
     pub(crate) receive: LinkKey,
 }
 
-/// A stream that is published here.
-#[derive(Debug)]
-struct Publication {
-    offered: Offered,
-    flow: Option<FlowId>,
-}
-
 /// One start of a node.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -105,7 +99,8 @@ pub(crate) struct Process {
     links: BTreeMap<LinkIndex, Link>,
     by_end: BTreeMap<End, LinkIndex>,
     next_link: u32,
-    publications: BTreeMap<StreamName, Publication>,
+    /// The flows of the streams that are published here.
+    published: BTreeMap<StreamName, FlowId>,
     effects: Vec<Effect>,
     /// Broken on purpose: never stops sending a flow to a link.
     keeps_sending: bool,
@@ -129,7 +124,7 @@ impl Process {
             links: BTreeMap::new(),
             by_end: BTreeMap::new(),
             next_link: 1,
-            publications: BTreeMap::new(),
+            published: BTreeMap::new(),
             effects: Vec::new(),
             keeps_sending,
         }
@@ -173,26 +168,11 @@ impl Process {
         self.settle(now);
     }
 
-    /// A stream is published from now on.
-    pub(crate) fn publish(&mut self, now: Instant, offer: levada_core::Offer, offered: Offered) {
-        self.publications.insert(
-            offer.name.clone(),
-            Publication {
-                offered,
-                flow: None,
-            },
-        );
-        self.on_input(now, FlowInput::Publish(offer));
-    }
-
-    /// Not any more, on purpose: END is sent first, as the node does it.
+    /// A stream is not published any more, on purpose: END is sent first, as the node does it.
     pub(crate) fn unpublish(&mut self, now: Instant, name: &StreamName) {
-        if let Some(flow) = self
-            .publications
-            .remove(name)
-            .and_then(|publication| publication.flow)
-        {
-            self.command(now, lane::Command::Finish { flow });
+        if let Some(flow) = self.published.remove(name) {
+            let finish = PublisherCommand::Finish;
+            self.command(now, Command::Publisher(flow, finish));
         }
         let name = name.clone();
         self.on_input(now, FlowInput::Unpublish { name });
@@ -200,12 +180,9 @@ impl Process {
 
     /// A publisher hands a frame over.
     pub(crate) fn push(&mut self, now: Instant, name: &StreamName, frame: Frame, wall: WallTime) {
-        if let Some(flow) = self
-            .publications
-            .get(name)
-            .and_then(|publication| publication.flow)
-        {
-            self.command(now, lane::Command::Push { flow, frame, wall });
+        if let Some(&flow) = self.published.get(name) {
+            let push = PublisherCommand::Push { frame, wall };
+            self.command(now, Command::Publisher(flow, push));
             self.settle(now);
         }
     }
@@ -347,67 +324,44 @@ impl Process {
                     });
                 }
             }
-            Output::Datagram { link, message } => {
-                self.command(now, lane::Command::SendDatagram { link, message });
-            }
             Output::LinkUp { link, remote_index } => {
-                if let Some(Link {
-                    remote,
-                    send,
-                    receive,
-                    ..
-                }) = self.links.get(&link)
-                {
-                    let (remote, send, receive) = (*remote, send.clone(), receive.clone());
-                    self.command(
-                        now,
-                        lane::Command::AddLink {
-                            link,
-                            remote_index,
-                            remote,
-                            source: None,
-                            send,
-                            receive,
-                        },
-                    );
+                if let Some(known) = self.links.get(&link) {
+                    let add = LinkCommand::Add {
+                        remote_index,
+                        remote: known.remote,
+                        source: None,
+                        send: known.send.clone(),
+                        receive: known.receive.clone(),
+                    };
+                    self.command(now, Command::Link(link, add));
                 }
             }
-            Output::LinkDown { link } => self.command(now, lane::Command::RemoveLink { link }),
-            Output::Flow(change) => self.on_change(now, change),
-            Output::Event(event) => self.effects.push(Effect::Said(event)),
+            Output::Link(link, command) => self.command(now, Command::Link(link, command)),
+            Output::Flow(flow, command) => self.on_flow(now, flow, command),
+            Output::Event(event) => {
+                if let Event::Published { name, flow, .. } = &event {
+                    self.published.insert(name.clone(), *flow);
+                }
+                self.effects.push(Effect::Said(event));
+            }
         }
     }
 
-    fn on_change(&mut self, now: Instant, change: FlowChange) {
-        if self.keeps_sending
-            && matches!(
-                change,
-                FlowChange::RemoveEgress { .. } | FlowChange::Close { .. }
-            )
-        {
+    fn on_flow(&mut self, now: Instant, flow: FlowId, command: FlowCommand) {
+        let ends = matches!(command, FlowCommand::RemoveEgress(_) | FlowCommand::Close);
+        if self.keeps_sending && ends {
             return;
         }
-        let egress = match &change {
-            FlowChange::AddEgress { link, .. } => self.links.get(link).map(|link| link.remote),
+        let egress = match &command {
+            FlowCommand::AddEgress(link, _) => self.links.get(link).map(|link| link.remote),
             _ => None,
         };
-        self.effects.push(Effect::Changed {
-            change: change.clone(),
+        self.effects.push(Effect::Commanded {
+            flow,
+            command: command.clone(),
             egress,
         });
-        if let FlowChange::Originate { flow, name, .. } = &change
-            && let Some(publication) = self.publications.get_mut(name)
-        {
-            publication.flow = Some(*flow);
-        }
-        let offered = |name: &StreamName| {
-            self.publications
-                .get(name)
-                .map(|publication| publication.offered.clone())
-        };
-        if let Some(command) = words::command(change, offered) {
-            self.command(now, command);
-        }
+        self.command(now, Command::Flow(flow, command));
     }
 
     fn on_lane(&mut self, now: Instant, output: lane::Output) {
@@ -417,13 +371,18 @@ impl Process {
             }
             // QUIC, of which there is none here: connections have their own way.
             lane::Output::Foreign(_) => {}
-            lane::Output::Event(event) => match words::input(event) {
-                Ok(input) => self.tell_control(now, input),
-                Err(lane::Event::Delivery { flow, delivery }) => {
-                    self.effects.push(Effect::Delivered { flow, delivery });
-                }
-                Err(_) => {}
-            },
+            lane::Output::Event(lane::Event::Core(event)) => {
+                self.tell_control(now, Input::Lane(event));
+            }
+            lane::Output::Event(lane::Event::Delivery { flow, delivery }) => {
+                self.effects.push(Effect::Delivered { flow, delivery });
+            }
+            // No core says anything of channels yet.
+            lane::Output::Event(
+                lane::Event::ChannelEnded { .. } | lane::Event::CannotJoin { .. },
+            )
+            | lane::Output::Join(_)
+            | lane::Output::Leave(_) => {}
         }
     }
 
@@ -432,7 +391,7 @@ impl Process {
         self.control.handle_input(now, input);
     }
 
-    fn command(&mut self, now: Instant, command: lane::Command) {
+    fn command(&mut self, now: Instant, command: Command) {
         self.lane_tally.called();
         self.lane.handle_input(now, lane::Input::Command(command));
     }

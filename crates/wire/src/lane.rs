@@ -1,10 +1,170 @@
-//! What the core and the lanes say to each other.
+//! What the core and the lanes say to each other: the one vocabulary of both.
 //!
-//! Not what they do with it, and nothing that crosses a network. Said and heard by `levada-core` and by the lanes, handed
-//! over by whoever drives both. Invariant: plain data, which names flows and links by number.
+//! Not what they do with it, and nothing that crosses a network. The core says [`FlowCommand`], and [`LinkCommand`] but
+//! for `Add`, whose keys and addresses only the driver has; lanes say [`Event`]. Whoever drives the two hands it over
+//! as it is. Invariant: plain data that names flows and links by number; of a flow's commands the order counts.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::datagram::link::LinkDatagram;
-use crate::{Bitrate, FlowId, LinkIndex};
+use crate::frame::Description;
+use crate::id::{FlowId, InstanceId, LinkIndex};
+use crate::key::{CarryKey, ContentSecret, LinkKey, Suite};
+use crate::units::{Bitrate, PacketSize, RepairBudget};
+
+/// What a lane is to do about a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkCommand {
+    /// It is up: datagrams may be sent to and taken from it. For a link that is there already only `remote` and
+    /// `source` count: the peer has moved, its keys and counts go on.
+    Add {
+        /// The peer's number for it, written into datagrams to it.
+        remote_index: LinkIndex,
+        /// Where the peer is.
+        remote: SocketAddr,
+        /// This host's address that it is reached from: links of one address share an interface. `None` is an address too.
+        source: Option<IpAddr>,
+        /// Seals what is sent.
+        send: LinkKey,
+        /// Opens what is received.
+        receive: LinkKey,
+    },
+    /// It is no more; its egresses and upstreams go with it.
+    Remove,
+    /// Send a link datagram; the lane fills in `sent` of a ping.
+    Send(LinkDatagram),
+}
+
+/// What a lane is to do about a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlowCommand {
+    /// Be ready for its packets; hold early ones until the key is there.
+    Open,
+    /// The key that proves its packets during one epoch. At most two epochs are held.
+    SetCarryKey {
+        /// Which epoch.
+        epoch: u8,
+        /// The key.
+        key: CarryKey,
+    },
+    /// Packets may come over this link, and over no link that was never added: report the first one.
+    AddUpstream(LinkIndex),
+    /// None are expected over this link any more. Late ones are still taken.
+    RemoveUpstream(LinkIndex),
+    /// Packets come by this channel too: from upstreams, as over their links.
+    Join(Channel),
+    /// They do not any more.
+    Leave(Channel),
+    /// Send it over this link, from the start of the newest cached group on. For an egress that is there already
+    /// only the terms count.
+    AddEgress(LinkIndex, EgressTerms),
+    /// Stop sending it.
+    RemoveEgress(LinkIndex),
+    /// Send it to this channel, live packets alone, for that long. Said again, it lasts longer.
+    AddChannel {
+        /// To which channel.
+        channel: Channel,
+        /// For how long, unless it is renewed.
+        lifetime: Duration,
+    },
+    /// Stop sending it there.
+    RemoveChannel(Channel),
+    /// A link's peer hears that channel: it may ask for what it lost.
+    AddMember {
+        /// Which channel.
+        channel: Channel,
+        /// Whose link.
+        link: LinkIndex,
+    },
+    /// It does not any more.
+    RemoveMember {
+        /// Which channel.
+        channel: Channel,
+        /// Whose link.
+        link: LinkIndex,
+    },
+    /// What the origin declares that the flow needs at most: its share of the caches' room when that is short.
+    SetPeak(Bitrate),
+    /// How late the flow's packets may be here, over all hops: time to ask for them again, and what a consumer waits
+    /// for what is missing. [`RepairBudget::DEFAULT`] until said otherwise.
+    SetBudget(RepairBudget),
+    /// Open the flow for local subscribers, from the start of the newest cached group on. If it is consumed already
+    /// this only adds the key of another epoch: no frame is delivered twice.
+    Consume {
+        /// The instance, from which keys are made.
+        instance: InstanceId,
+        /// How packets are sealed.
+        suite: Suite,
+        /// The key epoch of the secret.
+        epoch: u8,
+        /// What opens them.
+        secret: ContentSecret,
+    },
+    /// No local subscriber is left.
+    StopConsuming,
+    /// Be the flow's origin. It is open, keyed and cached from now on.
+    Originate(Box<Originate>),
+    /// Forget the flow.
+    Close,
+}
+
+/// What an egress was admitted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EgressTerms {
+    /// The rate that the flow's origin declares: no more is to be sent, but for repair.
+    pub peak: Bitrate,
+    /// How late packets may be at the other end.
+    pub budget: RepairBudget,
+}
+
+impl EgressTerms {
+    /// Whatever comes goes out. For benches and tests: an origin always declares something.
+    pub const UNLIMITED: Self = Self {
+        peak: Bitrate(u64::MAX),
+        budget: RepairBudget::DEFAULT,
+    };
+}
+
+/// How to be a flow's origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Originate {
+    /// The instance, from which keys are made.
+    pub instance: InstanceId,
+    /// How packets are sealed.
+    pub suite: Suite,
+    /// The key epoch of the secrets.
+    pub epoch: u8,
+    /// What seals the packets.
+    pub secret: ContentSecret,
+    /// What tags them.
+    pub carry: CarryKey,
+    /// The size of full packets.
+    pub packet_size: PacketSize,
+    /// The tracks.
+    pub description: Arc<Description>,
+    /// How long a frame may wait for others to share its burst; zero sends each at once.
+    pub flush_interval: Duration,
+}
+
+/// An interface of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interface {
+    /// Its number.
+    pub index: u32,
+    /// Its IPv4 address, if it has one: by that the system knows it when something is sent to a channel of IPv4.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// A multicast group of the network on one interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Channel {
+    /// Where packets for it are sent.
+    pub address: SocketAddr,
+    /// On which interface.
+    pub interface: Interface,
+}
 
 /// What a lane tells the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +185,9 @@ pub enum LinkEvent {
         /// Datagrams that had arrived on the link before this one.
         received: u64,
     },
-    /// The system did not send a datagram of that many bytes: it is too large for the link's first hop.
+    /// The system did not send a datagram: it is too large for the link's first hop.
     TooLarge {
-        /// With its headers but those of UDP and IP.
+        /// How many bytes it had.
         bytes: usize,
     },
 }

@@ -20,18 +20,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("levada-lane", &["levada-wire"]),
     ("levada-ports", &["levada-lane", "levada-wire"]),
     (
-        "levada-words",
-        &["levada-core", "levada-lane", "levada-wire"],
-    ),
-    (
         "levada",
-        &[
-            "levada-core",
-            "levada-lane",
-            "levada-ports",
-            "levada-wire",
-            "levada-words",
-        ],
+        &["levada-core", "levada-lane", "levada-ports", "levada-wire"],
     ),
     ("levada-media", &["levada-wire"]),
     (
@@ -45,10 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("levada-gateway", &["levada", "levada-media", "levada-wire"]),
-    (
-        "levada-sim",
-        &["levada-core", "levada-lane", "levada-wire", "levada-words"],
-    ),
+    ("levada-sim", &["levada-core", "levada-lane", "levada-wire"]),
     (
         "levada-lab",
         &["levada-lane", "levada-media", "levada-ports", "levada-wire"],

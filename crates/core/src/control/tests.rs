@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use levada_wire::announce::{LayerOffer, TrackOffer};
@@ -11,7 +12,7 @@ use levada_wire::control::{Decoder, FlowMessage};
 use levada_wire::datagram::link::LinkDatagram;
 use levada_wire::frame::TrackKind;
 use levada_wire::key::{ContentSecret, Suite};
-use levada_wire::lane::{FlowEvent, LinkEvent};
+use levada_wire::lane::{FlowCommand, FlowEvent, LinkCommand, LinkEvent};
 use levada_wire::machine::harness::check_contract;
 use levada_wire::{
     Bitrate, FlowId, Identity, Layer, LinkIndex, NetworkId, PacketSize, RepairBudget, StreamName,
@@ -21,8 +22,7 @@ use rand_core::Rng as _;
 
 use super::*;
 use crate::api::{
-    ConnectionLost, Event, FlowChange, FlowInput, LinkInput, Offer, SubscriptionId,
-    SubscriptionState,
+    ConnectionLost, Event, FlowInput, LinkInput, Offer, SubscriptionId, SubscriptionState,
 };
 use crate::limits::{ANSWER_DEADLINE, ENDING, LINGER, REQUEST_EXPIRY};
 use crate::view::{FlowRow, FlowState};
@@ -44,7 +44,7 @@ struct Net {
     /// Messages under way, by sender and receiver; present while the link is up.
     linked: BTreeMap<(usize, usize), VecDeque<Vec<u8>>>,
     /// What each node's datapath was told.
-    changes: Vec<Vec<FlowChange>>,
+    told: Vec<Vec<(FlowId, FlowCommand)>>,
     /// What each node's user was told.
     events: Vec<Vec<Event>>,
     /// Every byte of control that was sent.
@@ -95,6 +95,8 @@ fn offer(text: &str, wall: u64) -> Offer {
             peak: Bitrate(4_000_000),
             tracks,
         }],
+        description: Arc::default(),
+        flush_interval: Duration::ZERO,
         is_measured: false,
     }
 }
@@ -120,7 +122,7 @@ impl Net {
             wall: 1_700_000_000_000_000,
             nodes,
             linked: BTreeMap::new(),
-            changes: vec![Vec::new(); count],
+            told: vec![Vec::new(); count],
             events: vec![Vec::new(); count],
             wire: Vec::new(),
             deaf: None,
@@ -195,7 +197,7 @@ impl Net {
                         under_way.push_back(bytes);
                     }
                 }
-                Output::Datagram { link, message } => {
+                Output::Link(link, LinkCommand::Send(message)) => {
                     let (to, link) = (link.0 as usize, index(node));
                     let is_large = matches!(&message, LinkDatagram::Ping(ping)
                         if usize::from(ping.size()) > PacketSize::DEFAULT.bytes());
@@ -216,7 +218,7 @@ impl Net {
                         );
                     }
                 }
-                Output::Flow(change) => self.changes[node].push(change),
+                Output::Flow(flow, command) => self.told[node].push((flow, command)),
                 Output::Event(event) => self.events[node].push(event),
                 Output::Close { link, .. } => {
                     let to = link.0 as usize;
@@ -233,7 +235,7 @@ impl Net {
                     }
                 }
                 Output::LinkUp { .. }
-                | Output::LinkDown { .. }
+                | Output::Link(_, _)
                 | Output::Dial { .. }
                 | Output::CancelDial { .. } => {}
             }
@@ -353,8 +355,8 @@ impl Net {
     }
 
     /// What the datapath of a node was told since the last call.
-    fn told(&mut self, node: usize) -> Vec<FlowChange> {
-        std::mem::take(&mut self.changes[node])
+    fn told(&mut self, node: usize) -> Vec<(FlowId, FlowCommand)> {
+        std::mem::take(&mut self.told[node])
     }
 
     /// The states of a subscription since the last call.
@@ -401,14 +403,13 @@ fn active(states: &[SubscriptionState]) -> Vec<FlowId> {
 }
 
 /// Content secrets that a node's datapath was given.
-fn secrets(changes: &[FlowChange]) -> Vec<ContentSecret> {
-    let secret = |change: &FlowChange| match change {
-        FlowChange::Consume { secret, .. } | FlowChange::Originate { secret, .. } => {
-            Some(secret.clone())
-        }
+fn secrets(told: &[(FlowId, FlowCommand)]) -> Vec<ContentSecret> {
+    let secret = |(_, command): &(FlowId, FlowCommand)| match command {
+        FlowCommand::Consume { secret, .. } => Some(secret.clone()),
+        FlowCommand::Originate(originate) => Some(originate.secret.clone()),
         _ => None,
     };
-    changes.iter().filter_map(secret).collect()
+    told.iter().filter_map(secret).collect()
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {

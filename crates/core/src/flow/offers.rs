@@ -4,11 +4,13 @@
 //! and has a flow per layer whose upstream is [`Upstream::Origin`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use levada_wire::announce::{Announce, LayerOffer, SignedAnnounce, SignedWithdraw, Withdraw};
 use levada_wire::control::flow::{COLLECTION_MAX, InstanceRef, KeyGrant};
 use levada_wire::control::{FlowMessage, flow as message};
 use levada_wire::key::{CarrySecret, ContentSecret};
+use levada_wire::lane::{FlowCommand, Originate};
 use levada_wire::{Bitrate, FlowId, InstanceId, Instant, LinkIndex, NodeId, StreamName};
 use rand_core::Rng as _;
 
@@ -16,7 +18,7 @@ use super::carried::{Carried, Upstream};
 use super::catalogue::{Back, FlowOffer, Verdict};
 use super::peak::Peak;
 use super::{Flows, Output};
-use crate::api::{Event, FlowChange, Offer};
+use crate::api::{Event, Offer};
 use crate::limits::PEAK_WARNING;
 
 /// A stream of which this node is the origin.
@@ -48,7 +50,7 @@ impl Flows {
             version: 1,
             suite: offer.suite,
             packet_size: offer.packet_size,
-            layers: offer.layers,
+            layers: offer.layers.clone(),
         };
         if !announce.is_within_limits() {
             // Every neighbour would refuse the statement. The caller sees that nothing is originated.
@@ -68,7 +70,7 @@ impl Flows {
             warned_at: None,
         };
         for layer in &announce.layers {
-            self.originate(&published, layer);
+            self.originate(&offer, &published, layer);
         }
         let first = self.published.is_empty();
         self.published.insert(offer.name, published);
@@ -78,34 +80,38 @@ impl Flows {
         self.on_announce(None, SignedAnnounce::sign(announce, &self.identity));
     }
 
-    fn originate(&mut self, published: &Published, layer: &LayerOffer) {
+    fn originate(&mut self, offer: &Offer, published: &Published, layer: &LayerOffer) {
         let of = published.of.clone();
-        let suite = published.announce.suite;
         let mut carried = Carried::new(FlowOffer {
             of,
             layer: layer.layer,
-            suite,
+            suite: offer.suite,
             peak: layer.peak,
-            packet_size: published.announce.packet_size,
+            packet_size: offer.packet_size,
         });
         let flow = carried.flow();
         let carry = published.carry.carry_key(flow);
         carried.upstream = Upstream::Origin;
         carried.key = Some((published.epoch, carry.clone()));
         self.carried.insert(carried);
-        self.change(FlowChange::Originate {
-            flow,
-            name: published.of.name.clone(),
+        self.event(Event::Published {
+            name: offer.name.clone(),
             layer: layer.layer,
+            flow,
+        });
+        let originate = Originate {
             instance: published.of.instance,
-            suite,
-            packet_size: published.announce.packet_size,
+            suite: offer.suite,
             epoch: published.epoch,
             secret: published.secret.clone(),
             carry,
-        });
+            packet_size: offer.packet_size,
+            description: Arc::clone(&offer.description),
+            flush_interval: offer.flush_interval,
+        };
+        self.command(flow, FlowCommand::Originate(Box::new(originate)));
         let peak = layer.peak;
-        self.change(FlowChange::SetPeak { flow, peak });
+        self.command(flow, FlowCommand::SetPeak(peak));
     }
 
     pub(super) fn on_revise(&mut self, name: &StreamName, mut layers: Vec<LayerOffer>) {

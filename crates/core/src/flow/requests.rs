@@ -9,13 +9,13 @@ use levada_wire::control::flow::{
 };
 use levada_wire::identity::SealedSecret;
 use levada_wire::key::CarryKey;
+use levada_wire::lane::{EgressTerms, FlowCommand};
 use levada_wire::machine::Machine as _;
 use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
 
 use super::Flows;
 use super::carried::{Carried, Challenger, Child, ChildState, Upstream};
 use super::eligible::Fit;
-use crate::api::FlowChange;
 use crate::chance::jittered;
 use crate::limits::{
     ANSWER_DEADLINE, ANSWER_WAIT, CARRIED_MAX, CHILDREN_MAX, OWN_LATENESS, REQUEST_AGAIN,
@@ -110,8 +110,8 @@ impl Flows {
     pub(super) fn carry(&mut self, carried: Carried) {
         let (flow, peak) = (carried.flow(), carried.peak);
         self.carried.insert(carried);
-        self.change(FlowChange::Open { flow });
-        self.change(FlowChange::SetPeak { flow, peak });
+        self.command(flow, FlowCommand::Open);
+        self.command(flow, FlowCommand::SetPeak(peak));
     }
 
     /// Accepts a child's request and feeds it.
@@ -135,12 +135,10 @@ impl Flows {
         };
         if let Some(child) = carried.children.get(&link) {
             let (peak, budget) = (carried.peak, child.budget);
-            self.change(FlowChange::AddEgress {
+            self.command(
                 flow,
-                link,
-                peak,
-                budget,
-            });
+                FlowCommand::AddEgress(link, EgressTerms { peak, budget }),
+            );
         }
     }
 
@@ -155,7 +153,7 @@ impl Flows {
         };
         carried.peak = peak;
         let granted: Vec<LinkIndex> = carried.granted().collect();
-        self.change(FlowChange::SetPeak { flow, peak });
+        self.command(flow, FlowCommand::SetPeak(peak));
         for link in granted {
             self.add_egress(flow, link);
         }
@@ -225,7 +223,7 @@ impl Flows {
             return;
         };
         if child.state == ChildState::Granted {
-            self.change(FlowChange::RemoveEgress { flow, link });
+            self.command(flow, FlowCommand::RemoveEgress(link));
         }
     }
 
@@ -287,11 +285,13 @@ impl Flows {
         };
         let key = CarryKey::from_bytes(*opened);
         carried.key = Some((grant.epoch, key.clone()));
-        self.change(FlowChange::Carry {
+        self.command(
             flow,
-            epoch: grant.epoch,
-            key,
-        });
+            FlowCommand::SetCarryKey {
+                epoch: grant.epoch,
+                key,
+            },
+        );
     }
 
     pub(super) fn on_refuse(&mut self, link: LinkIndex, refuse: &Refuse) {
@@ -337,7 +337,7 @@ impl Flows {
             }
             _ => return,
         }
-        self.change(FlowChange::RemoveUpstream { flow, link });
+        self.command(flow, FlowCommand::RemoveUpstream(link));
     }
 
     /// Asks a neighbour for a flow.
@@ -345,7 +345,7 @@ impl Flows {
         let Some(request) = self.request(flow) else {
             return;
         };
-        self.change(FlowChange::AddUpstream { flow, link });
+        self.command(flow, FlowCommand::AddUpstream(link));
         self.send(link, FlowMessage::Request(request));
     }
 
@@ -369,7 +369,7 @@ impl Flows {
 
     /// Tells a neighbour that the flow is not wanted from it any more.
     pub(super) fn cancel(&mut self, flow: FlowId, link: LinkIndex) {
-        self.change(FlowChange::RemoveUpstream { flow, link });
+        self.command(flow, FlowCommand::RemoveUpstream(link));
         self.send(link, FlowMessage::Cancel(Cancel { flow }));
     }
 

@@ -16,12 +16,13 @@
 use std::collections::BTreeMap;
 
 use levada_wire::control::flow::RefuseReason;
+use levada_wire::lane::FlowCommand;
 use levada_wire::{Announce, FlowId, LinkIndex, RepairBudget};
 
 use super::carried::{Carried, Challenger, Upstream};
 use super::wishes::{Target, Wanted};
 use super::{Flows, Output};
-use crate::api::{Event, FlowChange, SubscriptionId, SubscriptionState};
+use crate::api::{Event, SubscriptionId, SubscriptionState};
 use crate::chance::jittered;
 use crate::limits::{ANSWER_WAIT, CARRIED_MAX, LINGER, REQUEST_AGAIN, REQUEST_PAUSE};
 
@@ -219,7 +220,7 @@ impl Flows {
         };
         carried.budget = budget;
         let asked: Vec<LinkIndex> = carried.asked().collect();
-        self.change(FlowChange::SetBudget { flow, budget });
+        self.command(flow, FlowCommand::SetBudget(budget));
         for link in asked {
             self.reassert(flow, link);
         }
@@ -365,9 +366,9 @@ impl Flows {
             Upstream::Origin | Upstream::Idle { .. } => {}
         }
         if released.consuming {
-            self.change(FlowChange::StopConsuming { flow });
+            self.command(flow, FlowCommand::StopConsuming);
         }
-        self.change(FlowChange::Close { flow });
+        self.command(flow, FlowCommand::Close);
     }
 
     /// Opens a flow for local consumers once it comes and its secret is known; closes it to them when none is left.
@@ -399,13 +400,15 @@ impl Flows {
         if let Some(carried) = self.carried.get_mut(flow) {
             carried.consuming = true;
         }
-        self.change(FlowChange::Consume {
+        self.command(
             flow,
-            instance,
-            suite,
-            epoch,
-            secret,
-        });
+            FlowCommand::Consume {
+                instance,
+                suite,
+                epoch,
+                secret,
+            },
+        );
     }
 
     fn stop_consuming(&mut self, flow: FlowId) {
@@ -417,7 +420,7 @@ impl Flows {
         if !carried.is_origin() {
             carried.linger_until = Some(until);
         }
-        self.change(FlowChange::StopConsuming { flow });
+        self.command(flow, FlowCommand::StopConsuming);
     }
 
     /// The flow that was to serve a wish next serves it now.

@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use levada_wire::datagram::link::{LinkDatagram, Ping, SHORT_PING_BYTES};
+use levada_wire::lane::LinkCommand;
 use levada_wire::machine::Wakeup;
 use levada_wire::{Instant, LinkIndex, PacketSize};
 
@@ -299,7 +300,7 @@ impl Links {
             let link = *index;
             for ping in up.size.pings_if_due(self.now).into_iter().flatten() {
                 let message = LinkDatagram::Ping(ping);
-                let ping = api::Output::Datagram { link, message };
+                let ping = api::Output::Link(link, LinkCommand::Send(message));
                 self.outputs.push_back(Output::Outside(ping));
             }
             if let Some(carries) = up.size.news(&self.sizes) {

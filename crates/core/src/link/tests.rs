@@ -210,10 +210,10 @@ fn a_link_is_up_once_the_peer_has_said_hello_and_pings_at_once() {
     ));
     assert!(matches!(
         after[3],
-        Output::Outside(api::Output::Datagram {
-            message: LinkDatagram::Ping(_),
-            ..
-        })
+        Output::Outside(api::Output::Link(
+            _,
+            LinkCommand::Send(LinkDatagram::Ping(_))
+        ))
     ));
 }
 
@@ -387,10 +387,9 @@ fn pings_of_40_steps(links: &mut Links, answers: impl Fn(u64) -> bool) -> usize 
 
 fn pings(outputs: &[Output]) -> Vec<Ping> {
     let ping = |output: &Output| match output {
-        Output::Outside(api::Output::Datagram {
-            message: LinkDatagram::Ping(ping),
-            ..
-        }) => Some(*ping),
+        Output::Outside(api::Output::Link(_, LinkCommand::Send(LinkDatagram::Ping(ping)))) => {
+            Some(*ping)
+        }
         _ => None,
     };
     outputs.iter().filter_map(ping).collect()

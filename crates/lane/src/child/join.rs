@@ -18,7 +18,7 @@ use levada_wire::{Instant, LinkIndex, Number};
 use super::pace::{self, Step};
 use super::progress::{Progress, Round};
 use super::queue::{Newcomer, Turn};
-use crate::api::{EgressTerms, Multicast};
+use crate::api::{Channel, EgressTerms};
 use crate::flow::Flow;
 use crate::ledger::DropReason;
 use crate::limits::{CONTINUE_AFTER, EGRESSES_MAX, PACE_ROOM_MIN};
@@ -52,7 +52,7 @@ pub(crate) fn remove(flow: &mut Flow, io: &mut Io, link: LinkIndex, now: Instant
 }
 
 /// A link's peer hears a group to which the flow is sent.
-pub(crate) fn add_member(flow: &mut Flow, io: &Io, group: Multicast, link: LinkIndex) -> bool {
+pub(crate) fn add_member(flow: &mut Flow, io: &Io, group: Channel, link: LinkIndex) -> bool {
     let is_sent = flow.multicast.has(&group) && io.links.contains(link);
     is_sent && flow.children.add_member(group, link)
 }
@@ -60,7 +60,7 @@ pub(crate) fn add_member(flow: &mut Flow, io: &Io, group: Multicast, link: LinkI
 /// It hears the group no more.
 pub(crate) fn remove_member(
     flow: &mut Flow,
-    group: Multicast,
+    group: Channel,
     link: LinkIndex,
     now: Instant,
 ) -> bool {
@@ -69,7 +69,7 @@ pub(crate) fn remove_member(
 }
 
 /// The flow is not sent to a group any more.
-pub(crate) fn end_channel(flow: &mut Flow, group: Multicast, now: Instant) {
+pub(crate) fn end_channel(flow: &mut Flow, group: Channel, now: Instant) {
     let packets = flow.counters.packets_in;
     flow.children.end_channel(group, packets, now);
 }

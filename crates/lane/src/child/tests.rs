@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use levada_wire::{Bitrate, FlowId, Frame};
 
-use crate::api::{Command, Delivery, EgressTerms};
+use crate::api::{Command, Delivery, EgressTerms, FlowCommand, LinkCommand};
 use crate::ledger::DropReason;
 use crate::settings::LaneSettings;
 use crate::testkit::{self, FLOW, Net, frame, link_to};
@@ -31,7 +31,10 @@ fn row(net: &Net, lane: usize) -> crate::api::FlowCounters {
 /// A lane that is the origin, and that many children of it that are not egresses yet.
 fn crowd(children: usize, settings: &LaneSettings) -> Net {
     let mut net = Net::with_settings(children + 1, settings);
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
+    net.command(
+        0,
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate()))),
+    );
     for child in 1..=children {
         receive(&mut net, child);
     }
@@ -41,21 +44,21 @@ fn crowd(children: usize, settings: &LaneSettings) -> Net {
 /// Makes a child ready for what the origin sends.
 fn receive(net: &mut Net, child: usize) {
     let (flow, link) = (FLOW, link_to(0));
-    net.command(child, Command::OpenFlow { flow });
+    net.command(child, Command::Flow(flow, FlowCommand::Open));
     net.command(child, testkit::set_carry_key());
-    net.command(child, Command::AddUpstream { flow, link });
+    net.command(child, Command::Flow(flow, FlowCommand::AddUpstream(link)));
     net.command(child, testkit::consume());
 }
 
 fn add_egress(net: &mut Net, child: usize, peak: u64) {
     let (flow, link) = (FLOW, link_to(child));
     let terms = terms(peak);
-    net.command(0, Command::AddEgress { flow, link, terms });
+    net.command(0, Command::Flow(flow, FlowCommand::AddEgress(link, terms)));
 }
 
 fn remove_egress(net: &mut Net, child: usize) {
     let (flow, link) = (FLOW, link_to(child));
-    net.command(0, Command::RemoveEgress { flow, link });
+    net.command(0, Command::Flow(flow, FlowCommand::RemoveEgress(link)));
 }
 
 /// A group of ten pictures of that many bytes each.
@@ -161,26 +164,30 @@ fn whoever_waits_begins_with_the_group_that_is_newest_at_its_turn() {
 fn links_of_another_interface_do_not_wait() {
     let mut net = crowd(5, &slow_interface());
     push_all(&mut net, &group(0, 2_000));
-    let Command::AddLink {
+    let Command::Link(
         link,
-        remote_index,
-        remote,
-        send,
-        receive,
-        ..
-    } = testkit::add_link(0, 5)
+        LinkCommand::Add {
+            remote_index,
+            remote,
+            send,
+            receive,
+            ..
+        },
+    ) = testkit::add_link(0, 5)
     else {
         unreachable!()
     };
     let source = Some("10.7.0.1".parse().unwrap());
-    let moved = Command::AddLink {
+    let moved = Command::Link(
         link,
-        remote_index,
-        remote,
-        source,
-        send,
-        receive,
-    };
+        LinkCommand::Add {
+            remote_index,
+            remote,
+            source,
+            send,
+            receive,
+        },
+    );
     net.command(0, moved);
 
     for child in 1..=5 {
@@ -235,7 +242,10 @@ fn more_newcomers_than_may_wait_are_sent_what_comes() {
 #[test]
 fn a_cursor_passes_a_hole_and_the_repair_follows_when_it_comes() {
     let mut net = Net::with_settings(3, &slow_interface());
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
+    net.command(
+        0,
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate()))),
+    );
     net.join(0, 1);
     let sent = group(0, 1_000);
     push_all(&mut net, &sent);

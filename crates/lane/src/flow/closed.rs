@@ -91,7 +91,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::api::Command;
+    use crate::api::{Command, FlowCommand, LinkCommand};
     use crate::ledger::DropReason;
     use crate::testkit::{self, FLOW, Net, frame, link_to};
 
@@ -104,7 +104,7 @@ mod tests {
             net.push(frame(1, false, dts, 10));
         }
         let packets = net.intercept();
-        net.command(1, Command::CloseFlow { flow: FLOW });
+        net.command(1, Command::Flow(FLOW, FlowCommand::Close));
         (net, packets)
     }
 
@@ -166,7 +166,7 @@ mod tests {
     fn a_link_that_is_gone_is_counted_no_more() {
         let (mut net, packets) = closing();
 
-        net.command(1, Command::RemoveLink { link: link_to(0) });
+        net.command(1, Command::Link(link_to(0), LinkCommand::Remove));
         net.arrive_alone(0, 1, packets[0].clone());
 
         assert_eq!(dropped(&net, DropReason::UnknownFlow), 1);

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use levada_wire::{Instant, Number};
 
-use crate::api::Multicast;
+use crate::api::Channel;
 use crate::child::withheld::Withheld;
 use crate::limits::{CHANNEL_REPAIRS_MAX, GONE_INTERVAL, MULTICAST_EGRESSES_MAX};
 
@@ -37,7 +37,7 @@ pub(crate) enum Answer {
 /// One of them.
 #[derive(Debug)]
 pub(crate) struct MulticastEgress {
-    pub(crate) group: Multicast,
+    pub(crate) group: Channel,
     until: Instant,
     /// When packets were last repaired, or came late, by way of the group.
     repaired: BTreeMap<Number, Instant>,
@@ -74,7 +74,7 @@ impl MulticastEgresses {
     }
 
     /// Adds one, or lets it last longer; `false` if there are too many.
-    pub(crate) fn renew(&mut self, group: Multicast, until: Instant) -> bool {
+    pub(crate) fn renew(&mut self, group: Channel, until: Instant) -> bool {
         if let Some(egress) = self.get_mut(&group) {
             egress.until = until;
             return true;
@@ -92,26 +92,26 @@ impl MulticastEgresses {
     }
 
     /// Removes one; `false` if there is none.
-    pub(crate) fn remove(&mut self, group: &Multicast) -> bool {
+    pub(crate) fn remove(&mut self, group: &Channel) -> bool {
         let before = self.0.len();
         self.0.retain(|egress| egress.group != *group);
         self.0.len() < before
     }
 
     /// Whether there is one to that group.
-    pub(crate) fn has(&self, group: &Multicast) -> bool {
+    pub(crate) fn has(&self, group: &Channel) -> bool {
         self.0.iter().any(|egress| egress.group == *group)
     }
 
     /// The first of those whose group is among `heard`.
-    pub(crate) fn first_of(&mut self, heard: &[Multicast]) -> Option<&mut MulticastEgress> {
+    pub(crate) fn first_of(&mut self, heard: &[Channel]) -> Option<&mut MulticastEgress> {
         self.0
             .iter_mut()
             .find(|egress| heard.contains(&egress.group))
     }
 
     /// All groups.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = &Multicast> {
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Channel> {
         self.0.iter().map(|egress| &egress.group)
     }
 
@@ -125,7 +125,7 @@ impl MulticastEgresses {
     /// Numbers did not go to a group; `false` if there is no such egress.
     pub(crate) fn withhold(
         &mut self,
-        group: &Multicast,
+        group: &Channel,
         missed: (Number, Number),
         now: Instant,
     ) -> bool {
@@ -147,7 +147,7 @@ impl MulticastEgresses {
     }
 
     /// Whether a number did not go to one of those groups.
-    pub(crate) fn has_withheld(&self, groups: &[Multicast], number: Number) -> bool {
+    pub(crate) fn has_withheld(&self, groups: &[Channel], number: Number) -> bool {
         self.0.iter().any(|egress| {
             let withheld = egress.withheld.as_ref();
             withheld.is_some_and(|it| it.contains(number)) && groups.contains(&egress.group)
@@ -155,7 +155,7 @@ impl MulticastEgresses {
     }
 
     /// What the members of a group are to be told by now that did not go there.
-    pub(crate) fn unsaid(&mut self, now: Instant) -> Option<(Multicast, &mut Withheld)> {
+    pub(crate) fn unsaid(&mut self, now: Instant) -> Option<(Channel, &mut Withheld)> {
         self.0.iter_mut().find_map(|egress| {
             egress.withheld.take_if(|withheld| withheld.is_over(now));
             let withheld = egress.withheld.as_mut()?;
@@ -176,12 +176,12 @@ impl MulticastEgresses {
     }
 
     /// Takes out one whose time is over.
-    pub(crate) fn expire(&mut self, now: Instant) -> Option<Multicast> {
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<Channel> {
         let place = self.0.iter().position(|egress| egress.until <= now)?;
         Some(self.0.remove(place).group)
     }
 
-    fn get_mut(&mut self, group: &Multicast) -> Option<&mut MulticastEgress> {
+    fn get_mut(&mut self, group: &Channel) -> Option<&mut MulticastEgress> {
         self.0.iter_mut().find(|egress| egress.group == *group)
     }
 }

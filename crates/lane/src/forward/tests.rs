@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use levada_wire::datagram::link::{LinkDatagram, Ping};
+use levada_wire::lane;
 use levada_wire::packet::HEADER_BYTES;
 use levada_wire::{Group, Number};
 
 use super::*;
-use crate::api::{Command, Datagrams, Input, LaneCounters};
+use crate::api::{
+    Command, Datagrams, Event, FlowCommand, FlowEvent, Input, LaneCounters, LinkCommand,
+};
 use crate::limits::{RUN_BYTES_MAX, RUN_PACKETS_MAX, TRAIN_SEGMENTS_MAX};
 use crate::testkit::{self, FLOW, Net, address, frame, header, link_to, seal};
 
@@ -244,13 +247,7 @@ fn a_link_datagram_that_is_false_replayed_or_for_nobody_changes_one_count() {
         sent: 0,
         padding: 0,
     });
-    net.command(
-        0,
-        Command::SendDatagram {
-            link: link_to(1),
-            message: ping,
-        },
-    );
+    net.command(0, Command::Link(link_to(1), LinkCommand::Send(ping)));
     let good = net.intercept().remove(0);
     let changed = |place: usize| {
         let mut bytes = good.to_vec();
@@ -431,10 +428,7 @@ fn a_late_packet_of_a_former_upstream_is_taken_and_counted() {
     let late = net.intercept().remove(0);
     net.command(
         RELAY,
-        Command::RemoveUpstream {
-            flow: FLOW,
-            link: link_to(0),
-        },
+        Command::Flow(FLOW, FlowCommand::RemoveUpstream(link_to(0))),
     );
     let before = net.lanes[RELAY].counters();
 
@@ -448,7 +442,10 @@ fn a_late_packet_of_a_former_upstream_is_taken_and_counted() {
 #[test]
 fn the_better_of_two_paths_delivers_and_both_count_as_received() {
     let mut net = Net::new(3);
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
+    net.command(
+        0,
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate()))),
+    );
     net.join(0, 1);
     net.join(0, 2);
     net.join(2, 1); // lane 1 has two upstreams: the origin, and lane 2
@@ -462,9 +459,12 @@ fn the_better_of_two_paths_delivers_and_both_count_as_received() {
     assert_eq!(counters.ledger.kept, 10);
     assert_eq!(counters.ledger.dropped(DropReason::Duplicate), 10);
     assert!(counters.links.iter().all(|link| link.received == 10));
-    let delivering = net.events[1]
-        .iter()
-        .filter(|e| matches!(e, Event::Delivering { .. }));
+    let delivering = net.events[1].iter().filter(|e| {
+        matches!(
+            e,
+            Event::Core(lane::Event::Flow(_, FlowEvent::Delivering(_)))
+        )
+    });
     assert_eq!(delivering.count(), 2);
 }
 

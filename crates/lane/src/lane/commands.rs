@@ -4,12 +4,10 @@
 //! allows, is counted and changes nothing, since commands and packets race. Called by the lane. Invariant: after
 //! each command both ledgers still sum to zero and no egress or upstream names a link that is gone.
 
-use std::sync::Arc;
-
 use levada_wire::packet::seal::Opener;
-use levada_wire::{FlowId, Frame, Instant, WallTime};
+use levada_wire::{FlowId, Frame, Instant, LinkIndex, WallTime};
 
-use crate::api::{Command, FrameRefusal, Originate};
+use crate::api::{Command, FlowCommand, FrameRefusal, LinkCommand, Originate, PublisherCommand};
 use crate::child::join;
 use crate::flow::Flow;
 use crate::ledger::DropReason;
@@ -22,33 +20,19 @@ use crate::state::{Io, State};
 /// Applies a command. See [`Command`] for what each means.
 pub(super) fn apply(state: &mut State, command: Command, now: Instant) {
     let is_done = match command {
-        Command::AddLink { .. } | Command::RemoveLink { .. } | Command::SendDatagram { .. } => {
-            apply_to_link(state, command, now)
-        }
-        Command::Originate(originate) => originate_flow(state, &originate),
-        Command::Push { flow, frame, wall } => {
-            push(state, flow, &frame, wall, now);
-            true
-        }
-        Command::Consume { .. } => consume(state, command),
-        Command::Hear { .. }
-        | Command::StopHearing { .. }
-        | Command::AddMulticastEgress { .. }
-        | Command::RemoveMulticastEgress { .. }
-        | Command::AddMember { .. }
-        | Command::RemoveMember { .. } => apply_to_multicast(state, command, now),
-        _ => apply_to_flow(state, command, now),
+        Command::Link(link, command) => apply_to_link(state, link, command, now),
+        Command::Flow(flow, command) => apply_to_flow(state, flow, command, now),
+        Command::Publisher(flow, command) => apply_to_origin(state, flow, command, now),
     };
     if !is_done {
         state.io.commands_refused += 1;
     }
 }
 
-fn apply_to_link(state: &mut State, command: Command, now: Instant) -> bool {
+fn apply_to_link(state: &mut State, link: LinkIndex, command: LinkCommand, now: Instant) -> bool {
     let io = &mut state.io;
     match command {
-        Command::AddLink {
-            link,
+        LinkCommand::Add {
             remote_index,
             remote,
             source,
@@ -67,92 +51,95 @@ fn apply_to_link(state: &mut State, command: Command, now: Instant) -> bool {
             io.links.insert(new.counted(counts));
             true
         }
-        Command::RemoveLink { link } => join::remove_link(state, link, now),
-        Command::SendDatagram { link, message } => {
+        LinkCommand::Remove => join::remove_link(state, link, now),
+        LinkCommand::Send(message) => {
             let Some(link) = io.links.get_mut(link) else {
                 return false;
             };
             link.say(message, &mut io.outbox);
             true
         }
-        _ => false,
     }
 }
 
-fn apply_to_flow(state: &mut State, command: Command, now: Instant) -> bool {
+fn apply_to_flow(state: &mut State, id: FlowId, command: FlowCommand, now: Instant) -> bool {
     match command {
-        Command::OpenFlow { flow } => open(state, flow).is_some(),
-        Command::SetCarryKey { flow, epoch, key } => with_flow(state, flow, |flow, _| {
+        FlowCommand::Open => open(state, id).is_some(),
+        FlowCommand::SetCarryKey { epoch, key } => with_flow(state, id, |flow, _| {
             flow.keys.set(epoch, key);
             true
         }),
-        Command::AddUpstream { flow, link } => with_flow(state, flow, |flow, io| {
+        FlowCommand::AddUpstream(link) => with_flow(state, id, |flow, io| {
             if !flow.upstreams.is_delivering() {
                 flow.missing.join();
             }
             io.links.contains(link) && flow.upstreams.add(link)
         }),
-        Command::RemoveUpstream { flow, link } => {
-            with_flow(state, flow, |flow, _| flow.upstreams.retire(link))
+        FlowCommand::RemoveUpstream(link) => {
+            with_flow(state, id, |flow, _| flow.upstreams.retire(link))
         }
-        Command::AddEgress { flow, link, terms } => with_flow(state, flow, |flow, io| {
-            join::add(flow, io, link, terms, now)
+        FlowCommand::Join(channel) => with_flow(state, id, |_, io| {
+            io.joined.join(id, channel, &mut io.outbox)
         }),
-        Command::SetPeak { flow, peak } => match state.flow(flow) {
-            Some((flow, io)) => {
-                flow.cache.set_peak(peak, &mut io.room);
-                true
-            }
-            None => false,
-        },
-        Command::SetBudget { flow, budget } => with_flow(state, flow, |flow, _| {
-            flow.set_budget(budget);
+        FlowCommand::Leave(channel) => with_flow(state, id, |_, io| {
+            io.joined.leave(id, channel, &mut io.outbox)
+        }),
+        FlowCommand::AddEgress(link, terms) => {
+            with_flow(state, id, |flow, io| join::add(flow, io, link, terms, now))
+        }
+        FlowCommand::RemoveEgress(link) => {
+            with_flow(state, id, |flow, io| join::remove(flow, io, link, now))
+        }
+        FlowCommand::AddChannel { channel, lifetime } => with_flow(state, id, |flow, _| {
+            flow.multicast.renew(channel, now + lifetime)
+        }),
+        FlowCommand::RemoveChannel(channel) => with_flow(state, id, |flow, _| {
+            join::end_channel(flow, channel, now);
+            flow.multicast.remove(&channel)
+        }),
+        FlowCommand::AddMember { channel, link } => with_flow(state, id, |flow, io| {
+            join::add_member(flow, io, channel, link)
+        }),
+        FlowCommand::RemoveMember { channel, link } => with_flow(state, id, |flow, _| {
+            join::remove_member(flow, channel, link, now)
+        }),
+        FlowCommand::SetPeak(peak) => state
+            .flow(id)
+            .map(|(flow, io)| flow.cache.set_peak(peak, &mut io.room))
+            .is_some(),
+        FlowCommand::SetBudget(budget) => with_flow(state, id, |flow, _| {
+            flow.set_budget(budget.time());
             true
         }),
-        Command::RemoveEgress { flow, link } => {
-            with_flow(state, flow, |flow, io| join::remove(flow, io, link, now))
+        FlowCommand::Consume {
+            instance,
+            suite,
+            epoch,
+            secret,
+        } => consume(state, id, epoch, Opener::new(secret, id, instance, suite)),
+        FlowCommand::StopConsuming => {
+            with_flow(state, id, |flow, _| flow.consumer.take().is_some())
         }
-        Command::StopConsuming { flow } => {
-            with_flow(state, flow, |flow, _| flow.consumer.take().is_some())
+        FlowCommand::Originate(originate) => originate_flow(state, id, &originate),
+        FlowCommand::Close => close(state, id, now),
+    }
+}
+
+fn apply_to_origin(state: &mut State, id: FlowId, command: PublisherCommand, now: Instant) -> bool {
+    match command {
+        PublisherCommand::Push { frame, wall } => {
+            push(state, id, &frame, wall, now);
+            true
         }
-        Command::Describe { flow, description } => with_flow(state, flow, |flow, _| {
+        PublisherCommand::Describe(description) => with_flow(state, id, |flow, _| {
             let origin = flow.origin.as_mut();
-            origin.is_some_and(|origin| origin.describe(Arc::clone(&description)))
+            origin.is_some_and(|origin| origin.describe(description))
         }),
-        Command::Finish { flow } => with_flow(state, flow, |flow, _| {
+        PublisherCommand::Finish => with_flow(state, id, |flow, _| {
             flow.tail.finish();
             let origin = flow.origin.as_mut();
             origin.map(|origin| origin.finish(now)).is_some()
         }),
-        Command::CloseFlow { flow } => close(state, flow, now),
-        _ => false,
-    }
-}
-
-fn apply_to_multicast(state: &mut State, command: Command, now: Instant) -> bool {
-    match command {
-        Command::AddMulticastEgress {
-            flow,
-            group,
-            lifetime,
-        } => with_flow(state, flow, |flow, _| {
-            flow.multicast.renew(group, now + lifetime)
-        }),
-        Command::RemoveMulticastEgress { flow, group } => with_flow(state, flow, |flow, _| {
-            join::end_channel(flow, group, now);
-            flow.multicast.remove(&group)
-        }),
-        Command::AddMember { flow, group, link } => with_flow(state, flow, |flow, io| {
-            join::add_member(flow, io, group, link)
-        }),
-        Command::RemoveMember { flow, group, link } => with_flow(state, flow, |flow, _| {
-            join::remove_member(flow, group, link, now)
-        }),
-        // The worker does these: a lane knows no socket.
-        Command::Hear { flow, .. } | Command::StopHearing { flow, .. } => {
-            state.flows.get_mut(flow).is_some()
-        }
-        _ => false,
     }
 }
 
@@ -188,18 +175,18 @@ fn close(state: &mut State, id: FlowId, now: Instant) -> bool {
     io.ledger.drop_packets(DropReason::FlowClosed, early);
     flow.cache.clear(&mut io.room);
     io.queue.remove(now, |flow, _| flow == id);
+    io.joined.forget(id, &mut io.outbox);
     io.closed.insert(id, flow.keys, flow.upstreams, now);
     true
 }
 
-fn originate_flow(state: &mut State, originate: &Originate) -> bool {
-    let id = originate.flow;
+fn originate_flow(state: &mut State, id: FlowId, originate: &Originate) -> bool {
     // A second start under one flow would seal its numbers twice: an instance starts once.
     let is_origin = |flow: &mut Flow| flow.origin.is_some();
     if state.flows.get_mut(id).is_some_and(is_origin) {
         return false;
     }
-    let Some(origin) = Origin::new(originate) else {
+    let Some(origin) = Origin::new(id, originate) else {
         return false;
     };
     let Some(flow) = open(state, id) else {
@@ -224,19 +211,8 @@ fn push(state: &mut State, id: FlowId, frame: &Frame, wall: WallTime, now: Insta
 }
 
 /// Starts a consumer at the join point, or gives a running one another epoch's key.
-fn consume(state: &mut State, command: Command) -> bool {
-    let Command::Consume {
-        flow: id,
-        instance,
-        suite,
-        epoch,
-        secret,
-    } = command
-    else {
-        return false;
-    };
+fn consume(state: &mut State, id: FlowId, epoch: u8, opener: Opener) -> bool {
     with_flow(state, id, |flow, _| {
-        let opener = Opener::new(secret, id, instance, suite);
         if let Some(consumer) = &mut flow.consumer {
             consumer.add_opener(epoch, opener);
             return true;

@@ -6,11 +6,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use levada_wire::datagram::link::{LinkDatagram, Ping};
+use levada_wire::lane;
 use levada_wire::machine::OUTPUTS_PER_CALL_MAX;
 use levada_wire::{Bitrate, Frame, LinkIndex};
 
 use super::*;
-use crate::api::{Command, Delivery, EgressTerms, FrameRefusal, Input};
+use crate::api::{
+    Command, Delivery, EgressTerms, FlowCommand, FlowEvent, FrameRefusal, Input, LinkCommand,
+    LinkEvent, PublisherCommand,
+};
 use crate::ledger::DropReason;
 use crate::limits::{EARLY_PACKETS_MAX, EGRESSES_MAX};
 use crate::testkit::{self, FLOW, Net, frame, link_to};
@@ -95,11 +99,10 @@ fn a_burst_goes_on_as_one_send_per_egress() {
     net.command(0, stray_link(7));
     net.command(
         0,
-        Command::AddEgress {
-            flow: FLOW,
-            link: LinkIndex(7),
-            terms: EgressTerms::UNLIMITED,
-        },
+        Command::Flow(
+            FLOW,
+            FlowCommand::AddEgress(LinkIndex(7), EgressTerms::UNLIMITED),
+        ),
     );
 
     let (_, transmit) = net.wires.pop_front().unwrap();
@@ -110,37 +113,35 @@ fn a_burst_goes_on_as_one_send_per_egress() {
 /// A link to nobody.
 fn stray_link(index: u16) -> Command {
     let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
-    Command::AddLink {
-        link: LinkIndex(u32::from(index)),
-        remote_index: LinkIndex(0),
-        remote: SocketAddr::from(([10, 9, 9, 9], index)),
-        source: None,
-        send: key.clone(),
-        receive: key,
-    }
+    Command::Link(
+        LinkIndex(u32::from(index)),
+        LinkCommand::Add {
+            remote_index: LinkIndex(0),
+            remote: SocketAddr::from(([10, 9, 9, 9], index)),
+            source: None,
+            send: key.clone(),
+            receive: key,
+        },
+    )
 }
 
 #[test]
 fn early_packets_wait_for_the_key_and_are_then_taken() {
     let mut net = Net::new(2);
     let flow = FLOW;
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
     net.command(
         0,
-        Command::AddEgress {
-            flow,
-            link: link_to(1),
-            terms: EgressTerms::UNLIMITED,
-        },
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate()))),
     );
-    net.command(1, Command::OpenFlow { flow });
     net.command(
-        1,
-        Command::AddUpstream {
+        0,
+        Command::Flow(
             flow,
-            link: link_to(0),
-        },
+            FlowCommand::AddEgress(link_to(1), EgressTerms::UNLIMITED),
+        ),
     );
+    net.command(1, Command::Flow(flow, FlowCommand::Open));
+    net.command(1, Command::Flow(flow, FlowCommand::AddUpstream(link_to(0))));
     net.command(1, testkit::consume());
     for frame in second(0) {
         net.push(frame);
@@ -160,23 +161,19 @@ fn early_packets_wait_for_the_key_and_are_then_taken() {
 fn more_early_packets_than_the_limit_are_dropped_for_that_reason() {
     let mut net = Net::new(2);
     let flow = FLOW;
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
     net.command(
         0,
-        Command::AddEgress {
-            flow,
-            link: link_to(1),
-            terms: EgressTerms::UNLIMITED,
-        },
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate()))),
     );
-    net.command(1, Command::OpenFlow { flow });
     net.command(
-        1,
-        Command::AddUpstream {
+        0,
+        Command::Flow(
             flow,
-            link: link_to(0),
-        },
+            FlowCommand::AddEgress(link_to(1), EgressTerms::UNLIMITED),
+        ),
     );
+    net.command(1, Command::Flow(flow, FlowCommand::Open));
+    net.command(1, Command::Flow(flow, FlowCommand::AddUpstream(link_to(0))));
 
     for _ in 0..300 {
         net.push(frame(2, true, 0, 10));
@@ -189,7 +186,7 @@ fn more_early_packets_than_the_limit_are_dropped_for_that_reason() {
         (ledger.held, dropped),
         (EARLY_PACKETS_MAX as u64, ledger.arrived - 256)
     );
-    net.command(1, Command::CloseFlow { flow });
+    net.command(1, Command::Flow(flow, FlowCommand::Close));
     assert_eq!(net.lanes[1].ledger().dropped(DropReason::FlowClosed), 256);
 }
 
@@ -200,7 +197,7 @@ fn the_first_packet_of_an_upstream_is_reported() {
 
     net.deliver();
 
-    let delivering = |event: &Event| matches!(event, Event::Delivering { flow: FLOW, link } if *link == link_to(0));
+    let delivering = |event: &Event| matches!(event, Event::Core(lane::Event::Flow(FLOW, FlowEvent::Delivering(link))) if *link == link_to(0));
     assert_eq!(
         net.events[1]
             .iter()
@@ -231,11 +228,10 @@ fn a_packet_never_goes_back_to_where_it_came_from() {
     let mut net = Net::chain(2);
     net.command(
         1,
-        Command::AddEgress {
-            flow: FLOW,
-            link: link_to(0),
-            terms: EgressTerms::UNLIMITED,
-        },
+        Command::Flow(
+            FLOW,
+            FlowCommand::AddEgress(link_to(0), EgressTerms::UNLIMITED),
+        ),
     );
 
     net.push(frame(1, true, 0, 10));
@@ -259,20 +255,17 @@ fn counts_of_both_ends_of_a_link_agree() {
         padding: 0,
     });
 
-    net.command(
-        0,
-        Command::SendDatagram {
-            link: link_to(1),
-            message: ping,
-        },
-    );
+    net.command(0, Command::Link(link_to(1), LinkCommand::Send(ping)));
     net.deliver();
 
-    let Some(Event::Datagram {
-        message: LinkDatagram::Ping(ping),
-        received,
-        ..
-    }) = net.events[1].last()
+    let Some(Event::Core(lane::Event::Link(
+        _,
+        LinkEvent::Datagram {
+            message: LinkDatagram::Ping(ping),
+            received,
+            ..
+        },
+    ))) = net.events[1].last()
     else {
         panic!("no ping came: {:?}", net.events[1].last());
     };
@@ -286,7 +279,7 @@ fn a_removed_link_takes_its_egresses_along() {
     net.push(frame(1, true, 0, 10));
     net.deliver();
 
-    net.command(0, Command::RemoveLink { link: link_to(1) });
+    net.command(0, Command::Link(link_to(1), LinkCommand::Remove));
     net.push(frame(1, false, 1, 10));
 
     assert!(net.wires.is_empty());
@@ -305,7 +298,7 @@ fn other_terms_for_an_egress_send_nothing_again() {
     };
 
     let (flow, link) = (FLOW, link_to(1));
-    net.command(0, Command::AddEgress { flow, link, terms });
+    net.command(0, Command::Flow(flow, FlowCommand::AddEgress(link, terms)));
 
     let row = net.lanes[0].counters().flows[0];
     assert_eq!((row.admitted, row.packets_out), (Bitrate(5_000_000), sent));
@@ -316,43 +309,34 @@ fn other_terms_for_an_egress_send_nothing_again() {
 fn more_copies_than_one_call_may_leave_go_on_in_the_next() {
     let mut net = Net::new(2);
     let flow = FLOW;
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
     net.command(
         0,
-        Command::AddEgress {
-            flow,
-            link: link_to(1),
-            terms: EgressTerms::UNLIMITED,
-        },
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate()))),
     );
-    net.command(1, Command::OpenFlow { flow });
     net.command(
-        1,
-        Command::AddUpstream {
+        0,
+        Command::Flow(
             flow,
-            link: link_to(0),
-        },
+            FlowCommand::AddEgress(link_to(1), EgressTerms::UNLIMITED),
+        ),
     );
+    net.command(1, Command::Flow(flow, FlowCommand::Open));
+    net.command(1, Command::Flow(flow, FlowCommand::AddUpstream(link_to(0))));
     for index in 0..u16::try_from(EGRESSES_MAX).unwrap() {
         net.command(1, stray_link(1_000 + index));
         let link = LinkIndex(1_000 + u32::from(index));
         net.command(
             1,
-            Command::AddEgress {
-                flow,
-                link,
-                terms: EgressTerms::UNLIMITED,
-            },
+            Command::Flow(flow, FlowCommand::AddEgress(link, EgressTerms::UNLIMITED)),
         );
     }
     let refused = net.lanes[1].counters().commands_refused;
     net.command(
         1,
-        Command::AddEgress {
+        Command::Flow(
             flow,
-            link: link_to(0),
-            terms: EgressTerms::UNLIMITED,
-        },
+            FlowCommand::AddEgress(link_to(0), EgressTerms::UNLIMITED),
+        ),
     );
     assert_eq!(
         net.lanes[1].counters().commands_refused,
@@ -393,7 +377,10 @@ fn more_frames_than_one_call_may_leave_come_in_the_next() {
         flush_interval: Duration::from_millis(10),
         ..testkit::originate()
     };
-    net.command(0, Command::Originate(Box::new(originate)));
+    net.command(
+        0,
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(originate))),
+    );
     let count = OUTPUTS_PER_CALL_MAX + 1_000;
     for dts in 0..i64::try_from(count).unwrap() {
         net.push(frame(1, dts == 0, dts, 0));
@@ -417,29 +404,22 @@ fn commands_beyond_a_limit_or_without_sense_change_one_count() {
     };
     let mut net = Net::with_settings(2, &settings);
     let (flow, other, link) = (FLOW, FlowId(9), LinkIndex(55));
-    net.command(0, Command::OpenFlow { flow });
+    net.command(0, Command::Flow(flow, FlowCommand::Open));
     let before = net.lanes[0].counters();
 
-    net.command(0, Command::OpenFlow { flow: other });
+    net.command(0, Command::Flow(other, FlowCommand::Open));
     net.command(
         0,
-        Command::AddEgress {
-            flow,
-            link,
-            terms: EgressTerms::UNLIMITED,
-        },
+        Command::Flow(flow, FlowCommand::AddEgress(link, EgressTerms::UNLIMITED)),
     );
-    net.command(0, Command::AddUpstream { flow, link });
+    net.command(0, Command::Flow(flow, FlowCommand::AddUpstream(link)));
     net.command(
         0,
-        Command::RemoveEgress {
-            flow,
-            link: link_to(1),
-        },
+        Command::Flow(flow, FlowCommand::RemoveEgress(link_to(1))),
     );
-    net.command(0, Command::RemoveLink { link });
-    net.command(0, Command::CloseFlow { flow: other });
-    net.command(0, Command::Finish { flow });
+    net.command(0, Command::Link(link, LinkCommand::Remove));
+    net.command(0, Command::Flow(other, FlowCommand::Close));
+    net.command(0, Command::Publisher(flow, PublisherCommand::Finish));
     net.push(frame(1, true, 0, 1));
 
     let after = net.lanes[0].counters();
@@ -453,7 +433,10 @@ fn a_flow_starts_once_under_one_instance() {
     let mut net = Net::chain(1);
     net.push(frame(1, true, 0, 10));
 
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
+    net.command(
+        0,
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate()))),
+    );
     net.push(frame(1, false, 1, 10));
 
     assert_eq!(net.lanes[0].counters().commands_refused, 1);

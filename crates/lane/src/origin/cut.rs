@@ -29,15 +29,15 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    pub(super) fn new(originate: &Originate) -> Self {
+    pub(super) fn new(flow: FlowId, originate: &Originate) -> Self {
         Self {
             runs: VecDeque::new(),
-            flow: originate.flow,
+            flow,
             epoch: originate.epoch,
             sealer: Sealer::new(
                 originate.secret.clone(),
                 originate.carry.clone(),
-                originate.flow,
+                flow,
                 originate.instance,
                 originate.suite,
             ),
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_group_is_full_before_its_offsets_run_out() {
-        let mut cutter = Cutter::new(&testkit::originate());
+        let mut cutter = Cutter::new(testkit::FLOW, &testkit::originate());
         cutter.begin_group();
 
         cutter.next = Number::ZERO.plus(GROUP_PACKETS_MAX - 1);
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn numbers_end_a_whole_group_before_the_last_one() {
-        let mut cutter = Cutter::new(&testkit::originate());
+        let mut cutter = Cutter::new(testkit::FLOW, &testkit::originate());
         let last = Number::MAX.minus(GROUP_PACKETS_MAX);
 
         cutter.next = last.and_then(|last| last.minus(1)).unwrap_or_default();

@@ -52,7 +52,7 @@ impl Rig {
             ..testkit::originate()
         };
         Self {
-            origin: Origin::new(&originate).unwrap(),
+            origin: Origin::new(testkit::FLOW, &originate).unwrap(),
             opener: testkit::opener(),
             now: Instant::from_nanos(1_000_000_000),
         }
@@ -386,7 +386,7 @@ fn a_description_that_is_not_in_order_makes_no_origin() {
         ..testkit::originate()
     };
 
-    assert!(Origin::new(&originate).is_none());
+    assert!(Origin::new(testkit::FLOW, &originate).is_none());
 }
 
 proptest! {

@@ -9,7 +9,7 @@ use levada_wire::{Frame, TrackId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::{Command, Event};
+use crate::api::{Command, Event, PublisherCommand};
 use crate::ledger::DropReason;
 use crate::limits::{BURST_BYTES_MAX, EPOCHS_MAX, FRAMES_PER_BURST_MAX, WAITING_PACKETS_MAX};
 use crate::testkit::{self, FLOW, Net, frame};
@@ -353,10 +353,7 @@ fn frames_whose_description_was_lost_are_a_gap_until_the_next_group() {
     let description = std::sync::Arc::new(new);
     rig.net.command(
         0,
-        Command::Describe {
-            flow: FLOW,
-            description,
-        },
+        Command::Publisher(FLOW, PublisherCommand::Describe(description)),
     );
     let frames: Vec<Frame> = (0..4)
         .map(|i| frame(1, i % 2 == 0, 900_000 + i * 90_000, 10))
@@ -380,7 +377,8 @@ fn frames_whose_description_was_lost_are_a_gap_until_the_next_group() {
 #[test]
 fn the_end_comes_after_the_last_frame_and_once() {
     let mut rig = Rig::new(&[10, 10]);
-    rig.net.command(0, Command::Finish { flow: FLOW });
+    rig.net
+        .command(0, Command::Publisher(FLOW, PublisherCommand::Finish));
     let end = rig.net.intercept().remove(0);
     rig.arrive_as(end);
     assert!(rig.deliveries().is_empty());

@@ -108,7 +108,7 @@ fn review(flow: &mut Flow, links: &link::Table, now: Instant) {
             let reach = Reach {
                 trip: link.trip(),
                 loss: link.loss(),
-                budget: child.terms().budget,
+                budget: child.terms().budget.time(),
             };
             Demand::review(child.demand, reach)
         });

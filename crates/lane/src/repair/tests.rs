@@ -11,7 +11,7 @@ use levada_wire::Number;
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers, Pull};
 use proptest::prelude::*;
 
-use crate::api::{Command, Delivery, GapReason};
+use crate::api::{Command, Delivery, FlowCommand, GapReason, LinkCommand, PublisherCommand};
 use crate::ledger::DropReason;
 use crate::limits::REPAIR_CREDIT;
 use crate::repair::counts::RepairCounts;
@@ -184,7 +184,7 @@ fn counts(net: &Net, lane: usize) -> RepairCounts {
 
 fn say(net: &mut Net, from: usize, to: usize, message: LinkDatagram) {
     let link = link_to(to);
-    net.command(from, Command::SendDatagram { link, message });
+    net.command(from, Command::Link(link, LinkCommand::Send(message)));
     net.deliver();
 }
 
@@ -213,7 +213,7 @@ fn a_lost_tail_is_found_by_the_head() {
 #[test]
 fn the_end_is_repaired_too() {
     let (mut net, _) = pushed(2, 3);
-    net.command(0, Command::Finish { flow: FLOW });
+    net.command(0, Command::Publisher(FLOW, PublisherCommand::Finish));
     net.intercept();
 
     net.sleep(millis(400));
@@ -249,7 +249,10 @@ fn what_will_not_come_is_a_gap_at_once_at_every_node_below() {
         ..LaneSettings::default()
     };
     let mut net = Net::with_settings(3, &settings);
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
+    net.command(
+        0,
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate()))),
+    );
     net.join(0, 1);
     net.join(1, 2);
     net.command(2, testkit::consume());
@@ -291,7 +294,10 @@ fn a_false_packet_is_replaced_through_a_relay_that_cannot_see_that_it_is_false()
 #[test]
 fn only_children_are_served_and_only_upstreams_are_believed() {
     let mut net = Net::new(3);
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
+    net.command(
+        0,
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate()))),
+    );
     net.join(0, 1);
     net.push(frame(1, true, 0, 10));
     net.deliver();
@@ -337,10 +343,7 @@ fn a_request_that_was_changed_on_its_way_causes_nothing() {
     let link = link_to(0);
     net.command(
         1,
-        Command::SendDatagram {
-            link,
-            message: LinkDatagram::Nack(numbers(1)),
-        },
+        Command::Link(link, LinkCommand::Send(LinkDatagram::Nack(numbers(1)))),
     );
     let mut changed = net.intercept().remove(0).to_vec();
     *changed.last_mut().unwrap() ^= 1;
@@ -392,14 +395,14 @@ fn packets_that_lie_together_are_sent_again_in_one_send() {
     let link = link_to(0);
     net.command(
         1,
-        Command::SendDatagram {
+        Command::Link(
             link,
-            message: LinkDatagram::Pull(Pull {
+            LinkCommand::Send(LinkDatagram::Pull(Pull {
                 flow: FLOW,
                 first,
                 count,
-            }),
-        },
+            })),
+        ),
     );
     let (from, request) = net.wires.pop_front().unwrap();
     net.arrive(from, &request);
@@ -440,7 +443,10 @@ fn a_child_that_asks_without_end_gets_its_stock_and_no_more() {
 #[test]
 fn two_upstreams_are_both_asked() {
     let mut net = Net::new(3);
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
+    net.command(
+        0,
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate()))),
+    );
     net.join(0, 1);
     net.join(0, 2);
     net.join(1, 2);

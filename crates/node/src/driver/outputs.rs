@@ -1,10 +1,10 @@
 //! Does what the core says.
 //!
-//! One line per kind of output; not the order of things (`task`) and not the words of the datapath (`levada-words`).
+//! One line per kind of output; not the order of things (`task`).
 //! Invariant: no output is dropped in silence: what cannot be done comes back to the core as an input.
 
 use levada_core::{self as core, ConnectionLost, LinkDown, LinkInput, Output, SubscriptionState};
-use levada_lane::api::Command;
+use levada_lane::api::{Command, LinkCommand};
 use levada_ports::source_towards;
 use levada_wire::LinkIndex;
 use levada_wire::control::Message;
@@ -26,12 +26,9 @@ impl Driver {
             }
             Output::Close { link, reason } => self.close(link, &reason),
             Output::Send { link, message } => self.send(link, message),
-            Output::Datagram { link, message } => {
-                self.command(Command::SendDatagram { link, message }).await;
-            }
             Output::LinkUp { link, remote_index } => self.link_up(link, remote_index).await,
-            Output::LinkDown { link } => self.command(Command::RemoveLink { link }).await,
-            Output::Flow(change) => self.on_flow(change).await,
+            Output::Link(link, command) => self.command(Command::Link(link, command)).await,
+            Output::Flow(flow, command) => self.on_flow(flow, command).await,
             Output::Event(event) => self.on_event(event),
         }
     }
@@ -83,14 +80,16 @@ impl Driver {
         let Some(connected) = self.links.get(&link) else {
             return;
         };
-        self.command(Command::AddLink {
+        self.command(Command::Link(
             link,
-            remote_index,
-            remote: connected.remote,
-            source: source_towards(connected.remote),
-            send: connected.keys.send.clone(),
-            receive: connected.keys.receive.clone(),
-        })
+            LinkCommand::Add {
+                remote_index,
+                remote: connected.remote,
+                source: source_towards(connected.remote),
+                send: connected.keys.send.clone(),
+                receive: connected.keys.receive.clone(),
+            },
+        ))
         .await;
     }
 
@@ -141,6 +140,11 @@ impl Driver {
                     self.look_up(again);
                 }
                 self.tell(Event::DialFailed { remote, reason });
+            }
+            core::Event::Published { name, flow, .. } => {
+                if let Some(publication) = self.publications.get_mut(&name) {
+                    publication.flow = Some(flow);
+                }
             }
             core::Event::StreamsChanged { name } => {
                 tracing::debug!(%name, "streams changed");

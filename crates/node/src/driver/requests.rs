@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use levada_core::limits::WISHES_MAX;
 use levada_core::{FlowInput, Offer};
-use levada_lane::api as datapath;
+use levada_lane::api::{Command, PublisherCommand};
 use levada_wire::key::Suite;
 use levada_wire::{Description, FlowId, RepairBudget, StreamName};
-use levada_words::Offered;
 
 use super::task::{Driver, Publication};
 use super::wishes::{Added, Want};
@@ -97,19 +96,14 @@ impl Driver {
             packet_size: options.packet_size,
             suite: suite(),
             layers: layers(&description, options.peak),
+            description,
+            flush_interval: options.flush_interval,
             is_measured: options.peak.is_none(),
         };
-        let publication = Publication {
-            slot,
-            offered: Offered {
-                description,
-                flush_interval: options.flush_interval,
-            },
-            flow: None,
-        };
+        let publication = Publication { slot, flow: None };
         self.publications.insert(name.clone(), publication);
         self.pump.handle(FlowInput::Publish(offer));
-        // The core says at once whether it takes the offer: by the order to originate it.
+        // The core says at once whether it takes the offer: by its event that it is published.
         self.settle().await;
         let flow = self.publications.get(&name).and_then(|one| one.flow);
         match flow {
@@ -135,7 +129,8 @@ impl Driver {
             tracing::info!(stream = %name, "stream ends");
             self.publications.remove(&name);
             if let Some(flow) = flow {
-                self.command(datapath::Command::Finish { flow }).await;
+                let finish = Command::Publisher(flow, PublisherCommand::Finish);
+                self.command(finish).await;
             }
             self.pump.handle(FlowInput::Unpublish { name });
             return;

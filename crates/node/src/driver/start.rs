@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use levada_core::{Control, Settings};
 use levada_wire::control::link::NODE_NAME_BYTES_MAX;
+use levada_wire::lane;
 use levada_wire::{Bitrate, LinkIndex, NetworkId};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
@@ -113,7 +114,7 @@ struct Ends {
 fn lines(
     about: About,
     datapath: wires::Datapath,
-    heard: mpsc::Receiver<levada_lane::Event>,
+    heard: mpsc::Receiver<lane::Event>,
 ) -> (Handle, Ends) {
     let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
     let (ask, asked) = mpsc::channel(REQUESTS_MAX + SLOTS_MAX);

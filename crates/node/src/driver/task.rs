@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use levada_core::limits::ROWS_AT_ONCE;
 use levada_core::view::StreamChange;
-use levada_core::{Control, DialId, FlowChange, Input, LinkInput, Neighbour};
-use levada_lane::api as datapath;
+use levada_core::{Control, DialId, Input, LinkInput, Neighbour};
+use levada_lane::api::Command;
+use levada_wire::lane::{self, FlowCommand};
 use levada_wire::{FlowId, LinkIndex, NodeId, StreamName};
-use levada_words::{self as words, Offered};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant as Deadline;
@@ -75,7 +75,7 @@ pub(super) struct Driver {
 #[derive(Debug)]
 pub(super) struct Inbox {
     pub(super) happenings: mpsc::Receiver<Happening>,
-    pub(super) datapath: mpsc::Receiver<datapath::Event>,
+    pub(super) datapath: mpsc::Receiver<lane::Event>,
     pub(super) asked: mpsc::Receiver<Asked>,
     pub(super) resolved: mpsc::Receiver<Resolved>,
     /// Whether anybody can still ask.
@@ -96,8 +96,7 @@ pub(super) struct Connected {
 #[derive(Debug)]
 pub(super) struct Publication {
     pub(super) slot: SlotId,
-    pub(super) offered: Offered,
-    /// Set when the core says to originate it.
+    /// Set when the core says that it is published.
     pub(super) flow: Option<FlowId>,
 }
 
@@ -118,7 +117,7 @@ pub(super) struct Resolving {
 /// One thing that happened.
 enum Step {
     Happening(Happening),
-    Datapath(datapath::Event),
+    Datapath(lane::Event),
     Asked(Option<Asked>),
     Resolved(Resolved),
     Due,
@@ -135,11 +134,7 @@ impl Driver {
         while !self.is_done() {
             match self.step().await {
                 Step::Happening(happening) => self.on_happening(happening).await,
-                Step::Datapath(event) => {
-                    if let Ok(input) = words::input(event) {
-                        self.pump.handle(input);
-                    }
-                }
+                Step::Datapath(event) => self.pump.handle(Input::Lane(event)),
                 Step::Asked(Some(asked)) => self.on_request(asked.request).await,
                 Step::Asked(None) => {
                     self.inbox.is_asked = false;
@@ -379,37 +374,21 @@ impl Driver {
     }
 
     /// Tells the datapath something. If it is gone the next step says so.
-    pub(super) async fn command(&self, command: datapath::Command) {
+    pub(super) async fn command(&self, command: Command) {
         let _ = self.datapath.send(command).await;
     }
 
-    /// What the datapath is to do for a change that the core wants.
-    pub(super) async fn on_flow(&mut self, change: FlowChange) {
+    /// Tells the datapath what the core wants of a flow, and subscribers that it begins or ends to be theirs.
+    pub(super) async fn on_flow(&mut self, flow: FlowId, command: FlowCommand) {
         if let Some(tap) = &self.around.tap {
-            tap::show_secrets(&change, &**tap);
+            tap::show_secrets(&command, &**tap);
         }
-        let closed = match &change {
-            FlowChange::Close { flow } | FlowChange::StopConsuming { flow } => Some(*flow),
-            FlowChange::Consume { flow, .. } => {
-                self.fanout.open(*flow);
-                None
-            }
-            FlowChange::Originate { flow, name, .. } => {
-                if let Some(publication) = self.publications.get_mut(name) {
-                    publication.flow = Some(*flow);
-                }
-                None
-            }
-            _ => None,
-        };
-        let offered = |name: &StreamName| {
-            let publication = self.publications.get(name)?;
-            Some(publication.offered.clone())
-        };
-        if let Some(command) = words::command(change, offered) {
-            self.command(command).await;
+        if matches!(command, FlowCommand::Consume { .. }) {
+            self.fanout.open(flow);
         }
-        if let Some(flow) = closed {
+        let is_over = matches!(command, FlowCommand::Close | FlowCommand::StopConsuming);
+        self.command(Command::Flow(flow, command)).await;
+        if is_over {
             self.fanout.close(flow);
         }
     }

@@ -10,7 +10,7 @@
 //! A lane that ends before it is told to, by a panic or because it can poll no more, drops what it calls for events, and
 //! that is how the tasks know ([`Life`]).
 //!
-//! Not the words (`levada-words`). Made by `start`. Invariant: a lane's thread never waits for a task.
+//! Not what is said. Made by `start`. Invariant: a lane's thread never waits for a task.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,11 +19,12 @@ use std::time::Duration;
 
 use levada_core::limits::LINKS_IN_ALL_MAX;
 use levada_lane::LaneSettings;
-use levada_lane::api::{Command, Event};
+use levada_lane::api::{Command, Event, FlowEvent};
 use levada_ports::Clock;
 use levada_ports::lanes::{self, Lanes};
 use levada_ports::sys::{BufferBytes, Feature, SocketSet, SocketSettings};
 use levada_ports::worker::{Full, WorkerCounters};
+use levada_wire::lane;
 use tokio::sync::{mpsc, watch};
 
 use super::start::random;
@@ -64,7 +65,7 @@ impl Drop for Life {
 #[derive(Debug)]
 pub(super) struct Wires {
     pub(super) datapath: Datapath,
-    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) events: mpsc::Receiver<lane::Event>,
     pub(super) socket: Arc<dyn quinn::AsyncUdpSocket>,
     pub(super) local_addr: SocketAddr,
 }
@@ -170,23 +171,28 @@ fn bind(listen: SocketAddr, lanes: usize) -> Result<SocketSet, StartError> {
 /// What the lanes call for each event.
 fn sink(
     life: Life,
-    heard: mpsc::Sender<Event>,
+    heard: mpsc::Sender<lane::Event>,
     fanout: Arc<Fanout>,
     unheard: Arc<AtomicU64>,
 ) -> impl Fn(Event) + Send + Sync {
     move |event| {
         let Life(_) = &life;
-        let may_be_lost = match event {
+        let event = match event {
+            Event::Core(event) => event,
             Event::Delivery { flow, delivery } => return fanout.deliver(flow, delivery),
+            Event::ChannelEnded { channel, .. } => {
+                return tracing::warn!(group = %channel.address, "a multicast egress was not renewed and ended");
+            }
+            Event::CannotJoin {
+                channel, reason, ..
+            } => {
+                return tracing::warn!(group = %channel.address, reason, "a multicast group cannot be joined");
+            }
+        };
+        let may_be_lost = match &event {
             // The next one of these says it too.
-            Event::Datagram { .. } | Event::Measured { .. } | Event::TooLarge { .. } => true,
-            Event::Delivering { .. } => false,
-            Event::MulticastEnded { group, .. } => {
-                return tracing::warn!(group = %group.address, "a multicast egress was not renewed and ended");
-            }
-            Event::CannotHear { group, reason, .. } => {
-                return tracing::warn!(group = %group.address, reason, "a multicast group cannot be joined");
-            }
+            lane::Event::Link(..) | lane::Event::Flow(_, FlowEvent::Measured(_)) => true,
+            lane::Event::Flow(_, FlowEvent::Delivering(_)) => false,
         };
         let has_room = !may_be_lost || heard.capacity() > EVENTS_KEPT;
         if !has_room || heard.try_send(event).is_err() {
@@ -267,6 +273,7 @@ impl Datapath {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use levada_lane::api::{FlowCommand, LinkEvent};
     use levada_wire::datagram::link::{LinkDatagram, Pong};
     use levada_wire::{FlowId, LinkIndex};
 
@@ -324,7 +331,7 @@ mod tests {
             unheard: Arc::default(),
             is_gone,
         };
-        let command = || Command::OpenFlow { flow: FlowId(1) };
+        let command = || Command::Flow(FlowId(1), FlowCommand::Open);
         assert_eq!(datapath.send(command()).await, Ok(()));
 
         let knocker = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -356,16 +363,18 @@ mod tests {
         });
 
         for received in 0..u64::try_from(EVENTS_MAX).unwrap() {
-            sink(Event::Datagram {
+            sink(Event::Core(lane::Event::Link(
                 link,
-                message: message.clone(),
-                received,
-            });
+                LinkEvent::Datagram {
+                    message: message.clone(),
+                    received,
+                },
+            )));
         }
-        sink(Event::Delivering {
-            flow: FlowId(1),
-            link,
-        });
+        sink(Event::Core(lane::Event::Flow(
+            FlowId(1),
+            FlowEvent::Delivering(link),
+        )));
 
         let kept = u64::try_from(EVENTS_KEPT).unwrap();
         assert_eq!(unheard.load(Ordering::Relaxed), kept);
@@ -373,6 +382,9 @@ mod tests {
         while let Ok(event) = events.try_recv() {
             last = Some(event);
         }
-        assert!(matches!(last, Some(Event::Delivering { .. })), "{last:?}");
+        assert!(
+            matches!(last, Some(lane::Event::Flow(_, FlowEvent::Delivering(_)))),
+            "{last:?}"
+        );
     }
 }

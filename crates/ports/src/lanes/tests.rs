@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use bytes::Bytes;
 use levada_wire::datagram::link::{LinkDatagram, Ping};
 use levada_wire::key::LinkKey;
+use levada_wire::lane;
 use levada_wire::packet::Kind;
 use levada_wire::{FlowId, Frame, LinkIndex};
 
@@ -14,7 +15,10 @@ use super::*;
 use crate::sys::{BareSettings, BareSocket, SocketSettings};
 use crate::testkit::{self, Computer, frame, on_each_computer};
 use crate::worker::{COMMANDS_MAX, HANDED_BYTES_MAX, LINK_COMMANDS_MAX, SHARED_FROM};
-use levada_lane::api::{Datagrams, Delivery, EgressTerms, Originate};
+use levada_lane::api::{
+    Datagrams, Delivery, EgressTerms, FlowCommand, LinkCommand, LinkEvent, Originate,
+    PublisherCommand,
+};
 use levada_lane::ledger::DropReason;
 
 mod multicast;
@@ -90,39 +94,48 @@ impl Node {
 
     fn add_link(&self, link: LinkIndex, remote: SocketAddr) {
         let key = LinkKey::from_bytes([9; 32]);
-        self.command(Command::AddLink {
+        self.command(Command::Link(
             link,
-            remote_index: LINK,
-            remote,
-            source: None,
-            send: key.clone(),
-            receive: key,
-        });
+            LinkCommand::Add {
+                remote_index: LINK,
+                remote,
+                source: None,
+                send: key.clone(),
+                receive: key,
+            },
+        ));
     }
 
     fn consume(&self, flow: FlowId) {
-        self.command(Command::OpenFlow { flow });
-        self.command(Command::SetCarryKey {
+        self.command(Command::Flow(flow, FlowCommand::Open));
+        self.command(Command::Flow(
             flow,
-            epoch: 1,
-            key: testkit::carry(),
-        });
-        self.command(Command::AddUpstream { flow, link: LINK });
+            FlowCommand::SetCarryKey {
+                epoch: 1,
+                key: testkit::carry(),
+            },
+        ));
+        self.command(Command::Flow(flow, FlowCommand::AddUpstream(LINK)));
         self.command(consume(flow));
         // Answered once its commands are done: nothing comes before the consumer is ready.
         let _ = self.lanes.fresh_counters();
     }
 
     fn originate(&self, flow: FlowId) {
-        self.command(Command::Originate(Box::new(Originate {
+        self.command(Command::Flow(
             flow,
-            ..testkit::originate()
-        })));
+            FlowCommand::Originate(Box::new(Originate {
+                ..testkit::originate()
+            })),
+        ));
     }
 
     fn push(&self, flow: FlowId, frame: Frame) {
         let wall = testkit::WALL;
-        self.command(Command::Push { flow, frame, wall });
+        self.command(Command::Publisher(
+            flow,
+            PublisherCommand::Push { frame, wall },
+        ));
     }
 
     /// The counters once `are_there` says so. Each look waits for a turn of every lane.
@@ -138,19 +151,24 @@ impl Node {
 
 fn consume(of: FlowId) -> Command {
     match testkit::consume() {
-        Command::Consume {
-            instance,
-            suite,
-            epoch,
-            secret,
-            ..
-        } => Command::Consume {
-            flow: of,
-            instance,
-            suite,
-            epoch,
-            secret,
-        },
+        Command::Flow(
+            _,
+            FlowCommand::Consume {
+                instance,
+                suite,
+                epoch,
+                secret,
+                ..
+            },
+        ) => Command::Flow(
+            of,
+            FlowCommand::Consume {
+                instance,
+                suite,
+                epoch,
+                secret,
+            },
+        ),
         other => other,
     }
 }
@@ -185,11 +203,10 @@ fn each_flow_is_one_lanes_and_arrives_whole() {
             for &flow in &flows {
                 consumer.consume(flow);
                 origin.originate(flow);
-                origin.command(Command::AddEgress {
+                origin.command(Command::Flow(
                     flow,
-                    link: LINK,
-                    terms: EgressTerms::UNLIMITED,
-                });
+                    FlowCommand::AddEgress(LINK, EgressTerms::UNLIMITED),
+                ));
             }
 
             for frame in some_frames() {
@@ -198,7 +215,7 @@ fn each_flow_is_one_lanes_and_arrives_whole() {
                     .for_each(|&flow| origin.push(flow, frame.clone()));
             }
             for &flow in &flows {
-                origin.command(Command::Finish { flow });
+                origin.command(Command::Publisher(flow, PublisherCommand::Finish));
             }
 
             let mut frames = vec![Vec::new(); flows.len()];
@@ -288,11 +305,10 @@ fn a_ping_says_what_all_lanes_have_sent_and_is_told_what_all_have_received() {
         let flow = flow_of(2);
         consumer.consume(flow);
         origin.originate(flow);
-        origin.command(Command::AddEgress {
+        origin.command(Command::Flow(
             flow,
-            link: LINK,
-            terms: EgressTerms::UNLIMITED,
-        });
+            FlowCommand::AddEgress(LINK, EgressTerms::UNLIMITED),
+        ));
         for frame in some_frames() {
             origin.push(flow, frame);
         }
@@ -304,15 +320,15 @@ fn a_ping_says_what_all_lanes_have_sent_and_is_told_what_all_have_received() {
             sent: 0,
             padding: 0,
         });
-        origin.command(Command::SendDatagram {
-            link: LINK,
-            message,
-        });
+        origin.command(Command::Link(LINK, LinkCommand::Send(message)));
 
         let told = consumer.events.iter().find_map(|event| match event {
-            Event::Datagram {
-                message, received, ..
-            } => Some((message, received)),
+            Event::Core(lane::Event::Link(
+                _,
+                LinkEvent::Datagram {
+                    message, received, ..
+                },
+            )) => Some((message, received)),
             _ => None,
         });
         let Some((LinkDatagram::Ping(ping), received)) = told else {
@@ -335,17 +351,16 @@ fn a_long_egress_list_is_shared_by_all_lanes_and_each_egress_gets_all_in_order()
         for (at, receiver) in receivers.iter().enumerate() {
             let link = LinkIndex(u32::try_from(at).unwrap());
             origin.add_link(link, receiver.local_addr());
-            origin.command(Command::AddEgress {
+            origin.command(Command::Flow(
                 flow,
-                link,
-                terms: EgressTerms::UNLIMITED,
-            });
+                FlowCommand::AddEgress(link, EgressTerms::UNLIMITED),
+            ));
         }
 
         for frame in some_frames() {
             origin.push(flow, frame);
         }
-        origin.command(Command::Finish { flow });
+        origin.command(Command::Publisher(flow, PublisherCommand::Finish));
         let counters = origin.lanes.stop();
 
         assert!(counters.shared_sends > SHARED_FROM as u64);
@@ -376,17 +391,16 @@ fn a_receiver_that_stands_still_or_cannot_be_changes_nothing_for_others() {
         for (at, remote) in remotes.into_iter().enumerate() {
             let link = LinkIndex(u32::try_from(at).unwrap());
             origin.add_link(link, remote);
-            origin.command(Command::AddEgress {
+            origin.command(Command::Flow(
                 flow,
-                link,
-                terms: EgressTerms::UNLIMITED,
-            });
+                FlowCommand::AddEgress(link, EgressTerms::UNLIMITED),
+            ));
         }
 
         for frame in some_frames() {
             origin.push(flow, frame);
         }
-        origin.command(Command::Finish { flow });
+        origin.command(Command::Publisher(flow, PublisherCommand::Finish));
         let counters = origin.lanes.stop();
 
         let each = counters.lane.links[0].sent;
@@ -484,13 +498,15 @@ fn datagrams_for_a_lane_that_is_far_behind_are_dropped_and_counted() {
 fn a_command_about_a_link_reaches_all_lanes_or_none() {
     let (node, go_on) = with_a_stuck_lane();
     let flow = flow_of(1);
-    let full = (0..=COMMANDS_MAX).find_map(|_| node.lanes.send(Command::OpenFlow { flow }).err());
+    let full = (0..=COMMANDS_MAX).find_map(|_| {
+        node.lanes
+            .send(Command::Flow(flow, FlowCommand::Open))
+            .err()
+    });
     assert!(full.is_some(), "the queue of the lane that stands still");
 
     node.add_link(LINK, testkit::address(1));
-    let remove = || Command::RemoveLink {
-        link: LinkIndex(77),
-    };
+    let remove = || Command::Link(LinkIndex(77), LinkCommand::Remove);
     let mut taken = 0;
     while node.lanes.send(remove()).is_ok() {
         taken += 1;
@@ -523,7 +539,13 @@ fn a_lane_that_panics_ends_the_others() {
     let ended = Mutex::new(ended);
     let on_event = move |event| {
         let _alive = ended.lock().is_ok();
-        assert!(matches!(event, Event::Datagram { .. }), "as a bug would");
+        assert!(
+            matches!(
+                event,
+                Event::Core(lane::Event::Link(_, LinkEvent::Datagram { .. }))
+            ),
+            "as a bug would"
+        );
     };
     let (_, events) = channel();
     let node = Node::start_with("127.0.0.1:0", 3, true, events, Arc::new(on_event));

@@ -1,4 +1,4 @@
-//! Multicast: sockets that hear groups, and the interface by which a socket speaks to them.
+//! Channel: sockets that hear groups, and the interface by which a socket speaks to them.
 //!
 //! ```text
 //! 7800   the lanes' sockets: hear no group at all        a socket to send by, set to one interface, speaks to groups
@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockRef, Type};
 
 use super::socket::{Socket, SocketSettings};
-use levada_lane::api::{Interface, Multicast};
+use levada_lane::api::{Channel, Interface};
 
 /// Groups do not leave the LAN: no router passes a hop limit of 1 on.
 const HOPS: u32 = 1;
@@ -59,7 +59,7 @@ pub(super) fn hear_only_own(socket: &socket2::Socket, is_ipv6: bool) {
 pub(super) const fn hear_only_own(_: &socket2::Socket, _: bool) {}
 
 /// Joins a group.
-pub(crate) fn join(socket: &Socket, group: &Multicast) -> io::Result<()> {
+pub(crate) fn join(socket: &Socket, group: &Channel) -> io::Result<()> {
     let socket = SockRef::from(socket.io());
     match group.address.ip() {
         IpAddr::V4(address) => {
@@ -71,7 +71,7 @@ pub(crate) fn join(socket: &Socket, group: &Multicast) -> io::Result<()> {
 }
 
 /// Leaves a group.
-pub(crate) fn leave(socket: &Socket, group: &Multicast) -> io::Result<()> {
+pub(crate) fn leave(socket: &Socket, group: &Channel) -> io::Result<()> {
     let socket = SockRef::from(socket.io());
     match group.address.ip() {
         IpAddr::V4(address) => {

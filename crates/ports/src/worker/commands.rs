@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use levada_lane::api::Command;
+use levada_lane::api::{Command, FlowCommand, PublisherCommand};
 use levada_wire::FlowId;
 
 /// The most commands that wait for a worker, but for those of publishers.
@@ -109,7 +109,7 @@ impl Commands {
     }
 
     fn put(&mut self, command: Command) {
-        let originates = matches!(command, Command::Originate(_));
+        let originates = matches!(command, Command::Flow(_, FlowCommand::Originate(_)));
         self.control.push_back(command);
         if originates {
             self.originated = self.taken + self.control.len() as u64;
@@ -136,29 +136,26 @@ impl Commands {
 
     fn queue(&self, command: &Command) -> Queue {
         match command {
-            Command::Push { .. } | Command::Describe { .. } => Queue::Frames,
-            Command::Finish { .. } => Queue::Ends,
+            Command::Publisher(_, PublisherCommand::Finish) => Queue::Ends,
+            Command::Publisher(..) => Queue::Frames,
             // What was handed in before is sent before.
-            Command::CloseFlow { flow } if self.has_frames_of(*flow) => Queue::Ends,
-            _ => Queue::Control,
+            Command::Flow(flow, FlowCommand::Close) if self.has_frames_of(*flow) => Queue::Ends,
+            Command::Link(..) | Command::Flow(..) => Queue::Control,
         }
     }
 
     fn has_frames_of(&self, of: FlowId) -> bool {
         self.frames.iter().any(|waiting| match &waiting.command {
-            Command::Push { flow, .. }
-            | Command::Describe { flow, .. }
-            | Command::Finish { flow }
-            | Command::CloseFlow { flow } => *flow == of,
-            _ => false,
+            Command::Publisher(flow, _) | Command::Flow(flow, _) => *flow == of,
+            Command::Link(..) => false,
         })
     }
 }
 
 const fn frame_bytes(command: &Command) -> usize {
     match command {
-        Command::Push { frame, .. } => frame.data.len(),
-        _ => 0,
+        Command::Publisher(_, PublisherCommand::Push { frame, .. }) => frame.data.len(),
+        Command::Publisher(..) | Command::Flow(..) | Command::Link(..) => 0,
     }
 }
 
@@ -174,15 +171,15 @@ mod tests {
     }
 
     fn open() -> Command {
-        Command::OpenFlow { flow: OTHER }
+        Command::Flow(OTHER, FlowCommand::Open)
     }
 
     fn finish() -> Command {
-        Command::Finish { flow: FLOW }
+        Command::Publisher(FLOW, PublisherCommand::Finish)
     }
 
     fn close() -> Command {
-        Command::CloseFlow { flow: FLOW }
+        Command::Flow(FLOW, FlowCommand::Close)
     }
 
     /// The commands of one turn, a letter each.
@@ -190,10 +187,10 @@ mod tests {
         let mut taken = Vec::new();
         commands.take(&mut taken);
         let letter = |command: &Command| match command {
-            Command::Originate(_) => 'O',
-            Command::Push { .. } => 'p',
-            Command::Finish { .. } => 'F',
-            Command::CloseFlow { .. } => 'C',
+            Command::Flow(FLOW, FlowCommand::Originate(_)) => 'O',
+            Command::Publisher(_, PublisherCommand::Push { .. }) => 'p',
+            Command::Publisher(_, PublisherCommand::Finish) => 'F',
+            Command::Flow(_, FlowCommand::Close) => 'C',
             _ => '.',
         };
         taken.iter().map(letter).collect()
@@ -259,7 +256,7 @@ mod tests {
     #[test]
     fn a_flow_without_frames_is_closed_in_the_order_of_control() {
         let mut commands = Commands::default();
-        let other = Command::Finish { flow: OTHER };
+        let other = Command::Publisher(OTHER, PublisherCommand::Finish);
 
         for command in [other, close(), open()] {
             assert!(commands.give(command).is_ok());
@@ -274,7 +271,7 @@ mod tests {
         for _ in 0..COMMANDS_PER_TURN {
             assert!(commands.give(open()).is_ok());
         }
-        let originate = Command::Originate(Box::new(testkit::originate()));
+        let originate = Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate())));
 
         for command in [originate, push(1), finish()] {
             assert!(commands.give(command).is_ok());

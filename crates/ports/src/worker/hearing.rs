@@ -1,25 +1,23 @@
-//! The sockets that hear the multicast groups of a lane's flows.
+//! The sockets that hear the channels that a lane has joined.
 //!
 //! ```text
-//!  flow 1 ─▶ 239.1.2.3 on eth0 ─┐
-//!  flow 2 ─▶ 239.1.2.4 on eth0 ─┼─ a socket on 7801: at most 16 groups
-//!  flow 3 ─▶ 239.1.2.4 on eth0 ─┘  (two flows may have one group)
-//!  flow 4 ─▶ ff15::1:2 on eth0 ─── another one
+//!  239.1.2.3 on eth0 ─┬─ a socket on 7801: at most 16 channels
+//!  239.1.2.4 on eth0 ─┘
+//!  ff15::1:2 on eth0 ─── another one
 //! ```
 //!
 //! Linux joins at most 20 groups on one socket by default (`igmp_max_memberships`), hence the limit. What arrives is handed to
-//! the lane as heard: a group is no way to say anything but media. Not whether a flow is to be heard: the core decides. Not
-//! system calls: `sys/multicast.rs`. Called by the worker's turn. Invariant: a group is joined while a flow wants it and no
+//! the lane as heard: a group is no way to say anything but media. Not which channel is to be heard, nor for which flow: the lane says (`Output::Join`). Not
+//! system calls: `sys/multicast.rs`. Called by the worker's turn. Invariant: a channel is joined from `join` to `leave` and no
 //! longer, and at most [`EARS_MAX`] sockets are open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use levada_wire::FlowId;
 use mio::{Interest, Registry, Token};
 
 use crate::sys::{ReceiveBuffer, Socket, SocketSettings, multicast};
-use levada_lane::api::{Multicast, Train};
+use levada_lane::api::{Channel, Train};
 
 /// The most sockets of one lane that hear groups.
 pub const EARS_MAX: usize = 64;
@@ -37,23 +35,23 @@ struct Ear {
     is_armed: bool,
     /// It may have something: readiness is told once, when it changes.
     is_readable: bool,
-    joined: BTreeMap<Multicast, Vec<FlowId>>,
+    joined: BTreeSet<Channel>,
 }
 
 impl Ear {
-    fn open(group: &Multicast) -> io::Result<Self> {
+    fn open(group: &Channel) -> io::Result<Self> {
         let socket = multicast::bind_to_hear(group.address, &SocketSettings::default())?;
         Ok(Self {
             readiness: mio::net::UdpSocket::from_std(socket.try_clone_io()?),
             socket,
             is_armed: false,
             is_readable: true,
-            joined: BTreeMap::new(),
+            joined: BTreeSet::new(),
         })
     }
 
     /// Whether a group may be joined by it.
-    fn takes(&self, group: &Multicast) -> bool {
+    fn takes(&self, group: &Channel) -> bool {
         let local = self.socket.local_addr();
         local.port() == group.address.port()
             && local.is_ipv6() == group.address.is_ipv6()
@@ -68,39 +66,31 @@ pub(super) struct Hearing {
 }
 
 impl Hearing {
-    /// Hears a group for a flow.
-    pub(super) fn join(&mut self, flow: FlowId, group: &Multicast) -> io::Result<()> {
-        if let Some(flows) = self.flows_of(group) {
-            if !flows.contains(&flow) {
-                flows.push(flow);
-            }
-            return Ok(());
-        }
-        let taker = self.ears.iter().find(|(_, ear)| ear.takes(group));
+    /// Takes what is sent to a channel.
+    pub(super) fn join(&mut self, channel: Channel) -> io::Result<()> {
+        let taker = self.ears.iter().find(|(_, ear)| ear.takes(&channel));
         let at = match taker {
             Some((&at, _)) => at,
-            None => self.open(group)?,
+            None => self.open(&channel)?,
         };
         let ear = self.ears.get_mut(&at).expect("found or opened above");
-        let result = multicast::join(&ear.socket, group);
+        let result = multicast::join(&ear.socket, &channel);
         if result.is_ok() {
-            ear.joined.insert(*group, vec![flow]);
+            ear.joined.insert(channel);
         }
         self.close_idle();
         result
     }
 
-    /// A flow is not heard on a group any more; `false` if it was not.
-    pub(super) fn leave(&mut self, flow: FlowId, group: &Multicast) -> bool {
-        let flows = self.flows_of(group);
-        let was_heard = flows.is_some_and(|flows| flows.contains(&flow));
-        self.leave_where(|id, one| id == flow && one == group);
-        was_heard
-    }
-
-    /// A flow is not heard anywhere any more.
-    pub(super) fn forget(&mut self, flow: FlowId) {
-        self.leave_where(|id, _| id == flow);
+    /// Takes it no more.
+    pub(super) fn leave(&mut self, channel: Channel) {
+        for ear in self.ears.values_mut() {
+            if ear.joined.remove(&channel) {
+                // Closing the socket does it too; the interface may be gone, which does it as well.
+                let _ = multicast::leave(&ear.socket, &channel);
+            }
+        }
+        self.close_idle();
     }
 
     /// Receives what came, of each socket at most `budget` times.
@@ -153,33 +143,12 @@ impl Hearing {
         }
     }
 
-    fn flows_of(&mut self, group: &Multicast) -> Option<&mut Vec<FlowId>> {
-        self.ears
-            .values_mut()
-            .find_map(|ear| ear.joined.get_mut(group))
-    }
-
     /// Opens a socket that a group may be joined by.
-    fn open(&mut self, group: &Multicast) -> io::Result<usize> {
+    fn open(&mut self, group: &Channel) -> io::Result<usize> {
         let free = (0..EARS_MAX).find(|at| !self.ears.contains_key(at));
         let at = free.ok_or_else(|| io::Error::other("too many multicast groups"))?;
         self.ears.insert(at, Ear::open(group)?);
         Ok(at)
-    }
-
-    fn leave_where(&mut self, is_over: impl Fn(FlowId, &Multicast) -> bool) {
-        for ear in self.ears.values_mut() {
-            let socket = &ear.socket;
-            ear.joined.retain(|group, flows| {
-                flows.retain(|&flow| !is_over(flow, group));
-                if flows.is_empty() {
-                    // Closing the socket does it too; the interface may be gone, which does it as well.
-                    let _ = multicast::leave(socket, group);
-                }
-                !flows.is_empty()
-            });
-        }
-        self.close_idle();
     }
 
     /// Closes sockets that hear nothing: the poller forgets them with that.
@@ -204,14 +173,14 @@ mod tests {
     };
 
     /// Groups on a port that was free a moment ago.
-    fn groups(count: u16) -> Vec<Multicast> {
+    fn groups(count: u16) -> Vec<Channel> {
         let any: SocketAddr = "0.0.0.0:0".parse().unwrap();
         let free = multicast::bind_to_hear(any, &SocketSettings::default()).unwrap();
         let port = free.local_addr().port();
         let group = |at: u16| {
             let [high, low] = at.to_be_bytes();
             let address = (Ipv4Addr::new(239, 8, high, low), port).into();
-            Multicast {
+            Channel {
                 address,
                 interface: LOOPBACK,
             }
@@ -219,7 +188,7 @@ mod tests {
         (1..=count).map(group).collect()
     }
 
-    fn speak(to: &Multicast) {
+    fn speak(to: &Channel) {
         let any = "127.0.0.1:0".parse().unwrap();
         let socket = Socket::bind(any, &SocketSettings::default()).unwrap();
         multicast::speak_by(&socket, &LOOPBACK).unwrap();
@@ -246,21 +215,16 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_heard_as_long_as_a_flow_wants_it() {
+    fn a_channel_is_heard_from_join_to_leave() {
         let group = groups(1)[0];
         let mut hearing = Hearing::default();
-        hearing.join(FlowId(1), &group).unwrap();
-        hearing.join(FlowId(2), &group).unwrap();
+        hearing.join(group).unwrap();
 
         speak(&group);
         assert_eq!(heard(&mut hearing), 1);
-        assert!(hearing.leave(FlowId(1), &group));
-        speak(&group);
-        assert_eq!(heard(&mut hearing), 1);
 
-        hearing.forget(FlowId(2));
+        hearing.leave(group);
         assert!(hearing.ears.is_empty());
-        assert!(!hearing.leave(FlowId(2), &group));
     }
 
     #[test]
@@ -268,11 +232,11 @@ mod tests {
         let limit = EARS_MAX * GROUPS_PER_EAR_MAX;
         let groups = groups(u16::try_from(limit + 1).unwrap());
         let mut hearing = Hearing::default();
-        for (at, group) in groups.iter().take(limit).enumerate() {
-            hearing.join(FlowId(at as u64), group).unwrap();
+        for group in groups.iter().take(limit) {
+            hearing.join(*group).unwrap();
         }
 
-        let refused = hearing.join(FlowId(9_999), &groups[limit]);
+        let refused = hearing.join(groups[limit]);
 
         assert_eq!(hearing.ears.len(), EARS_MAX);
         assert!(refused.is_err());
@@ -286,7 +250,7 @@ mod tests {
         group.address.set_ip(Ipv4Addr::new(10, 0, 0, 1).into());
         let mut hearing = Hearing::default();
 
-        assert!(hearing.join(FlowId(1), &group).is_err());
+        assert!(hearing.join(group).is_err());
 
         assert!(hearing.ears.is_empty());
     }

@@ -7,12 +7,15 @@ use std::sync::mpsc::{Receiver, channel};
 use bytes::Bytes;
 use levada_wire::datagram::link::{LinkDatagram, Ping};
 use levada_wire::key::LinkKey;
+use levada_wire::lane;
 use levada_wire::{Frame, LinkIndex};
 
 use super::*;
 use crate::testkit::{self, Computer, FLOW, frame, on_each_computer};
 use levada_lane::LaneSettings;
-use levada_lane::api::{Datagrams, Delivery, EgressTerms};
+use levada_lane::api::{
+    Datagrams, Delivery, EgressTerms, FlowCommand, LinkCommand, LinkEvent, PublisherCommand,
+};
 use levada_lane::ledger::DropReason;
 
 const LINK: LinkIndex = LinkIndex(1);
@@ -60,14 +63,16 @@ impl Node {
     /// Links to another node; both ends use the same key both ways.
     fn link(&self, other: &Self) {
         let key = LinkKey::from_bytes([9; 32]);
-        self.command(Command::AddLink {
-            link: LINK,
-            remote_index: LINK,
-            remote: other.handle.local_addr(),
-            source: None,
-            send: key.clone(),
-            receive: key,
-        });
+        self.command(Command::Link(
+            LINK,
+            LinkCommand::Add {
+                remote_index: LINK,
+                remote: other.handle.local_addr(),
+                source: None,
+                send: key.clone(),
+                receive: key,
+            },
+        ));
     }
 
     fn next_delivery(&self) -> Delivery {
@@ -99,18 +104,20 @@ fn pair(address: &str) -> (Node, Node) {
     origin.link(&consumer);
     consumer.link(&origin);
     let flow = FLOW;
-    consumer.command(Command::OpenFlow { flow });
+    consumer.command(Command::Flow(flow, FlowCommand::Open));
     consumer.command(testkit::set_carry_key());
-    consumer.command(Command::AddUpstream { flow, link: LINK });
+    consumer.command(Command::Flow(flow, FlowCommand::AddUpstream(LINK)));
     consumer.command(testkit::consume());
     // Answered once its commands are done: nothing comes before the consumer is ready.
     let _ = consumer.handle.fresh_counters();
-    origin.command(Command::Originate(Box::new(testkit::originate())));
-    origin.command(Command::AddEgress {
+    origin.command(Command::Flow(
+        FLOW,
+        FlowCommand::Originate(Box::new(testkit::originate())),
+    ));
+    origin.command(Command::Flow(
         flow,
-        link: LINK,
-        terms: EgressTerms::UNLIMITED,
-    });
+        FlowCommand::AddEgress(LINK, EgressTerms::UNLIMITED),
+    ));
     (origin, consumer)
 }
 
@@ -134,7 +141,7 @@ fn a_stream_crosses_real_sockets() {
         for frame in some_frames() {
             origin.command(testkit::push(frame));
         }
-        origin.command(Command::Finish { flow: FLOW });
+        origin.command(Command::Publisher(FLOW, PublisherCommand::Finish));
 
         assert_eq!(consumer.frames(), some_frames(), "{address}");
         let has_gso = origin.handle.gso().is_on();
@@ -168,12 +175,9 @@ fn a_train_that_mixes_quic_media_and_link_datagrams_is_told_apart() {
     for dts in 1..20 {
         origin.handle.socket().try_send(&quic).unwrap();
         origin.command(testkit::push(frame(1, false, dts, 2_000)));
-        origin.command(Command::SendDatagram {
-            link: LINK,
-            message: ping.clone(),
-        });
+        origin.command(Command::Link(LINK, LinkCommand::Send(ping.clone())));
     }
-    origin.command(Command::Finish { flow: FLOW });
+    origin.command(Command::Publisher(FLOW, PublisherCommand::Finish));
 
     let quic_bytes: usize = (0..19 * 3)
         .map(|_| {
@@ -191,7 +195,7 @@ fn a_train_that_mixes_quic_media_and_link_datagrams_is_told_apart() {
                 delivery: Delivery::Frame { .. },
                 ..
             } => frames += 1,
-            Event::Datagram { .. } => pings += 1,
+            Event::Core(lane::Event::Link(_, LinkEvent::Datagram { .. })) => pings += 1,
             _ => {}
         }
     }
@@ -220,7 +224,7 @@ fn garbage_is_counted_and_disturbs_nothing() {
             .unwrap();
         origin.command(testkit::push(frame));
     }
-    origin.command(Command::Finish { flow: FLOW });
+    origin.command(Command::Publisher(FLOW, PublisherCommand::Finish));
 
     assert_eq!(consumer.frames(), some_frames());
     // All of it arrived before it is counted: a last QUIC datagram of the same sender says so.
@@ -246,7 +250,10 @@ fn a_full_command_queue_gives_the_command_back() {
     let full = (0..1_000).find_map(|_| node.handle.send(big()).err());
 
     let full = full.unwrap();
-    assert!(matches!(*full.0, Command::Push { .. }));
+    assert!(matches!(
+        *full.0,
+        Command::Publisher(_, PublisherCommand::Push { .. })
+    ));
     assert!(full.to_string().contains("64 MiB"));
 }
 
@@ -255,7 +262,7 @@ fn what_was_sent_before_a_stop_is_done_before_it() {
     for frame in some_frames() {
         origin.command(testkit::push(frame));
     }
-    origin.command(Command::Finish { flow: FLOW });
+    origin.command(Command::Publisher(FLOW, PublisherCommand::Finish));
 
     let counters = origin.handle.stop();
 
@@ -268,7 +275,7 @@ fn what_was_sent_before_a_stop_is_done_before_it() {
 
 fn the_counters_are_there_without_waiting() {
     let node = Node::start("127.0.0.1:0");
-    node.command(Command::OpenFlow { flow: FLOW });
+    node.command(Command::Flow(FLOW, FlowCommand::Open));
 
     let fresh = node.handle.fresh_counters();
 
@@ -295,7 +302,7 @@ fn runs_that_are_refused_in_the_middle_of_a_stream_cost_no_frame_and_are_told() 
 
         origin.handle.socket().refuse_runs(true);
         push(after);
-        origin.command(Command::Finish { flow: FLOW });
+        origin.command(Command::Publisher(FLOW, PublisherCommand::Finish));
 
         assert_eq!(consumer.frames(), frames, "{address}");
         assert!(matches!(origin.handle.gso(), Feature::Off(why) if why.contains("failed")));
@@ -330,20 +337,18 @@ fn what_is_sent_leaves_before_local_subscribers_are_told() {
     });
     let handle = handle.unwrap();
     let key = LinkKey::from_bytes([9; 32]);
-    let add_link = Command::AddLink {
-        link: LINK,
-        remote_index: LINK,
-        remote: to,
-        source: None,
-        send: key.clone(),
-        receive: key,
-    };
-    let add_egress = Command::AddEgress {
-        flow: FLOW,
-        link: LINK,
-        terms: EgressTerms::UNLIMITED,
-    };
-    let originate = Command::Originate(Box::new(testkit::originate()));
+    let add_link = Command::Link(
+        LINK,
+        LinkCommand::Add {
+            remote_index: LINK,
+            remote: to,
+            source: None,
+            send: key.clone(),
+            receive: key,
+        },
+    );
+    let add_egress = Command::Flow(FLOW, FlowCommand::AddEgress(LINK, EgressTerms::UNLIMITED));
+    let originate = Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate())));
     for command in [add_link, originate, testkit::consume(), add_egress] {
         handle.send(command).unwrap();
     }

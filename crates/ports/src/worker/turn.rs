@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use levada_wire::lane;
 use levada_wire::{Instant, Machine};
 use mio::{Events, Interest, Poll};
 
@@ -20,7 +21,7 @@ use crate::clock::Clock;
 use crate::steer;
 use crate::sys::{ReceiveBuffer, Socket};
 use levada_lane::Lane;
-use levada_lane::api::{Command, Event, Input, Output, Train, Transmit};
+use levada_lane::api::{Channel, Command, Event, Input, LinkEvent, Output, Train, Transmit};
 use levada_lane::ledger::DropReason;
 
 /// Receives of one turn, of up to 64 datagrams each.
@@ -155,7 +156,6 @@ impl Worker {
         let mut commands = std::mem::take(&mut self.commands);
         let has_more = self.parts.shared.take(&mut commands);
         for command in commands.drain(..) {
-            self.note(&command);
             self.input(Input::Command(command));
         }
         self.commands = commands;
@@ -196,28 +196,13 @@ impl Worker {
     /// Tells of the links that a datagram was too large for: at most once a turn for each.
     fn tell_too_large(&mut self) {
         let on_event = &mut self.parts.on_event;
-        let say = |link, bytes| on_event(Event::TooLarge { link, bytes });
+        let say = |link, bytes| {
+            on_event(Event::Core(lane::Event::Link(
+                link,
+                LinkEvent::TooLarge { bytes },
+            )))
+        };
         self.outlets.take_too_large(say);
-    }
-
-    /// Does what a command means for sockets: the lane knows none.
-    fn note(&mut self, command: &Command) {
-        match command {
-            Command::Hear { flow, group } => {
-                if let Err(error) = self.hearing.join(*flow, group) {
-                    (self.parts.on_event)(Event::CannotHear {
-                        flow: *flow,
-                        group: *group,
-                        reason: error.to_string(),
-                    });
-                }
-            }
-            Command::StopHearing { flow, group } => {
-                self.hearing.leave(*flow, group);
-            }
-            Command::CloseFlow { flow } => self.hearing.forget(*flow),
-            _ => {}
-        }
     }
 
     /// Takes what was heard on groups: it is of this lane's flows.
@@ -331,6 +316,8 @@ impl Worker {
                     self.send(now, transmit);
                 }
                 Output::Foreign(train) => (self.parts.on_foreign)(train),
+                Output::Join(channel) => self.join(now, channel),
+                Output::Leave(channel) => self.hearing.leave(channel),
                 Output::Event(event) => self.events.push(event),
             }
         }
@@ -338,6 +325,15 @@ impl Worker {
             self.give(lane);
         }
         self.spread.note(now, sends);
+    }
+
+    /// Joins a channel; the lane hears it if that fails.
+    fn join(&mut self, now: Instant, channel: Channel) {
+        if let Err(error) = self.hearing.join(channel) {
+            let reason = error.to_string();
+            let failed = Input::CannotJoin { channel, reason };
+            self.parts.lane.handle_input(now, failed);
+        }
     }
 
     /// Sends, or has another lane send.

@@ -2,12 +2,12 @@
 //!
 //! No content secret, carry key or link key is ever part of the bytes that cross a network; and a content secret comes
 //! only to a node where somebody subscribes, never to one that merely forwards. Called by `check` for each datagram,
-//! chunk and change. Invariant: the search is exact: whole secrets, at every place.
+//! chunk and command. Invariant: the search is exact: whole secrets, at every place.
 
 use std::collections::BTreeMap;
 
-use levada_core::FlowChange;
 use levada_wire::FlowId;
+use levada_wire::lane::FlowCommand;
 
 use super::Facts;
 
@@ -31,16 +31,16 @@ impl Default for Secrets {
 }
 
 impl Secrets {
-    /// Remembers what is secret in a change.
-    pub(super) fn learn(&mut self, change: &FlowChange) {
-        match change {
-            FlowChange::Carry { key, .. } => self.learn_bytes("a carry key", key.bytes()),
-            FlowChange::Consume { secret, .. } => {
+    /// Remembers what is secret in a command.
+    pub(super) fn learn(&mut self, command: &FlowCommand) {
+        match command {
+            FlowCommand::SetCarryKey { key, .. } => self.learn_bytes("a carry key", key.bytes()),
+            FlowCommand::Consume { secret, .. } => {
                 self.learn_bytes("a content secret", secret.bytes())
             }
-            FlowChange::Originate { secret, carry, .. } => {
-                self.learn_bytes("a content secret", secret.bytes());
-                self.learn_bytes("a carry key", carry.bytes());
+            FlowCommand::Originate(originate) => {
+                self.learn_bytes("a content secret", originate.secret.bytes());
+                self.learn_bytes("a carry key", originate.carry.bytes());
             }
             _ => {}
         }
@@ -106,8 +106,7 @@ mod tests {
     fn a_secret_is_found_at_any_place_and_only_whole() {
         let mut secrets = Secrets::default();
         let key: [u8; 16] = std::array::from_fn(|i| u8::try_from(i).unwrap() + 1);
-        secrets.learn(&FlowChange::Carry {
-            flow: FLOW,
+        secrets.learn(&FlowCommand::SetCarryKey {
             epoch: 0,
             key: CarryKey::from_bytes(key),
         });

@@ -115,11 +115,21 @@ impl World<'_> {
                     .line(self.now, || format!("{name} closes a connection: {reason}"));
                 self.connections.close(self.now, end, &reason);
             }
-            Effect::Changed { change, egress } => {
-                self.trace.line(self.now, || format!("{name} {change:?}"));
-                self.checks.changed(self.now, index, &change, egress);
+            Effect::Commanded {
+                flow,
+                command,
+                egress,
+            } => {
+                self.trace.line(self.now, || {
+                    format!("{name} tells its lane of flow {flow}: {command:?}")
+                });
+                self.checks
+                    .commanded(self.now, index, flow, &command, egress);
             }
-            Effect::Said(event) => self.trace.line(self.now, || format!("{name} {event:?}")),
+            Effect::Said(event) => {
+                self.trace.line(self.now, || format!("{name} {event:?}"));
+                self.checks.said(index, &event);
+            }
             Effect::Delivered { flow, delivery } => {
                 if let Delivery::Gap(gap) = &delivery {
                     let (packets, first) = (gap.packets, gap.first.value());

@@ -5,7 +5,6 @@
 
 use levada_core::{FlowInput, SubscriptionId};
 use levada_wire::{Instant, Layer};
-use levada_words::Offered;
 
 use super::{Event, Script, World};
 use crate::media::{self, Stamp};
@@ -112,10 +111,6 @@ impl World<'_> {
         let start = self.starts;
         self.starts += 1;
         let offer = media::offer(plan, node.clock.wall(self.now));
-        let offered = Offered {
-            description: media::description(plan),
-            flush_interval: plan.flush,
-        };
         self.trace.happening(
             self.now,
             &format!(
@@ -130,7 +125,7 @@ impl World<'_> {
             made: vec![0; plan.tracks.len()],
         });
         self.call(plan.origin, |process, now| {
-            process.publish(now, offer, offered)
+            process.on_input(now, FlowInput::Publish(offer))
         });
         for track in 0..plan.tracks.len() {
             self.queue.push(

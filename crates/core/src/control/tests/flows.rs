@@ -1,10 +1,10 @@
 //! Flows through whole nodes: who is asked, who is fed, who holds which key.
 
-use levada_wire::InstanceId;
 use levada_wire::control::flow::{
     Accept, Cancel, InstanceRef, KeyRequest, Refuse, RefuseReason, Request,
 };
 use levada_wire::control::{FlowMessage, LinkMessage, link as link_message};
+use levada_wire::{Description, InstanceId};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
@@ -82,7 +82,7 @@ fn a_flow_is_requested_hop_by_hop_and_opened_only_where_it_is_consumed() {
     assert!(
         relay
             .iter()
-            .any(|change| matches!(change, FlowChange::Carry { .. }))
+            .any(|(_, told)| matches!(told, FlowCommand::SetCarryKey { .. }))
     );
     assert_eq!(secrets(&relay), [], "a relay holds the carry key only");
     let (origin, player) = (net.told(0), net.told(2));
@@ -119,7 +119,7 @@ fn when_the_last_player_leaves_the_flow_ends_after_its_linger_everywhere() {
     assert!(
         net.told(1)
             .iter()
-            .any(|change| matches!(change, FlowChange::Close { .. }))
+            .any(|(_, told)| matches!(told, FlowCommand::Close))
     );
 }
 
@@ -407,7 +407,7 @@ fn a_withdrawn_stream_ends_after_its_last_packets_had_time_to_come() {
     assert!(
         after
             .iter()
-            .any(|change| matches!(change, FlowChange::Close { .. })),
+            .any(|(_, told)| matches!(told, FlowCommand::Close)),
         "{after:?}"
     );
     assert!(net.flow(0, "cam").is_none() && net.flow(1, "cam").is_none());
@@ -537,4 +537,31 @@ fn two_nodes_that_ask_each_other_refuse_each_other() {
         reason: RefuseReason::Loop,
     });
     assert_eq!(messages, [Message::Flow(expected)]);
+}
+
+#[test]
+fn a_stream_is_originated_with_what_its_publisher_offered() {
+    let mut net = Net::new(1, &[]);
+    let offer = Offer {
+        description: Arc::new(Description { tracks: Vec::new() }),
+        flush_interval: Duration::from_millis(7),
+        ..offer("cam", 1)
+    };
+
+    net.command(0, FlowInput::Publish(offer.clone()));
+
+    let told = net.told(0);
+    let originate = told.iter().find_map(|(flow, command)| match command {
+        FlowCommand::Originate(originate) => Some((*flow, originate)),
+        _ => None,
+    });
+    let (flow, originate) = originate.unwrap();
+    assert_eq!(originate.description, offer.description);
+    assert_eq!(originate.flush_interval, offer.flush_interval);
+    let published = Event::Published {
+        name: name("cam"),
+        layer: Layer(0),
+        flow,
+    };
+    assert!(net.events[0].contains(&published), "{:?}", net.events[0]);
 }

@@ -17,18 +17,18 @@ fn no_secret_is_in_any_control_byte() {
 
     let mut checked = 0;
     for node in 0..4 {
-        for change in net.told(node) {
-            match change {
-                FlowChange::Originate { secret, carry, .. } => {
-                    assert!(!contains(&net.wire, secret.bytes()));
-                    assert!(!contains(&net.wire, carry.bytes()));
+        for (_, command) in net.told(node) {
+            match command {
+                FlowCommand::Originate(originate) => {
+                    assert!(!contains(&net.wire, originate.secret.bytes()));
+                    assert!(!contains(&net.wire, originate.carry.bytes()));
                     checked += 1;
                 }
-                FlowChange::Consume { secret, .. } => {
+                FlowCommand::Consume { secret, .. } => {
                     assert!(!contains(&net.wire, secret.bytes()));
                     checked += 1;
                 }
-                FlowChange::Carry { key, .. } => {
+                FlowCommand::SetCarryKey { key, .. } => {
                     assert!(!contains(&net.wire, key.bytes()));
                     checked += 1;
                 }

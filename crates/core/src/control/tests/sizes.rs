@@ -124,7 +124,7 @@ fn a_link_that_becomes_narrow_is_left_and_one_that_is_wide_again_comes_back() {
     let link = index(3);
     assert!(
         net.told(1)
-            .contains(&FlowChange::RemoveEgress { flow, link })
+            .contains(&(flow, FlowCommand::RemoveEgress(link)))
     );
 
     net.pass(Duration::from_secs(90));

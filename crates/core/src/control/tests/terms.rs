@@ -1,25 +1,25 @@
 //! What an egress is admitted with: the peak that the origin declares, and the budget that the child wants.
 
+use levada_wire::lane::EgressTerms;
+
 use super::flows::star;
 use super::*;
 
 /// The terms of each egress that a datapath was told of, in order.
-fn terms(changes: &[FlowChange]) -> Vec<(LinkIndex, Bitrate, RepairBudget)> {
-    let terms = |change: &FlowChange| match *change {
-        FlowChange::AddEgress {
-            link, peak, budget, ..
-        } => Some((link, peak, budget)),
+fn terms(told: &[(FlowId, FlowCommand)]) -> Vec<(LinkIndex, Bitrate, RepairBudget)> {
+    let terms = |(_, command): &(FlowId, FlowCommand)| match *command {
+        FlowCommand::AddEgress(link, EgressTerms { peak, budget }) => Some((link, peak, budget)),
         _ => None,
     };
-    changes.iter().filter_map(terms).collect()
+    told.iter().filter_map(terms).collect()
 }
 
-fn budgets(changes: &[FlowChange]) -> Vec<RepairBudget> {
-    let budget = |change: &FlowChange| match *change {
-        FlowChange::SetBudget { budget, .. } => Some(budget),
+fn budgets(told: &[(FlowId, FlowCommand)]) -> Vec<RepairBudget> {
+    let budget = |(_, command): &(FlowId, FlowCommand)| match *command {
+        FlowCommand::SetBudget(budget) => Some(budget),
         _ => None,
     };
-    changes.iter().filter_map(budget).collect()
+    told.iter().filter_map(budget).collect()
 }
 
 fn millis(millis: u64) -> RepairBudget {

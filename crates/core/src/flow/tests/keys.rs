@@ -1,5 +1,7 @@
 //! The limits of asking for secrets and of passing the answers on.
 
+use std::sync::Arc;
+
 use levada_wire::control::flow::{KeyGrant, KeyRefusal};
 
 use super::*;
@@ -75,6 +77,8 @@ fn a_grant_is_made_once_until_more_were_made_than_are_kept() {
         packet_size: PacketSize::DEFAULT,
         suite: Suite::Aes128Gcm,
         layers: announce(&identity(0), 1, 1).layers,
+        description: Arc::default(),
+        flush_interval: Duration::ZERO,
         is_measured: false,
     };
     feed(

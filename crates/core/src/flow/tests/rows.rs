@@ -1,5 +1,7 @@
 //! What is looked at to make rows: what they show, and nothing else.
 
+use std::sync::Arc;
+
 use levada_wire::WallTime;
 
 use super::*;
@@ -21,6 +23,8 @@ fn hub() -> Flows {
             packet_size: PacketSize::DEFAULT,
             suite: Suite::Aes128Gcm,
             layers: announce(&identity(0), number, 1).layers,
+            description: Arc::default(),
+            flush_interval: Duration::ZERO,
             is_measured: false,
         };
         let wish = FlowInput::Subscribe {

@@ -1,5 +1,7 @@
 //! A watch that applies each change it is given has the rows of the streams, whatever happened.
 
+use std::sync::Arc;
+
 use levada_wire::WallTime;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
@@ -67,6 +69,8 @@ fn any_input_here(rng: &mut impl rand_core::Rng, flows: &Flows) -> Input {
             packet_size: PacketSize::DEFAULT,
             suite: Suite::Aes128Gcm,
             layers: announce(&identity(0), 2, 1).layers,
+            description: Arc::default(),
+            flush_interval: Duration::ZERO,
             is_measured: false,
         })),
         (1, _) => Input::Outside(FlowInput::Unpublish { name }),

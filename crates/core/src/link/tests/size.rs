@@ -51,10 +51,10 @@ impl Path {
     fn collect(&mut self) {
         while let Some(output) = self.links.poll_output() {
             match output {
-                Output::Outside(api::Output::Datagram {
-                    message: LinkDatagram::Ping(ping),
-                    ..
-                }) => {
+                Output::Outside(api::Output::Link(
+                    _,
+                    LinkCommand::Send(LinkDatagram::Ping(ping)),
+                )) => {
                     self.pings += 1;
                     self.padded += usize::from(usize::from(ping.size()) > SHORT_PING_BYTES);
                     let is_lost = usize::from(ping.size()) > self.width || (self.loses)(self.pings);

@@ -16,14 +16,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_lane::api::{Delivery, Interface, Multicast};
+use levada_lane::api::{Channel, Delivery, FlowCommand, Interface, LinkCommand, PublisherCommand};
 use levada_lane::{Command, Event, LaneSettings, Originate, RepairCounts};
 use levada_ports::lanes::{self, Lanes};
 use levada_ports::{Clock, SocketSet, SocketSettings};
 use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
 use levada_wire::{
-    Description, FlowId, Frame, InstanceId, LinkIndex, PacketSize, Track, TrackId, TrackKind,
-    WallTime,
+    Description, FlowId, Frame, InstanceId, LinkIndex, PacketSize, RepairBudget, Track, TrackId,
+    TrackKind, WallTime,
 };
 
 const FLOW: FlowId = FlowId(0x1234_5678_0000_0001);
@@ -43,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Peer {
     lanes: Lanes,
     events: Receiver<Event>,
-    group: Multicast,
+    group: Channel,
 }
 
 impl Peer {
@@ -72,7 +72,7 @@ impl Peer {
         Ok(Self {
             lanes,
             events,
-            group: Multicast {
+            group: Channel {
                 address: group.parse().context("no group")?,
                 interface: interface()?,
             },
@@ -89,14 +89,16 @@ impl Peer {
         remote_index: LinkIndex,
         remote: IpAddr,
     ) -> anyhow::Result<()> {
-        self.command(Command::AddLink {
+        self.command(Command::Link(
             link,
-            remote_index,
-            remote: SocketAddr::new(remote, PORT),
-            source: None,
-            send: LinkKey::from_bytes([7; 32]),
-            receive: LinkKey::from_bytes([7; 32]),
-        })
+            LinkCommand::Add {
+                remote_index,
+                remote: SocketAddr::new(remote, PORT),
+                source: None,
+                send: LinkKey::from_bytes([7; 32]),
+                receive: LinkKey::from_bytes([7; 32]),
+            },
+        ))
     }
 
     /// What repair did, by name.
@@ -132,28 +134,35 @@ fn interface() -> anyhow::Result<Interface> {
 )]
 pub(crate) fn hub(group: &str, members: &[&str]) -> anyhow::Result<()> {
     let hub = Peer::start(group)?;
-    hub.command(Command::Originate(Box::new(originate())))?;
+    hub.command(Command::Flow(
+        FLOW,
+        FlowCommand::Originate(Box::new(originate())),
+    ))?;
     renew(&hub)?;
     for (link, member) in (0..).map(LinkIndex).zip(members) {
         hub.add_link(link, HUB, member.parse().context("no address")?)?;
-        hub.command(Command::AddMember {
-            flow: FLOW,
-            group: hub.group,
-            link,
-        })?;
+        hub.command(Command::Flow(
+            FLOW,
+            FlowCommand::AddMember {
+                channel: hub.group,
+                link,
+            },
+        ))?;
     }
     let begin = Instant::now();
     for at in 0..FRAMES {
-        hub.command(Command::Push {
-            flow: FLOW,
-            frame: frame(at),
-            wall: WallTime(1_700_000_000_000_000),
-        })?;
+        hub.command(Command::Publisher(
+            FLOW,
+            PublisherCommand::Push {
+                frame: frame(at),
+                wall: WallTime(1_700_000_000_000_000),
+            },
+        ))?;
         renew(&hub)?;
         let next = BETWEEN_FRAMES * u32::try_from(at + 1)?;
         thread::sleep(next.saturating_sub(begin.elapsed()));
     }
-    hub.command(Command::Finish { flow: FLOW })?;
+    hub.command(Command::Publisher(FLOW, PublisherCommand::Finish))?;
     thread::sleep(AFTERWARDS);
     print(hub.counts())
 }
@@ -169,25 +178,29 @@ pub(crate) fn member(group: &str, hub: &str, place: &str) -> anyhow::Result<()> 
     let place = LinkIndex(place.parse().context("no place")?);
     member.add_link(HUB, place, hub.parse().context("no address")?)?;
     let (flow, group) = (FLOW, member.group);
-    member.command(Command::Hear { flow, group })?;
-    member.command(Command::OpenFlow { flow })?;
-    member.command(Command::SetBudget {
+    member.command(Command::Flow(flow, FlowCommand::Join(group)))?;
+    member.command(Command::Flow(flow, FlowCommand::Open))?;
+    member.command(Command::Flow(
         flow,
-        budget: Duration::from_secs(10),
-    })?;
-    member.command(Command::SetCarryKey {
+        FlowCommand::SetBudget(RepairBudget::MAX),
+    ))?;
+    member.command(Command::Flow(
         flow,
-        epoch: 1,
-        key: CarryKey::from_bytes([4; 16]),
-    })?;
-    member.command(Command::AddUpstream { flow, link: HUB })?;
-    member.command(Command::Consume {
+        FlowCommand::SetCarryKey {
+            epoch: 1,
+            key: CarryKey::from_bytes([4; 16]),
+        },
+    ))?;
+    member.command(Command::Flow(flow, FlowCommand::AddUpstream(HUB)))?;
+    member.command(Command::Flow(
         flow,
-        instance: INSTANCE,
-        suite: Suite::Aes128Gcm,
-        epoch: 1,
-        secret: ContentSecret::from_bytes([5; 32]),
-    })?;
+        FlowCommand::Consume {
+            instance: INSTANCE,
+            suite: Suite::Aes128Gcm,
+            epoch: 1,
+            secret: ContentSecret::from_bytes([5; 32]),
+        },
+    ))?;
     say_ready();
     let (mut frames, mut gaps) = (0, 0);
     loop {
@@ -202,7 +215,7 @@ pub(crate) fn member(group: &str, hub: &str, place: &str) -> anyhow::Result<()> 
                 Delivery::End => break,
                 _ => {}
             },
-            Event::CannotHear { reason, .. } => {
+            Event::CannotJoin { reason, .. } => {
                 anyhow::bail!("the group cannot be heard: {reason}")
             }
             _ => {}
@@ -214,11 +227,13 @@ pub(crate) fn member(group: &str, hub: &str, place: &str) -> anyhow::Result<()> 
 }
 
 fn renew(hub: &Peer) -> anyhow::Result<()> {
-    hub.command(Command::AddMulticastEgress {
-        flow: FLOW,
-        group: hub.group,
-        lifetime: LIFETIME,
-    })
+    hub.command(Command::Flow(
+        FLOW,
+        FlowCommand::AddChannel {
+            channel: hub.group,
+            lifetime: LIFETIME,
+        },
+    ))
 }
 
 fn frame(at: i64) -> Frame {
@@ -244,7 +259,6 @@ fn originate() -> Originate {
         language: None,
     };
     Originate {
-        flow: FLOW,
         instance: INSTANCE,
         suite: Suite::Aes128Gcm,
         epoch: 1,

@@ -6,7 +6,7 @@ use levada_wire::packet::{Class, Kind};
 use levada_wire::{Header, Instant, LinkIndex, Machine, Number};
 
 use super::*;
-use crate::api::{Egress, Input, Interface, Late, Multicast};
+use crate::api::{Channel, Egress, FlowCommand, Input, Interface, Late, LinkCommand};
 use crate::child::Children;
 use crate::limits::{FORMER_MAX, REPAIR_CREDIT};
 
@@ -115,11 +115,11 @@ impl Relay {
     fn with_settings(peak: u64, settings: &LaneSettings) -> Self {
         let mut net = Net::with_settings(3, settings);
         let (flow, link) = (FLOW, link_to(0));
-        net.command(1, Command::OpenFlow { flow });
+        net.command(1, Command::Flow(flow, FlowCommand::Open));
         net.command(1, testkit::set_carry_key());
-        net.command(1, Command::AddUpstream { flow, link });
+        net.command(1, Command::Flow(flow, FlowCommand::AddUpstream(link)));
         let (link, terms) = (link_to(2), terms(peak));
-        net.command(1, Command::AddEgress { flow, link, terms });
+        net.command(1, Command::Flow(flow, FlowCommand::AddEgress(link, terms)));
         Self {
             net,
             next: 0,
@@ -199,7 +199,8 @@ impl Relay {
                 bitmap: Vec::new(),
             };
             let (link, message) = (link_to(1), LinkDatagram::Nack(numbers));
-            self.net.command(2, Command::SendDatagram { link, message });
+            self.net
+                .command(2, Command::Link(link, LinkCommand::Send(message)));
             let (_, transmit) = self.net.wires.pop_back().unwrap();
             self.net.arrive(2, &transmit);
         }
@@ -347,9 +348,11 @@ fn a_packet_that_waited_does_not_go_back_to_where_it_came_from() {
     let (flow, link, terms) = (FLOW, link_to(0), terms(PEAK));
     relay
         .net
-        .command(1, Command::AddEgress { flow, link, terms });
+        .command(1, Command::Flow(flow, FlowCommand::AddEgress(link, terms)));
     let (flow, link) = (FLOW, link_to(2));
-    relay.net.command(1, Command::AddUpstream { flow, link });
+    relay
+        .net
+        .command(1, Command::Flow(flow, FlowCommand::AddUpstream(link)));
     relay.drain();
 
     // Held by what came from lane 0, it gets one from the child itself.
@@ -438,7 +441,7 @@ fn former_children_keep_what_is_left_to_them_of_repairs_up_to_the_limit() {
 #[test]
 fn a_member_that_is_sent_the_flow_over_its_link_too_stays_when_that_ends() {
     let (mut children, now) = (Children::default(), Instant::ZERO);
-    let channel = Multicast {
+    let channel = Channel {
         address: ([239, 1, 2, 3], 7_801).into(),
         interface: Interface {
             index: 1,

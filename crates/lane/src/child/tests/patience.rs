@@ -187,16 +187,20 @@ fn children_that_wait_for_a_group_and_go_are_forgotten() {
     };
     relay
         .net
-        .command(1, Command::AddEgress { flow, link, terms });
+        .command(1, Command::Flow(flow, FlowCommand::AddEgress(link, terms)));
     assert_eq!(waiting(&mut relay), 1);
 
-    relay.net.command(1, Command::RemoveEgress { flow, link });
+    relay
+        .net
+        .command(1, Command::Flow(flow, FlowCommand::RemoveEgress(link)));
     assert_eq!(waiting(&mut relay), 0);
 
     relay
         .net
-        .command(1, Command::AddEgress { flow, link, terms });
-    relay.net.command(1, Command::RemoveLink { link });
+        .command(1, Command::Flow(flow, FlowCommand::AddEgress(link, terms)));
+    relay
+        .net
+        .command(1, Command::Link(link, LinkCommand::Remove));
     assert_eq!(waiting(&mut relay), 0);
 }
 
@@ -207,10 +211,12 @@ fn leaving_and_joining_in_turns_does_not_renew_the_credit_of_repairs() {
     relay.take();
     let (flow, link, terms) = (FLOW, link_to(2), terms(u64::MAX));
     for _ in 0..100 {
-        relay.net.command(1, Command::RemoveEgress { flow, link });
         relay
             .net
-            .command(1, Command::AddEgress { flow, link, terms });
+            .command(1, Command::Flow(flow, FlowCommand::RemoveEgress(link)));
+        relay
+            .net
+            .command(1, Command::Flow(flow, FlowCommand::AddEgress(link, terms)));
         relay.sleep(50 * MS);
         relay.net.wires.clear();
         relay.ask(&numbers);

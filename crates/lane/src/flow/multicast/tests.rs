@@ -5,10 +5,13 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use levada_wire::{Header, LinkIndex, Machine as _};
+use levada_wire::{FlowId, Header, LinkIndex, Machine as _};
 
 use super::*;
-use crate::api::{Command, Datagrams, Delivery, Egress, Event, Input, Interface, Late, Train};
+use crate::api::{
+    Command, Datagrams, Delivery, Egress, Event, FlowCommand, Input, Interface, Late, LinkCommand,
+    Output, Train,
+};
 use crate::child::Children;
 use crate::ledger::DropReason;
 use crate::limits::{CHANNEL_REPAIRS_MAX, MEMBERS_MAX, MULTICAST_EGRESSES_MAX};
@@ -18,8 +21,8 @@ const LIFETIME: Duration = Duration::from_secs(1);
 /// From one node of a LAN to another.
 const WAY: Duration = Duration::from_micros(300);
 
-fn group(last: u8) -> Multicast {
-    Multicast {
+fn group(last: u8) -> Channel {
+    Channel {
         address: SocketAddr::from(([239, 1, 2, last], 7_801)),
         interface: Interface {
             index: 2,
@@ -29,17 +32,22 @@ fn group(last: u8) -> Multicast {
 }
 
 fn add_egress(lifetime: Duration) -> Command {
-    Command::AddMulticastEgress {
-        flow: FLOW,
-        group: group(1),
-        lifetime,
-    }
+    Command::Flow(
+        FLOW,
+        FlowCommand::AddChannel {
+            channel: group(1),
+            lifetime,
+        },
+    )
 }
 
 /// Lane 0 is an origin; all others consume its flow, by the group or each by its link.
 fn site(lanes: usize, by_group: bool) -> Net {
     let mut net = Net::new(lanes);
-    net.command(0, Command::Originate(Box::new(originate())));
+    net.command(
+        0,
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(originate()))),
+    );
     net.command(0, add_egress(Duration::from_secs(60)));
     for member in 1..lanes {
         net.join(0, member);
@@ -53,9 +61,18 @@ fn site(lanes: usize, by_group: bool) -> Net {
 
 fn be_member(net: &mut Net, member: usize) {
     let (flow, group, link) = (FLOW, group(1), link_to(member));
-    net.command(0, Command::RemoveEgress { flow, link });
-    net.command(0, Command::AddMember { flow, group, link });
-    net.hearers.push(member);
+    net.command(0, Command::Flow(flow, FlowCommand::RemoveEgress(link)));
+    net.command(
+        0,
+        Command::Flow(
+            flow,
+            FlowCommand::AddMember {
+                channel: group,
+                link,
+            },
+        ),
+    );
+    net.command(member, Command::Flow(flow, FlowCommand::Join(group)));
 }
 
 fn to_group(net: &Net) -> usize {
@@ -242,7 +259,7 @@ fn an_egress_that_is_not_renewed_ends_and_says_so() {
     net.push(frame(1, false, 1, 10));
 
     assert_eq!(to_group(&net), 0);
-    let ended = |event: &Event| matches!(event, Event::MulticastEnded { .. });
+    let ended = |event: &Event| matches!(event, Event::ChannelEnded { .. });
     assert_eq!(net.events[0].iter().filter(|event| ended(event)).count(), 1);
 }
 
@@ -275,17 +292,17 @@ fn only_media_is_heard() {
     let mut net = site(2, true);
     net.lanes[0].handle_input(
         net.now,
-        Input::Command(Command::SendDatagram {
-            link: link_to(1),
-            message: levada_wire::datagram::link::LinkDatagram::Head(
+        Input::Command(Command::Link(
+            link_to(1),
+            LinkCommand::Send(levada_wire::datagram::link::LinkDatagram::Head(
                 levada_wire::datagram::link::Head {
                     flow: FLOW,
                     highest: Number::ZERO,
                 },
-            ),
-        }),
+            )),
+        )),
     );
-    let crate::Output::Transmit(datagram) = net.lanes[0].poll_output().unwrap() else {
+    let Output::Transmit(datagram) = net.lanes[0].poll_output().unwrap() else {
         panic!("a datagram is sent")
     };
     let train = Train {
@@ -342,18 +359,17 @@ fn nobody_is_a_member_of_a_group_that_is_not_sent_to_or_of_one_that_has_ended() 
     let mut net = site(3, true);
     let (flow, link) = (FLOW, link_to(1));
     let refused = |net: &Net| net.lanes[0].counters().commands_refused;
-    let of_other = Command::AddMember {
+    let of_other = Command::Flow(
         flow,
-        link,
-        group: group(99),
-    };
+        FlowCommand::AddMember {
+            link,
+            channel: group(99),
+        },
+    );
 
     net.command(0, of_other);
     assert_eq!(refused(&net), 1);
-    let end = Command::RemoveMulticastEgress {
-        flow,
-        group: group(1),
-    };
+    let end = Command::Flow(flow, FlowCommand::RemoveChannel(group(1)));
     net.command(0, end);
     net.push(frame(1, true, 0, 10));
 
@@ -371,4 +387,49 @@ fn what_is_remembered_of_repairs_is_bounded() {
     }
 
     assert_eq!(egresses.0[0].repaired.len(), CHANNEL_REPAIRS_MAX);
+}
+
+#[test]
+fn a_channel_is_joined_for_flows_that_are_here_and_left_with_the_last_of_them() {
+    let mut net = Net::new(1);
+    let join = |flow| Command::Flow(flow, FlowCommand::Join(group(1)));
+    let other = FlowId(9);
+    net.command(0, join(FLOW));
+    assert_eq!(net.hearers, [0_usize; 0], "the flow is not here");
+    assert_eq!(net.lanes[0].counters().commands_refused, 1);
+
+    for flow in [FLOW, other] {
+        net.command(0, Command::Flow(flow, FlowCommand::Open));
+        net.command(0, join(flow));
+    }
+    assert_eq!(net.hearers, [0]);
+
+    net.command(0, Command::Flow(FLOW, FlowCommand::Close));
+    assert_eq!(net.hearers, [0]);
+    net.command(0, Command::Flow(other, FlowCommand::Leave(group(1))));
+    assert!(net.hearers.is_empty());
+}
+
+#[test]
+fn each_flow_is_told_that_its_channel_cannot_be_joined() {
+    let mut net = Net::new(1);
+    let other = FlowId(9);
+    for flow in [FLOW, other] {
+        net.command(0, Command::Flow(flow, FlowCommand::Open));
+        net.command(0, Command::Flow(flow, FlowCommand::Join(group(1))));
+    }
+
+    let failed = Input::CannotJoin {
+        channel: group(1),
+        reason: "as the system says".to_owned(),
+    };
+    net.lanes[0].handle_input(net.now, failed);
+
+    let told: Vec<FlowId> = std::iter::from_fn(|| net.lanes[0].poll_output())
+        .map(|output| match output {
+            Output::Event(Event::CannotJoin { flow, .. }) => flow,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, [FLOW, other]);
 }

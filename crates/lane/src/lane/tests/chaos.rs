@@ -1,14 +1,17 @@
 //! A lane under random trains and commands: it never panics, keeps the machine contract, and its ledgers balance.
 
 use bytes::Bytes;
-use levada_wire::Number;
 use levada_wire::datagram::link::{Head, Numbers, Pong, Pull};
 use levada_wire::machine::harness::check_contract;
+use levada_wire::{Number, RepairBudget};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::api::{Datagrams, Egress, EgressTerms, Interface, Late, Multicast, Train};
+use crate::api::{
+    Channel, Datagrams, Egress, EgressTerms, FlowCommand, Interface, Late, LinkCommand,
+    PublisherCommand, Train,
+};
 use crate::child::progress::Progress;
 use crate::testkit::address;
 
@@ -32,17 +35,14 @@ impl Chaos {
             net.push(frame);
             net.command(
                 0,
-                Command::SendDatagram {
-                    link: link_to(1),
-                    message: ping.clone(),
-                },
+                Command::Link(link_to(1), LinkCommand::Send(ping.clone())),
             );
         }
         for message in (0..200).flat_map(repair_messages) {
             let link = link_to(1);
-            net.command(0, Command::SendDatagram { link, message });
+            net.command(0, Command::Link(link, LinkCommand::Send(message)));
         }
-        net.command(0, Command::Finish { flow: FLOW });
+        net.command(0, Command::Publisher(FLOW, PublisherCommand::Finish));
         assert!(net.lanes[0].ledger().repair.parity_sent > 0);
         let pool = net.wires.into_iter().map(|(_, transmit)| transmit);
         Self {
@@ -57,14 +57,16 @@ impl Chaos {
         pongs(&mut net, 0, 1);
         let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
         let link = link_to(0);
-        let add = Command::AddLink {
+        let add = Command::Link(
             link,
-            remote_index: link,
-            remote: address(0),
-            send: key.clone(),
-            receive: key,
-            source: None,
-        };
+            LinkCommand::Add {
+                remote_index: link,
+                remote: address(0),
+                send: key.clone(),
+                receive: key,
+                source: None,
+            },
+        );
         let pongs = net.intercept().into_iter().map(|bytes| {
             Input::Train(Train {
                 from: address(0),
@@ -120,53 +122,60 @@ impl Chaos {
         let dts = i64::from(rng.next_u32()) * 1_000;
         let bytes = rng.next_u32() as usize % 30_000;
         match rng.next_u32() % 25 {
-            0 => Command::AddLink {
+            0 => Command::Link(
                 link,
-                remote_index: link,
-                remote: address(rng.next_u32() as usize % 3),
-                source: [None, Some([10, 0, 0, 7].into())][rng.next_u32() as usize % 2],
-                send: key.clone(),
-                receive: key,
-            },
-            1 if rng.next_u32().is_multiple_of(4) => Command::RemoveLink { link },
-            2 => Command::SendDatagram {
+                LinkCommand::Add {
+                    remote_index: link,
+                    remote: address(rng.next_u32() as usize % 3),
+                    source: [None, Some([10, 0, 0, 7].into())][rng.next_u32() as usize % 2],
+                    send: key.clone(),
+                    receive: key,
+                },
+            ),
+            1 if rng.next_u32().is_multiple_of(4) => Command::Link(link, LinkCommand::Remove),
+            2 => Command::Link(
                 link,
-                message: LinkDatagram::Ping(Ping {
+                LinkCommand::Send(LinkDatagram::Ping(Ping {
                     time: 0,
                     sent: 0,
                     padding: 0,
-                }),
-            },
-            3 | 4 => Command::OpenFlow { flow },
+                })),
+            ),
+            3 | 4 => Command::Flow(flow, FlowCommand::Open),
             5 | 6 => testkit::set_carry_key(),
-            7 => Command::AddUpstream { flow, link },
-            8 => Command::RemoveUpstream { flow, link },
-            9 | 10 => Command::AddEgress {
+            7 => Command::Flow(flow, FlowCommand::AddUpstream(link)),
+            8 => Command::Flow(flow, FlowCommand::RemoveUpstream(link)),
+            9 | 10 => Command::Flow(
                 flow,
-                link,
-                terms: EgressTerms {
-                    peak: Bitrate([u64::MAX, 0, 100_000][rng.next_u32() as usize % 3]),
-                    ..EgressTerms::UNLIMITED
-                },
-            },
-            11 => Command::RemoveEgress { flow, link },
+                FlowCommand::AddEgress(
+                    link,
+                    EgressTerms {
+                        peak: Bitrate([u64::MAX, 0, 100_000][rng.next_u32() as usize % 3]),
+                        ..EgressTerms::UNLIMITED
+                    },
+                ),
+            ),
+            11 => Command::Flow(flow, FlowCommand::RemoveEgress(link)),
             12 | 13 => testkit::consume(),
-            14 => Command::StopConsuming { flow },
-            15 => Command::Originate(Box::new(crate::Originate {
+            14 => Command::Flow(flow, FlowCommand::StopConsuming),
+            15 => Command::Flow(
                 flow,
-                flush_interval: Duration::from_millis(u64::from(rng.next_u32() % 20)),
-                ..testkit::originate()
-            })),
-            16 => Command::Describe {
+                FlowCommand::Originate(Box::new(crate::Originate {
+                    flush_interval: Duration::from_millis(u64::from(rng.next_u32() % 20)),
+                    ..testkit::originate()
+                })),
+            ),
+            16 => Command::Publisher(flow, PublisherCommand::Describe(testkit::description())),
+            17 if rng.next_u32().is_multiple_of(4) => {
+                Command::Publisher(flow, PublisherCommand::Finish)
+            }
+            18 if rng.next_u32().is_multiple_of(4) => Command::Flow(flow, FlowCommand::Close),
+            19 => Command::Flow(
                 flow,
-                description: testkit::description(),
-            },
-            17 if rng.next_u32().is_multiple_of(4) => Command::Finish { flow },
-            18 if rng.next_u32().is_multiple_of(4) => Command::CloseFlow { flow },
-            19 => Command::SetBudget {
-                flow,
-                budget: Duration::from_millis(u64::from(rng.next_u32() % 1_000)),
-            },
+                FlowCommand::SetBudget(RepairBudget::new(Duration::from_millis(u64::from(
+                    rng.next_u32() % 1_000,
+                )))),
+            ),
             20..24 => Self::multicast_command(rng, flow, link),
             _ => testkit::push(frame(
                 1 + (dts % 3).unsigned_abs() as u8,
@@ -179,12 +188,12 @@ impl Chaos {
 }
 
 impl Chaos {
-    fn group(rng: &mut impl Rng) -> Multicast {
+    fn group(rng: &mut impl Rng) -> Channel {
         let interface = Interface {
             index: 1,
             address: None,
         };
-        Multicast {
+        Channel {
             address: ([239, 7, 0, (rng.next_u32() % 3) as u8], 7_801).into(),
             interface,
         }
@@ -200,14 +209,30 @@ impl Chaos {
     fn multicast_command(rng: &mut impl Rng, flow: FlowId, link: LinkIndex) -> Command {
         let group = Self::group(rng);
         match rng.next_u32() % 7 {
-            0 | 1 => Command::AddMulticastEgress {
+            0 | 1 => Command::Flow(
                 flow,
-                group,
-                lifetime: Duration::from_millis(u64::from(rng.next_u32() % 3_000)),
-            },
-            2 => Command::RemoveMulticastEgress { flow, group },
-            3..6 => Command::AddMember { flow, group, link },
-            _ => Command::RemoveMember { flow, group, link },
+                FlowCommand::AddChannel {
+                    channel: group,
+                    lifetime: Duration::from_millis(u64::from(rng.next_u32() % 3_000)),
+                },
+            ),
+            2 => Command::Flow(flow, FlowCommand::RemoveChannel(group)),
+            5 if link.0.is_multiple_of(2) => Command::Flow(flow, FlowCommand::Join(group)),
+            5 => Command::Flow(flow, FlowCommand::Leave(group)),
+            3 | 4 => Command::Flow(
+                flow,
+                FlowCommand::AddMember {
+                    channel: group,
+                    link,
+                },
+            ),
+            _ => Command::Flow(
+                flow,
+                FlowCommand::RemoveMember {
+                    channel: group,
+                    link,
+                },
+            ),
         }
     }
 }
@@ -222,7 +247,7 @@ fn pongs(net: &mut Net, from: usize, to: usize) {
             received: 900 * pong,
             size: 0,
         });
-        net.command(from, Command::SendDatagram { link, message });
+        net.command(from, Command::Link(link, LinkCommand::Send(message)));
     }
 }
 

@@ -10,7 +10,10 @@ const BUDGET: Duration = Duration::from_millis(500);
 /// the lost packet.
 fn relay_with_a_hole() -> (Net, Bytes) {
     let mut net = Net::new(4);
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
+    net.command(
+        0,
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate()))),
+    );
     net.join(0, 1);
     for dts in 0..5 {
         net.push(frame(1, dts == 0, dts, 10));
@@ -66,7 +69,10 @@ fn a_hole_that_repair_has_given_up_moves_the_join_point_to_the_next_group() {
 #[test]
 fn while_the_hole_may_be_filled_a_newcomer_joins_and_the_repair_follows() {
     let mut net = Net::new(3);
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
+    net.command(
+        0,
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate()))),
+    );
     net.join(0, 1);
     let sent: Vec<Frame> = (0..5).map(|dts| frame(1, dts == 0, dts, 10)).collect();
     for frame in &sent {
@@ -157,7 +163,7 @@ fn a_child_that_goes_away_while_it_waits_is_sent_nothing() {
     let (mut net, lost) = relay_with_a_hole();
     net.join(1, 2);
     let (flow, link) = (FLOW, link_to(2));
-    net.command(1, Command::RemoveEgress { flow, link });
+    net.command(1, Command::Flow(flow, FlowCommand::RemoveEgress(link)));
     net.deliver();
 
     net.arrive_alone(0, 1, lost);

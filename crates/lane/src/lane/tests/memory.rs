@@ -6,7 +6,10 @@ use bytes::Bytes;
 use levada_wire::{FlowId, Instant, LinkIndex, Machine as _};
 
 use crate::Output;
-use crate::api::{Command, Datagrams, EgressTerms, Input, Originate, Train};
+use crate::api::{
+    Command, Datagrams, EgressTerms, FlowCommand, Input, LinkCommand, Originate, PublisherCommand,
+    Train,
+};
 use crate::lane::{Lane, LaneSettings};
 use crate::testkit::{self, WALL, address, carry, frame};
 use levada_heap::held_bytes;
@@ -28,23 +31,28 @@ fn link(at: u64) -> LinkIndex {
 }
 
 fn add_link(link: LinkIndex, to: usize) -> Command {
-    let Command::AddLink {
-        send,
-        receive,
-        remote_index,
-        ..
-    } = testkit::add_link(0, 1)
+    let Command::Link(
+        _,
+        LinkCommand::Add {
+            send,
+            receive,
+            remote_index,
+            ..
+        },
+    ) = testkit::add_link(0, 1)
     else {
         unreachable!("it adds a link")
     };
-    Command::AddLink {
+    Command::Link(
         link,
-        remote_index,
-        remote: address(to),
-        source: None,
-        send,
-        receive,
-    }
+        LinkCommand::Add {
+            remote_index,
+            remote: address(to),
+            source: None,
+            send,
+            receive,
+        },
+    )
 }
 
 fn command(lane: &mut Lane, now: Instant, command: Command) {
@@ -69,15 +77,17 @@ fn origin() -> Lane {
     command(&mut lane, now, add_link(UPSTREAM, 1));
     for at in 0..FLOWS {
         let originate = Originate {
-            flow: flow(at),
             ..testkit::originate()
         };
-        command(&mut lane, now, Command::Originate(Box::new(originate)));
-        let egress = Command::AddEgress {
-            flow: flow(at),
-            link: UPSTREAM,
-            terms: EgressTerms::UNLIMITED,
-        };
+        command(
+            &mut lane,
+            now,
+            Command::Flow(flow(at), FlowCommand::Originate(Box::new(originate))),
+        );
+        let egress = Command::Flow(
+            flow(at),
+            FlowCommand::AddEgress(UPSTREAM, EgressTerms::UNLIMITED),
+        );
         command(&mut lane, now, egress);
     }
     lane
@@ -99,20 +109,25 @@ fn relay() -> Lane {
             now,
             add_link(link, 100 + usize::try_from(at).unwrap()),
         );
-        command(&mut lane, now, Command::OpenFlow { flow });
+        command(&mut lane, now, Command::Flow(flow, FlowCommand::Open));
         let (epoch, key) = (1, carry());
-        command(&mut lane, now, Command::SetCarryKey { flow, epoch, key });
+        command(
+            &mut lane,
+            now,
+            Command::Flow(flow, FlowCommand::SetCarryKey { epoch, key }),
+        );
         let link_up = UPSTREAM;
         command(
             &mut lane,
             now,
-            Command::AddUpstream {
-                flow,
-                link: link_up,
-            },
+            Command::Flow(flow, FlowCommand::AddUpstream(link_up)),
         );
         let terms = EgressTerms::UNLIMITED;
-        command(&mut lane, now, Command::AddEgress { flow, link, terms });
+        command(
+            &mut lane,
+            now,
+            Command::Flow(flow, FlowCommand::AddEgress(link, terms)),
+        );
     }
     lane
 }
@@ -128,11 +143,13 @@ fn a_thousand_flows_with_an_egress_each_keep_what_caches_may_and_a_little_for_ea
         let now = Instant::from_nanos(1_000_000_000) + Duration::from_millis(33 * picture);
         let dts = i64::try_from(picture).unwrap();
         for at in 0..FLOWS {
-            let push = Command::Push {
-                flow: flow(at),
-                frame: frame(1, picture == 0, dts * 3_000, 700),
-                wall: WALL,
-            };
+            let push = Command::Publisher(
+                flow(at),
+                PublisherCommand::Push {
+                    frame: frame(1, picture == 0, dts * 3_000, 700),
+                    wall: WALL,
+                },
+            );
             origin.handle_input(now, Input::Command(push));
             for run in sends(&mut origin) {
                 let bytes = run.bytes.len();

@@ -3,7 +3,7 @@
 use levada_wire::Bitrate;
 
 use super::*;
-use crate::api::{FlowCounters, Originate};
+use crate::api::{FlowCommand, FlowCounters, Originate, PublisherCommand};
 
 const ROOM: usize = 400_000;
 /// Two flows that declare the same.
@@ -23,12 +23,14 @@ fn lane(peaks: [(FlowId, u64); 2]) -> Net {
     let mut net = Net::with_settings(1, &settings);
     for (flow, peak) in peaks {
         let originate = Originate {
-            flow,
             ..testkit::originate()
         };
-        net.command(0, Command::Originate(Box::new(originate)));
+        net.command(
+            0,
+            Command::Flow(flow, FlowCommand::Originate(Box::new(originate))),
+        );
         let peak = Bitrate(peak);
-        net.command(0, Command::SetPeak { flow, peak });
+        net.command(0, Command::Flow(flow, FlowCommand::SetPeak(peak)));
     }
     net
 }
@@ -41,11 +43,13 @@ fn play(net: &mut Net, pictures: i64, times: usize) -> Vec<[FlowCounters; 2]> {
             let frame = frame(1, at % 25 == 0, at * 3_600, bytes);
             net.command(
                 0,
-                Command::Push {
+                Command::Publisher(
                     flow,
-                    frame,
-                    wall: testkit::WALL,
-                },
+                    PublisherCommand::Push {
+                        frame,
+                        wall: testkit::WALL,
+                    },
+                ),
             );
         }
         net.sleep(Duration::from_millis(40));
@@ -85,7 +89,7 @@ fn a_share_is_by_the_peak_that_was_declared_last() {
     let mut net = lane([(HONEST, 1_000_000), (GREEDY, 1_000_000)]);
     let (flow, peak) = (GREEDY, Bitrate(100_000_000));
 
-    net.command(0, Command::SetPeak { flow, peak });
+    net.command(0, Command::Flow(flow, FlowCommand::SetPeak(peak)));
     let seen = play(&mut net, 100, 4);
 
     let [honest, greedy] = seen.last().unwrap();
@@ -98,14 +102,16 @@ fn a_flow_that_is_closed_leaves_its_share_to_the_others() {
     let mut net = lane([(HONEST, 1_000_000), (GREEDY, 1_000_000)]);
     play(&mut net, 50, 1);
 
-    net.command(0, Command::CloseFlow { flow: HONEST });
+    net.command(0, Command::Flow(HONEST, FlowCommand::Close));
     for at in 50..100 {
         let frame = frame(1, at % 25 == 0, at * 3_600, 2 * PICTURE);
-        let push = Command::Push {
-            flow: GREEDY,
-            frame,
-            wall: testkit::WALL,
-        };
+        let push = Command::Publisher(
+            GREEDY,
+            PublisherCommand::Push {
+                frame,
+                wall: testkit::WALL,
+            },
+        );
         net.command(0, push);
         net.sleep(Duration::from_millis(40));
     }

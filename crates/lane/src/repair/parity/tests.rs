@@ -12,7 +12,7 @@ use levada_wire::datagram::link::{LinkDatagram, Pong};
 use levada_wire::packet::Kind;
 
 use super::*;
-use crate::api::{Command, EgressTerms};
+use crate::api::{Command, EgressTerms, FlowCommand, LinkCommand};
 use crate::child::join;
 use crate::limits::RUN_PACKETS_MAX;
 use crate::link::Link;
@@ -145,7 +145,7 @@ fn make_lossy(net: &mut Net, lane: usize, peer: usize) {
             size: 0,
         });
         let link = link_to(lane);
-        net.command(peer, Command::SendDatagram { link, message });
+        net.command(peer, Command::Link(link, LinkCommand::Send(message)));
     }
     net.deliver();
 }
@@ -157,7 +157,13 @@ fn lossy_pair() -> Net {
         ..LaneSettings::default()
     };
     let mut net = Net::with_settings(2, &settings);
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
+    net.command(
+        0,
+        Command::Flow(
+            testkit::FLOW,
+            FlowCommand::Originate(Box::new(testkit::originate())),
+        ),
+    );
     net.join(0, 1);
     net.command(1, testkit::consume());
     make_lossy(&mut net, 0, 1);
@@ -371,7 +377,13 @@ fn each_child_is_sent_what_its_own_link_needs_of_one_encoding() {
         ..LaneSettings::default()
     };
     let mut net = Net::with_settings(3, &settings);
-    net.command(0, Command::Originate(Box::new(testkit::originate())));
+    net.command(
+        0,
+        Command::Flow(
+            testkit::FLOW,
+            FlowCommand::Originate(Box::new(testkit::originate())),
+        ),
+    );
     net.join(0, 1);
     net.join(0, 2);
     make_lossy(&mut net, 0, 1);

@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_wire::datagram::link::{LinkDatagram, Ping, Pong};
+use levada_wire::lane;
 use levada_wire::packet::Kind;
-use levada_wire::{Instant, Machine, PacketSize};
+use levada_wire::{Instant, Machine, PacketSize, RepairBudget};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::api::{
-    Command, Datagrams, Delivery, EgressTerms, Event, Input, Originate, Output, Train,
+    Command, Datagrams, Delivery, EgressTerms, Event, FlowCommand, Input, LinkCommand, LinkEvent,
+    Originate, Output, Train,
 };
 use crate::lane::Lane;
 use crate::settings::LaneSettings;
@@ -171,7 +173,7 @@ impl Chain {
             parity_bytes: 0,
             is_quiet: false,
             terms: EgressTerms {
-                budget,
+                budget: RepairBudget::new(budget),
                 ..EgressTerms::UNLIMITED
             },
         };
@@ -189,23 +191,22 @@ impl Chain {
             packet_size: PacketSize::DEFAULT,
             ..testkit::originate()
         };
-        self.command(0, Command::Originate(Box::new(originate)));
+        self.command(
+            0,
+            Command::Flow(FLOW, FlowCommand::Originate(Box::new(originate))),
+        );
         self.schedule(self.now, Happening::Ping);
         // Round trips are known before the stream begins, as they are on a link that has been up for a while.
         self.run_until(self.now + Duration::from_secs(3));
         for child in 1..self.lanes.len() {
             let (flow, link) = (FLOW, link_to(child - 1));
-            self.command(child, Command::OpenFlow { flow });
+            self.command(child, Command::Flow(flow, FlowCommand::Open));
             self.command(child, testkit::set_carry_key());
-            self.command(child, Command::AddUpstream { flow, link });
+            self.command(child, Command::Flow(flow, FlowCommand::AddUpstream(link)));
             let link = link_to(child);
             self.command(
                 child - 1,
-                Command::AddEgress {
-                    flow,
-                    link,
-                    terms: self.terms,
-                },
+                Command::Flow(flow, FlowCommand::AddEgress(link, self.terms)),
             );
         }
         self.command(self.lanes.len() - 1, testkit::consume());
@@ -379,7 +380,7 @@ impl Chain {
 
     fn say(&mut self, lane: usize, peer: usize, message: LinkDatagram) {
         let link = link_to(peer);
-        self.command(lane, Command::SendDatagram { link, message });
+        self.command(lane, Command::Link(link, LinkCommand::Send(message)));
     }
 
     fn command(&mut self, lane: usize, command: Command) {
@@ -397,11 +398,13 @@ impl Chain {
             match output {
                 Output::Transmit(transmit) => self.transmit(lane, &transmit.datagrams),
                 Output::Event(Event::Delivery { delivery, .. }) => self.on_delivery(delivery),
-                Output::Event(Event::Datagram {
+                Output::Event(Event::Core(lane::Event::Link(
                     link,
-                    message: LinkDatagram::Ping(ping),
-                    received,
-                }) => {
+                    LinkEvent::Datagram {
+                        message: LinkDatagram::Ping(ping),
+                        received,
+                    },
+                ))) => {
                     let peer = (0..self.lanes.len())
                         .find(|&peer| link_to(peer) == link)
                         .unwrap();

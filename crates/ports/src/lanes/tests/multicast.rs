@@ -3,16 +3,18 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use levada_wire::RepairBudget;
+
 use super::*;
-use levada_lane::api::{Interface, Multicast};
+use levada_lane::api::{Channel, FlowCommand, Interface, PublisherCommand};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A group on a port that was free a moment ago.
-fn group(last: u8) -> Multicast {
+fn group(last: u8) -> Channel {
     let free = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let port = free.local_addr().unwrap().port();
-    Multicast {
+    Channel {
         address: (Ipv4Addr::new(239, 9, 9, last), port).into(),
         interface: Interface {
             index: 1, // loopback
@@ -22,15 +24,24 @@ fn group(last: u8) -> Multicast {
 }
 
 /// A node that consumes the flow from the group.
-fn member(origin: &Node, link: LinkIndex, flow: FlowId, group: Multicast) -> Node {
+fn member(origin: &Node, link: LinkIndex, flow: FlowId, group: Channel) -> Node {
     let member = Node::start("127.0.0.1:0", 2, true);
     member.add_link(LINK, origin.lanes.local_addr());
     origin.add_link(link, member.lanes.local_addr());
-    member.command(Command::Hear { flow, group });
+    member.command(Command::Flow(flow, FlowCommand::Join(group)));
     member.consume(flow);
     let budget = MINUTE; // however slow the machine is
-    member.command(Command::SetBudget { flow, budget });
-    origin.command(Command::AddMember { flow, group, link });
+    member.command(Command::Flow(
+        flow,
+        FlowCommand::SetBudget(RepairBudget::new(budget)),
+    ));
+    origin.command(Command::Flow(
+        flow,
+        FlowCommand::AddMember {
+            channel: group,
+            link,
+        },
+    ));
     member
 }
 
@@ -55,11 +66,13 @@ fn one_copy_reaches_all_nodes_that_hear_the_group() {
         let (flow, group) = (flow_of(1), group(1 + u8::from(steering)));
         let origin = Node::start("127.0.0.1:0", 2, steering);
         origin.originate(flow);
-        origin.command(Command::AddMulticastEgress {
+        origin.command(Command::Flow(
             flow,
-            group,
-            lifetime: MINUTE,
-        });
+            FlowCommand::AddChannel {
+                channel: group,
+                lifetime: MINUTE,
+            },
+        ));
         let members: Vec<Node> = (2..5)
             .map(|link| member(&origin, LinkIndex(link), flow, group))
             .collect();
@@ -67,7 +80,7 @@ fn one_copy_reaches_all_nodes_that_hear_the_group() {
         for frame in some_frames() {
             origin.push(flow, frame);
         }
-        origin.command(Command::Finish { flow });
+        origin.command(Command::Publisher(flow, PublisherCommand::Finish));
 
         for member in &members {
             assert_eq!(played(member), some_frames());
@@ -90,18 +103,20 @@ fn a_node_that_left_the_group_hears_no_more() {
     let (flow, group) = (flow_of(0), group(9));
     let origin = Node::start("127.0.0.1:0", 2, true);
     origin.originate(flow);
-    origin.command(Command::AddMulticastEgress {
+    origin.command(Command::Flow(
         flow,
-        group,
-        lifetime: MINUTE,
-    });
+        FlowCommand::AddChannel {
+            channel: group,
+            lifetime: MINUTE,
+        },
+    ));
     let stays = member(&origin, LinkIndex(2), flow, group);
     let leaves = member(&origin, LinkIndex(3), flow, group);
-    leaves.command(Command::StopHearing { flow, group });
+    leaves.command(Command::Flow(flow, FlowCommand::Leave(group)));
     let _ = leaves.lanes.fresh_counters();
 
     origin.push(flow, frame(1, true, 0, 10));
-    origin.command(Command::Finish { flow });
+    origin.command(Command::Publisher(flow, PublisherCommand::Finish));
     assert_eq!(played(&stays).len(), 1);
 
     // HEAD and the like still come over the link; media does not.
@@ -116,10 +131,10 @@ fn a_group_that_cannot_be_joined_is_reported() {
     let (flow, mut group) = (flow_of(0), group(10));
     group.address.set_ip(Ipv4Addr::new(10, 0, 0, 1).into());
 
-    node.command(Command::OpenFlow { flow });
-    node.command(Command::Hear { flow, group });
+    node.command(Command::Flow(flow, FlowCommand::Open));
+    node.command(Command::Flow(flow, FlowCommand::Join(group)));
 
-    let Event::CannotHear { reason, .. } = node.events.recv().unwrap() else {
+    let Event::CannotJoin { reason, .. } = node.events.recv().unwrap() else {
         panic!("another event")
     };
     assert!(!reason.is_empty());

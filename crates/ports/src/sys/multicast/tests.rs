@@ -13,8 +13,8 @@ const LOOPBACK: Interface = Interface {
     address: Some(Ipv4Addr::LOCALHOST),
 };
 
-fn group(address: &str, port: u16) -> Multicast {
-    Multicast {
+fn group(address: &str, port: u16) -> Channel {
+    Channel {
         address: SocketAddr::new(address.parse().unwrap(), port),
         interface: LOOPBACK,
     }
@@ -32,7 +32,7 @@ fn speaker(address: &str) -> Socket {
 }
 
 /// Sends three datagrams as one run.
-fn speak(from: &Socket, to: &Multicast) {
+fn speak(from: &Socket, to: &Channel) {
     let transmit = Datagrams {
         to: to.address,
         bytes: Bytes::from_static(&[4; 300]),
