@@ -349,6 +349,22 @@ impl Children {
         awaits.into_iter().map(|(_, place)| place).collect()
     }
 
+    /// Whether the counts are those of the children, who stand in order, and whether each is woken in time.
+    pub(crate) fn is_sound(&self) -> bool {
+        let count = |is: fn(&Child) -> bool| self.all.iter().filter(|child| is(child)).count();
+        let memberships = self
+            .all
+            .iter()
+            .map(|child| child.channels.len())
+            .sum::<usize>();
+        let wakes = self.all.iter().filter_map(Child::wake).min();
+        self.all.is_sorted_by(|one, other| one.link < other.link)
+            && self.egresses == count(Child::is_egress)
+            && self.awaiting == count(|child| child.awaits.is_some())
+            && self.memberships == memberships
+            && wakes.is_none_or(|at| self.wake.is_some_and(|wake| wake <= at))
+    }
+
     /// A child that is sent nothing any more is remembered by what it was sent.
     fn remove_if_idle(&mut self, place: usize, packets: u64, now: Instant) {
         let child = &self.all[place];

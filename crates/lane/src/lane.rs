@@ -101,6 +101,7 @@ impl Lane {
             drive(&mut self.state, id, self.now);
             self.serve_queue();
         }
+        debug_assert!(self.ledger().check().is_zero(), "{:?}", self.ledger());
     }
 
     fn cannot_join(&mut self, channel: Channel, reason: &str) {
@@ -174,6 +175,7 @@ fn drive(state: &mut State, id: FlowId, now: Instant) {
     let Some(flow) = state.flows.get_mut(id) else {
         return;
     };
+    debug_assert!(flow.children.is_sound(), "{:?}", flow.children);
     let wakeup = if has_more {
         Some(Wakeup {
             at: now + CONTINUE_AFTER,

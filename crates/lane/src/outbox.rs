@@ -116,5 +116,9 @@ impl Outbox {
     fn push(&mut self, output: Output) {
         self.queue.push_back(output);
         self.this_call += 1;
+        debug_assert!(
+            self.this_call <= OUTPUTS_PER_CALL_MAX,
+            "there was room for it"
+        );
     }
 }

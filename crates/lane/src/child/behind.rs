@@ -145,6 +145,7 @@ impl Child {
         }
         // The group's first packet may have been overtaken: then it is sent when it comes.
         let cursor = run.group_start;
+        debug_assert!(from <= cursor, "a cursor goes forward only");
         self.progress = Progress::Throttled { start, cursor };
         Verdict::Wait
     }
@@ -158,6 +159,10 @@ impl Child {
     }
 
     fn skip_to(&mut self, cursor: Number) {
+        debug_assert!(
+            self.progress.cursor() <= Some(cursor),
+            "a cursor goes forward only"
+        );
         let start = self.progress.start();
         self.progress = Progress::Skipping { start, cursor };
     }

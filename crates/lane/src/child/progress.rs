@@ -59,7 +59,8 @@ impl Progress {
     }
 
     /// The same state, with the cursor there.
-    pub(crate) const fn at(self, cursor: Number) -> Self {
+    pub(crate) fn at(self, cursor: Number) -> Self {
+        debug_assert!(self.cursor() <= Some(cursor), "a cursor goes forward only");
         match self {
             Self::ByChannel | Self::Live | Self::Queued { .. } => self,
             Self::CatchingUp { start, round, .. } => Self::CatchingUp {
