@@ -5,11 +5,11 @@
 //! ```
 //!
 //! Channels, SSRC and sequence numbers are the same for all clients, so a client that has all tracks is sent the buffer
-//! as it is, in one write. Clients that have fewer share a copy of what they have, made when the first of them asks.
-//! Not the packets' contents, which are `levada_media::rtp`'s. Made by `format`, sent by `sender`. Invariant: all forms
-//! hold the same packets in the same order.
+//! as it is, in one write. Clients that have fewer share a copy of what they have; clients by UDP share one without the
+//! framing. Both are made when the first of them asks. Not the packets' contents, which are `levada_media::rtp`'s. Made
+//! by `format`, sent by `sender`. Invariant: all forms hold the same packets in the same order.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 
@@ -54,6 +54,19 @@ pub(crate) struct Entry {
     end: usize,
 }
 
+/// Packets of one size, but for a shorter last one: what one send with segmentation takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The place of their track.
+    pub(crate) track: usize,
+    /// Whether they are reports.
+    pub(crate) is_report: bool,
+    /// Bytes of each packet but the last.
+    pub(crate) packet_bytes: usize,
+    /// The packets, end to end.
+    pub(crate) bytes: Bytes,
+}
+
 /// What a track's first packet in a burst is numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct First {
@@ -70,6 +83,7 @@ pub(crate) struct Burst {
     entries: Vec<Entry>,
     all: Tracks,
     parts: Mutex<Vec<(Tracks, Bytes)>>,
+    runs: OnceLock<Vec<Run>>,
 }
 
 /// A burst that is being made.
@@ -116,6 +130,7 @@ impl Builder {
             entries: std::mem::take(&mut self.entries),
             all: Tracks::first(tracks),
             parts: Mutex::default(),
+            runs: OnceLock::new(),
         })
     }
 }
@@ -142,6 +157,28 @@ impl Burst {
         bytes
     }
 
+    /// The packets for UDP, in as few runs as they can be sent in, each at most `bytes_max` long.
+    pub(crate) fn runs(&self, bytes_max: usize) -> &[Run] {
+        self.runs.get_or_init(|| {
+            let (mut runs, mut rest) = (Vec::new(), &self.entries[..]);
+            while let Some(first) = rest.first() {
+                let count = run_length(rest, bytes_max);
+                let mut bytes = BytesMut::new();
+                for entry in &rest[..count] {
+                    bytes.extend_from_slice(&self.bytes[entry.start + FRAMING_BYTES..entry.end]);
+                }
+                runs.push(Run {
+                    track: first.track,
+                    is_report: first.is_report,
+                    packet_bytes: first.packet_bytes(),
+                    bytes: bytes.freeze(),
+                });
+                rest = &rest[count..];
+            }
+            runs
+        })
+    }
+
     /// The first media packet of a track, if it has one.
     pub(crate) fn first(&self, track: usize) -> Option<First> {
         let is_first = |entry: &&Entry| entry.track == track && !entry.is_report;
@@ -153,6 +190,33 @@ impl Burst {
             time: u32::from_be_bytes([t0, t1, t2, t3]),
         })
     }
+}
+
+impl Entry {
+    const fn packet_bytes(&self) -> usize {
+        self.end - self.start - FRAMING_BYTES
+    }
+}
+
+/// How many of the first packets can be one send.
+fn run_length(entries: &[Entry], bytes_max: usize) -> usize {
+    let Some(first) = entries.first() else {
+        return 0;
+    };
+    let (mut count, mut total) = (0, 0);
+    for entry in entries {
+        let is_like = (entry.track, entry.is_report) == (first.track, first.is_report);
+        let bytes = entry.packet_bytes();
+        total += bytes;
+        if count > 0 && !(is_like && bytes <= first.packet_bytes() && total <= bytes_max) {
+            break;
+        }
+        count += 1;
+        if bytes < first.packet_bytes() {
+            break;
+        }
+    }
+    count
 }
 
 #[cfg(test)]
@@ -200,6 +264,43 @@ mod tests {
         assert_eq!(sound[..4], [b'$', 2, 0, 10]);
         assert_eq!(burst.framed(Tracks::of([1])).as_ptr(), sound.as_ptr());
         assert!(burst.framed(Tracks::of([5, 40])).is_empty());
+    }
+
+    #[test]
+    fn packets_of_one_size_are_one_run() {
+        let burst = burst(&[
+            (0, true, 28),
+            (0, false, 100),
+            (0, false, 100),
+            (0, false, 60),
+            (0, false, 100),
+            (1, false, 100),
+        ]);
+
+        let runs: Vec<_> = burst
+            .runs(1_000)
+            .iter()
+            .map(|run| (run.track, run.is_report, run.packet_bytes, run.bytes.len()))
+            .collect();
+
+        assert_eq!(
+            runs,
+            [
+                (0, true, 28, 28),
+                (0, false, 100, 260),
+                (0, false, 100, 100),
+                (1, false, 100, 100)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_run_is_no_longer_than_can_be_sent() {
+        let burst = burst(&[(0, false, 100); 5]);
+
+        let lengths: Vec<_> = burst.runs(250).iter().map(|run| run.bytes.len()).collect();
+
+        assert_eq!(lengths, [200, 200, 100]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use levada_wire::time::Instant;
 
 use crate::decode::DecodeError;
 use crate::header::Session;
-use crate::header::transport::Transport;
+use crate::header::transport::{Lower, Transport};
 use crate::message::{Method, Request, Response, Status};
 
 mod methods;
@@ -185,6 +185,8 @@ struct Setup {
     tracks: Vec<usize>,
     /// The URL that the controls are relative to.
     base: String,
+    /// How packets travel, the same for all tracks.
+    lower: Option<Lower>,
 }
 
 /// A request that is being answered.
@@ -258,6 +260,15 @@ impl Connection {
     pub fn tracks(&self) -> Option<(&[usize], &str)> {
         let setup = self.setup()?;
         Some((&setup.tracks, &setup.base))
+    }
+
+    /// How packets travel, once a track is set up.
+    #[must_use]
+    pub const fn lower(&self) -> Option<Lower> {
+        match self.setup() {
+            Some(setup) => setup.lower,
+            None => None,
+        }
     }
 
     fn on_request(&mut self, request: Request) {

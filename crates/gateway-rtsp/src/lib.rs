@@ -22,6 +22,7 @@ pub mod header;
 pub mod message;
 mod sender;
 pub mod server;
+mod udp;
 mod url;
 
 pub use server::{ListenError, PORT_DEFAULT, Server};

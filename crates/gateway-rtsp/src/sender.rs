@@ -11,18 +11,20 @@
 //! Invariant: a write that does not fit waits for its client alone; a client that takes nothing for [`STALL_MAX`] is
 //! dropped.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
-use levada_gateway::{Cursor, EndReason, Next, Ring, Session};
+use levada_gateway::{Cursor, EndReason, Next, Piece, Ring, Session};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::burst::{Burst, Tracks};
+use crate::udp::{SEND_BYTES_MAX, Udp};
 
 /// A client that takes nothing for so long is dropped.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(10);
@@ -33,6 +35,13 @@ const GATHERED_MAX: usize = 16;
 /// Between two looks at clients that take nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// What a client by UDP may be sent at once, as much as a usual receive buffer holds with ease...
+const CREDIT_BYTES_MAX: i64 = 96 << 10;
+/// ...and what it is granted in a millisecond: 80 Mb/s.
+const CREDIT_BYTES_PER_MILLI: i64 = 10_000;
+/// How long a send by UDP waits that found the socket full.
+const FULL_WAIT: Duration = Duration::from_millis(2);
+
 /// The number of a client at its sender.
 pub(crate) type ClientId = u64;
 
@@ -42,7 +51,7 @@ pub(crate) enum Command {
     /// One more connection to write to.
     Add {
         client: ClientId,
-        stream: Arc<TcpStream>,
+        way: Way,
         /// Told when the client's stream ends, or the client is dropped.
         ended: oneshot::Sender<EndReason>,
     },
@@ -54,6 +63,15 @@ pub(crate) enum Command {
     Pause { client: ClientId },
     /// Forget the client once what waits is written.
     Remove { client: ClientId },
+}
+
+/// How packets reach a client.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// Between the messages of its connection.
+    Tcp(Arc<TcpStream>),
+    /// In datagrams, each track to two ports of its own; by the places of the tracks.
+    Udp(Arc<Udp>, Vec<Option<[SocketAddr; 2]>>),
 }
 
 /// A stream to a client.
@@ -93,6 +111,8 @@ struct Sender {
     /// The streams that clients have, by the address of their rings.
     streams: BTreeMap<usize, Stream>,
     news: Arc<Notify>,
+    /// When clients by UDP may be sent more.
+    paced: BTreeSet<(Instant, ClientId)>,
 }
 
 /// A stream and who has it.
@@ -106,11 +126,16 @@ struct Stream {
 
 #[derive(Debug)]
 struct Client {
-    stream: Arc<TcpStream>,
+    way: Way,
     ended: Option<oneshot::Sender<EndReason>>,
     play: Option<Play>,
     /// What is being written; of the first, what is left.
     out: VecDeque<Bytes>,
+    /// What is being sent by UDP, and its first run that was not sent.
+    piece: Option<(Arc<Piece<Burst>>, usize)>,
+    credit: Credit,
+    /// When it may be sent more.
+    paced: Option<Instant>,
     /// Since when the socket takes nothing.
     blocked: Option<Instant>,
     /// Forgotten once `out` is written.
@@ -122,6 +147,8 @@ struct Client {
 enum Stand {
     /// It has all there is, or its socket is full.
     Waits,
+    /// It may be sent more at that time.
+    Paced(Instant),
     /// Its stream is over for it.
     Ended(EndReason),
     /// It is gone.
@@ -140,6 +167,7 @@ impl Sender {
                     None => return,
                 },
                 () = news.notified() => self.on_news(),
+                () = sleep_until(self.paced.first().map(|(at, _)| *at)) => self.on_time(),
                 writable = self.writable() => {
                     for client in writable {
                         self.write(client);
@@ -154,16 +182,15 @@ impl Sender {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Add {
-                client,
-                stream,
-                ended,
-            } => {
+            Command::Add { client, way, ended } => {
                 let added = Client {
-                    stream,
+                    way,
                     ended: Some(ended),
                     play: None,
                     out: VecDeque::new(),
+                    piece: None,
+                    credit: Credit::new(Instant::now()),
+                    paced: None,
                     blocked: None,
                     leaves: false,
                 };
@@ -242,8 +269,8 @@ impl Sender {
         for key in changed {
             let clients = self.streams.get(&key).map(|stream| stream.clients.clone());
             for client in clients.into_iter().flatten() {
-                let is_blocked = |client: &Client| client.blocked.is_some();
-                if !self.clients.get(&client).is_none_or(is_blocked) {
+                let waits = |client: &Client| client.blocked.is_some() || client.paced.is_some();
+                if !self.clients.get(&client).is_none_or(waits) {
                     self.write(client);
                 }
             }
@@ -256,6 +283,12 @@ impl Sender {
             return;
         };
         match client.write(Instant::now()) {
+            Stand::Paced(at) => {
+                if let Some(before) = client.paced.replace(at) {
+                    self.paced.remove(&(before, id));
+                }
+                self.paced.insert((at, id));
+            }
             Stand::Waits => {
                 if client.leaves && client.out.is_empty() {
                     self.clients.remove(&id);
@@ -273,6 +306,21 @@ impl Sender {
         }
     }
 
+    /// Clients by UDP may be sent more.
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        while let Some((at, client)) = self.paced.pop_first() {
+            if at > now {
+                self.paced.insert((at, client));
+                return;
+            }
+            if let Some(known) = self.clients.get_mut(&client) {
+                known.paced = None;
+            }
+            self.write(client);
+        }
+    }
+
     /// Waits until sockets that were full are not any more.
     async fn writable(&self) -> Vec<ClientId> {
         let mut blocked = self.clients.iter();
@@ -283,7 +331,7 @@ impl Sender {
         std::future::poll_fn(|context| {
             let ready: Vec<ClientId> = blocked
                 .iter()
-                .filter(|(_, client)| client.stream.poll_write_ready(context).is_ready())
+                .filter(|(_, client)| client.way.is_writable(context))
                 .map(|(id, _)| **id)
                 .collect();
             if ready.is_empty() {
@@ -316,6 +364,62 @@ impl Sender {
     }
 }
 
+impl Way {
+    /// Whether the connection takes bytes again; if not, the task is woken when it does.
+    fn is_writable(&self, context: &mut Context<'_>) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(context).is_ready(),
+            Self::Udp(..) => false,
+        }
+    }
+}
+
+/// How many bytes a client may be sent by UDP at once. A newcomer gets a group of seconds, and its socket holds a few
+/// hundred kilobytes.
+#[derive(Clone, Copy, Debug)]
+struct Credit {
+    bytes: i64,
+    at: Instant,
+}
+
+impl Credit {
+    const fn new(at: Instant) -> Self {
+        Self {
+            bytes: CREDIT_BYTES_MAX,
+            at,
+        }
+    }
+
+    /// When there is credit again, if there is none.
+    fn wait(&mut self, now: Instant) -> Option<Instant> {
+        let since = now.saturating_duration_since(self.at).as_micros();
+        let earned = i64::try_from(since)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(CREDIT_BYTES_PER_MILLI)
+            / 1_000;
+        if earned > 0 {
+            self.bytes = self.bytes.saturating_add(earned).min(CREDIT_BYTES_MAX);
+            self.at = now;
+        }
+        if self.bytes > 0 {
+            return None;
+        }
+        let missing = u64::try_from(CREDIT_BYTES_PER_MILLI - self.bytes).unwrap_or(0);
+        Some(now + Duration::from_micros(missing * 1_000 / CREDIT_BYTES_PER_MILLI.cast_unsigned()))
+    }
+
+    fn take(&mut self, bytes: usize) {
+        self.bytes -= i64::try_from(bytes).unwrap_or(i64::MAX);
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Client {
     fn end(&mut self, reason: EndReason) {
         if let Some(play) = &self.play {
@@ -328,6 +432,10 @@ impl Client {
     }
 
     fn write(&mut self, now: Instant) -> Stand {
+        if let Way::Udp(udp, to) = &self.way {
+            let (udp, to) = (Arc::clone(udp), to.clone());
+            return self.send(&udp, &to, now);
+        }
         loop {
             if let Some(reason) = self.gather(now) {
                 return Stand::Ended(reason);
@@ -377,14 +485,58 @@ impl Client {
         None
     }
 
+    /// Sends what there is by UDP, as far as the client's credit goes.
+    fn send(&mut self, udp: &Udp, to: &[Option<[SocketAddr; 2]>], now: Instant) -> Stand {
+        let Some(play) = self.play.as_mut() else {
+            return Stand::Waits;
+        };
+        loop {
+            let (piece, at) = match self.piece.take() {
+                Some(pending) => pending,
+                None => match play.cursor.next(&play.ring, now) {
+                    Next::Piece(piece) => (piece, 0),
+                    Next::Wait => return Stand::Waits,
+                    Next::Ended(reason) => return Stand::Ended(reason),
+                },
+            };
+            for (at, run) in piece.body.runs(SEND_BYTES_MAX).iter().enumerate().skip(at) {
+                let Some([rtp, rtcp]) = to.get(run.track).copied().flatten() else {
+                    continue;
+                };
+                if let Some(later) = self.credit.wait(now) {
+                    self.piece = Some((Arc::clone(&piece), at));
+                    return Stand::Paced(later);
+                }
+                let to = if run.is_report { rtcp } else { rtp };
+                match udp.try_send(run.is_report, to, &run.bytes, run.packet_bytes) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.piece = Some((Arc::clone(&piece), at));
+                        return Stand::Paced(now + FULL_WAIT);
+                    }
+                    // Others are of the client's way, which shows by its silence.
+                    _ => {}
+                }
+                self.credit.take(run.bytes.len());
+                let total = play.session.counts().add_bytes(run.bytes.len());
+                if play.bytes_max.is_some_and(|max| total > max) {
+                    return Stand::Ended(EndReason::Quota);
+                }
+            }
+            play.session.counts().set_skips(play.cursor.skips());
+        }
+    }
+
     fn try_write(&self) -> io::Result<usize> {
+        let Way::Tcp(stream) = &self.way else {
+            return Ok(0);
+        };
         if let [only] = self.out.as_slices().0
             && self.out.len() == 1
         {
-            return self.stream.try_write(only);
+            return stream.try_write(only);
         }
         let slices: Vec<_> = self.out.iter().map(|bytes| IoSlice::new(bytes)).collect();
-        self.stream.try_write_vectored(&slices)
+        stream.try_write_vectored(&slices)
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -396,5 +548,30 @@ impl Client {
             written -= first.len();
             self.out.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credit_lets_a_burst_through_and_spreads_what_is_more() {
+        let start = Instant::now();
+        let mut credit = Credit::new(start);
+        let burst = usize::try_from(CREDIT_BYTES_MAX).unwrap_or(0);
+
+        assert_eq!(credit.wait(start), None);
+        credit.take(burst + 10_000);
+        let later = credit.wait(start);
+
+        assert_eq!(later, Some(start + Duration::from_millis(2)));
+        assert_eq!(credit.wait(start + Duration::from_millis(2)), None);
+        credit.wait(start + Duration::from_secs(3_600));
+        credit.take(burst);
+        assert!(
+            credit.wait(start + Duration::from_secs(3_600)).is_some(),
+            "no more is saved up"
+        );
     }
 }

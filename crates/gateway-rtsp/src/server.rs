@@ -24,6 +24,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::format::Rtp;
 use crate::message::{Response, Status};
 use crate::sender;
+use crate::udp::{RTP_PORT_DEFAULT, Udp};
 
 mod client;
 mod play;
@@ -46,6 +47,7 @@ pub struct Builder {
     registry: Registry,
     hold: Duration,
     senders: usize,
+    rtp_port: Option<u16>,
 }
 
 impl Builder {
@@ -79,6 +81,13 @@ impl Builder {
         self
     }
 
+    /// The UDP port of RTP; RTCP has the next one. Zero takes two that are free. Without this 8000, or two that are
+    /// free where that is taken, or where the port of RTSP is not fixed either.
+    pub const fn rtp_port(mut self, port: u16) -> Self {
+        self.rtp_port = Some(port);
+        self
+    }
+
     /// Listens. Must be called on a tokio runtime with its timer and I/O on.
     ///
     /// # Errors
@@ -87,7 +96,19 @@ impl Builder {
     pub async fn start(self, address: SocketAddr) -> Result<Server, ListenError> {
         let failed = |source| ListenError { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let is_free = address.port() == 0;
         let address = listener.local_addr().map_err(failed)?;
+        let udp = match self.rtp_port {
+            Some(port) => Udp::bind(address.ip(), port).await,
+            None if is_free => Udp::bind(address.ip(), 0).await,
+            None => match Udp::bind(address.ip(), RTP_PORT_DEFAULT).await {
+                Ok(udp) => Ok(udp),
+                Err(_) => Udp::bind(address.ip(), 0).await,
+            },
+        };
+        let warn =
+            |error| tracing::warn!("RTSP clients get no RTP over UDP, only over TCP: {error}");
+        let udp = udp.map_err(warn).ok().map(Arc::new);
         let shared = Arc::new(Shared {
             streams: Streams::new(self.node.clone(), Rtp::new).with_hold(self.hold),
             node: self.node,
@@ -96,6 +117,7 @@ impl Builder {
             registry: self.registry,
             senders: (0..self.senders).map(|_| sender::start()).collect(),
             next: AtomicU64::new(0),
+            udp,
         });
         let registry = shared.registry.clone();
         let task = tokio::spawn(accept(listener, shared));
@@ -127,6 +149,7 @@ impl Server {
             registry: Registry::default(),
             hold: levada_gateway::encode::HOLD,
             senders: processors.min(SENDERS_MAX),
+            rtp_port: None,
         }
     }
 
@@ -178,6 +201,8 @@ struct Shared {
     senders: Vec<sender::Handle>,
     /// Numbers connections.
     next: AtomicU64,
+    /// The ports of RTP, if there are any.
+    udp: Option<Arc<Udp>>,
 }
 
 impl Shared {
@@ -192,6 +217,9 @@ impl Shared {
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     // They end with this task.
     let mut clients = JoinSet::new();
+    if let Some(udp) = &shared.udp {
+        clients.spawn(Arc::clone(udp).receive());
+    }
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -64,3 +64,18 @@ async fn ffmpeg_decodes_a_stream_over_tcp_without_a_complaint() {
     assert!(row.bytes > 10_000, "{row:?}");
     assert_eq!(row.skips, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ffmpeg_decodes_a_stream_over_udp_without_a_complaint() {
+    let house = House::new().await;
+    house.show_card("lobby/card").await;
+
+    let (progress, complaints) = decode(&house.url("lobby/card"), "udp", "3").await;
+
+    assert_eq!(complaints, "");
+    let pictures = last(&progress, "frame");
+    assert!((85..=95).contains(&pictures), "{progress}");
+    let row = house.ended().await;
+    assert!(left(&row), "{row:?}");
+    assert_eq!((row.role, row.transport), (Role::Play, Transport::Udp));
+}

@@ -26,7 +26,7 @@ fn publisher<'a>(url: &'a str, transport: &'a str, seconds: &'a str) -> Vec<&'a 
 }
 
 /// Decodes two seconds, and says how far sound and picture begin apart.
-async fn play(house: &House, name: &str) -> String {
+async fn play(house: &House, name: &str, transport: &str) -> String {
     let url = house.url(name);
     let arguments = [
         "-hide_banner",
@@ -34,7 +34,7 @@ async fn play(house: &House, name: &str) -> String {
         "-loglevel",
         "warning",
         "-rtsp_transport",
-        "tcp",
+        transport,
         "-i",
         &url,
         "-t",
@@ -49,34 +49,39 @@ async fn play(house: &House, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ffmpeg_publishes_over_tcp_and_ffmpeg_plays_it_without_a_complaint() {
-    let house = House::new().await;
-    let url = house.url("studio/a");
-    let mut process = start("ffmpeg", &publisher(&url, "tcp", "30"));
-    until("the publisher's session", || {
-        (!house.rows().is_empty()).then_some(())
-    })
-    .await;
+async fn what_ffmpeg_publishes_ffmpeg_plays_by_every_way_without_a_complaint() {
+    for (published, way) in [("tcp", Transport::Tcp), ("udp", Transport::Udp)] {
+        let house = House::new().await;
+        let url = house.url("studio/a");
+        let mut process = start("ffmpeg", &publisher(&url, published, "60"));
+        let publisher = until("the publisher's session", || house.rows().pop()).await;
+        assert_eq!((publisher.role, publisher.transport), (Role::Publish, way));
+        assert_eq!(publisher.stream, "studio/a");
 
-    let complaints = play(&house, "studio/a").await;
+        for (played, way) in [("tcp", Transport::Tcp), ("udp", Transport::Udp)] {
+            let complaints = play(&house, "studio/a", played).await;
 
-    assert_eq!(complaints, "");
-    let rows = house.rows();
-    let row = rows.iter().find(|row| row.role == Role::Publish).unwrap();
-    assert_eq!(
-        (row.transport, row.ended),
-        (Transport::Tcp, None),
-        "{rows:?}"
-    );
-    assert_eq!(row.stream, "studio/a");
-    assert!(row.bytes > 10_000, "{row:?}");
-    process.kill().await.unwrap();
-    let id = row.id;
-    let ended = until("the publisher's end", || {
-        let row = house.rows().into_iter().find(|row| row.id == id)?;
-        row.ended
-    });
-    assert_eq!(ended.await, EndReason::Closed);
+            assert_eq!(
+                complaints, "",
+                "published by {published}, played by {played}"
+            );
+            let player = until("the player's end", || {
+                let mut rows = house.rows().into_iter();
+                rows.find(|row| {
+                    row.role == Role::Play && row.transport == way && row.ended.is_some()
+                })
+            })
+            .await;
+            assert_eq!(player.ended, Some(EndReason::Left));
+        }
+        process.kill().await.unwrap();
+        let ended = until("the publisher's end", || {
+            let mut rows = house.rows().into_iter();
+            rows.find(|row| row.role == Role::Publish)?.ended
+        })
+        .await;
+        assert_eq!(ended, EndReason::Closed);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

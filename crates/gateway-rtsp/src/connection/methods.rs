@@ -125,6 +125,7 @@ impl Connection {
             controls,
             tracks: Vec::new(),
             base: base_of(&request.uri),
+            lower: None,
         });
         Step::Reply(Response::new(Status::OK))
     }
@@ -150,6 +151,7 @@ impl Connection {
                 controls,
                 tracks,
                 base,
+                lower: None,
             };
             return self.set_up_track(current, setup, true);
         }
@@ -184,7 +186,7 @@ impl Connection {
         }
         let value = request.headers.value("Transport").unwrap_or_default();
         let offered = Transport::parse(value);
-        match offer::choose(&offered, track, setup.role, &self.settings) {
+        match offer::choose(&offered, track, setup.role, setup.lower, &self.settings) {
             Ok(transport) => {
                 if is_first {
                     // The description must not be asked for again when the ports are there.
@@ -205,6 +207,7 @@ impl Connection {
         if !setup.tracks.contains(&track) {
             setup.tracks.push(track);
         }
+        setup.lower = Some(transport.lower);
         self.state = State::Ready(setup);
         Step::Reply(Response::new(Status::OK).with("Transport", transport.write()))
     }

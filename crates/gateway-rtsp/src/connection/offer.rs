@@ -14,6 +14,7 @@ pub(super) fn choose(
     offered: &[Transport],
     track: usize,
     role: Role,
+    taken: Option<Lower>,
     settings: &Settings,
 ) -> Result<Transport, &'static str> {
     if offered.is_empty() {
@@ -21,7 +22,9 @@ pub(super) fn choose(
             "the Transport header offers nothing that this server knows: it has RTP/AVP and RTP/AVP/TCP",
         );
     }
-    let possible = |offer: &&Transport| is_possible(offer, role, settings);
+    let possible = |offer: &&Transport| {
+        is_possible(offer, role, settings) && taken.is_none_or(|lower| lower == offer.lower)
+    };
     let Some(offer) = offered.iter().find(possible) else {
         return Err(
             "only TCP can be used here: choose RTP over TCP in the player (ffmpeg: -rtsp_transport tcp)",

@@ -15,7 +15,7 @@ use levada_gateway::{EndReason, Permit, Role, Session, users};
 use levada_wire::machine::Machine as _;
 use levada_wire::time::Instant;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::play::Playing;
@@ -23,8 +23,10 @@ use super::record::Recording;
 use crate::auth::{self, Authorization};
 use crate::connection::{self, Admission, Answer, Connection, Input, Output, Question, Settings};
 use crate::decode::{Decoder, Item};
+use crate::header::transport::{Lower, Transport};
 use crate::message::Status;
 use crate::sender::{self, Command};
+use crate::udp::{DATAGRAMS_MAX, Datagram};
 
 /// How long a response may take to leave, before anything plays.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
@@ -45,7 +47,7 @@ pub(super) async fn run(
     let (number, sender) = shared.number();
     let settings = Settings {
         session,
-        udp: false,
+        udp: shared.udp.is_some(),
         multicast: false,
     };
     let mut client = Client {
@@ -63,6 +65,9 @@ pub(super) async fn run(
         number,
         sender,
         ended: None,
+        is_shared: false,
+        inbox: None,
+        to: Vec::new(),
         session: None,
         player: None,
         recording: None,
@@ -94,15 +99,36 @@ pub(super) struct Client {
     agent: String,
     pub(super) number: u64,
     pub(super) sender: sender::Handle,
-    /// Told by the sender, once it writes to this connection.
+    /// Told by the sender, once it has this client.
     pub(super) ended: Option<oneshot::Receiver<EndReason>>,
+    /// Whether the sender writes to this connection.
+    pub(super) is_shared: bool,
+    /// What comes by UDP, once a track is set up so.
+    pub(super) inbox: Option<Inbox>,
+    /// Where each track's packets go by UDP.
+    pub(super) to: Vec<Option<[SocketAddr; 2]>>,
     pub(super) session: Option<Arc<Session>>,
     pub(super) player: Option<Playing>,
     pub(super) recording: Option<Recording>,
 }
 
+/// Datagrams of this connection.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    pub(super) sender: mpsc::Sender<Datagram>,
+    receiver: mpsc::Receiver<Datagram>,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Self {
+        let (sender, receiver) = mpsc::channel(DATAGRAMS_MAX);
+        Self { sender, receiver }
+    }
+}
+
 /// What a connection waits for.
 enum Event {
+    Datagram(Datagram),
     Readable(io::Result<()>),
     Ended(EndReason),
     Timer,
@@ -119,6 +145,12 @@ impl Client {
             match self.event().await {
                 Event::Readable(readable) => {
                     if readable.is_err() || !self.read().await {
+                        return;
+                    }
+                }
+                Event::Datagram(datagram) => {
+                    self.input(Input::Heard);
+                    if !self.on_datagram(datagram).await {
                         return;
                     }
                 }
@@ -152,7 +184,14 @@ impl Client {
                 None => std::future::pending().await,
             }
         };
+        let datagram = async {
+            match &mut self.inbox {
+                Some(inbox) => inbox.receiver.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            Some(datagram) = datagram => Event::Datagram(datagram),
             readable = self.stream.readable() => Event::Readable(readable),
             reason = ended => {
                 self.ended = None;
@@ -236,7 +275,7 @@ impl Client {
     /// Writes a response: by the sender, if it writes to this connection.
     async fn say(&self, bytes: Bytes) -> bool {
         let client = self.number;
-        if self.ended.is_some() {
+        if self.is_shared {
             return self.sender.tell(Command::Say { client, bytes }).await;
         }
         let write = async {
@@ -266,14 +305,38 @@ impl Client {
                 transport,
             } => {
                 self.permit.settle();
-                if role == connection::Role::Record {
-                    self.open_record(track, &transport);
-                }
-                Answer::Opened(transport)
+                self.open(track, role, transport)
             }
             Question::Start(connection::Role::Play) => self.start_play(),
             Question::Start(connection::Role::Record) => self.start_record().await,
         }
+    }
+
+    /// Opens the way of a track, and says what the client is told of it.
+    fn open(&mut self, track: usize, role: connection::Role, mut transport: Transport) -> Answer {
+        if let (Lower::Udp, Some(ports), Some(udp)) =
+            (transport.lower, transport.client_port, &self.shared.udp)
+        {
+            // To the address of the connection, whatever the header says: nobody is sent what somebody else asked for.
+            let at = |port| {
+                let mut address = self.remote;
+                address.set_port(port);
+                address
+            };
+            let to = [at(ports.rtp), at(ports.rtcp)];
+            let inbox = self.inbox.get_or_insert_with(Inbox::new);
+            udp.join(self.number, track, to, &inbox.sender);
+            if self.to.len() <= track {
+                self.to.resize(track + 1, None);
+            }
+            self.to[track] = Some(to);
+            transport.destination = None;
+            transport.server_port = Some(udp.ports());
+        }
+        if role == connection::Role::Record {
+            self.open_record(track, &transport);
+        }
+        Answer::Opened(transport)
     }
 
     async fn admit(&mut self, admission: Admission) -> Answer {
@@ -339,6 +402,10 @@ impl Client {
 
     async fn end_session(&mut self, reason: EndReason) {
         self.pause().await;
+        if let Some(udp) = &self.shared.udp {
+            udp.leave(self.number);
+        }
+        self.to.clear();
         if let Some(session) = self.session.take() {
             session.end_with(reason);
         }

@@ -16,8 +16,9 @@ use crate::burst::Tracks;
 use crate::connection::Answer;
 use crate::format::{Outline, Rtp};
 use crate::header::RtpInfo;
+use crate::header::transport::Lower;
 use crate::message::Status;
-use crate::sender::{Command, Play};
+use crate::sender::{Command, Play, Way};
 
 /// How long a DESCRIBE may take: players give up after a few seconds.
 const DESCRIBE_PATIENCE: Duration = Duration::from_secs(2);
@@ -113,7 +114,7 @@ impl Client {
         let session = match &self.session {
             Some(session) => Arc::clone(session),
             None => {
-                let about = self.about(Role::Play, name, Transport::Tcp);
+                let about = self.about(Role::Play, name, self.transport());
                 let session = Arc::new(self.shared.registry.begin(about));
                 self.session = Some(Arc::clone(&session));
                 session
@@ -121,13 +122,9 @@ impl Client {
         };
         if self.ended.is_none() {
             let (ended, heard) = oneshot::channel();
-            let (client, stream) = (self.number, Arc::clone(&self.stream));
-            let add = Command::Add {
-                client,
-                stream,
-                ended,
-            };
-            self.sender.tell(add).await;
+            let (client, way) = (self.number, self.way());
+            self.is_shared = matches!(way, Way::Tcp(_));
+            self.sender.tell(Command::Add { client, way, ended }).await;
             self.ended = Some(heard);
         }
         let bytes_max = self.shared.gate.limits().client_bytes_max;
@@ -140,6 +137,22 @@ impl Client {
         });
         let client = self.number;
         self.sender.tell(Command::Play { client, play }).await;
+    }
+
+    /// How packets really travel.
+    pub(super) fn transport(&self) -> Transport {
+        match self.machine.lower() {
+            Some(Lower::Udp) => Transport::Udp,
+            Some(Lower::Multicast) => Transport::Multicast,
+            _ => Transport::Tcp,
+        }
+    }
+
+    fn way(&self) -> Way {
+        match (&self.shared.udp, self.transport()) {
+            (Some(udp), Transport::Udp) => Way::Udp(Arc::clone(udp), self.to.clone()),
+            _ => Way::Tcp(Arc::clone(&self.stream)),
+        }
     }
 
     pub(super) async fn pause(&self) {

@@ -4,11 +4,11 @@
 //! faster than the node takes is held up by its own connection, and by nothing else.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use levada::{Description, Frame, PublishOptions, Publisher, StreamName};
-use levada_gateway::{Role, Transport as Way};
+use levada_gateway::Role;
 use levada_media::rtp::Unpacker;
 use levada_media::sdp;
 
@@ -17,14 +17,18 @@ use crate::align::Align;
 use crate::connection::Answer;
 use crate::header::transport::{Pair, Transport};
 use crate::message::Status;
+use crate::udp::Datagram;
+
+/// How long packets by UDP wait for one that is missing.
+const REORDER_WAIT: Duration = Duration::from_millis(100);
 
 /// A publisher's stream.
 #[derive(Debug)]
 pub(super) struct Recording {
     name: StreamName,
     session: sdp::Session,
-    /// What was set up, one for each track of the session.
-    channels: Vec<Option<Pair<u8>>>,
+    /// What was set up, one for each track of the session: the channels of its packets, if they are interleaved.
+    opened: Vec<Option<Option<Pair<u8>>>>,
     live: Option<Live>,
 }
 
@@ -32,10 +36,20 @@ pub(super) struct Recording {
 #[derive(Debug)]
 struct Live {
     publisher: Publisher,
-    /// The unpackers of the tracks that were set up, with their channels.
-    tracks: Vec<(Pair<u8>, Unpacker)>,
+    tracks: Vec<Sent>,
     align: Align,
     frames: Vec<Frame>,
+}
+
+/// A track that was set up.
+#[derive(Debug)]
+struct Sent {
+    /// Its place among all tracks of the session.
+    place: usize,
+    channels: Option<Pair<u8>>,
+    unpacker: Unpacker,
+    /// Since when packets wait for one that is missing.
+    waiting: Option<Instant>,
 }
 
 impl Client {
@@ -58,7 +72,7 @@ impl Client {
         let controls = controls.collect();
         self.recording = Some(Recording {
             name: name.clone(),
-            channels: vec![None; session.media.len()],
+            opened: vec![None; session.media.len()],
             session,
             live: None,
         });
@@ -67,9 +81,9 @@ impl Client {
 
     pub(super) fn open_record(&mut self, track: usize, transport: &Transport) {
         let recording = self.recording.as_mut();
-        let slot = recording.and_then(|recording| recording.channels.get_mut(track));
+        let slot = recording.and_then(|recording| recording.opened.get_mut(track));
         if let Some(slot) = slot {
-            *slot = transport.interleaved;
+            *slot = Some(transport.interleaved);
         }
     }
 
@@ -80,12 +94,16 @@ impl Client {
         if recording.live.is_some() {
             return Answer::Started(None);
         }
-        let all = recording.session.media.iter().zip(&recording.channels);
+        let all = recording.session.media.iter().zip(&recording.opened);
         let opened: Vec<_> = all
-            .filter_map(|(media, channels)| Some((media, (*channels)?)))
+            .enumerate()
+            .filter_map(|(place, (media, channels))| Some((place, media, (*channels)?)))
             .collect();
-        let is_opened =
-            |track: &levada::Track| opened.iter().any(|(media, _)| media.track.id == track.id);
+        let is_opened = |track: &levada::Track| {
+            opened
+                .iter()
+                .any(|(_, media, _)| media.track.id == track.id)
+        };
         let tracks = recording.session.description().tracks;
         let description = Description {
             tracks: tracks.into_iter().filter(is_opened).collect(),
@@ -99,36 +117,63 @@ impl Client {
             Ok(publisher) => publisher,
             Err(error) => return Answer::Refused(Status::FORBIDDEN, error.to_string()),
         };
-        let clocks = opened.iter().map(|(media, _)| media.mapping.clock);
+        let clocks = opened.iter().map(|(_, media, _)| media.mapping.clock);
         let align = Align::new(clocks);
-        let unpacker = |(media, channels): &(&sdp::Media, Pair<u8>)| {
-            (*channels, Unpacker::new(&media.track, &media.mapping))
+        let sent = |(place, media, channels): &(usize, &sdp::Media, Option<Pair<u8>>)| Sent {
+            place: *place,
+            channels: *channels,
+            unpacker: Unpacker::new(&media.track, &media.mapping),
+            waiting: None,
         };
         recording.live = Some(Live {
             publisher,
-            tracks: opened.iter().map(unpacker).collect(),
+            tracks: opened.iter().map(sent).collect(),
             align,
             frames: Vec::new(),
         });
-        let about = self.about(Role::Publish, name, Way::Tcp);
+        let about = self.about(Role::Publish, name, self.transport());
         self.session = Some(Arc::new(self.shared.registry.begin(about)));
         Answer::Started(None)
     }
 
     /// Takes a packet that came between the messages. `false`: the node is gone.
-    pub(super) async fn on_interleaved(&mut self, channel: u8, payload: Bytes) -> bool {
+    pub(super) async fn on_interleaved(&mut self, channel: u8, packet: Bytes) -> bool {
+        let is_it = |sent: &Sent, rtp: bool| {
+            let pair = sent.channels;
+            pair.is_some_and(|pair| channel == if rtp { pair.rtp } else { pair.rtcp })
+        };
+        let rtp = self.track(|sent| is_it(sent, true));
+        let Some(track) = rtp.or_else(|| self.track(|sent| is_it(sent, false))) else {
+            return true;
+        };
+        self.on_media(track, rtp.is_none(), packet).await
+    }
+
+    /// Takes a packet that came by UDP. `false`: the node is gone.
+    pub(super) async fn on_datagram(&mut self, datagram: Datagram) -> bool {
+        let Some(track) = self.track(|sent| sent.place == datagram.track) else {
+            return true;
+        };
+        self.on_media(track, datagram.is_report, datagram.bytes)
+            .await
+    }
+
+    fn track(&self, is_it: impl Fn(&Sent) -> bool) -> Option<usize> {
+        let live = self.recording.as_ref()?.live.as_ref()?;
+        live.tracks.iter().position(is_it)
+    }
+
+    async fn on_media(&mut self, track: usize, is_report: bool, packet: Bytes) -> bool {
         let live = self.recording.as_mut().and_then(|r| r.live.as_mut());
         let Some(live) = live else { return true };
         if let Some(session) = &self.session {
-            session.counts().add_bytes(payload.len());
+            session.counts().add_bytes(packet.len());
         }
-        if let Some(track) = live.track(|pair| pair.rtp == channel) {
-            return live.on_packet(track, payload).await;
+        if is_report {
+            live.align.on_report(track, &packet);
+            return true;
         }
-        if let Some(track) = live.track(|pair| pair.rtcp == channel) {
-            live.align.on_report(track, &payload);
-        }
-        true
+        live.on_packet(track, packet).await
     }
 
     /// Ends the stream on purpose, or because the connection is over.
@@ -141,10 +186,6 @@ impl Client {
 }
 
 impl Live {
-    fn track(&self, is_it: impl Fn(&Pair<u8>) -> bool) -> Option<usize> {
-        self.tracks.iter().position(|(channels, _)| is_it(channels))
-    }
-
     async fn on_packet(&mut self, track: usize, packet: Bytes) -> bool {
         let Self {
             tracks,
@@ -152,13 +193,17 @@ impl Live {
             frames,
             ..
         } = self;
-        align.on_packet(track, packet, Instant::now(), |track, start, packet| {
-            let unpacker = &mut tracks[track].1;
+        let now = Instant::now();
+        align.on_packet(track, packet, now, |track, start, packet| {
+            let unpacker = &mut tracks[track].unpacker;
             if let Some(start) = start {
                 unpacker.align(start.rtp_time, start.ticks);
             }
             unpacker.push(packet, frames);
         });
+        for sent in tracks {
+            sent.give_up(now, frames);
+        }
         self.send().await
     }
 
@@ -175,11 +220,26 @@ impl Live {
     }
 
     async fn finish(mut self) {
-        for (_, unpacker) in &mut self.tracks {
-            unpacker.finish(&mut self.frames);
+        for sent in &mut self.tracks {
+            sent.unpacker.finish(&mut self.frames);
         }
         self.send().await;
         // A node that is gone has taken the stream back.
         let _ = self.publisher.finish().await;
+    }
+}
+
+impl Sent {
+    /// Waits no longer for packets that are missing since [`REORDER_WAIT`].
+    fn give_up(&mut self, now: Instant, frames: &mut Vec<Frame>) {
+        if !self.unpacker.is_waiting() {
+            self.waiting = None;
+            return;
+        }
+        let since = *self.waiting.get_or_insert(now);
+        if now.saturating_duration_since(since) >= REORDER_WAIT {
+            self.unpacker.give_up(frames);
+            self.waiting = None;
+        }
     }
 }
