@@ -3,7 +3,7 @@
 //! | what | where |
 //! |---|---|
 //! | the table of targets, by name | [`TARGETS`] |
-//! | what each does with its bytes | [`targets`] |
+//! | what each does with its bytes | [`targets`], [`media`] |
 //! | inputs that were kept | `fuzz/corpus/TARGET/` |
 //! | replay of those inputs, part of `cargo xtask test` | `fuzz/tests/replay.rs` |
 //! | fuzzing proper, with libFuzzer | `fuzz/libfuzzer/`, see `fuzz/README.md` |
@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod media;
 pub mod seeds;
 pub mod targets;
 
@@ -53,8 +54,20 @@ pub const TARGETS: &[Target] = &[
         run: targets::parity,
     },
     Target {
+        name: "rtcp",
+        run: media::rtcp,
+    },
+    Target {
+        name: "rtp",
+        run: media::rtp,
+    },
+    Target {
         name: "rtsp",
         run: targets::rtsp,
+    },
+    Target {
+        name: "sdp",
+        run: media::sdp,
     },
     Target {
         name: "site",
@@ -66,7 +79,7 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "ts",
-        run: targets::ts,
+        run: media::ts,
     },
 ];
 

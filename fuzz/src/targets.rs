@@ -11,7 +11,6 @@ use levada_gateway_rtsp::auth::Authorization;
 use levada_gateway_rtsp::decode::{DecodeError, Decoder as RtspDecoder, Item};
 use levada_gateway_rtsp::header::transport::Transport;
 use levada_gateway_rtsp::header::{Range, RtpInfo, Session};
-use levada_media::ts::{Demuxer, Event};
 use levada_wire::announce::{SignedAnnounce, SignedWithdraw};
 use levada_wire::control::{Decoder, Message};
 use levada_wire::datagram::link::{LINK_HEADER_BYTES, LinkHeader, LinkSeal};
@@ -249,30 +248,6 @@ pub fn ticket(input: &[u8]) {
     if let Ok(Ok(invite)) = invite {
         assert_eq!(invite.to_text().parse(), Ok(invite));
     }
-}
-
-/// A transport stream, all at once and in chunks of the size that the first byte says.
-pub fn ts(input: &[u8]) {
-    let Some((&chunk, stream)) = input.split_first() else {
-        return;
-    };
-    let at_once = demuxed(stream, stream.len().max(1));
-    let in_parts = demuxed(stream, usize::from(chunk).max(1));
-    assert_eq!(at_once, in_parts);
-    let descriptions = at_once.iter().filter_map(|event| match event {
-        Event::Description(description) => Some(description.check()),
-        _ => None,
-    });
-    descriptions.for_each(|checked| assert_eq!(checked, Ok(())));
-}
-
-fn demuxed(stream: &[u8], chunk: usize) -> Vec<Event> {
-    let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
-    for chunk in stream.chunks(chunk) {
-        demuxer.push(chunk, &mut events);
-    }
-    demuxer.finish(&mut events);
-    events
 }
 
 /// An RTSP connection, all at once and in chunks of the size that the first byte says; and the headers of its messages.

@@ -121,7 +121,7 @@ impl ParameterSets {
     /// Puts the sets in front of an access unit in Annex B that has no SPS of its own.
     pub fn complete(&self, access_unit: &mut BytesMut) {
         let has_own = units(access_unit).any(|nal| self.codec.is_sps(nal));
-        if has_own || self.is_empty() {
+        if has_own || self.sps().is_none() {
             return;
         }
         let at = self.behind_delimiter(access_unit);

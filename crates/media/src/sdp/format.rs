@@ -227,8 +227,7 @@ impl Format {
                 parameter_sets,
             } => write_nal(*codec, parameter_sets, clock),
             Encoding::Aac(sizes) => write_aac(track, *sizes, clock),
-            // Received only; whoever asks gets what it came as.
-            Encoding::Latm => bare("MP4A-LATM"),
+            Encoding::Latm => write_latm(track, clock),
             Encoding::Av1 => bare("AV1"),
             Encoding::Vp8 => bare("VP8"),
             Encoding::Vp9 => bare("VP9"),
@@ -319,4 +318,15 @@ fn write_aac(track: &Track, sizes: AacSizes, clock: NonZeroU32) -> (String, Opti
         format!("MPEG4-GENERIC/{clock}/{channels}"),
         Some(parameters),
     )
+}
+
+/// What [`read_latm`] reads: no framing, any fullness, nothing beside.
+fn write_latm(track: &Track, clock: NonZeroU32) -> (String, Option<String>) {
+    let parameters = AudioConfig::parse(&track.config).map(|config| {
+        let config = u64::from(u16::from_be_bytes(config.write()));
+        let bits = (0x2000 << 16 | config) << 13 | 0x3FC;
+        let [_, _, bytes @ ..] = (bits << 4).to_be_bytes();
+        format!("cpresent=0;config={}", to_hex(&bytes))
+    });
+    (format!("MP4A-LATM/{clock}"), parameters)
 }

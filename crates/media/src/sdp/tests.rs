@@ -211,6 +211,7 @@ fn media() -> impl Strategy<Value = (TrackKind, &'static str, Vec<u8>, u32, Enco
             48_000,
             Encoding::Aac(AacSizes::LOW),
         ),
+        (audio, "aac", vec![0x11, 0x90], 48_000, Encoding::Latm),
         (audio, "opus", opus::head(1), 48_000, Encoding::Opus),
         (audio, "opus", opus::head(2), 48_000, Encoding::Opus),
         (audio, "pcma", vec![], 8_000, g711(1)),
