@@ -47,7 +47,7 @@ pub use flow::run::Places;
 pub use lane::Lane;
 pub use limits::{
     BURST_BYTES_MAX, EARLY_PACKETS_MAX, FLUSH_INTERVAL_MAX, FRAMES_PER_BURST_MAX, GROUP_MIN,
-    GROUP_MIN_ALL_SYNC, RUN_PACKETS_MAX, WAITING_PACKETS_MAX,
+    GROUP_MIN_ALL_SYNC, RUN_BYTES_MAX, RUN_PACKETS_MAX, WAITING_PACKETS_MAX,
 };
 pub use link::canonical;
 pub use link::totals::Totals;

@@ -17,7 +17,7 @@ use levada_wire::packet::{BURST_PACKETS_MAX, PACKET_BYTES_MAX};
 // Packets and runs: `forward.rs`, `flow/run.rs`
 
 /// The most bytes of one send: what an IPv4 UDP datagram can hold, which is what the kernel checks for GSO too.
-pub(crate) const RUN_BYTES_MAX: usize = 65_507;
+pub const RUN_BYTES_MAX: usize = 65_507;
 
 /// The most packets of one send. Linux took 64 before 6.9 and 128 since (`UDP_MAX_SEGMENTS`, include/linux/udp.h).
 pub const RUN_PACKETS_MAX: usize = 64;

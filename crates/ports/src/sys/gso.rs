@@ -10,15 +10,16 @@
 //! Not a queue: what does not fit in the socket's buffer is left to the caller. Called by `socket.rs`. Invariant:
 //! bytes leave `datagrams` when the kernel took them or refused them for good, never otherwise.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use bytes::Buf as _;
+use bytes::{Buf as _, Bytes};
 use socket2::SockAddr;
 
 use super::{Feature, NOT_WANTED};
+use levada_lane::RUN_PACKETS_MAX;
 use levada_lane::api::Datagrams;
 
 const ON: u8 = 0;
@@ -84,7 +85,8 @@ impl Gso {
         if !is_joined || !self.state().is_on() {
             return send_first(io, to, datagrams);
         }
-        match retry(|| send_joined(io, to, &datagrams.bytes, datagrams.segment_bytes)) {
+        let whole = [IoSlice::new(&datagrams.bytes)];
+        match retry(|| send_joined(io, to, &whole, datagrams.segment_bytes)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(error) if may_be_gso(&error) => {
                 // The single send tells whether the run or the destination is to blame.
@@ -100,15 +102,56 @@ impl Gso {
     }
 }
 
+/// What lies in several buffers.
+impl Gso {
+    /// Sends as many datagrams as one system call takes, which are of that size but the last; says how many it took.
+    ///
+    /// After an error nothing was sent.
+    pub(super) fn send_gathered(
+        &self,
+        io: &UdpSocket,
+        to: &SockAddr,
+        datagrams: &[Bytes],
+        segment_bytes: usize,
+    ) -> io::Result<usize> {
+        if let [_, _, ..] = datagrams
+            && self.state().is_on()
+        {
+            let mut parts = [IoSlice::new(&[]); RUN_PACKETS_MAX];
+            let parts = &mut parts[..datagrams.len().min(RUN_PACKETS_MAX)];
+            for (part, datagram) in parts.iter_mut().zip(datagrams) {
+                *part = IoSlice::new(datagram);
+            }
+            match retry(|| send_joined(io, to, parts, segment_bytes)) {
+                Err(error) if may_be_gso(&error) => {
+                    // The single send tells whether the run or the destination is to blame.
+                    send_alone(io, to, &datagrams[0])?;
+                    self.fail(&error);
+                    return Ok(1);
+                }
+                result => return result.map(|()| parts.len()),
+            }
+        }
+        let Some(first) = datagrams.first() else {
+            return Ok(0);
+        };
+        send_alone(io, to, first).map(|()| 1)
+    }
+}
+
 /// Sends the first datagram alone. It stays if the socket is full, and is done with otherwise.
 fn send_first(io: &UdpSocket, to: &SockAddr, datagrams: &mut Datagrams) -> io::Result<()> {
     let length = datagrams.segment_bytes.max(1).min(datagrams.bytes.len());
-    let to = to.as_socket().expect("made from a socket address");
-    let result = retry(|| io.send_to(&datagrams.bytes[..length], to).map(|_| ()));
+    let result = send_alone(io, to, &datagrams.bytes[..length]);
     if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
         datagrams.bytes.advance(length);
     }
     result
+}
+
+fn send_alone(io: &UdpSocket, to: &SockAddr, datagram: &[u8]) -> io::Result<()> {
+    let to = to.as_socket().expect("made from a socket address");
+    retry(|| io.send_to(datagram, to).map(|_| ()))
 }
 
 /// Repeats a call that a signal broke off. An interface whose queue is full is to the caller what a full socket is.
@@ -156,21 +199,23 @@ fn probe(io: &UdpSocket) -> bool {
 struct Control([u8; 24]);
 
 #[cfg(target_os = "linux")]
-fn send_joined(io: &UdpSocket, to: &SockAddr, bytes: &[u8], segment: usize) -> io::Result<()> {
+fn send_joined(
+    io: &UdpSocket,
+    to: &SockAddr,
+    parts: &[IoSlice<'_>],
+    segment: usize,
+) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
 
     let size = u16::try_from(segment).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut control = Control([0; 24]);
-    let mut part = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
     // SAFETY: a message header of zeros is valid: no name, no parts, no control.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_name = to.as_ptr().cast_mut().cast();
     message.msg_namelen = to.len();
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
+    // An `IoSlice` is an `iovec` (std guarantees it on Unix); the kernel only reads those of a message that is sent.
+    message.msg_iov = parts.as_ptr().cast_mut().cast();
+    message.msg_iovlen = parts.len() as _;
     message.msg_control = control.0.as_mut_ptr().cast();
     // SAFETY: `CMSG_SPACE` only computes. One control message of two bytes takes 24 at most, which `control` has.
     message.msg_controllen = unsafe { libc::CMSG_SPACE(2) } as _;
@@ -183,7 +228,7 @@ fn send_joined(io: &UdpSocket, to: &SockAddr, bytes: &[u8], segment: usize) -> i
         (*header).cmsg_len = libc::CMSG_LEN(2) as _;
         libc::CMSG_DATA(header).cast::<u16>().write_unaligned(size);
     }
-    // SAFETY: the descriptor is open for the life of `io`; the header and all it points to (`to`, `part`, the
+    // SAFETY: the descriptor is open for the life of `io`; the header and all it points to (`to`, `parts`, their
     // bytes, `control`) live across the call, and the kernel only reads them.
     let sent = unsafe { libc::sendmsg(io.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) };
     if sent >= 0 {
@@ -204,7 +249,7 @@ fn probe(_: &UdpSocket) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send_joined(_: &UdpSocket, _: &SockAddr, _: &[u8], _: usize) -> io::Result<()> {
+fn send_joined(_: &UdpSocket, _: &SockAddr, _: &[IoSlice<'_>], _: usize) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 
+use bytes::Bytes;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::gro::{self, RECEIVE_BYTES_MAX};
@@ -171,14 +172,32 @@ impl Socket {
 
     /// Sends as much as one system call takes; what it takes from `datagrams` has one fate. See [`Gso::send`].
     pub(crate) fn send_part(&self, datagrams: &mut Datagrams) -> io::Result<()> {
-        let to = match (datagrams.to, self.local) {
+        let to = self.address_of(datagrams.to);
+        self.gso.send(&self.io, &to, datagrams)
+    }
+
+    /// Sends as many datagrams as one system call takes, which are of that size but the last, from where they lie; says how
+    /// many it took.
+    pub(crate) fn send_gathered(
+        &self,
+        to: SocketAddr,
+        datagrams: &[Bytes],
+        segment_bytes: usize,
+    ) -> io::Result<usize> {
+        let to = self.address_of(to);
+        self.gso
+            .send_gathered(&self.io, &to, datagrams, segment_bytes)
+    }
+
+    /// How this socket writes an address: one of IPv6 knows IPv4 as a part of that.
+    fn address_of(&self, to: SocketAddr) -> SockAddr {
+        match (to, self.local) {
             (SocketAddr::V4(v4), SocketAddr::V6(_)) => {
                 let mapped: Ipv6Addr = v4.ip().to_ipv6_mapped();
-                SocketAddr::V6(SocketAddrV6::new(mapped, v4.port(), 0, 0))
+                SocketAddrV6::new(mapped, v4.port(), 0, 0).into()
             }
-            (to, _) => to,
-        };
-        self.gso.send(&self.io, &SockAddr::from(to), datagrams)
+            (to, _) => to.into(),
+        }
     }
 
     /// Receives a train; `WouldBlock` when there is none.
