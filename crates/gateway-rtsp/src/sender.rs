@@ -26,14 +26,12 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::burst::{Burst, Tracks};
 use crate::udp::{SEND_BYTES_MAX, Udp};
 
-/// A client that takes nothing for so long is dropped.
-pub(crate) const STALL_MAX: Duration = Duration::from_secs(10);
 /// Commands that wait for a sender. Who has more to say waits.
 const COMMANDS_MAX: usize = 1_024;
 /// Pieces that are gathered for one write to a client that is behind.
 const GATHERED_MAX: usize = 16;
-/// Between two looks at clients that take nothing.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Looks at clients that take nothing, in the time that they may.
+const LOOKS: u32 = 8;
 
 /// What a client by UDP may be sent at once, as much as a usual receive buffer holds with ease...
 const CREDIT_BYTES_MAX: i64 = 96 << 10;
@@ -98,10 +96,14 @@ impl Handle {
     }
 }
 
-/// Starts a sender. It ends when its last handle is dropped.
-pub(crate) fn start() -> Handle {
+/// Starts a sender, which drops clients that take nothing for so long. It ends when its last handle is dropped.
+pub(crate) fn start(stall_max: Duration) -> Handle {
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-    tokio::spawn(Sender::default().run(inbox));
+    let sender = Sender {
+        stall_max,
+        ..Sender::default()
+    };
+    tokio::spawn(sender.run(inbox));
     Handle { commands }
 }
 
@@ -113,6 +115,7 @@ struct Sender {
     news: Arc<Notify>,
     /// When clients by UDP may be sent more.
     paced: BTreeSet<(Instant, ClientId)>,
+    stall_max: Duration,
 }
 
 /// A stream and who has it.
@@ -157,7 +160,7 @@ enum Stand {
 
 impl Sender {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
-        let mut looks = tokio::time::interval(LOOK_EVERY);
+        let mut looks = tokio::time::interval(self.stall_max / LOOKS);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let news = Arc::clone(&self.news);
         loop {
@@ -347,7 +350,7 @@ impl Sender {
         let now = Instant::now();
         let is_stalled = |client: &Client| {
             let since = client.blocked;
-            since.is_some_and(|since| now.saturating_duration_since(since) >= STALL_MAX)
+            since.is_some_and(|since| now.saturating_duration_since(since) >= self.stall_max)
         };
         let stalled: Vec<_> = self
             .clients

@@ -115,7 +115,9 @@ impl Builder {
             users: self.users,
             gate: Gate::new(self.limits),
             registry: self.registry,
-            senders: (0..self.senders).map(|_| sender::start()).collect(),
+            senders: (0..self.senders)
+                .map(|_| sender::start(self.limits.stall_max))
+                .collect(),
             next: AtomicU64::new(0),
             udp,
         });

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 /// The limits of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,15 +18,18 @@ pub struct Limits {
     pub handshakes_per_address_max: usize,
     /// Bytes to one client, after which its session ends; no limit if none.
     pub client_bytes_max: Option<u64>,
+    /// How long a client may take nothing of what is sent to it.
+    pub stall_max: Duration,
 }
 
 impl Default for Limits {
-    /// 10,000 clients; 64 handshakes from one address, since many may sit behind one; bytes without limit.
+    /// 10,000 clients; 64 handshakes from one address, since many may sit behind one; bytes without limit; 10 s.
     fn default() -> Self {
         Self {
             clients_max: 10_000,
             handshakes_per_address_max: 64,
             client_bytes_max: None,
+            stall_max: Duration::from_secs(10),
         }
     }
 }
@@ -42,6 +46,13 @@ impl Limits {
     #[must_use]
     pub const fn with_handshakes_per_address(mut self, max: usize) -> Self {
         self.handshakes_per_address_max = max;
+        self
+    }
+
+    /// Sets how long a client may take nothing.
+    #[must_use]
+    pub const fn with_stall(mut self, max: Duration) -> Self {
+        self.stall_max = max;
         self
     }
 

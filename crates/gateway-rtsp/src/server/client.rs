@@ -64,6 +64,7 @@ pub(super) async fn run(
         agent: String::new(),
         number,
         sender,
+        is_added: false,
         ended: None,
         is_shared: false,
         inbox: None,
@@ -99,7 +100,9 @@ pub(super) struct Client {
     agent: String,
     pub(super) number: u64,
     pub(super) sender: sender::Handle,
-    /// Told by the sender, once it has this client.
+    /// Whether the sender has this client.
+    pub(super) is_added: bool,
+    /// Told by the sender, once the stream is over for the client.
     pub(super) ended: Option<oneshot::Receiver<EndReason>>,
     /// Whether the sender writes to this connection.
     pub(super) is_shared: bool,
@@ -416,7 +419,7 @@ impl Client {
     /// The connection is over.
     async fn leave(mut self) {
         self.end_session(EndReason::Closed).await;
-        if self.ended.is_some() {
+        if self.is_added {
             let client = self.number;
             self.sender.tell(Command::Remove { client }).await;
         }

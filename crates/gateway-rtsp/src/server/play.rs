@@ -120,12 +120,13 @@ impl Client {
                 session
             }
         };
-        if self.ended.is_none() {
+        if !self.is_added {
             let (ended, heard) = oneshot::channel();
             let (client, way) = (self.number, self.way());
             self.is_shared = matches!(way, Way::Tcp(_));
             self.sender.tell(Command::Add { client, way, ended }).await;
             self.ended = Some(heard);
+            self.is_added = true;
         }
         let bytes_max = self.shared.gate.limits().client_bytes_max;
         let play = Box::new(Play {
@@ -156,7 +157,7 @@ impl Client {
     }
 
     pub(super) async fn pause(&self) {
-        if self.ended.is_some() {
+        if self.is_added {
             let client = self.number;
             self.sender.tell(Command::Pause { client }).await;
         }
