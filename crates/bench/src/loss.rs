@@ -355,10 +355,14 @@ impl Tale {
 /// What each hop did.
 fn hops(counted: &Counted) -> Vec<Hop> {
     let hop = |(path, nodes): (&Taken, &[WorkerCounters])| {
-        let repair_of = |place: usize| &nodes[place].lane.ledger.repair;
-        let repair = repair_of(1);
-        let [parent, child] =
-            [0, 1].map(|place| repair_of(place).rows().collect::<BTreeMap<_, _>>());
+        let repair = &nodes[1].lane.ledger.repair;
+        let [parent, child] = [0, 1].map(|place| {
+            let counts = nodes[place].lane.ledger.repair.counts();
+            let short = |name: &'static str| name.trim_start_matches("repair_");
+            counts
+                .map(|(declared, count)| (short(declared.name), count))
+                .collect::<BTreeMap<_, _>>()
+        });
         let all = [path.first, path.again, path.parity, path.forth, path.back];
         let bytes: u64 = all.iter().map(|tally| tally.bytes).sum();
         Hop {
@@ -366,7 +370,7 @@ fn hops(counted: &Counted) -> Vec<Hop> {
             lost: path.first.lost,
             nacks: repair.nacks_sent,
             repaired: repair.repairs_received,
-            recovered: child.get("recovered").copied(),
+            recovered: Some(repair.recovered),
             extra: extra(std::iter::once(path)),
             extra_bytes: bytes as f64 / (path.first.bytes.max(1)) as f64 - 1.0,
             given_up: repair.given_up,

@@ -164,15 +164,27 @@ fn counters_name_every_reason_to_programs_and_to_people_those_that_happened() {
     let counters = home.view("counters", &relay);
     let table = home.run(&["counters", "--node", &relay.state]);
 
-    let value = |name| {
+    let row = |name, reason: Option<&str>| {
         let mut rows = counters.as_array().unwrap().iter();
-        let row = rows.find(|row| row["name"] == name).unwrap();
-        row["value"].as_u64().unwrap()
+        let is_it =
+            |row: &&serde_json::Value| row["name"] == name && row["reason"].as_str() == reason;
+        rows.find(is_it).unwrap().clone()
     };
-    assert!(value("arrived") > 0, "{counters}");
-    assert_eq!(value("dropped_bad_tag"), 0);
-    assert!(table.output.contains("arrived"), "{table:?}");
-    assert!(!table.output.contains("dropped_bad_tag"), "{table:?}");
+    let arrived = row("packets_arrived", None);
+    assert!(arrived["value"].as_u64().unwrap() > 0, "{arrived}");
+    assert_eq!(
+        (&arrived["kind"], &arrived["unit"]),
+        (&"counter".into(), &"packets".into())
+    );
+    let dropped = row("packets_dropped", Some("bad_tag"));
+    assert_eq!(dropped["value"], 0);
+    assert_eq!(dropped["help"], "Its carry tag is false.");
+    assert!(table.output.contains("packets_arrived"), "{table:?}");
+    assert!(
+        table.output.contains("Datagrams that came in."),
+        "{table:?}"
+    );
+    assert!(!table.output.contains("bad_tag"), "{table:?}");
     drop(origin);
 }
 

@@ -115,14 +115,22 @@ impl Node {
         std::fs::metadata(self.recording()).map_or(0, |metadata| metadata.len())
     }
 
-    /// What it counted itself, by name: `levada counters --json`. What the kernel saw on a cable is [`crate::Counter`].
+    /// What it counted itself, by name and reason: `levada counters --json`. What the kernel saw on a cable is
+    /// [`crate::Counter`].
     ///
     /// # Errors
     ///
     /// When it does not answer.
     pub fn counters(&self) -> anyhow::Result<BTreeMap<String, u64>> {
         let rows = self.view("counters")?;
-        let row = |row: &Value| Some((row["name"].as_str()?.to_owned(), row["value"].as_u64()?));
+        let row = |row: &Value| {
+            let name = row["name"].as_str()?;
+            let name = match row["reason"].as_str() {
+                Some(reason) => format!("{name}_{reason}"),
+                None => name.to_owned(),
+            };
+            Some((name, row["value"].as_u64()?))
+        };
         let rows = rows.as_array().context("the counters are no rows")?;
         Ok(rows.iter().filter_map(row).collect())
     }

@@ -46,10 +46,10 @@ enum Trouble {
 
 /// What a node counts when something goes wrong. Everything else grows with the stream.
 const FIGURES: [&str; 9] = [
-    "dropped_",
-    "unsent_",
-    "held",
-    "unopened",
+    "packets_dropped_",
+    "copies_unsent_",
+    "packets_held",
+    "packets_unopened",
     "receive_errors",
     "commands_refused",
     "socket_too_large",
@@ -246,7 +246,7 @@ fn nobody_else_notices(trouble: Trouble) -> ([f64; 2], BTreeMap<String, u64>) {
     assert!(well.is_usual(), "{well:?}");
     assert_eq!(told, well);
     let copies =
-        |counters: &BTreeMap<String, u64>| counters["sent"] as f64 / counters["forwarded"] as f64;
+        |of: &BTreeMap<String, u64>| of["copies_sent"] as f64 / of["packets_forwarded"] as f64;
     ([copies(&usual), copies(&relayed)], relayed)
 }
 

@@ -21,30 +21,32 @@ const ONE_SECOND: u64 = 312_456 / 8;
 /// Forged datagrams, a millisecond apart.
 const FORGED: u64 = 6_000;
 /// What may grow in a network that works, and by replays: packets and copies, each with the fate that it ought to have.
-const USUAL: [&str; 17] = [
-    "arrived",
-    "made",
-    "forwarded",
-    "consumed",
-    "kept",
-    "control",
-    "foreign",
-    "due",
-    "sent",
+const USUAL: [&str; 19] = [
+    "packets_arrived",
+    "packets_made",
+    "packets_forwarded",
+    "packets_consumed",
+    "packets_kept",
+    "packets_control",
+    "packets_foreign",
+    "copies_due",
+    "copies_sent",
     "cached_bytes",
+    "socket_given",
     "socket_sent",
     "socket_sent_bytes",
     "socket_calls",
+    "socket_waiting",
     "receives",
-    "dropped_duplicate",
-    "dropped_replayed",
+    "packets_dropped_duplicate",
+    "packets_dropped_replayed",
     // Said of a flow that fell quiet, as it does between two pictures on a busy machine; questions are not usual.
     "repair_heads_sent",
 ];
 
 /// What a stranger changes in the network, in all: what was forged is counted.
 fn is_usual(name: &str) -> bool {
-    USUAL.contains(&name) || ["dropped_bad_tag", "dropped_bad_seal"].contains(&name)
+    USUAL.contains(&name) || ["packets_dropped_bad_tag", "packets_dropped_bad_seal"].contains(&name)
 }
 
 /// By how much each counter has grown that has grown; there are no fewer names than before.
@@ -100,8 +102,8 @@ fn forged_and_replayed_datagrams_change_nothing_but_counters() {
         rows.map(|(_, growth)| growth).sum()
     };
     for (what, reason) in [
-        ("forged_media", "dropped_bad_tag"),
-        ("forged_link", "dropped_bad_seal"),
+        ("forged_media", "packets_dropped_bad_tag"),
+        ("forged_link", "packets_dropped_bad_seal"),
     ] {
         let (forged, dropped) = (report[what].as_u64().unwrap(), sum(reason));
         assert!(forged > 1_000, "{report}");
@@ -110,7 +112,7 @@ fn forged_and_replayed_datagrams_change_nothing_but_counters() {
             "{dropped} of {forged}, {reason}"
         );
     }
-    assert!(sum("dropped_duplicate") > 100 && sum("dropped_replayed") > 10);
+    assert!(sum("packets_dropped_duplicate") > 100 && sum("packets_dropped_replayed") > 10);
     let unusual: Vec<_> = grown
         .iter()
         .flatten()

@@ -9,12 +9,16 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use levada_wire::counter::{Declared, Kind};
 use levada_wire::frame::FRAME_BYTES_MAX;
 use levada_wire::lane;
 pub use levada_wire::lane::{
     Channel, EgressTerms, FlowCommand, FlowEvent, Interface, LinkCommand, LinkEvent, Originate,
 };
-use levada_wire::{Bitrate, Description, FlowId, Frame, Group, LinkIndex, Number, WallTime};
+use levada_wire::{
+    Bitrate, Description, FlowId, Frame, Group, LinkIndex, Number, WallTime, counters, reasons,
+};
+use serde::{Deserialize, Serialize};
 
 use crate::ledger::{DropReason, Ledger};
 
@@ -236,61 +240,72 @@ pub enum GapReason {
     Overrun,
 }
 
-/// Why a frame was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-#[non_exhaustive]
-pub enum FrameRefusal {
-    /// The flow has no origin here.
-    #[error("the stream was not opened for publishing")]
-    NotOriginated,
-    /// The stream was finished before.
-    #[error("the stream was finished; publish it anew")]
-    Finished,
-    /// No track of that number.
-    #[error("the description has no track of that number")]
-    UnknownTrack,
-    /// Longer than [`FRAME_BYTES_MAX`].
-    #[error("a frame has at most {FRAME_BYTES_MAX} bytes")]
-    TooLarge,
-    /// Decoding and presentation are more than 2^31 ticks apart.
-    #[error("pts and dts of a frame are at most 2^31 ticks apart")]
-    TimesApart,
-    /// The leading track cannot be decoded before its first sync frame.
-    #[error("the leading track starts with a sync frame")]
-    BeforeFirstSync,
-    /// All 2^48 numbers are used.
-    #[error("the stream has used all its packet numbers; publish it anew")]
-    NumbersExhausted,
+reasons! {
+    /// Why a frame was not taken.
+    #[derive(thiserror::Error)]
+    pub enum FrameRefusal {
+        /// The flow has no origin here.
+        #[error("the stream was not opened for publishing")]
+        NotOriginated => "not_originated",
+        /// The stream was finished before.
+        #[error("the stream was finished; publish it anew")]
+        Finished => "finished",
+        /// No track of that number.
+        #[error("the description has no track of that number")]
+        UnknownTrack => "unknown_track",
+        /// Longer than [`FRAME_BYTES_MAX`].
+        #[error("a frame has at most {FRAME_BYTES_MAX} bytes")]
+        TooLarge => "too_large",
+        /// Decoding and presentation are more than 2^31 ticks apart.
+        #[error("pts and dts of a frame are at most 2^31 ticks apart")]
+        TimesApart => "times_apart",
+        /// The leading track cannot be decoded before its first sync frame.
+        #[error("the leading track starts with a sync frame")]
+        BeforeFirstSync => "before_first_sync",
+        /// All 2^48 numbers are used.
+        #[error("the stream has used all its packet numbers; publish it anew")]
+        NumbersExhausted => "numbers_exhausted",
+    }
 }
 
-/// Counters of a lane at one moment, for tables and checkers. See [`crate::ledger`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LaneCounters {
-    /// The two ledgers.
-    pub ledger: Ledger,
-    /// Rows per flow: id, packets and bytes in, packets and bytes out over all egresses.
-    pub flows: Vec<FlowCounters>,
-    /// Rows per link: datagrams sent and received.
-    pub links: Vec<LinkCounters>,
-    /// Bytes in all caches together.
-    pub cached_bytes: u64,
-    /// Commands that named what is not here, or one more than a limit allows.
-    pub commands_refused: u64,
-    /// Frames that were not taken, by reason.
-    pub frames_refused: BTreeMap<FrameRefusal, u64>,
+counters! {
+    /// Counters of a lane at one moment, for tables and checkers. See [`crate::ledger`].
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct LaneCounters, "" {
+        /// Bytes in all caches together.
+        cached_bytes: Gauge "bytes",
+        /// Commands that named what is not here, or one more than a limit allows.
+        commands_refused: Counter "commands",
+    } with {
+        /// The two ledgers.
+        pub ledger: Ledger,
+        /// Counters of each flow, by its id.
+        pub flows: Vec<FlowCounters>,
+        /// Counters of each link, by its number.
+        pub links: Vec<LinkCounters>,
+        /// Frames that were not taken, by reason.
+        pub frames_refused: BTreeMap<FrameRefusal, u64>,
+    }
 }
+
+/// What is counted of [`FrameRefusal`].
+pub const FRAMES_REFUSED: Declared = Declared {
+    name: "frames_refused",
+    help: "Frames that a publisher of this node handed in and that were not taken.",
+    unit: "frames",
+    kind: Kind::Counter,
+};
 
 /// Counters of several lanes together: rows of one link are added up, and a flow is in one lane only.
 impl AddAssign<&Self> for LaneCounters {
     fn add_assign(&mut self, other: &Self) {
-        // Taken apart by name, so that a count added later cannot be forgotten here.
+        self.add_counts(other);
         let Self {
             ledger,
             flows,
             links,
-            cached_bytes,
-            commands_refused,
             frames_refused,
+            ..
         } = other;
         self.ledger += ledger;
         self.flows.extend_from_slice(flows);
@@ -300,61 +315,65 @@ impl AddAssign<&Self> for LaneCounters {
                 .links
                 .binary_search_by_key(&theirs.link, |row| row.link)
             {
-                Ok(at) => {
-                    self.links[at].sent += theirs.sent;
-                    self.links[at].received += theirs.received;
-                }
+                Ok(at) => self.links[at].add_counts(theirs),
                 Err(at) => self.links.insert(at, *theirs),
             }
         }
-        self.cached_bytes += cached_bytes;
-        self.commands_refused += commands_refused;
         for (&reason, times) in frames_refused {
             *self.frames_refused.entry(reason).or_insert(0) += times;
         }
     }
 }
 
-/// Counters of one link: all datagrams but QUIC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkCounters {
-    /// Which link.
-    pub link: LinkIndex,
-    /// Datagrams handed to the socket for it.
-    pub sent: u64,
-    /// Datagrams that came over it and were proven.
-    pub received: u64,
+counters! {
+    /// Counters of one link: all datagrams but QUIC.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    pub struct LinkCounters, "link_" {
+        /// Datagrams that came over it and were proven.
+        datagrams_in: Counter "datagrams",
+        /// Datagrams handed to the socket for it.
+        datagrams_out: Counter "datagrams",
+    } with {
+        /// Which link. Not written: a row has its key already.
+        #[serde(skip)]
+        pub link: LinkIndex,
+    }
 }
 
-/// Counters of one flow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FlowCounters {
-    /// Which flow.
-    pub flow: u64,
-    /// Proven packets taken in, or made here.
-    pub packets_in: u64,
-    /// Their bytes.
-    pub bytes_in: u64,
-    /// Packets sent, over all egresses.
-    pub packets_out: u64,
-    /// Their bytes.
-    pub bytes_out: u64,
-    /// Packets in the cache.
-    pub cached_packets: u64,
-    /// Groups that did not fit in the cache: whoever joined during one waited for the next.
-    pub cache_overflows: u64,
-    /// Groups that could not be joined, for a while at least, since something of them was lost for good.
-    pub cache_holes: u64,
-    /// Whether a newcomer is sent the newest group at once.
-    pub is_joinable: bool,
-    /// The peaks that its egresses were admitted with, together.
-    pub admitted: Bitrate,
-    /// Egresses that are being sent the newest group, or wait for their turn.
-    pub newcomers: u64,
-    /// Egresses that are held because they were sent more than they were admitted with, or wait for the next group.
-    pub behind: u64,
-    /// Packets not sent on purpose, over all egresses: shed, or skipped to the next group.
-    pub withheld: u64,
+counters! {
+    /// Counters of one flow.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    pub struct FlowCounters, "flow_" {
+        /// Proven packets taken in, or made here.
+        packets_in: Counter "packets",
+        /// Their bytes.
+        bytes_in: Counter "bytes",
+        /// Packets sent, over all egresses.
+        packets_out: Counter "packets",
+        /// Their bytes.
+        bytes_out: Counter "bytes",
+        /// Packets in the cache.
+        cached_packets: Gauge "packets",
+        /// Groups that did not fit in the cache: whoever joined during one waited for the next.
+        cache_overflows: Counter "groups",
+        /// Groups that could not be joined, for a while at least, since something of them was lost for good.
+        cache_holes: Counter "groups",
+        /// Egresses that are being sent the newest group, or wait for their turn.
+        newcomers: Gauge "egresses",
+        /// Egresses that are held because they were sent more than they were admitted with, or wait for the next group.
+        behind: Gauge "egresses",
+        /// Packets not sent on purpose, over all egresses: shed, or skipped to the next group.
+        withheld: Counter "packets",
+    } with {
+        /// Which flow. Not written: a row has its key already.
+        #[serde(skip)]
+        pub flow: u64,
+        /// Whether a newcomer is sent the newest group at once; if not it waits for the next.
+        pub is_joinable: bool,
+        /// The peaks that its egresses were admitted with, together.
+        #[serde(rename = "admitted_bps")]
+        pub admitted: Bitrate,
+    }
 }
 
 impl FlowCounters {

@@ -68,8 +68,8 @@ impl Lane {
         let State { flows, io } = &self.state;
         let links = io.links.iter().map(|link| LinkCounters {
             link: link.index,
-            sent: link.counts.sent.own(),
-            received: link.counts.received.own(),
+            datagrams_in: link.counts.received.own(),
+            datagrams_out: link.counts.sent.own(),
         });
         LaneCounters {
             ledger: io.ledger.clone(),

@@ -12,79 +12,59 @@
 
 use std::ops::AddAssign;
 
+use levada_wire::counter::{Declared, Kind};
+use levada_wire::{counters, reasons};
+
 use crate::repair::counts::RepairCounts;
 
-/// Writes [`DropReason`] from its one table, so that no list of reasons can lack one: counts are indexed by them.
-macro_rules! drop_reasons {
-    ($($(#[$doc:meta])* $reason:ident => $word:literal,)+) => {
-        /// Why a packet, or a copy of it for one egress, went no further.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[non_exhaustive]
-        pub enum DropReason {
-            $($(#[$doc])* $reason,)+
-        }
-
-        impl DropReason {
-            /// All reasons, in the order of tables.
-            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$reason),+];
-
-            /// The reason in words of a table, in `snake_case`.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$reason => $word,)+
-                }
-            }
-        }
-    };
-}
-
-// Each reason: what it means, its name in code, its name in tables.
-drop_reasons! {
-    /// Its first byte is of no kind that is handled here.
-    UnknownKind => "unknown_kind",
-    /// It says it is a media packet and is none.
-    BadHeader => "bad_header",
-    /// The receive held more datagrams than any kernel joins.
-    LongTrain => "long_train",
-    /// It arrived at another lane than its flow's, and that one was too far behind to take it.
-    LaneBusy => "lane_busy",
-    /// No such flow is open here.
-    UnknownFlow => "unknown_flow",
-    /// The flow is open, its key for this epoch is not known, and the packet may not wait for it.
-    NoKey => "no_key",
-    /// As many packets wait for the flow's key as may.
-    EarlyFull => "early_full",
-    /// Its carry tag is false.
-    BadTag => "bad_tag",
-    /// Its index or offset is larger than its number.
-    Contradiction => "contradiction",
-    /// It did not come over a link that is, or was, an upstream of its flow.
-    NotUpstream => "not_upstream",
-    /// It was here before.
-    Duplicate => "duplicate",
-    /// It is older than the window remembers.
-    TooOld => "too_old",
-    /// Nobody wants it and the cache does not keep it.
-    Unwanted => "unwanted",
-    /// Its flow was closed while it waited for the key, or was under way.
-    FlowClosed => "flow_closed",
-    /// A link datagram for a link that is not here.
-    UnknownLink => "unknown_link",
-    /// A link datagram that does not open.
-    BadSeal => "bad_seal",
-    /// A link datagram that was here before.
-    Replayed => "replayed",
-    /// A child asked for it again sooner than an answer can have reached it.
-    RepairTooSoon => "repair_too_soon",
-    /// A child has been sent as many repaired packets as it may be.
-    RepairLimit => "repair_limit",
-    /// A copy for an egress that had been sent more than it was admitted with: its burst was shed.
-    Shed => "shed",
-    /// A copy for an egress that went on with the next group instead.
-    Skipped => "skipped",
-    /// A copy that would have gone back to where the packet came from.
-    BackToSender => "back_to_sender",
+reasons! {
+    /// Why a packet, or a copy of it for one egress, went no further.
+    pub enum DropReason {
+        /// Its first byte is of no kind that is handled here.
+        UnknownKind => "unknown_kind",
+        /// It says it is a media packet and is none.
+        BadHeader => "bad_header",
+        /// The receive held more datagrams than any kernel joins.
+        LongTrain => "long_train",
+        /// It arrived at another lane than its flow's, and that one was too far behind to take it.
+        LaneBusy => "lane_busy",
+        /// No such flow is open here.
+        UnknownFlow => "unknown_flow",
+        /// The flow is open, its key for this epoch is not known, and the packet may not wait for it.
+        NoKey => "no_key",
+        /// As many packets wait for the flow's key as may.
+        EarlyFull => "early_full",
+        /// Its carry tag is false.
+        BadTag => "bad_tag",
+        /// Its index or offset is larger than its number.
+        Contradiction => "contradiction",
+        /// It did not come over a link that is, or was, an upstream of its flow.
+        NotUpstream => "not_upstream",
+        /// It was here before.
+        Duplicate => "duplicate",
+        /// It is older than the window remembers.
+        TooOld => "too_old",
+        /// Nobody wants it and the cache does not keep it.
+        Unwanted => "unwanted",
+        /// Its flow was closed while it waited for the key, or was under way.
+        FlowClosed => "flow_closed",
+        /// A link datagram for a link that is not here.
+        UnknownLink => "unknown_link",
+        /// A link datagram that does not open.
+        BadSeal => "bad_seal",
+        /// A link datagram that was here before.
+        Replayed => "replayed",
+        /// A child asked for it again sooner than an answer can have reached it.
+        RepairTooSoon => "repair_too_soon",
+        /// A child has been sent as many repaired packets as it may be.
+        RepairLimit => "repair_limit",
+        /// A copy for an egress that had been sent more than it was admitted with: its burst was shed.
+        Shed => "shed",
+        /// A copy for an egress that went on with the next group instead.
+        Skipped => "skipped",
+        /// A copy that would have gone back to where the packet came from.
+        BackToSender => "back_to_sender",
+    }
 }
 
 /// What became of a packet that was not dropped.
@@ -104,35 +84,51 @@ pub(crate) enum Fate {
 
 type PerReason = [u64; DropReason::ALL.len()];
 
-/// Counts of packets and of copies since the lane was made. See the module's head.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ledger {
-    /// Datagrams that came in.
-    pub arrived: u64,
-    /// Packets that were made here: by an origin, or anew from parity.
-    pub made: u64,
-    /// Packets sent to at least one egress, or kept until one that is behind comes to them.
-    pub forwarded: u64,
-    /// Packets consumed here and sent to nobody.
-    pub consumed: u64,
-    /// Packets cached only.
-    pub kept: u64,
-    /// Packets that wait for their flow's key at this moment.
-    pub held: u64,
-    /// Link datagrams that opened, and parity that was proven.
-    pub control: u64,
-    /// Datagrams handed on unread: QUIC.
-    pub foreign: u64,
-    /// Copies due: one per packet and egress, and those from the cache, for a newcomer or for repair.
-    pub due: u64,
-    /// Copies handed to the socket.
-    pub sent: u64,
-    /// Packets that passed their carry tag and did not open. A note beside the ledgers: they were counted before.
-    pub unopened: u64,
-    /// What repair did. Notes as well.
-    pub repair: RepairCounts,
-    dropped: PerReason,
-    unsent: PerReason,
+const DROPPED: Declared = Declared {
+    name: "packets_dropped",
+    help: "Packets that went no further.",
+    unit: "packets",
+    kind: Kind::Counter,
+};
+const UNSENT: Declared = Declared {
+    name: "copies_unsent",
+    help: "Copies that were due and were not sent.",
+    unit: "copies",
+    kind: Kind::Counter,
+};
+
+counters! {
+    /// Counts of packets and of copies since the lane was made. See the module's head.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct Ledger, "packets_" {
+        /// Datagrams that came in.
+        arrived: Counter "packets",
+        /// Packets that were made here: by an origin, or anew from parity.
+        made: Counter "packets",
+        /// Packets sent to at least one egress, or kept until one that is behind comes to them.
+        forwarded: Counter "packets",
+        /// Packets consumed here and sent to nobody.
+        consumed: Counter "packets",
+        /// Packets cached only.
+        kept: Counter "packets",
+        /// Packets that wait for their flow's key at this moment.
+        held: Gauge "packets",
+        /// Link datagrams that opened, and parity that was proven.
+        control: Counter "packets",
+        /// Datagrams handed on unread: QUIC.
+        foreign: Counter "packets",
+        /// Packets that passed their carry tag and did not open. A note beside the ledgers: they were counted before.
+        unopened: Counter "packets",
+        /// Copies due: one per packet and egress, and those from the cache, for a newcomer or for repair.
+        due: Counter "copies" as "copies_due",
+        /// Copies handed to the socket.
+        sent: Counter "copies" as "copies_sent",
+    } with {
+        /// What repair did. Notes as well.
+        pub repair: RepairCounts,
+        dropped: PerReason,
+        unsent: PerReason,
+    }
 }
 
 /// How far the sides of the ledgers are apart; zero unless there is a bug.
@@ -163,6 +159,14 @@ impl Ledger {
     #[must_use]
     pub const fn unsent(&self, reason: DropReason) -> u64 {
         self.unsent[reason as usize]
+    }
+
+    /// Both counts of each reason, as they are declared.
+    pub fn by_reason(&self) -> impl Iterator<Item = (&'static Declared, DropReason, u64)> {
+        DropReason::ALL.into_iter().flat_map(|reason| {
+            let unsent = (&UNSENT, reason, self.unsent(reason));
+            [(&DROPPED, reason, self.dropped(reason)), unsent]
+        })
     }
 
     /// Packets dropped for any reason.
@@ -220,34 +224,13 @@ impl Ledger {
 /// Merges the ledgers of several lanes.
 impl AddAssign<&Self> for Ledger {
     fn add_assign(&mut self, other: &Self) {
-        // Taken apart by name, so that a field added later cannot be forgotten here.
+        self.add_counts(other);
         let Self {
-            arrived,
-            made,
-            forwarded,
-            consumed,
-            kept,
-            held,
-            control,
-            foreign,
-            due,
-            sent,
-            unopened,
             repair,
             dropped,
             unsent,
+            ..
         } = other;
-        self.arrived += arrived;
-        self.made += made;
-        self.forwarded += forwarded;
-        self.consumed += consumed;
-        self.kept += kept;
-        self.held += held;
-        self.control += control;
-        self.foreign += foreign;
-        self.due += due;
-        self.sent += sent;
-        self.unopened += unopened;
         self.repair += repair;
         for (mine, others) in self.dropped.iter_mut().zip(dropped) {
             *mine += others;

@@ -285,7 +285,7 @@ impl Handle {
     }
 
     /// What was dropped between the datapath and the control plane, by name.
-    pub(crate) fn losses(&self) -> [(&'static str, u64); 3] {
+    pub(crate) fn losses(&self) -> wires::Losses {
         self.shared.datapath.losses()
     }
 

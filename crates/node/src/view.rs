@@ -14,11 +14,12 @@
 //! back. Who asks for rows does the work of joining them (`gather`); the core's task is only looked at, slice by slice.
 //! Invariant: no secret can be put into a row.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use levada_lane::api as lane;
 use levada_wire::NodeId;
+use levada_wire::counter::Declared;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,9 @@ pub use levada_core::view::{
 };
 /// What the core knows of a link, and of a flow.
 pub use levada_core::view::{FlowRow as FlowControl, LinkRow as LinkControl};
+/// What the lanes count of them.
+pub use levada_lane::api::{FlowCounters, LinkCounters};
+pub use levada_wire::counter::Kind;
 
 pub(crate) mod gather;
 
@@ -114,11 +118,18 @@ pub struct View {
 }
 
 impl View {
-    /// The value of a counter; zero if there is none of that name.
+    /// The value of a counter, for all its reasons together; zero if there is none of that name.
     #[must_use]
     pub fn counter(&self, name: &str) -> u64 {
-        let counter = self.counters.iter().find(|row| row.name == name);
-        counter.map_or(0, |row| row.value)
+        let rows = self.counters.iter().filter(|row| row.name == name);
+        rows.map(|row| row.value).sum()
+    }
+
+    /// The value of a counter for one reason.
+    #[must_use]
+    pub fn counter_for(&self, name: &str, reason: &str) -> u64 {
+        let is_it = |row: &&CounterRow| row.name == name && row.reason.as_deref() == Some(reason);
+        self.counters.iter().find(is_it).map_or(0, |row| row.value)
     }
 }
 
@@ -191,15 +202,6 @@ pub struct LinkRow {
     pub counters: LinkCounters,
 }
 
-/// What is counted of a link.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LinkCounters {
-    /// Datagrams that came over it, QUIC not counted.
-    pub datagrams_in: u64,
-    /// Datagrams sent over it, QUIC not counted.
-    pub datagrams_out: u64,
-}
-
 /// A flow that is known here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowRow {
@@ -211,75 +213,52 @@ pub struct FlowRow {
     pub counters: FlowCounters,
 }
 
-/// What is counted of a flow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FlowCounters {
-    /// Proven packets taken in, or made here.
-    pub packets_in: u64,
-    /// Their bytes.
-    pub bytes_in: u64,
-    /// Packets sent, over all egresses.
-    pub packets_out: u64,
-    /// Their bytes.
-    pub bytes_out: u64,
-    /// Packets in the cache.
-    pub cached_packets: u64,
-    /// Groups that did not fit in the cache: whoever joined during one waited for the next.
-    pub cache_overflows: u64,
-    /// Groups that could not be joined, for a while at least, since something of them was lost for good.
-    pub cache_holes: u64,
-    /// Whether a newcomer is sent the newest group at once. If not it waits for the next.
-    pub is_joinable: bool,
-    /// Links that are being sent the newest group before they are sent what comes, or wait for their turn.
-    pub newcomers: u64,
-    /// Links that are held because they were sent more than they were admitted with, or that wait for the next group.
-    pub behind: u64,
-    /// Packets not sent on purpose, over all egresses: shed, or skipped to the next group.
-    pub withheld: u64,
-}
-
-/// One counter.
+/// One counter, or what it counted for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CounterRow {
     /// Its name.
-    pub name: String,
+    pub name: Cow<'static, str>,
+    /// For which reason, where there are several.
+    pub reason: Option<Cow<'static, str>>,
     /// Its value.
     pub value: u64,
+    /// Of what, in the plural.
+    pub unit: Cow<'static, str>,
+    /// Whether it only grows.
+    pub kind: Kind,
+    /// What it means, in a sentence.
+    pub help: Cow<'static, str>,
 }
 
 impl CounterRow {
-    fn new(name: impl Into<String>, value: u64) -> Self {
+    fn new((declared, value): (&Declared, u64)) -> Self {
         Self {
-            name: name.into(),
+            name: declared.name.into(),
+            reason: None,
             value,
+            unit: declared.unit.into(),
+            kind: declared.kind,
+            help: plain(declared.help),
+        }
+    }
+
+    /// What was counted for one reason, which has a meaning of its own.
+    fn with_reason(self, reason: &'static str, help: &'static str) -> Self {
+        Self {
+            reason: Some(reason.into()),
+            help: plain(help),
+            ..self
         }
     }
 }
 
-impl From<&lane::LinkCounters> for LinkCounters {
-    fn from(counted: &lane::LinkCounters) -> Self {
-        Self {
-            datagrams_in: counted.received,
-            datagrams_out: counted.sent,
-        }
-    }
-}
-
-impl From<&lane::FlowCounters> for FlowCounters {
-    fn from(counted: &lane::FlowCounters) -> Self {
-        Self {
-            packets_in: counted.packets_in,
-            bytes_in: counted.bytes_in,
-            packets_out: counted.packets_out,
-            bytes_out: counted.bytes_out,
-            cached_packets: counted.cached_packets,
-            cache_overflows: counted.cache_overflows,
-            cache_holes: counted.cache_holes,
-            is_joinable: counted.is_joinable,
-            newcomers: counted.newcomers,
-            behind: counted.behind,
-            withheld: counted.withheld,
-        }
+/// What is written for rustdoc, without its marks.
+fn plain(help: &'static str) -> Cow<'static, str> {
+    const MARKS: [char; 3] = ['[', ']', '`'];
+    if help.contains(MARKS) {
+        help.replace(MARKS, "").into()
+    } else {
+        help.into()
     }
 }

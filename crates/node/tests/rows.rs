@@ -5,6 +5,8 @@
 
 mod kit;
 
+use std::collections::BTreeSet;
+
 use kit::*;
 use levada::admin::Client;
 use levada::view::{
@@ -103,4 +105,21 @@ async fn each_row_of_a_network_that_streams_is_read_back_from_its_json() {
             .iter()
             .any(|row| row.value > 0)
     );
+}
+
+#[tokio::test]
+async fn each_counter_has_a_name_of_its_own_a_unit_and_a_meaning() {
+    let node = start(node("alone")).await;
+
+    let rows = rows::<CounterRow>(&node).await;
+
+    let names: BTreeSet<_> = rows
+        .iter()
+        .map(|row| (row.name.clone(), row.reason.clone()))
+        .collect();
+    assert_eq!(names.len(), rows.len());
+    for row in &rows {
+        assert!(!row.unit.is_empty() && row.help.ends_with('.'), "{row:?}");
+        assert!(!row.help.contains(['[', '`']), "{row:?}");
+    }
 }

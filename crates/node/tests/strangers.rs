@@ -94,7 +94,7 @@ async fn forged_media_changes_nothing_but_one_counter() {
     }
 
     let after = bench.arrived(&before, sent, dropped).await;
-    let bad_tags = |view: &View| view.counter("dropped_bad_tag");
+    let bad_tags = |view: &View| view.counter_for("packets_dropped", "bad_tag");
     assert_eq!(bad_tags(&after) - bad_tags(&before), sent);
     assert_eq!(dropped(&after) - dropped(&before), sent);
     assert_same(&before, &after);
@@ -294,7 +294,7 @@ impl Bench {
         push(&mut *self.publisher.lock().await, 20..60).await;
         expect(&mut *self.subscriber.lock().await, 20..60).await;
         let view = within("a view", self.consumer.view()).await.unwrap();
-        assert_eq!(view.counter("unopened"), 0);
+        assert_eq!(view.counter("packets_unopened"), 0);
     }
 }
 
@@ -324,15 +324,11 @@ fn assert_same(before: &View, after: &View) {
 }
 
 fn dropped(view: &View) -> u64 {
-    let drops = view
-        .counters
-        .iter()
-        .filter(|counter| counter.name.starts_with("dropped_"));
-    drops.map(|counter| counter.value).sum()
+    view.counter("packets_dropped")
 }
 
 fn foreign(view: &View) -> u64 {
-    view.counter("foreign")
+    view.counter("packets_foreign")
 }
 
 async fn links(node: &Node) -> usize {

@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::sys::{Feature, Socket};
 use levada_lane::Lane;
 use levada_lane::api::{Command, Event, LaneCounters, Train};
+use levada_wire::counters;
 
 mod commands;
 mod handover;
@@ -85,41 +86,32 @@ impl std::fmt::Debug for Config {
     }
 }
 
-/// What a worker has counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WorkerCounters {
-    /// The lane's.
-    pub lane: LaneCounters,
-    /// The socket's.
-    pub send: SendCounters,
-    /// Receives that brought something: a datagram or a train.
-    pub receives: u64,
-    /// Receives that failed, other than for want of a datagram.
-    pub receive_errors: u64,
-    /// Datagrams that arrived here and were passed on to the lane that owns their flow.
-    pub passed_on: u64,
-    /// Sends that another lane was given a share of.
-    pub shared_sends: u64,
+counters! {
+    /// What a worker has counted.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct WorkerCounters, "" {
+        /// Receives that brought something: a datagram or a train.
+        receives: Counter "calls",
+        /// Receives that failed, other than for want of a datagram.
+        receive_errors: Counter "calls",
+        /// Datagrams that arrived here and were passed on to the lane that owns their flow.
+        passed_on: Counter "datagrams",
+        /// Sends that another lane was given a share of.
+        shared_sends: Counter "sends",
+    } with {
+        /// The lane's.
+        pub lane: LaneCounters,
+        /// The socket's.
+        pub send: SendCounters,
+    }
 }
 
 /// Counts of several lanes together.
 impl AddAssign<&Self> for WorkerCounters {
     fn add_assign(&mut self, other: &Self) {
-        // Taken apart by name, so that a count added later cannot be forgotten here.
-        let Self {
-            lane,
-            send,
-            receives,
-            receive_errors,
-            passed_on,
-            shared_sends,
-        } = other;
-        self.lane += lane;
-        self.send += send;
-        self.receives += receives;
-        self.receive_errors += receive_errors;
-        self.passed_on += passed_on;
-        self.shared_sends += shared_sends;
+        self.add_counts(other);
+        self.lane += &other.lane;
+        self.send += &other.send;
     }
 }
 

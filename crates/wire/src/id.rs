@@ -182,7 +182,7 @@ impl fmt::Debug for FlowId {
 /// The receiver's own number for one of its links, written into each link datagram sent to it.
 ///
 /// Each side picks its own; the pair of them means nothing to a third node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct LinkIndex(#[n(0)] pub u32);
 

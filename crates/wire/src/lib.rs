@@ -13,6 +13,7 @@
 
 pub mod announce;
 pub mod control;
+pub mod counter;
 pub mod datagram;
 pub mod frame;
 pub mod id;

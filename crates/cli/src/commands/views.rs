@@ -250,10 +250,21 @@ impl Shown for CounterRow {
 
     /// Without the zeros: most reasons to drop a packet never come up.
     fn table(rows: &[Self]) -> Table {
-        let mut table = Table::new(&[("NAME", Align::Left), ("VALUE", Align::Right)]);
+        let mut table = Table::new(&[
+            ("NAME", Align::Left),
+            ("REASON", Align::Left),
+            ("VALUE", Align::Right),
+            ("MEANING", Align::Left),
+        ]);
         for row in rows.iter().filter(|row| row.value > 0) {
-            table.row([row.name.clone(), row.value.to_string()]);
+            table.row([
+                row.name.to_string(),
+                row.reason.as_deref().unwrap_or_default().to_owned(),
+                row.value.to_string(),
+                row.help.to_string(),
+            ]);
         }
+        table.hide_silent(&["REASON"]);
         table
     }
 }

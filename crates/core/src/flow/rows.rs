@@ -8,7 +8,6 @@ use std::ops::Bound;
 use levada_wire::{Announce, Bitrate, FlowId, Layer, LinkIndex, NodeId, StreamName};
 
 use super::Flows;
-use super::carried::Carried;
 use crate::view::{Demand, FlowRow, FlowState, Seconds, StreamRow, TrackRow};
 
 impl Flows {
@@ -45,7 +44,7 @@ impl Flows {
 
     fn stream_row(&self, announce: &Announce) -> StreamRow {
         let flow = announce.flow(Layer(0));
-        let carried = self.carried.get(flow);
+        let (state, children) = self.carried.shown(flow).unwrap_or((FlowState::Hold, 0));
         let offer = announce.layer(Layer(0));
         let tracks = offer.iter().flat_map(|offer| &offer.tracks);
         StreamRow {
@@ -53,14 +52,14 @@ impl Flows {
             origin: announce.origin,
             instance: announce.instance,
             flow,
-            state: carried.map_or(FlowState::Hold, Carried::state),
+            state,
             distance_seconds: Seconds::of(self.distance_to(&announce.origin)),
             is_local: announce.origin == self.me,
             peak_bps: offer.map_or(Bitrate(0), |offer| offer.peak),
             tracks: tracks.map(TrackRow::from).collect(),
             demand: Demand {
                 subscriptions: self.subscriptions(flow),
-                children: carried.map_or(0, |carried| carried.granted().count()),
+                children,
             },
         }
     }

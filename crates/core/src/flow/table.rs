@@ -3,8 +3,7 @@
 //! Whoever takes a flow to change it has touched it; `settle` visits what was touched and nothing else, so that one
 //! message costs as much with four thousand flows as with one. Besides, when each flow wants to be woken, and how many
 //! flows use each link and with which peaks. Not what is done with a flow (`settle`). Called by the parts of [`super::Flows`]. Invariant:
-//! for a flow that is not touched, its wake-up, its links and
-//! what it reserves are those noted here.
+//! for a flow that is not touched, its wake-up, its links, its state and what it reserves are those noted here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -69,6 +68,12 @@ impl Table {
     pub(super) fn get(&self, flow: FlowId) -> Option<&Carried> {
         note_look();
         self.flows.get(&flow).map(|noted| &noted.carried)
+    }
+
+    /// The state of a flow and the number of links it goes out over.
+    pub(super) fn shown(&self, flow: FlowId) -> Option<(FlowState, usize)> {
+        note_look();
+        self.flows.get(&flow).map(|noted| noted.shown)
     }
 
     /// A flow to change: it will be looked at again.

@@ -112,7 +112,7 @@ mod tests {
     fn received(net: &Net) -> u64 {
         let links = net.lanes[1].counters().links;
         let link = links.iter().find(|row| row.link == link_to(0));
-        link.unwrap().received
+        link.unwrap().datagrams_in
     }
 
     fn dropped(net: &Net, reason: DropReason) -> u64 {
@@ -128,7 +128,7 @@ mod tests {
             net.arrive_alone(0, 1, packet.clone()); // a copy counts once
         }
 
-        let sent = net.lanes[0].counters().links[0].sent;
+        let sent = net.lanes[0].counters().links[0].datagrams_out;
         assert_eq!((received(&net), sent), (4, 4));
         assert_eq!(dropped(&net, DropReason::FlowClosed), 6);
         assert!(net.lanes[1].counters().flows.is_empty());

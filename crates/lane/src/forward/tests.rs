@@ -436,7 +436,10 @@ fn a_late_packet_of_a_former_upstream_is_taken_and_counted() {
 
     let after = net.lanes[RELAY].counters();
     assert_eq!(after.ledger.forwarded, before.ledger.forwarded + 1);
-    assert_eq!(after.links[0].received, before.links[0].received + 1);
+    assert_eq!(
+        after.links[0].datagrams_in,
+        before.links[0].datagrams_in + 1
+    );
 }
 
 #[test]
@@ -458,7 +461,7 @@ fn the_better_of_two_paths_delivers_and_both_count_as_received() {
 
     assert_eq!(counters.ledger.kept, 10);
     assert_eq!(counters.ledger.dropped(DropReason::Duplicate), 10);
-    assert!(counters.links.iter().all(|link| link.received == 10));
+    assert!(counters.links.iter().all(|link| link.datagrams_in == 10));
     let delivering = net.events[1].iter().filter(|e| {
         matches!(
             e,

@@ -24,6 +24,7 @@ use levada_ports::Clock;
 use levada_ports::lanes::{self, Lanes};
 use levada_ports::sys::{BufferBytes, Feature, SocketSet, SocketSettings};
 use levada_ports::worker::{Full, WorkerCounters};
+use levada_wire::counters;
 use levada_wire::lane;
 use tokio::sync::{mpsc, watch};
 
@@ -39,6 +40,19 @@ const EVENTS_MAX: usize = 4_096;
 const EVENTS_KEPT: usize = 1_024;
 /// How long a sender waits when a lane's queue is full: 64 MiB or 65,536 commands are many milliseconds' work.
 const FULL_WAIT: Duration = Duration::from_millis(2);
+
+counters! {
+    /// What was dropped between the datapath and the control plane.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub(crate) struct Losses, "" {
+        /// QUIC datagrams that came while the control plane was too far behind to take them; QUIC repairs that.
+        quic_datagrams_dropped: Counter "datagrams",
+        /// QUIC datagrams that the system did not take.
+        quic_sends_refused: Counter "datagrams",
+        /// Link datagrams that came while the control plane was too far behind to take them: to a link that is loss.
+        link_datagrams_unheard: Counter "datagrams",
+    }
+}
 
 /// The datapath, as the tasks see it. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -236,16 +250,13 @@ impl Datapath {
         counters.await.ok().flatten().ok_or(Stopped)
     }
 
-    /// What was dropped between the datapath and the control plane, by name.
-    pub(crate) fn losses(&self) -> [(&'static str, u64); 3] {
-        [
-            ("quic_datagrams_dropped", self.foreign.dropped()),
-            ("quic_sends_refused", self.foreign.unsent()),
-            (
-                "link_datagrams_unheard",
-                self.unheard.load(Ordering::Relaxed),
-            ),
-        ]
+    /// What was dropped between the datapath and the control plane.
+    pub(crate) fn losses(&self) -> Losses {
+        Losses {
+            quic_datagrams_dropped: self.foreign.dropped(),
+            quic_sends_refused: self.foreign.unsent(),
+            link_datagrams_unheard: self.unheard.load(Ordering::Relaxed),
+        }
     }
 
     /// Stops the lanes after what was sent to them, and frees the port.

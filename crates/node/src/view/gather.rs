@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use levada_core::limits::ROWS_AT_ONCE;
 use levada_core::{Control, view as core};
-use levada_lane::ledger::DropReason;
+use levada_lane::api::{FRAMES_REFUSED, FrameRefusal};
 use levada_ports::worker::WorkerCounters;
 use levada_wire::{LinkIndex, NodeId};
 
@@ -190,12 +190,16 @@ async fn fanout(node: &Node) -> Result<Arc<Fanout>, Stopped> {
 
 fn with_link_counters(rows: Vec<core::LinkRow>, counted: &WorkerCounters) -> Vec<LinkRow> {
     let counted = counted.lane.links.iter();
-    let counted: BTreeMap<_, _> = counted.map(|one| (one.link, one)).collect();
+    let counted: BTreeMap<_, _> = counted.map(|one| (one.link, *one)).collect();
     let joined = rows.into_iter().map(|control| {
         let counters = control.link.and_then(|link| counted.get(&link).copied());
         LinkRow {
-            counters: counters.map(LinkCounters::from).unwrap_or_default(),
             control,
+            // The row has its key already, and is read back without this one.
+            counters: LinkCounters {
+                link: LinkIndex::default(),
+                ..counters.unwrap_or_default()
+            },
         }
     });
     joined.collect()
@@ -203,12 +207,15 @@ fn with_link_counters(rows: Vec<core::LinkRow>, counted: &WorkerCounters) -> Vec
 
 fn with_flow_counters(rows: Vec<core::FlowRow>, counted: &WorkerCounters) -> Vec<FlowRow> {
     let counted = counted.lane.flows.iter();
-    let counted: BTreeMap<_, _> = counted.map(|one| (one.flow, one)).collect();
+    let counted: BTreeMap<_, _> = counted.map(|one| (one.flow, *one)).collect();
     let joined = rows.into_iter().map(|control| {
         let counters = counted.get(&control.flow.0).copied();
         FlowRow {
-            counters: counters.map(FlowCounters::from).unwrap_or_default(),
             control,
+            counters: FlowCounters {
+                flow: 0,
+                ..counters.unwrap_or_default()
+            },
         }
     });
     joined.collect()
@@ -259,59 +266,21 @@ fn nodes(
     rows
 }
 
-/// What was counted, by name: the lanes' packets, drops by reason and sends, then the joints of this crate.
+/// What was counted: packets and copies and why they went no further, then what sockets and the joints of this crate did.
 fn counters(node: &Node, counted: &WorkerCounters) -> Vec<CounterRow> {
-    let (ledger, send) = (&counted.lane.ledger, &counted.send);
-    let mut counters: Vec<CounterRow> = [
-        ("arrived", ledger.arrived),
-        ("made", ledger.made),
-        ("forwarded", ledger.forwarded),
-        ("consumed", ledger.consumed),
-        ("kept", ledger.kept),
-        ("held", ledger.held),
-        ("control", ledger.control),
-        ("foreign", ledger.foreign),
-        ("unopened", ledger.unopened),
-        ("due", ledger.due),
-        ("sent", ledger.sent),
-        ("cached_bytes", counted.lane.cached_bytes),
-        ("commands_refused", counted.lane.commands_refused),
-        ("socket_sent", send.sent),
-        ("socket_sent_bytes", send.sent_bytes),
-        ("socket_calls", send.calls),
-        ("socket_too_large", send.too_large),
-        ("socket_refused", send.refused),
-        ("socket_dropped", send.dropped),
-        ("socket_skipped", send.skipped),
-        ("socket_blocked", send.blocked),
-        ("socket_gso_failed", send.gso_failed),
-        ("passed_on", counted.passed_on),
-        ("shared_sends", counted.shared_sends),
-        ("receives", counted.receives),
-        ("receive_errors", counted.receive_errors),
-    ]
-    .map(|(name, value)| CounterRow::new(name, value))
-    .into();
-    let repair = ledger.repair.rows();
-    counters.extend(repair.map(|(name, value)| CounterRow::new(format!("repair_{name}"), value)));
-    for reason in DropReason::ALL {
-        let name = reason.as_str();
-        counters.push(CounterRow::new(
-            format!("dropped_{name}"),
-            ledger.dropped(reason),
-        ));
-        counters.push(CounterRow::new(
-            format!("unsent_{name}"),
-            ledger.unsent(reason),
-        ));
-    }
-    for (refusal, times) in &counted.lane.frames_refused {
-        counters.push(CounterRow::new(
-            format!("frames_refused: {refusal}"),
-            *times,
-        ));
-    }
-    let losses = node.handle().losses().into_iter();
-    counters.extend(losses.map(|(name, value)| CounterRow::new(name, value)));
-    counters
+    let (lane, ledger) = (&counted.lane, &counted.lane.ledger);
+    let mut rows: Vec<CounterRow> = ledger.counts().map(CounterRow::new).collect();
+    rows.extend(ledger.by_reason().map(|(declared, reason, value)| {
+        CounterRow::new((declared, value)).with_reason(reason.as_str(), reason.help())
+    }));
+    rows.extend(ledger.repair.counts().map(CounterRow::new));
+    rows.extend(lane.counts().map(CounterRow::new));
+    rows.extend(FrameRefusal::ALL.map(|reason| {
+        let value = lane.frames_refused.get(&reason).copied().unwrap_or(0);
+        CounterRow::new((&FRAMES_REFUSED, value)).with_reason(reason.as_str(), reason.help())
+    }));
+    rows.extend(counted.counts().map(CounterRow::new));
+    rows.extend(counted.send.counts().map(CounterRow::new));
+    rows.extend(node.handle().losses().counts().map(CounterRow::new));
+    rows
 }

@@ -240,7 +240,10 @@ fn each_flow_is_one_lanes_and_arrives_whole() {
             }
             let (sent, received) = (origin.lanes.stop(), consumer.lanes.stop());
             assert_eq!(received.lane.flows.len(), 4);
-            assert_eq!(sent.lane.links[0].sent, received.lane.links[0].received);
+            assert_eq!(
+                sent.lane.links[0].datagrams_out,
+                received.lane.links[0].datagrams_in
+            );
             assert!(sent.lane.ledger.check().is_zero());
             assert!(received.lane.ledger.check().is_zero());
         }
@@ -312,8 +315,8 @@ fn a_ping_says_what_all_lanes_have_sent_and_is_told_what_all_have_received() {
         for frame in some_frames() {
             origin.push(flow, frame);
         }
-        let sent = origin.lanes.fresh_counters().lane.links[0].sent;
-        consumer.counters_when(|counters| counters.lane.links[0].received >= sent);
+        let sent = origin.lanes.fresh_counters().lane.links[0].datagrams_out;
+        consumer.counters_when(|counters| counters.lane.links[0].datagrams_in >= sent);
 
         let message = LinkDatagram::Ping(Ping {
             time: 1,
@@ -403,7 +406,7 @@ fn a_receiver_that_stands_still_or_cannot_be_changes_nothing_for_others() {
         origin.command(Command::Publisher(flow, PublisherCommand::Finish));
         let counters = origin.lanes.stop();
 
-        let each = counters.lane.links[0].sent;
+        let each = counters.lane.links[0].datagrams_out;
         let send = counters.send;
         assert_eq!((send.sent, send.refused), (2 * each, each));
         assert_eq!((send.dropped, send.skipped, send.waiting), (0, 0, 0));

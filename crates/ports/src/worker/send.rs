@@ -11,10 +11,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::ops::AddAssign;
 use std::time::Duration;
 
-use levada_wire::{FlowId, Instant, LinkIndex};
+use levada_wire::{FlowId, Instant, LinkIndex, counters};
 
 use crate::sys::is_too_large;
 use levada_lane::api::{Datagrams, Egress, Late, Packets, Transmit};
@@ -32,60 +31,32 @@ const SKIPPING_MAX: usize = 4_096;
 /// The most links noted at a time that a datagram was too large for; one more is noted when it happens again.
 const TOO_LARGE_MAX: usize = 16;
 
-/// What became of the datagrams that a lane sent, for itself or for another lane.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SendCounters {
-    /// Datagrams that the lane gave, or another one for it to send.
-    pub given: u64,
-    /// Datagrams that the kernel took.
-    pub sent: u64,
-    /// Their bytes.
-    pub sent_bytes: u64,
-    /// System calls that it took them by.
-    pub calls: u64,
-    /// Datagrams larger than the path's first hop takes.
-    pub too_large: u64,
-    /// Datagrams that the kernel refused: no route, a firewall.
-    pub refused: u64,
-    /// Datagrams dropped because too much was waiting for a full socket.
-    pub dropped: u64,
-    /// Datagrams of an egress that was too far behind, up to the start of the next group.
-    pub skipped: u64,
-    /// Datagrams that wait at this moment.
-    pub waiting: u64,
-    /// How often the socket was full.
-    pub blocked: u64,
-    /// Sockets by which packets leave alone since the kernel refused to take several at once.
-    pub gso_failed: u64,
-}
-
-/// Counts of several lanes together.
-impl AddAssign<&Self> for SendCounters {
-    fn add_assign(&mut self, other: &Self) {
-        let Self {
-            given,
-            sent,
-            sent_bytes,
-            calls,
-            too_large,
-            refused,
-            dropped,
-            skipped,
-            waiting,
-            blocked,
-            gso_failed,
-        } = other;
-        self.given += given;
-        self.sent += sent;
-        self.sent_bytes += sent_bytes;
-        self.calls += calls;
-        self.too_large += too_large;
-        self.refused += refused;
-        self.dropped += dropped;
-        self.skipped += skipped;
-        self.waiting += waiting;
-        self.blocked += blocked;
-        self.gso_failed += gso_failed;
+counters! {
+    /// What became of the datagrams that a lane sent, for itself or for another lane.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct SendCounters, "socket_" {
+        /// Datagrams that the lane gave, or another one for it to send.
+        given: Counter "datagrams",
+        /// Datagrams that the kernel took.
+        sent: Counter "datagrams",
+        /// Their bytes.
+        sent_bytes: Counter "bytes",
+        /// System calls that it took them by.
+        calls: Counter "calls",
+        /// Datagrams larger than the path's first hop takes.
+        too_large: Counter "datagrams",
+        /// Datagrams that the kernel refused: no route, a firewall.
+        refused: Counter "datagrams",
+        /// Datagrams dropped because too much was waiting for a full socket.
+        dropped: Counter "datagrams",
+        /// Datagrams of an egress that was too far behind, up to the start of the next group.
+        skipped: Counter "datagrams",
+        /// Datagrams that wait at this moment.
+        waiting: Gauge "datagrams",
+        /// How often the socket was full.
+        blocked: Counter "times",
+        /// Sockets by which packets leave alone since the kernel refused to take several at once.
+        gso_failed: Counter "sockets",
     }
 }
 

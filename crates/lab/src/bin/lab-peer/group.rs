@@ -105,7 +105,10 @@ impl Peer {
     fn counts(self) -> BTreeMap<&'static str, u64> {
         let counters = self.lanes.stop();
         let repair: RepairCounts = counters.lane.ledger.repair;
-        let mut counts: BTreeMap<_, _> = repair.rows().collect();
+        let mut counts: BTreeMap<_, _> = repair
+            .counts()
+            .map(|(declared, count)| (declared.name.trim_start_matches("repair_"), count))
+            .collect();
         counts.insert("made", counters.lane.ledger.made);
         counts
     }

@@ -329,8 +329,11 @@ fn what_is_heard_counts_on_no_link() {
     assert_eq!(net.frames(1).len(), 1);
     let sent = net.lanes[0].counters().links;
     let received = net.lanes[1].counters().links;
-    assert!(sent.iter().all(|row| row.sent == 0), "{sent:?}");
-    assert!(received.iter().all(|row| row.received == 0), "{received:?}");
+    assert!(sent.iter().all(|row| row.datagrams_out == 0), "{sent:?}");
+    assert!(
+        received.iter().all(|row| row.datagrams_in == 0),
+        "{received:?}"
+    );
 }
 
 #[test]

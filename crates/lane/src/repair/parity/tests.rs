@@ -201,7 +201,7 @@ fn what_is_lost_is_made_anew_without_a_request() {
     // What was made anew did not come over the link: its loss is what it is.
     let came = packets.len() - 2 + parity.len();
     let now = net.lanes[1].counters().links[0];
-    assert_eq!(now.received - link.received, came as u64);
+    assert_eq!(now.datagrams_in - link.datagrams_in, came as u64);
     net.sleep(millis(140));
     assert_eq!(self::counts(&net, 1).nacks_sent, 0);
 }
@@ -296,7 +296,7 @@ fn false_parity_of_an_insider_makes_no_packet_and_leaves_the_rest_to_requests() 
 fn parity_that_comes_twice_is_used_and_counted_once() {
     let mut net = lossy_pair();
     let (_, parity) = block(&mut net, 0);
-    let received = |net: &Net| net.lanes[1].counters().links[0].received;
+    let received = |net: &Net| net.lanes[1].counters().links[0].datagrams_in;
     let before = received(&net);
 
     for _ in 0..5 {
@@ -401,5 +401,9 @@ fn each_child_is_sent_what_its_own_link_needs_of_one_encoding() {
     assert_eq!((to(1), to(2)), (1, 0));
     let link = net.lanes[0].counters().links;
     let sent = counts(&net, 0).parity_sent;
-    assert_eq!(link[0].sent - link[1].sent, sent, "parity counts as sent");
+    assert_eq!(
+        link[0].datagrams_out - link[1].datagrams_out,
+        sent,
+        "parity counts as sent"
+    );
 }
