@@ -4,13 +4,17 @@
 //! |---|---|
 //! | [`catalogue`] | announces and withdraws, spread epidemically |
 //! | [`carried`] | the flows that this node requests, forwards or originates |
-//! | [`keys`] | content secrets on their way from origins to consumers |
+//! | `published` | streams of which this node is the origin |
+//! | `keyring` | content secrets that are here or asked for |
+//! | `breaker` | when a congested link is cut, and for how long |
 //! | `peak` | what is declared of a flow that is measured |
 //! | [`wishes`] | local subscriptions by name |
+//! | `watched` | which streams are to be shown again |
 //!
 //! What `Flows` does with them is in eight files: `offers` (what this node publishes, announces and withdraws),
-//! `requests` (what neighbours ask of each other for a flow), `admission` (for which flows there is room), `eligible`
-//! (which link may carry which flow), `breaker` (what is cut on a congested link), `settle` (which flow is asked of whom), `rows` (what is shown of it), `watched` (what is shown again).
+//! `requests` (what neighbours ask of each other for a flow), [`keys`] (how content secrets travel), `admission` (for
+//! which flows there is room), `eligible` (which link may carry which flow), `congestion` (what is cut on a congested
+//! link), `settle` (which flow is asked of whom), `rows` (what is shown of it). The parts know nothing of `Flows`.
 //!
 //! **Who decides to request a flow:** `Flows::settle`. It looks at what is wanted (children, wishes) and at
 //! where the route leads, and makes upstream requests follow. Everything else only changes what it looks at.
@@ -45,10 +49,13 @@ mod admission;
 mod breaker;
 pub mod carried;
 pub mod catalogue;
+mod congestion;
 mod eligible;
+mod keyring;
 pub mod keys;
 mod offers;
 mod peak;
+mod published;
 mod requests;
 mod rows;
 mod settle;
@@ -60,8 +67,8 @@ pub mod wishes;
 
 use breaker::Breaker;
 use catalogue::Catalogue;
-use keys::Keys;
-use offers::Published;
+use keyring::Keys;
+use published::Published;
 use table::Table;
 use watched::Watched;
 use wishes::{Wanted, Wishes};

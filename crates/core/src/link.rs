@@ -39,6 +39,7 @@ mod liveness;
 mod pressure;
 mod rows;
 mod size;
+mod sizes;
 #[cfg(test)]
 mod tests;
 

@@ -15,7 +15,7 @@ use crate::tree::{Finding, Tree};
 /// The crates that are held to it, and how many of their files were in circles when the rule came.
 const HELD: &[(&str, usize)] = &[
     ("crates/wire/src/", 0),
-    ("crates/core/src/", 11),
+    ("crates/core/src/", 0),
     ("crates/lane/src/", 0),
 ];
 

@@ -11,16 +11,12 @@
 //!
 //! A link with n flows may press as hard as n times ten TCP connections, since RFC 8083 judges each flow by itself; twice that
 //! while the round trip has not grown, because loss without a queue is mostly the path's own and repair is made for it. Not
-//! the measure (`link`). Called by [`Flows`]. Invariant: a link that was cut is not given more before its pause is over.
+//! the measure (`link`), and not what is cut (`congestion`). Called by `congestion`. Invariant: a link that was cut is not given more before its pause is over.
 
 use std::time::Duration;
 
-use levada_wire::control::flow::RefuseReason;
-use levada_wire::{FlowId, Instant, LinkIndex};
+use levada_wire::Instant;
 
-use super::Flows;
-use super::carried::ChildState;
-use crate::api::Event;
 use crate::limits::{
     BREAKER_CALM, BREAKER_PAUSE_MAX, BREAKER_PAUSE_MIN, BREAKER_STEP, BREAKER_TCP,
     BREAKER_TCP_STEADY, BREAKER_WINDOWS,
@@ -45,7 +41,7 @@ struct Opened {
 
 impl Breaker {
     /// Takes a window; says whether the breaker opens.
-    fn note(&mut self, now: Instant, pressure: Pressure, flows: usize) -> bool {
+    pub(super) fn note(&mut self, now: Instant, pressure: Pressure, flows: usize) -> bool {
         let each = if pressure.has_grown {
             BREAKER_TCP
         } else {
@@ -73,13 +69,23 @@ impl Breaker {
         true
     }
 
+    /// A window in which nothing was fed that could be cut: what was too hard before is no row any more.
+    pub(super) const fn start_over(&mut self) {
+        self.windows = 0;
+    }
+
+    /// How long nothing is let in since it opened.
+    pub(super) fn pause(&self) -> Duration {
+        self.opened.map_or(BREAKER_PAUSE_MIN, |opened| opened.pause)
+    }
+
     /// Whether one more flow may be let in.
-    fn is_closed(&self, now: Instant) -> bool {
+    pub(super) fn is_closed(&self, now: Instant) -> bool {
         self.opened.is_none_or(|opened| opened.next_at <= now)
     }
 
     /// A flow is let in: the next one waits until it has shown how much the link bears.
-    fn let_in(&mut self, now: Instant) {
+    pub(super) fn let_in(&mut self, now: Instant) {
         self.opened = self.opened.filter(|opened| !opened.is_over(now));
         if let Some(opened) = &mut self.opened {
             opened.next_at = opened.next_at.max(now + BREAKER_STEP);
@@ -91,58 +97,6 @@ impl Opened {
     /// Whether it is so long ago that it says nothing any more.
     fn is_over(&self, now: Instant) -> bool {
         now.since(self.at) >= self.pause + BREAKER_CALM
-    }
-}
-
-impl Flows {
-    /// Whether the breaker of a link keeps one more flow out.
-    #[must_use]
-    pub fn is_congested(&self, link: LinkIndex) -> bool {
-        let breaker = self.breakers.get(&link);
-        breaker.is_some_and(|breaker| !breaker.is_closed(self.now))
-    }
-
-    /// A child is fed over the link from now on.
-    pub(super) fn note_let_in(&mut self, link: LinkIndex) {
-        if let Some(breaker) = self.breakers.get_mut(&link) {
-            breaker.let_in(self.now);
-        }
-    }
-
-    /// A window of loss of a link says how hard this node presses on it.
-    pub(super) fn on_pressure(&mut self, link: LinkIndex, pressure: Pressure) {
-        let Some(peer) = self.neighbours.get(&link).copied() else {
-            return;
-        };
-        let fed = |(flow, carried): (FlowId, &super::carried::Carried)| {
-            let child = carried.children.get(&link)?;
-            (child.state == ChildState::Granted).then_some((child.since, flow))
-        };
-        let mut fed: Vec<(Instant, FlowId)> = self.carried.iter().filter_map(fed).collect();
-        let breaker = self.breakers.entry(link).or_default();
-        if fed.is_empty() {
-            // What is lost of pings and requests for repair is no congestion by flows that could be cut.
-            breaker.windows = 0;
-            return;
-        }
-        if !breaker.note(self.now, pressure, fed.len()) {
-            return;
-        }
-        let pause = breaker
-            .opened
-            .map_or(BREAKER_PAUSE_MIN, |opened| opened.pause);
-        fed.sort_unstable();
-        let cut = fed.split_off(fed.len() / 2);
-        for (_, flow) in &cut {
-            self.remove_child(*flow, link);
-            self.refuse(*flow, link, RefuseReason::Congested);
-        }
-        self.event(Event::Congested {
-            link,
-            peer,
-            flows: cut.len(),
-            pause,
-        });
     }
 }
 

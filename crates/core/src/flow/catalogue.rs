@@ -15,7 +15,6 @@ use levada_wire::key::Suite;
 use levada_wire::machine::Wakeup;
 use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, NodeId, PacketSize, StreamName};
 
-use super::offers::instance_of;
 use crate::limits::{
     STREAMS_MAX, STREAMS_PER_ORIGIN_MAX, UNREACHABLE_KEPT, WITHDRAWN_KEPT, WITHDRAWN_MAX,
 };
@@ -333,5 +332,14 @@ impl Catalogue {
         let entries = self.entries.values().filter_map(|entry| entry.forget_at);
         let withdrawn = self.withdrawn.values().map(|withdrawn| withdrawn.forget_at);
         self.due = entries.chain(withdrawn).min();
+    }
+}
+
+/// The instance that an announce is about.
+pub(super) fn instance_of(announce: &Announce) -> InstanceRef {
+    InstanceRef {
+        origin: announce.origin,
+        name: announce.name.clone(),
+        instance: announce.instance,
     }
 }

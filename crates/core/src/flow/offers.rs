@@ -7,35 +7,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use levada_wire::announce::{Announce, LayerOffer, SignedAnnounce, SignedWithdraw, Withdraw};
-use levada_wire::control::flow::{COLLECTION_MAX, InstanceRef, KeyGrant};
+use levada_wire::control::flow::{COLLECTION_MAX, InstanceRef};
 use levada_wire::control::{FlowMessage, flow as message};
 use levada_wire::key::{CarrySecret, ContentSecret};
 use levada_wire::lane::{FlowCommand, Originate};
-use levada_wire::{Bitrate, FlowId, InstanceId, Instant, LinkIndex, NodeId, StreamName};
+use levada_wire::{Bitrate, FlowId, InstanceId, LinkIndex, StreamName};
 use rand_core::Rng as _;
 
 use super::carried::{Carried, Upstream};
-use super::catalogue::{Back, FlowOffer, Verdict};
+use super::catalogue::{Back, FlowOffer, Verdict, instance_of};
 use super::peak::Peak;
+use super::published::Published;
 use super::{Flows, Output};
 use crate::api::{Event, Offer};
 use crate::limits::PEAK_WARNING;
-
-/// A stream of which this node is the origin.
-#[derive(Debug)]
-pub(super) struct Published {
-    pub(super) of: InstanceRef,
-    pub(super) epoch: u8,
-    pub(super) secret: ContentSecret,
-    /// Grants made, by consumer.
-    pub(super) grants: BTreeMap<NodeId, KeyGrant>,
-    carry: CarrySecret,
-    announce: Announce,
-    /// The peaks of its layers, in their order, if they are measured; else empty.
-    peaks: Vec<Peak>,
-    /// When its user was told last that it sends more than it declares.
-    warned_at: Option<Instant>,
-}
 
 impl Flows {
     pub(super) fn on_publish(&mut self, offer: Offer) {
@@ -357,13 +342,4 @@ impl Flows {
 fn measured_peaks(layers: &[LayerOffer], is_measured: bool) -> Vec<Peak> {
     let measured = layers.iter().filter(|_| is_measured);
     measured.map(|layer| Peak::new(layer.peak)).collect()
-}
-
-/// The instance that an announce is about.
-pub(super) fn instance_of(announce: &Announce) -> InstanceRef {
-    InstanceRef {
-        origin: announce.origin,
-        name: announce.name.clone(),
-        instance: announce.instance,
-    }
 }

@@ -3,12 +3,14 @@
 //! Not the meaning of a column (`crate::view`). Called by `Control`, for whoever shows a node. Invariant: a row costs what
 //! it shows, however many links, flows and subscriptions there are besides.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use levada_wire::{Announce, Bitrate, FlowId, Layer, LinkIndex, NodeId, StreamName};
 
 use super::Flows;
-use crate::view::{Demand, FlowRow, FlowState, Seconds, StreamRow, TrackRow};
+use super::watched::Notes;
+use crate::view::{Demand, FlowRow, FlowState, Seconds, StreamChange, StreamRow, TrackRow};
 
 impl Flows {
     /// The rows of the flows behind `after`.
@@ -80,5 +82,65 @@ impl Flows {
     fn subscriptions(&self, flow: FlowId) -> usize {
         let wanted = self.wanted.get(&flow);
         wanted.map_or(0, |wanted| wanted.subscriptions)
+    }
+}
+
+impl Flows {
+    /// Begins to note which streams change, all of them first; or ceases to.
+    pub fn watch_streams(&mut self, is_watched: bool) {
+        self.watched.0 = is_watched.then(|| Notes {
+            changed: BTreeSet::new(),
+            first: Some(None),
+        });
+    }
+
+    /// Whether there is anything to take.
+    #[must_use]
+    pub fn has_stream_changes(&self) -> bool {
+        let notes = self.watched.0.as_ref();
+        notes.is_some_and(|notes| notes.first.is_some() || !notes.changed.is_empty())
+    }
+
+    /// Takes up to `max` of the streams that changed, as they are now.
+    pub fn take_stream_changes(&mut self, max: usize) -> Vec<StreamChange> {
+        let Some(mut notes) = self.watched.0.take() else {
+            return Vec::new();
+        };
+        let mut taken = Vec::new();
+        while taken.len() < max
+            && let Some((name, origin)) = notes.changed.pop_first()
+        {
+            taken.push(match self.stream_row_of(&name, origin) {
+                Some(row) => StreamChange::Known(row),
+                None => StreamChange::Gone { name, origin },
+            });
+        }
+        if let Some(after) = notes.first.take() {
+            let left = max - taken.len();
+            let rows: Vec<_> = self.stream_rows(after.clone()).take(left).collect();
+            let last = rows.last().map(|row| (row.name.clone(), row.origin));
+            notes.first = (rows.len() == left).then_some(last.or(after));
+            taken.extend(rows.into_iter().map(StreamChange::Known));
+        }
+        self.watched.0 = Some(notes);
+        taken
+    }
+
+    /// All streams of that name are shown again: something besides the core changed.
+    pub fn mark_stream(&mut self, name: &StreamName) {
+        for announce in self.catalogue.named(name) {
+            self.watched.mark(name, announce.origin);
+        }
+    }
+
+    /// All streams of an origin are shown again, since the way to it is another.
+    pub(super) fn mark_origin(&mut self, origin: NodeId) {
+        if self.watched.0.is_some() {
+            for announce in self.catalogue.behind(None) {
+                if announce.origin == origin {
+                    self.watched.mark(&announce.name, origin);
+                }
+            }
+        }
     }
 }

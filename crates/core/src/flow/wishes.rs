@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use levada_wire::control::flow::InstanceRef;
 use levada_wire::{Announce, FlowId, Layer, NodeId, RepairBudget, StreamName};
 
-use super::offers::instance_of;
+use super::catalogue::instance_of;
 use crate::api::{Event, SubscriptionId, SubscriptionState};
 use crate::limits::WISHES_MAX;
 use crate::view::note_look;

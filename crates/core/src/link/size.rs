@@ -14,18 +14,15 @@
 //! ```
 //!
 //! Only the way to the peer is judged; the peer judges the way back. Not who may use the link (`flow`). Called by
-//! [`super::Links`]. Invariant: what is told grows at once, and falls only when it is known how far.
+//! `sizes`. Invariant: what is told grows at once, and falls only when it is known how far.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use levada_wire::datagram::link::{LinkDatagram, Ping, SHORT_PING_BYTES};
-use levada_wire::lane::LinkCommand;
+use levada_wire::datagram::link::{Ping, SHORT_PING_BYTES};
 use levada_wire::machine::Wakeup;
-use levada_wire::{Instant, LinkIndex, PacketSize};
+use levada_wire::{Instant, PacketSize};
 
-use super::{Link, Links, Output, Path};
-use crate::api;
 use crate::limits::{
     SIZE_AGAIN, SIZE_CHECK_ACTIVE, SIZE_CHECK_IDLE, SIZE_MUTE_PONGS, SIZE_PACE, SIZE_SHORT_PONGS,
 };
@@ -267,46 +264,6 @@ impl Size {
             SIZE_CHECK_ACTIVE
         } else {
             SIZE_CHECK_IDLE
-        }
-    }
-}
-
-impl Links {
-    /// The packet sizes that known streams have changed.
-    pub(super) fn on_sizes(&mut self, mut sizes: BTreeSet<PacketSize>) {
-        // What is assumed of a link is what it is proven to carry before anything else.
-        sizes.insert(PacketSize::DEFAULT);
-        self.sizes = sizes;
-        for up in self.links.values_mut().filter_map(Link::up_mut) {
-            up.size.on_wanted(self.now, &self.sizes);
-        }
-        self.try_sizes();
-    }
-
-    /// The system did not send a datagram of that many bytes, because it is too large for the link's first hop.
-    pub(super) fn on_too_large(&mut self, link: LinkIndex, bytes: usize) {
-        let size = u16::try_from(bytes).ok().and_then(PacketSize::new);
-        let up = self.links.get_mut(&link).and_then(Link::up_mut);
-        if let (Some(up), Some(size)) = (up, size) {
-            up.size.on_too_large(self.now, size, &self.sizes);
-            self.try_sizes();
-        }
-    }
-
-    /// Sends the padded pings that are due, and tells what has become of sizes.
-    pub(super) fn try_sizes(&mut self) {
-        for (index, link) in &mut self.links {
-            let Some(up) = link.up_mut() else { continue };
-            let link = *index;
-            for ping in up.size.pings_if_due(self.now).into_iter().flatten() {
-                let message = LinkDatagram::Ping(ping);
-                let ping = api::Output::Link(link, LinkCommand::Send(message));
-                self.outputs.push_back(Output::Outside(ping));
-            }
-            if let Some(carries) = up.size.news(&self.sizes) {
-                let path = Path::Carries(carries);
-                self.outputs.push_back(Output::Path(link, path));
-            }
         }
     }
 }

@@ -1,0 +1,62 @@
+//! What is taken from a congested link: its newest flows, which come back one by one.
+//!
+//! Not when (`breaker`), and not the measure (`link`). Called by [`Flows`] for each window of loss, and by `requests` before
+//! a child is let in. Invariant: a link that feeds nobody is never congested.
+
+use levada_wire::control::flow::RefuseReason;
+use levada_wire::{FlowId, Instant, LinkIndex};
+
+use super::Flows;
+use super::carried::{Carried, ChildState};
+use crate::api::Event;
+use crate::link::Pressure;
+
+impl Flows {
+    /// Whether the breaker of a link keeps one more flow out.
+    #[must_use]
+    pub fn is_congested(&self, link: LinkIndex) -> bool {
+        let breaker = self.breakers.get(&link);
+        breaker.is_some_and(|breaker| !breaker.is_closed(self.now))
+    }
+
+    /// A child is fed over the link from now on.
+    pub(super) fn note_let_in(&mut self, link: LinkIndex) {
+        if let Some(breaker) = self.breakers.get_mut(&link) {
+            breaker.let_in(self.now);
+        }
+    }
+
+    /// A window of loss of a link says how hard this node presses on it.
+    pub(super) fn on_pressure(&mut self, link: LinkIndex, pressure: Pressure) {
+        let Some(peer) = self.neighbours.get(&link).copied() else {
+            return;
+        };
+        let fed = |(flow, carried): (FlowId, &Carried)| {
+            let child = carried.children.get(&link)?;
+            (child.state == ChildState::Granted).then_some((child.since, flow))
+        };
+        let mut fed: Vec<(Instant, FlowId)> = self.carried.iter().filter_map(fed).collect();
+        let breaker = self.breakers.entry(link).or_default();
+        if fed.is_empty() {
+            // What is lost of pings and requests for repair is no congestion by flows that could be cut.
+            breaker.start_over();
+            return;
+        }
+        if !breaker.note(self.now, pressure, fed.len()) {
+            return;
+        }
+        let pause = breaker.pause();
+        fed.sort_unstable();
+        let cut = fed.split_off(fed.len() / 2);
+        for (_, flow) in &cut {
+            self.remove_child(*flow, link);
+            self.refuse(*flow, link, RefuseReason::Congested);
+        }
+        self.event(Event::Congested {
+            link,
+            peer,
+            flows: cut.len(),
+            pause,
+        });
+    }
+}

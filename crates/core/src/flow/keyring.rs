@@ -1,0 +1,103 @@
+//! The content secrets that this node holds or asks for, and the answers that others wait for here.
+//!
+//! Not the messages (`keys`). Kept by [`super::Flows`], changed by `keys`. Invariant: a secret is kept only while a local
+//! subscription wants it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use levada_wire::control::flow::InstanceRef;
+use levada_wire::key::ContentSecret;
+use levada_wire::machine::Wakeup;
+use levada_wire::{Instant, LinkIndex, NodeId};
+
+use crate::limits::{KEY_RETRY_MAX, KEY_RETRY_MIN};
+
+/// What is known of secrets.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    pub(super) secrets: BTreeMap<InstanceRef, Secret>,
+    pub(super) pending: BTreeMap<(InstanceRef, NodeId), Pending>,
+}
+
+#[derive(Debug)]
+pub(super) enum Secret {
+    Asking { ask_at: Instant, pause: Duration },
+    Held { epoch: u8, secret: ContentSecret },
+}
+
+/// An answer that others wait for.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Who waits, at most [`KEY_ASKERS_MAX`].
+    pub(super) askers: Vec<LinkIndex>,
+    /// Who was asked: nobody else's refusal counts.
+    pub(super) asked: LinkIndex,
+    pub(super) until: Instant,
+}
+
+impl Keys {
+    /// The secret of an instance and its epoch.
+    pub(super) fn secret(&self, of: &InstanceRef) -> Option<(u8, ContentSecret)> {
+        match self.secrets.get(of)? {
+            Secret::Held { epoch, secret } => Some((*epoch, secret.clone())),
+            Secret::Asking { .. } => None,
+        }
+    }
+
+    /// Wants the secrets of exactly these instances from now on.
+    pub(super) fn want(&mut self, now: Instant, wanted: &[InstanceRef]) {
+        self.secrets.retain(|of, _| wanted.contains(of));
+        for of in wanted {
+            if !self.secrets.contains_key(of) {
+                let asking = Secret::Asking {
+                    ask_at: now,
+                    pause: KEY_RETRY_MIN,
+                };
+                self.secrets.insert(of.clone(), asking);
+            }
+        }
+    }
+
+    /// The instances whose secret is to be asked for now; each is asked for again later.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<InstanceRef> {
+        let mut due = Vec::new();
+        for (of, secret) in &mut self.secrets {
+            let Secret::Asking { ask_at, pause } = secret else {
+                continue;
+            };
+            if *ask_at <= now {
+                *ask_at = now + *pause;
+                *pause = (*pause * 2).min(KEY_RETRY_MAX);
+                due.push(of.clone());
+            }
+        }
+        due
+    }
+
+    pub(super) fn on_link_down(&mut self, link: LinkIndex) {
+        for pending in self.pending.values_mut() {
+            pending.askers.retain(|asker| *asker != link);
+        }
+        self.pending.retain(|_, pending| !pending.askers.is_empty());
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.pending.retain(|_, pending| pending.until > now);
+    }
+
+    pub(super) fn wakeup(&self) -> Option<Wakeup> {
+        let asks = self.secrets.values().filter_map(|secret| match secret {
+            Secret::Asking { ask_at, .. } => Some(Wakeup {
+                at: *ask_at,
+                why: "ask for secret",
+            }),
+            Secret::Held { .. } => None,
+        });
+        let pending = self.pending.values().map(|p| Wakeup {
+            at: p.until,
+            why: "pending key",
+        });
+        asks.chain(pending).map(Some).fold(None, Wakeup::earlier)
+    }
+}

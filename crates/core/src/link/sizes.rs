@@ -1,0 +1,53 @@
+//! Packet sizes of all links: which are tried, and who is told what was found.
+//!
+//! Not how a size is found out over one link (`size`). Called by [`Links`]. Invariant: what is told of a link is what `size`
+//! says of it, once.
+
+use std::collections::BTreeSet;
+
+use levada_wire::datagram::link::LinkDatagram;
+use levada_wire::lane::LinkCommand;
+use levada_wire::{LinkIndex, PacketSize};
+
+use super::{Link, Links, Output, Path};
+use crate::api;
+
+impl Links {
+    /// The packet sizes that known streams have changed.
+    pub(super) fn on_sizes(&mut self, mut sizes: BTreeSet<PacketSize>) {
+        // What is assumed of a link is what it is proven to carry before anything else.
+        sizes.insert(PacketSize::DEFAULT);
+        self.sizes = sizes;
+        for up in self.links.values_mut().filter_map(Link::up_mut) {
+            up.size.on_wanted(self.now, &self.sizes);
+        }
+        self.try_sizes();
+    }
+
+    /// The system did not send a datagram of that many bytes, because it is too large for the link's first hop.
+    pub(super) fn on_too_large(&mut self, link: LinkIndex, bytes: usize) {
+        let size = u16::try_from(bytes).ok().and_then(PacketSize::new);
+        let up = self.links.get_mut(&link).and_then(Link::up_mut);
+        if let (Some(up), Some(size)) = (up, size) {
+            up.size.on_too_large(self.now, size, &self.sizes);
+            self.try_sizes();
+        }
+    }
+
+    /// Sends the padded pings that are due, and tells what has become of sizes.
+    pub(super) fn try_sizes(&mut self) {
+        for (index, link) in &mut self.links {
+            let Some(up) = link.up_mut() else { continue };
+            let link = *index;
+            for ping in up.size.pings_if_due(self.now).into_iter().flatten() {
+                let message = LinkDatagram::Ping(ping);
+                let ping = api::Output::Link(link, LinkCommand::Send(message));
+                self.outputs.push_back(Output::Outside(ping));
+            }
+            if let Some(carries) = up.size.news(&self.sizes) {
+                let path = Path::Carries(carries);
+                self.outputs.push_back(Output::Path(link, path));
+            }
+        }
+    }
+}
