@@ -5,27 +5,23 @@
 //! what children need of a parent (constants, small types) goes into a file beside them, and a parent that only lists
 //! and re-exports is free. What counts as an import is said in `imports`.
 //! Called by `tidy`.
-//! Invariant: one finding for each knot of files, with one of its shortest circles; the counts in `HELD` only fall.
+//! Invariant: one finding for each knot of files, with one of its shortest circles.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::imports::{Import, imports};
 use crate::tree::{Finding, Tree};
 
-/// The crates that are held to it, and how many of their files were in circles when the rule came.
-const HELD: &[(&str, usize)] = &[
-    ("crates/wire/src/", 0),
-    ("crates/core/src/", 0),
-    ("crates/lane/src/", 0),
-];
+/// The crates that are held to it.
+const HELD: [&str; 3] = ["crates/wire/src/", "crates/core/src/", "crates/lane/src/"];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     HELD.iter()
-        .flat_map(|(folder, allowed)| check_crate(tree, folder, *allowed))
+        .flat_map(|folder| check_crate(tree, folder))
         .collect()
 }
 
-fn check_crate(tree: &Tree, folder: &str, allowed: usize) -> Vec<Finding> {
+fn check_crate(tree: &Tree, folder: &str) -> Vec<Finding> {
     let imports = imports(tree, folder);
     let graph = Graph::new(&imports);
     let knots: BTreeSet<BTreeSet<&str>> = graph
@@ -34,13 +30,6 @@ fn check_crate(tree: &Tree, folder: &str, allowed: usize) -> Vec<Finding> {
         .map(|file| graph.knot(file))
         .filter(|knot| knot.len() > 1)
         .collect();
-    let tied = knots.iter().map(BTreeSet::len).sum::<usize>();
-    if tied <= allowed {
-        let text =
-            format!("{tied} files of {folder} are in circles, {allowed} are allowed; lower that");
-        let fell = (tied < allowed).then(|| Finding::warning("xtask/src/tidy/circles.rs", 0, text));
-        return fell.into_iter().collect();
-    }
     let shortest = |knot: &BTreeSet<&str>| {
         let circles = knot.iter().filter_map(|file| graph.circle(file));
         circles.min_by_key(Vec::len)
@@ -138,7 +127,7 @@ mod tests {
             .iter()
             .map(|(path, source)| (path.as_str(), *source))
             .collect();
-        shown(&check_crate(&tree(&files), "crates/lane/src/", 0))
+        shown(&check_crate(&tree(&files), "crates/lane/src/"))
     }
 
     #[test]
@@ -250,20 +239,5 @@ mod tests {
         ]);
 
         assert_eq!(found, [""; 0]);
-    }
-
-    #[test]
-    fn circles_that_were_there_are_borne_and_one_more_file_is_not() {
-        let two = tree(&[
-            ("crates/core/src/lib.rs", "mod a;\nmod b;\n"),
-            ("crates/core/src/a.rs", "use crate::b::B;\n"),
-            ("crates/core/src/b.rs", "use crate::a::A;\n"),
-        ]);
-
-        let count = |allowed| check_crate(&two, "crates/core/src/", allowed);
-
-        assert_eq!(count(2), []);
-        assert!(count(3)[0].warning);
-        assert!(!count(1)[0].warning);
     }
 }
