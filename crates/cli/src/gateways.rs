@@ -1,7 +1,7 @@
 //! The gateways of a node: RTSP for players and publishers.
 //!
-//! Not a protocol: each has a crate. Called by `run`. Invariant: a port that another program has is a warning with its cure,
-//! never the end of the node.
+//! Not a protocol: each has a crate. Called by `run`. Invariant: a port that another program has is a warning with its
+//! cure, never the end of the node.
 
 use std::net::{Ipv6Addr, SocketAddr};
 

@@ -9,8 +9,8 @@
 //! | `say`, `table`, `units` | what is said, how quantities are printed and read |
 //! | `logging`, `shutdown` | logs to standard error; Ctrl-C |
 //!
-//! Nothing here decides how a stream travels; that is the library's part. Invariant: standard output carries what
-//! was asked for and nothing else; everything said to people meanwhile goes to standard error. The exit code is 0 if the
+//! Nothing here decides how a stream travels; that is the library's part. Invariant: standard output carries what was
+//! asked for and nothing else; everything said to people meanwhile goes to standard error. The exit code is 0 if the
 //! command did what it was told, 1 if it failed, 2 if it was not understood.
 
 #![forbid(unsafe_code)]

@@ -25,7 +25,8 @@ pub(crate) fn note(text: impl fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// How this program was called, so that a command it prints can be copied; short if it lies under the current directory.
+/// How this program was called, so that a command it prints can be copied; short if it lies under the current
+/// directory.
 pub(crate) fn program() -> String {
     let Some(called) = std::env::args().next() else {
         return "levada".to_owned();

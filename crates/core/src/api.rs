@@ -271,8 +271,8 @@ pub enum Event {
         /// Why.
         reason: LinkDown,
     },
-    /// A link loses too much of what it is given: flows over it were cut, the newest first, and no further one is let in
-    /// for a while (RFC 8083).
+    /// A link loses too much of what it is given: flows over it were cut, the newest first, and no further one is let
+    /// in for a while (RFC 8083).
     Congested {
         /// Which.
         link: LinkIndex,

@@ -251,7 +251,8 @@ impl Control {
                 }
             }
         }
-        // Flows make links ping, and links tell of sizes; neither makes the other say the same again, so this ends here.
+        // Flows make links ping, and links tell of sizes; neither makes the other say the same again, so this ends
+        // here.
         self.drain_links();
     }
 }

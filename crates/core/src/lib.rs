@@ -1,9 +1,9 @@
 //! Levada's decisions: which links live, which way leads to an origin, which flow goes where.
 //!
-//! Sans-IO: [`Control`] is told what happened and what time it is, and answers with what is to be done. It
-//! opens no socket, reads no clock, draws chance only from the generator it was given, and never touches a
-//! media packet: it *emits* [`levada_wire::lane::FlowCommand`], and whoever drives it hands that to the lanes. Driven by `node`
-//! in production and by `sim` in virtual time; neither knows how a decision is made.
+//! Sans-IO: [`Control`] is told what happened and what time it is, and answers with what is to be done. It opens no
+//! socket, reads no clock, draws chance only from the generator it was given, and never touches a media packet: it
+//! *emits* [`levada_wire::lane::FlowCommand`], and whoever drives it hands that to the lanes. Driven by `node` in
+//! production and by `sim` in virtual time; neither knows how a decision is made.
 //!
 //! | part | decides |
 //! |---|---|

@@ -35,8 +35,8 @@ pub const PING_ACTIVE: Duration = Duration::from_millis(100);
 /// Between pings otherwise. Also in docs/wire.md 8.2.
 pub const PING_IDLE: Duration = Duration::from_secs(1);
 
-/// How long the pong is waited for while idle before pings come as quickly as while active, until one is answered; twice
-/// the round trip where that is longer. Also in docs/wire.md 8.2.
+/// How long the pong is waited for while idle before pings come as quickly as while active, until one is answered;
+/// twice the round trip where that is longer. Also in docs/wire.md 8.2.
 pub const PING_ANSWER: Duration = Duration::from_millis(400);
 
 /// Silence after which a peer is suspect, while a flow uses the link.
@@ -69,7 +69,8 @@ pub const SIZE_PACE: Duration = Duration::from_millis(100);
 /// that loses 40% each way this is untrue once in two thousand times, of one that loses 10% once in two million.
 pub const SIZE_SHORT_PONGS: u32 = 8;
 
-/// So many pongs of a peer, none of which ever said a size, and it is one that knows no padding. Also in docs/wire.md 8.2.
+/// So many pongs of a peer, none of which ever said a size, and it is one that knows no padding. Also in docs/wire.md
+/// 8.2.
 pub const SIZE_MUTE_PONGS: u32 = 32;
 
 /// Between checks of the proven size while a flow uses the link: so long a path that became narrower goes unnoticed.
@@ -150,8 +151,8 @@ pub const UNREACHABLE_KEPT: Duration = Duration::from_secs(600);
 /// The most flows carried at a time. A request for one more is refused as full.
 pub const CARRIED_MAX: usize = 4_096;
 
-/// The most children of one flow. One more is refused as full. A child is a link: only a node that dialled neighbours when
-/// it was full already gets there.
+/// The most children of one flow. One more is refused as full. A child is a link: only a node that dialled neighbours
+/// when it was full already gets there.
 pub const CHILDREN_MAX: usize = LINKS_MAX;
 
 /// How often a child says its request again. Also in docs/wire.md 7.3.
@@ -169,8 +170,8 @@ pub const ANSWER_WAIT: Duration = Duration::from_secs(3);
 /// How long a flow is kept after its last local consumer left: players reconnect and people switch back.
 pub const LINGER: Duration = Duration::from_secs(1);
 
-/// How long a withdrawn flow is kept at least: its last packets and its END are still on their way, or must be repaired.
-/// A flow whose budget is longer than half of it is kept for its budget and half of this.
+/// How long a withdrawn flow is kept at least: its last packets and its END are still on their way, or must be
+/// repaired. A flow whose budget is longer than half of it is kept for its budget and half of this.
 pub const ENDING: Duration = Duration::from_secs(2);
 
 /// How long another neighbour is preferred to one that refused a flow for a reason of the link between.
@@ -198,7 +199,8 @@ pub const BREAKER_TCP: u64 = 10;
 /// The same on a path that loses without a queue: 8 Mb/s at 10% loss and 40 ms press like 10, with what repair adds.
 pub const BREAKER_TCP_STEADY: u64 = 20;
 
-/// So many windows of loss in a row are too hard before the breaker opens: three intervals of reports, as RFC 8083 asks.
+/// So many windows of loss in a row are too hard before the breaker opens: three intervals of reports, as RFC 8083
+/// asks.
 pub const BREAKER_WINDOWS: u32 = 3;
 
 /// How long nothing more is let in over a link whose breaker opened; twice as long each time.
@@ -235,8 +237,8 @@ pub const KEY_RETRY_MAX: Duration = Duration::from_secs(5);
 
 // Wishes: `flow/wishes.rs`
 
-/// The most local wishes. One more is told `Unknown` and never served. The node, whose subscribers share a wish if they want
-/// the same, refuses whoever wants something else beyond it.
+/// The most local wishes. One more is told `Unknown` and never served. The node, whose subscribers share a wish if they
+/// want the same, refuses whoever wants something else beyond it.
 pub const WISHES_MAX: usize = 1_024;
 
 // Rows: `view.rs`

@@ -202,7 +202,8 @@ impl Routes {
         self.origins.get(origin)?.route()
     }
 
-    /// The rows of the origins behind `after`, by their ids; this node's own is the first of all, if it offers anything.
+    /// The rows of the origins behind `after`, by their ids; this node's own is the first of all, if it offers
+    /// anything.
     pub fn rows(&self, after: Option<NodeId>) -> impl Iterator<Item = RouteRow> {
         let own = self.own.raise_at.filter(|_| after.is_none());
         let own = own.map(|_| RouteRow {

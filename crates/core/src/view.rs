@@ -1,9 +1,9 @@
 //! What a node shows of its decisions: typed rows, as tables, JSON and metrics have them.
 //!
-//! Snapshots, not state: nothing here is read back. Each part of [`crate::Control`] makes its own rows, lazily and in the
-//! order of their keys, so that who wants many takes them in slices and holds up nobody. `levada::view` joins them with
-//! what the lanes counted. Names end in their unit: seconds, bytes, `bps` for bit/s, `ratio` for 0 to 1. Invariant: no
-//! secret can be put into a row, and making one costs what it shows.
+//! Snapshots, not state: nothing here is read back. Each part of [`crate::Control`] makes its own rows, lazily and in
+//! the order of their keys, so that who wants many takes them in slices and holds up nobody. `levada::view` joins them
+//! with what the lanes counted. Names end in their unit: seconds, bytes, `bps` for bit/s, `ratio` for 0 to 1.
+//! Invariant: no secret can be put into a row, and making one costs what it shows.
 
 use std::fmt;
 use std::net::SocketAddr;

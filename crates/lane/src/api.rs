@@ -1,7 +1,7 @@
 //! What goes into a [`crate::Lane`] and what comes out: the border between packets and the world.
 //!
-//! Not the work. Used by `node` and `sim`, which join a lane to the core, and by the worker thread of `levada-ports` that
-//! joins it to a socket. Invariant: commands carry no codec and no decision; they say what to do with a flow.
+//! Not the work. Used by `node` and `sim`, which join a lane to the core, and by the worker thread of `levada-ports`
+//! that joins it to a socket. Invariant: commands carry no codec and no decision; they say what to do with a flow.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -6,7 +6,8 @@
 //!                                                                                    RemoveLink  ─▶ nothing
 //! ```
 //!
-//! A child is a link: its peer is sent the flow over the link, by multicast groups that it hears, or both. In this folder:
+//! A child is a link: its peer is sent the flow over the link, by multicast groups that it hears, or both. In this
+//! folder:
 //!
 //! | file | has |
 //! |---|---|
@@ -16,9 +17,9 @@
 //! | `pace.rs` | what is sent to those who are behind as time passes |
 //! | `queue.rs`, `bucket.rs`, `withheld.rs`, `repairs.rs` | whose turn it is, at what rate, what is not sent, what is sent again |
 //!
-//! Not who may be a child: the core decides that and commands it. Called by `forward` for each run, by `repair`, and by the lane
-//! for commands and time. Invariant: each child is a link of the lane's link table, removing a link removes its children first;
-//! leaving and joining again gains nothing.
+//! Not who may be a child: the core decides that and commands it. Called by `forward` for each run, by `repair`, and by
+//! the lane for commands and time. Invariant: each child is a link of the lane's link table, removing a link removes
+//! its children first; leaving and joining again gains nothing.
 
 use std::collections::BTreeMap;
 
@@ -64,8 +65,8 @@ pub(crate) struct Child {
     pub(crate) demand: Option<Demand>,
     /// Multicast groups that it hears.
     channels: Vec<Channel>,
-    /// It was told that it cannot join the group which starts there, and is sent it if it can after all; with its place among
-    /// those who wait for that.
+    /// It was told that it cannot join the group which starts there, and is sent it if it can after all; with its place
+    /// among those who wait for that.
     awaits: Option<(Number, u64)>,
 }
 
@@ -336,7 +337,8 @@ impl Children {
             .count();
     }
 
-    /// Those that wait for the group that starts there, in the order of their waiting. Nobody waits for any from now on.
+    /// Those that wait for the group that starts there, in the order of their waiting. Nobody waits for any from now
+    /// on.
     fn take_awaiting(&mut self, group: Number) -> Vec<usize> {
         if self.awaiting == 0 {
             return Vec::new();

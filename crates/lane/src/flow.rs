@@ -128,8 +128,8 @@ impl Flow {
         row
     }
 
-    /// Moves the join point away from a group with a hole that will not be filled, and back when it is after all; then a
-    /// consumer that waits begins there.
+    /// Moves the join point away from a group with a hole that will not be filled, and back when it is after all; then
+    /// a consumer that waits begins there.
     pub(crate) fn judge_join_point(&mut self) {
         let has_given_up = self.missing.take_has_given_up();
         let missing = &self.missing;
@@ -175,7 +175,8 @@ impl Flow {
         self.sends() + self.children.memberships() + UPSTREAMS_MAX
     }
 
-    /// How a gap is known that an upstream shows: where many see it at once, each waits a time of its own before it asks.
+    /// How a gap is known that an upstream shows: where many see it at once, each waits a time of its own before it
+    /// asks.
     pub(crate) fn shown(&mut self, link: LinkIndex, links: &link::Table, now: Instant) -> Shown {
         let back_off = if self.upstreams.is_multicast(link) {
             self.dice.back_off()
@@ -190,8 +191,8 @@ impl Flow {
         }
     }
 
-    /// How much longer than otherwise a packet that is missing is waited for before it is asked for: as long as a block may
-    /// stay open, while an upstream sends parity.
+    /// How much longer than otherwise a packet that is missing is waited for before it is asked for: as long as a block
+    /// may stay open, while an upstream sends parity.
     fn hold(&self, now: Instant) -> Duration {
         if self.keeper.hears(now) {
             self.missing.budget() / BLOCK_AGE_PART
@@ -249,9 +250,9 @@ impl Table {
         self.flows.values().map(Flow::row).collect()
     }
 
-    /// Makes room for a run of a flow that has a right to it, by taking from whoever holds most beyond its share. The last
-    /// word has [`Cache::insert`]. Looks at all flows, but a flow that gave back once holds more than its share again only
-    /// after there was room.
+    /// Makes room for a run of a flow that has a right to it, by taking from whoever holds most beyond its share. The
+    /// last word has [`Cache::insert`]. Looks at all flows, but a flow that gave back once holds more than its share
+    /// again only after there was room.
     pub(crate) fn make_room(&mut self, id: FlowId, run: &Run, room: &mut Room) {
         let wants = |flows: &BTreeMap<FlowId, Flow>, room: &Room| {
             flows

@@ -7,12 +7,13 @@
 //!               datagram, QUIC
 //! ```
 //!
-//! Packets go on at once, in the order in which they came; only a consumer waits for what is missing. Packets of one burst
-//! that arrived together leave together: at most one send per egress and burst, as one slice of the received bytes, or
-//! gathered by one copy where others' datagrams lie in between. No allocation per packet (counted: `counting.rs`), no lock,
-//! no log, and `now` is read once per receive, by the caller. Not policy: who is an egress was commanded. Called by [`crate::Lane`].
-//! Invariant: before its carry tag is checked a packet changes counters only, and may wait unproven for its flow's
-//! key, within a bound (decision 0004); a packet never goes back to the address that it came from.
+//! Packets go on at once, in the order in which they came; only a consumer waits for what is missing. Packets of one
+//! burst that arrived together leave together: at most one send per egress and burst, as one slice of the received
+//! bytes, or gathered by one copy where others' datagrams lie in between. No allocation per packet (counted:
+//! `counting.rs`), no lock, no log, and `now` is read once per receive, by the caller. Not policy: who is an egress was
+//! commanded. Called by [`crate::Lane`]. Invariant: before its carry tag is checked a packet changes counters only, and
+//! may wait unproven for its flow's key, within a bound (decision 0004); a packet never goes back to the address that
+//! it came from.
 //!
 //! Budget, in cycles per packet, fan-out not counted: header and flow lookup 100, carry tag 560 (it reads all of the
 //! packet: `docs/decisions/0009-the-carry-tag-covers-the-body.md`), upstream and window 80, cache and ledger 60 by the
@@ -248,7 +249,8 @@ struct Copies {
     waits: bool,
 }
 
-/// Sends a run to all children that are live, but not back; the others' cursors will come to it if it is `kept` in the cache.
+/// Sends a run to all children that are live, but not back; the others' cursors will come to it if it is `kept` in the
+/// cache.
 fn fan_out(
     flow: &mut Flow,
     io: &mut Io,

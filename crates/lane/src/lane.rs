@@ -7,8 +7,8 @@
 //! ```
 //!
 //! No I/O, no clock, no thread: a worker thread drives it over a socket, the simulator drives the same code over
-//! virtual links. Not a decision: those are the core's. Called by the workers of `levada-ports` and by `sim`. Invariant: the
-//! contract of [`levada_wire::Machine`]; whatever comes in, nothing panics and both ledgers sum to zero.
+//! virtual links. Not a decision: those are the core's. Called by the workers of `levada-ports` and by `sim`.
+//! Invariant: the contract of [`levada_wire::Machine`]; whatever comes in, nothing panics and both ledgers sum to zero.
 
 use std::sync::Arc;
 
@@ -192,8 +192,8 @@ fn with_flow(state: &mut State, id: FlowId, act: impl FnOnce(&mut Flow, &mut Io)
     flow.is_some_and(|(flow, io)| act(flow, io))
 }
 
-/// Ends the multicast egresses that were not renewed. First of all: a lane that stood still must not speak where another
-/// node speaks by now.
+/// Ends the multicast egresses that were not renewed. First of all: a lane that stood still must not speak where
+/// another node speaks by now.
 fn end_multicast(flow: &mut Flow, io: &mut Io, now: Instant) {
     while let Some(channel) = flow.multicast.expire(now) {
         join::end_channel(flow, channel, now);

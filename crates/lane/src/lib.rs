@@ -1,8 +1,9 @@
 //! Levada's packets at speed, pure: what a node does with a flow once it was decided what to do.
 //!
-//! A [`Lane`] does no I/O and reads no clock: it is told what arrived and what time it is, and answers with what is to be
-//! sent. `levada-ports` drives lanes over sockets, the simulator runs them as they are. Not a decision and not a codec: commands
-//! come from the core through the node (`api.rs`), and bodies stay sealed from the origin to the consumer.
+//! A [`Lane`] does no I/O and reads no clock: it is told what arrived and what time it is, and answers with what is to
+//! be sent. `levada-ports` drives lanes over sockets, the simulator runs them as they are. Not a decision and not a
+//! codec: commands come from the core through the node (`api.rs`), and bodies stay sealed from the origin to the
+//! consumer.
 //!
 //! ```text
 //!          commands, trains                       a packet's way through a lane

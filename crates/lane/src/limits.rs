@@ -1,9 +1,9 @@
 //! Every timer and every limit of a lane, in one place.
 //!
-//! To change how much of something there may be, or for how long, change it here and nowhere else. What a peer relies on is said
-//! by docs/wire.md as well. Not what happens at a limit: each constant says it, the part named by its heading does it. Used by the
-//! parts of this crate and by tests. Invariant: nothing in this crate waits for a time, or holds a number of things, that is not
-//! named here.
+//! To change how much of something there may be, or for how long, change it here and nowhere else. What a peer relies
+//! on is said by docs/wire.md as well. Not what happens at a limit: each constant says it, the part named by its
+//! heading does it. Used by the parts of this crate and by tests. Invariant: nothing in this crate waits for a time, or
+//! holds a number of things, that is not named here.
 
 use std::time::Duration;
 
@@ -48,8 +48,8 @@ pub(crate) const CACHE_RUNS_MAX: usize = 16_384;
 /// How long packets before the join point are kept at least: a few round trips around the world.
 pub(crate) const REPAIR_KEPT: Duration = Duration::from_secs(1);
 
-/// The smallest chunk of copies. Between this and [`CHUNK_BYTES_MAX`] them a chunk is an eighth of what is held, so that what a cache charges is
-/// little more than it holds, however slow the flow.
+/// The smallest chunk of copies. Between this and [`CHUNK_BYTES_MAX`] them a chunk is an eighth of what is held, so
+/// that what a cache charges is little more than it holds, however slow the flow.
 pub(crate) const CHUNK_BYTES_MIN: usize = 2 << 10;
 
 /// The largest chunk of copies.
@@ -78,20 +78,21 @@ pub(crate) const UPSTREAMS_MAX: usize = 16;
 /// How long a closed flow is remembered: a cancel's way to the upstream and a full queue's way back.
 pub(crate) const CLOSED_FOR: Duration = Duration::from_secs(2);
 
-/// The most closed flows that are remembered; with their windows some 100 KiB, or 16 times that after as many moves each.
+/// The most closed flows that are remembered; with their windows some 100 KiB, or 16 times that after as many moves
+/// each.
 pub(crate) const CLOSED_MAX: usize = 64;
 
 // Children and what waits for them: `child.rs`
 
-/// The most egresses of one flow. With [`RUN_PACKETS_MAX`] it bounds what one received train causes. An egress is a link: in
-/// a node the limit of links binds first.
+/// The most egresses of one flow. With [`RUN_PACKETS_MAX`] it bounds what one received train causes. An egress is a
+/// link: in a node the limit of links binds first.
 pub(crate) const EGRESSES_MAX: usize = 1_000;
 
 /// The most former egresses of which it is remembered what they were sent of late.
 pub(crate) const FORMER_MAX: usize = EGRESSES_MAX;
 
-/// How far the admitted peak may be gone beyond before an egress is held: one second of it, which takes 0.8 s to refill at
-/// [`PEAK_HEADROOM`]. A stream that keeps its peak over a second, large pictures and all, is never held.
+/// How far the admitted peak may be gone beyond before an egress is held: one second of it, which takes 0.8 s to refill
+/// at [`PEAK_HEADROOM`]. A stream that keeps its peak over a second, large pictures and all, is never held.
 pub(crate) const LIVE_DEPTH: Duration = Duration::from_millis(800);
 
 /// The bucket fills by the peak and one part in this many: the peak is of what was published, and packets have headers.
@@ -235,7 +236,8 @@ pub(crate) const BLOCK_AGE_PART: u32 = 10;
 /// How often it is looked at which egress wants parity.
 pub(crate) const PARITY_REVIEW_EVERY: Duration = Duration::from_millis(250);
 
-/// After the last shard parity is expected for so long: four times the pause between two pictures of a very slow stream.
+/// After the last shard parity is expected for so long: four times the pause between two pictures of a very slow
+/// stream.
 pub(crate) const PARITY_HEARD_FOR: Duration = Duration::from_secs(1);
 
 /// The most blocks that are known of a flow: half a second of one that makes a block for each of 30 pictures a second.

@@ -1,8 +1,9 @@
 //! Where a lane puts what it wants done, until its driver takes it, and the one way out for packets.
 //!
-//! Not a socket queue: a driver takes everything after each call. Not over which link: `link.rs` counts what it sends. Filled by
-//! `forward`, `link`, `repair`, `child` and `lane`. Invariant: outputs leave in the order they were put in, [`Outbox::room`] keeps
-//! one call within the contract's bound (`OUTPUTS_PER_CALL_MAX`), and packets leave by [`Outbox::send`] alone, which counts them.
+//! Not a socket queue: a driver takes everything after each call. Not over which link: `link.rs` counts what it sends.
+//! Filled by `forward`, `link`, `repair`, `child` and `lane`. Invariant: outputs leave in the order they were put in,
+//! [`Outbox::room`] keeps one call within the contract's bound (`OUTPUTS_PER_CALL_MAX`), and packets leave by
+//! [`Outbox::send`] alone, which counts them.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -7,11 +7,11 @@
 //!                                        └── END, and its number reached ──▶ Ended
 //! ```
 //!
-//! Only the last node puts packets in order; until then they travel as they come. Not decoding: frames are bytes.
-//! How long a hole is worth waiting for is
-//! `repair`'s to know. Called by `forward::hand_on` (packets in) and by the lane (frames out). Invariant: frames come out once
-//! each, whole and in the order of numbers; the first thing out is the description and the first frame is the
-//! first of a group; memory is bounded by [`WAITING_PACKETS_MAX`] and [`BURST_BYTES_MAX`].
+//! Only the last node puts packets in order; until then they travel as they come. Not decoding: frames are bytes. How
+//! long a hole is worth waiting for is `repair`'s to know. Called by `forward::hand_on` (packets in) and by the lane
+//! (frames out). Invariant: frames come out once each, whole and in the order of numbers; the first thing out is the
+//! description and the first frame is the first of a group; memory is bounded by [`WAITING_PACKETS_MAX`] and
+//! [`BURST_BYTES_MAX`].
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -10,12 +10,12 @@
 //!     │ HEAD 10 ────────────────────────────▶ │  after the last packet: so that a lost tail shows (`tail`)
 //! ```
 //!
-//! Packets go on at once, out of order; a repaired packet runs through `forward` like any other. A deadline is the packet's
-//! own time plus the budget (`zero`), the same for all hops, so that the hop that lost a packet may use all the time that
-//! is left. Where it is too short for two tries, packets are covered beforehand (`parity`). Wire definition: docs/wire.md
-//! section 8.3. Not a choice of parent: `core`. Not multicast. Called by `forward` (runs, link datagrams) and by the
-//! lane (timers, joins). Invariant: only upstreams are asked and believed, only children are served, and one datagram
-//! causes at most twice [`NUMBERS_PER_DATAGRAM`] copies and [`ANSWERS_MAX`] answers.
+//! Packets go on at once, out of order; a repaired packet runs through `forward` like any other. A deadline is the
+//! packet's own time plus the budget (`zero`), the same for all hops, so that the hop that lost a packet may use all
+//! the time that is left. Where it is too short for two tries, packets are covered beforehand (`parity`). Wire
+//! definition: docs/wire.md section 8.3. Not a choice of parent: `core`. Not multicast. Called by `forward` (runs, link
+//! datagrams) and by the lane (timers, joins). Invariant: only upstreams are asked and believed, only children are
+//! served, and one datagram causes at most twice [`NUMBERS_PER_DATAGRAM`] copies and [`ANSWERS_MAX`] answers.
 
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 use levada_wire::{Instant, LinkIndex, Number};
@@ -79,8 +79,8 @@ pub(crate) fn on_datagram(
         io.ledger.repair.uncalled += 1;
         return;
     };
-    // spec: WIRE 8.3 nack, bad nack and pull of a link that is no child, and pending, gone and head of a link that is no
-    // upstream, MUST be ignored
+    // spec: WIRE 8.3 nack, bad nack and pull of a link that is no child, and pending, gone and head of a link that is
+    // no upstream, MUST be ignored
     match message {
         LinkDatagram::Nack(_) | LinkDatagram::NackBad(_) | LinkDatagram::Pull(_)
             if flow.children.place_of(link).is_some() =>

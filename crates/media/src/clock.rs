@@ -1,7 +1,7 @@
 //! The clock of this process: machines like [`crate::Pacer`] are told the time, and here it is read.
 //!
-//! Not the wall clock, but for [`wall`], which goes into the test card. Called by sources and players. Invariant: it never goes
-//! back.
+//! Not the wall clock, but for [`wall`], which goes into the test card. Called by sources and players. Invariant: it
+//! never goes back.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -43,8 +43,8 @@
 //! | `ts-XX` | data | what one PES packet of stream type `XX` (hexadecimal) carried | its descriptors from the PMT |
 //! | `levada-clock` | data | [`testcard::Clock`] | empty |
 //!
-//! - `sync` stands on a video frame where decoding can start: IDR or IRAP, a recovery point, or a picture of intra slices
-//!   behind parameter sets. Every audio and data frame is sync.
+//! - `sync` stands on a video frame where decoding can start: IDR or IRAP, a recovery point, or a picture of intra
+//!   slices behind parameter sets. Every audio and data frame is sync.
 //! - `discardable` stands on a video frame that no other frame refers to.
 //! - `dts` of a track never falls within an instance; `pts` may differ from it for video only. Where a file's own
 //!   times fall, [`ts::Event::Discontinuity`] says so, and the source has to mend it ([`rebase`]).

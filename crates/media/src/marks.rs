@@ -44,7 +44,8 @@ impl Marks {
         self.0.iter().any(|(at, _)| *at == offset)
     }
 
-    /// The first `bytes` of the buffer are gone. A mark among them moves to the front: its access unit is still to come.
+    /// The first `bytes` of the buffer are gone. A mark among them moves to the front: its access unit is still to
+    /// come.
     pub(crate) fn advance(&mut self, bytes: usize) {
         for (at, _) in &mut self.0 {
             *at = at.saturating_sub(bytes);

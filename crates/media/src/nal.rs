@@ -34,7 +34,8 @@ pub struct Picture {
 const SEI_BYTES_MAX: usize = 256;
 const SEI_RECOVERY_POINT: usize = 6;
 
-/// The NAL units of an access unit in Annex B, without their start codes; trailing zeros stay with the unit before them.
+/// The NAL units of an access unit in Annex B, without their start codes; trailing zeros stay with the unit before
+/// them.
 pub fn units(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut next = start_code(bytes, 0);
     std::iter::from_fn(move || {

@@ -155,8 +155,8 @@ impl Builder {
         self
     }
 
-    /// How many threads move packets, 1 to [`LANES_MAX`]. Each flow is one thread's; a flow that goes to many is sent by
-    /// all. Without this, one per processor, at most [`LANES_MAX`].
+    /// How many threads move packets, 1 to [`LANES_MAX`]. Each flow is one thread's; a flow that goes to many is sent
+    /// by all. Without this, one per processor, at most [`LANES_MAX`].
     ///
     /// ```
     /// let builder = levada::Node::builder().lanes(2);
@@ -166,8 +166,8 @@ impl Builder {
         self
     }
 
-    /// The rate that is promised to other nodes at most. Each flow that goes to one reserves its peak; a request that does
-    /// not fit beside what is admitted is refused, and its node asks another. Without this, there is no limit.
+    /// The rate that is promised to other nodes at most. Each flow that goes to one reserves its peak; a request that
+    /// does not fit beside what is admitted is refused, and its node asks another. Without this, there is no limit.
     ///
     /// ```
     /// let builder = levada::Node::builder().uplink(levada::Bitrate(50_000_000));

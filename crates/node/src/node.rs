@@ -119,8 +119,8 @@ impl Node {
         R::gather(self).await
     }
 
-    /// Watches the streams that the node knows: all of them first, then each that changes, with its tracks, its state, and
-    /// who wants it. Costs the node nothing while nothing changes.
+    /// Watches the streams that the node knows: all of them first, then each that changes, with its tracks, its state,
+    /// and who wants it. Costs the node nothing while nothing changes.
     ///
     /// # Errors
     ///

@@ -4,10 +4,10 @@
 //!   core ──what changed, in slices──▶ Board: each stream's newest row, under a number that grows ──▶ Streams, Streams, ...
 //! ```
 //!
-//! A watch is a place in the board's numbers, so that it costs nothing while nothing changes, and a slow one gets only the
-//! newest row of each stream. What went is remembered for the slow, up to [`GONE_MAX`]; who is slower begins anew. Not
-//! the rows of other tables (`view`). Filled by `driver`. Invariant: the board has one row for each stream that is known,
-//! and nobody who watches holds up the driver.
+//! A watch is a place in the board's numbers, so that it costs nothing while nothing changes, and a slow one gets only
+//! the newest row of each stream. What went is remembered for the slow, up to [`GONE_MAX`]; who is slower begins anew.
+//! Not the rows of other tables (`view`). Filled by `driver`. Invariant: the board has one row for each stream that is
+//! known, and nobody who watches holds up the driver.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -42,8 +42,8 @@ pub enum StreamChange {
 
 /// A watch of streams: first all that are known, then each that changes. Made by [`crate::Node::streams`].
 ///
-/// Several origins may offer one name: each is a stream here. What is not taken is not kept: there is one change at most for
-/// each stream, its newest. A watch does not keep the node alive.
+/// Several origins may offer one name: each is a stream here. What is not taken is not kept: there is one change at
+/// most for each stream, its newest. A watch does not keep the node alive.
 #[derive(Debug)]
 pub struct Streams {
     board: Arc<Board>,

@@ -30,8 +30,8 @@ pub struct SubscribeOptions {
     pub queue_frames_max: usize,
     /// How many bytes may wait, with the same effect.
     pub queue_bytes_max: usize,
-    /// How late a packet may be that is still of use, over all hops: time to ask for it again. Whoever plays later can wait
-    /// longer. At most 10 s count.
+    /// How late a packet may be that is still of use, over all hops: time to ask for it again. Whoever plays later can
+    /// wait longer. At most 10 s count.
     pub repair_budget: Duration,
 }
 

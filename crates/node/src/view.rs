@@ -9,10 +9,10 @@
 //! | [`CounterRow`] | `levada counters` | the lanes, and the joints of this crate |
 //! | [`RouteRow`] | nobody alone | the core |
 //!
-//! States are enums that are written as words. Names end in their unit: `seconds`, `bytes`, `bps` for bit/s, `ratio` for 0 to
-//! 1, `packets`. Fields are added, and none is renamed or taken away without another [`VERSION`]. Not state: nothing is read
-//! back. Who asks for rows does the work of joining them (`gather`); the core's task is only looked at, slice by slice.
-//! Invariant: no secret can be put into a row.
+//! States are enums that are written as words. Names end in their unit: `seconds`, `bytes`, `bps` for bit/s, `ratio`
+//! for 0 to 1, `packets`. Fields are added, and none is renamed or taken away without another [`VERSION`]. Not state:
+//! nothing is read back. Who asks for rows does the work of joining them (`gather`); the core's task is only looked at,
+//! slice by slice. Invariant: no secret can be put into a row.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

@@ -5,10 +5,10 @@
 //!   runs        └───── one send (GSO) ─────┘ └ one ┘ └─ one ─┘        one size but the last, which may be shorter
 //! ```
 //!
-//! For gateways: what a receiver is sent in one moment is one burst, and all get the same. Over TCP one vectored write does the
-//! same and needs nothing of ours. Not a queue: when the socket is full the caller keeps the place and comes again, or gives the
-//! rest up. Called by whoever has many receivers of one format. Invariant: each receiver gets the datagrams in order, and what a
-//! send that failed would have carried is sent by none.
+//! For gateways: what a receiver is sent in one moment is one burst, and all get the same. Over TCP one vectored write
+//! does the same and needs nothing of ours. Not a queue: when the socket is full the caller keeps the place and comes
+//! again, or gives the rest up. Called by whoever has many receivers of one format. Invariant: each receiver gets the
+//! datagrams in order, and what a send that failed would have carried is sent by none.
 
 use std::io;
 use std::net::SocketAddr;
@@ -77,8 +77,8 @@ impl Burst {
 }
 
 impl Socket {
-    /// Sends a receiver the datagrams of a burst from place `from` on, and moves that past what was sent. `WouldBlock` when
-    /// the socket's buffer is full: from there on it may go on later.
+    /// Sends a receiver the datagrams of a burst from place `from` on, and moves that past what was sent. `WouldBlock`
+    /// when the socket's buffer is full: from there on it may go on later.
     ///
     /// # Errors
     ///
@@ -90,8 +90,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends a burst to each receiver. Who did not get all of it is said, with the place of the first datagram that it did
-    /// not get and why; the others do not wait for it.
+    /// Sends a burst to each receiver. Who did not get all of it is said, with the place of the first datagram that it
+    /// did not get and why; the others do not wait for it.
     pub fn send_to_all(
         &self,
         burst: &Burst,

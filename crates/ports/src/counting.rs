@@ -4,10 +4,10 @@
 //! two origins, video and audio ─▶ trains: A0 B0 quic A1 B1 quic A2 ..., and the short ends ─▶ a lane ─▶ N egresses
 //! ```
 //!
-//! Once with the machine alone, where each train's sends are seen one by one, and once in a worker over real sockets, on
-//! IPv4 and IPv6, where receivers count what system calls brought. Each has a run beside it that must count more: a counter
-//! that always says zero would please everybody. Called by nobody. Invariant: what is counted is the steady state: flows
-//! that run, lists that have their size.
+//! Once with the machine alone, where each train's sends are seen one by one, and once in a worker over real sockets,
+//! on IPv4 and IPv6, where receivers count what system calls brought. Each has a run beside it that must count more: a
+//! counter that always says zero would please everybody. Called by nobody. Invariant: what is counted is the steady
+//! state: flows that run, lists that have their size.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -44,8 +44,8 @@ const PICTURE: Duration = Duration::from_micros(33_333);
 const WARM_UP: usize = 120;
 const COUNTED: usize = 120;
 
-/// What a receive may allocate: a buffer and what counts its owners, and the same for each train that must be gathered, of
-/// which there are fewer than half.
+/// What a receive may allocate: a buffer and what counts its owners, and the same for each train that must be gathered,
+/// of which there are fewer than half.
 const ALLOCATED_PER_RECEIVE: u64 = 3;
 /// What may be allocated beside, by time and not by packets: counters, four times a second.
 const ALLOCATED_BY_TIME: u64 = 200;
@@ -125,8 +125,8 @@ impl Origin {
     }
 }
 
-/// The packets of both flows and QUIC, a datagram of each in turn, as long as all are of one size; what is shorter ends a
-/// train.
+/// The packets of both flows and QUIC, a datagram of each in turn, as long as all are of one size; what is shorter ends
+/// a train.
 fn mix(flows: &[Vec<Bytes>]) -> Moment {
     let size = flows.iter().flatten().map(Bytes::len).max().unwrap();
     let quic = Bytes::from(vec![0x43; size]);

@@ -6,11 +6,11 @@
 //!            └─ counters ◀──────────── added up                        ┘ (`worker::handover`)
 //! ```
 //!
-//! Each flow is one lane's: its window, cache and egresses are touched by one thread. A link is known to all lanes, each of
-//! which seals and counts for itself ([`levada_wire::datagram::link::Counter`] names the lane). Pings and pongs are
-//! lane 0's, and say what all lanes have sent and received (`levada_lane::Totals`). Not a thread: [`crate::worker`] is.
-//! Called by the node. Invariant: a command about a link reaches all lanes or none, and each lane gets its commands in the
-//! order of calls.
+//! Each flow is one lane's: its window, cache and egresses are touched by one thread. A link is known to all lanes,
+//! each of which seals and counts for itself ([`levada_wire::datagram::link::Counter`] names the lane). Pings and pongs
+//! are lane 0's, and say what all lanes have sent and received (`levada_lane::Totals`). Not a thread: [`crate::worker`]
+//! is. Called by the node. Invariant: a command about a link reaches all lanes or none, and each lane gets its commands
+//! in the order of calls.
 
 use std::io;
 use std::net::SocketAddr;

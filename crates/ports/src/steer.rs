@@ -6,8 +6,9 @@
 //! ```
 //!
 //! The same rule as the kernel's program (`sys/reuseport.rs`), which looks at the first datagram of a train only: GRO
-//! joins by addresses, so flows of several lanes, and QUIC, come in one train. Not the passing on: that is the worker's.
-//! Called by [`crate::worker`] and [`crate::lanes`]. Invariant: what belongs to a lane stays in the order of arrival.
+//! joins by addresses, so flows of several lanes, and QUIC, come in one train. Not the passing on: that is the
+//! worker's. Called by [`crate::worker`] and [`crate::lanes`]. Invariant: what belongs to a lane stays in the order of
+//! arrival.
 
 use bytes::Bytes;
 use levada_wire::FlowId;
@@ -57,8 +58,8 @@ fn owner(datagram: &[u8], lanes: usize) -> Option<usize> {
 }
 
 /// Divides a train into one part for each lane that has datagrams in it, in the order of arrival within each lane; what
-/// is nobody's stays here. A part that lies together and is most of the train is a slice of it; others are copied together,
-/// so that a burst stays one send and no small part holds a whole train.
+/// is nobody's stays here. A part that lies together and is most of the train is a slice of it; others are copied
+/// together, so that a burst stays one send and no small part holds a whole train.
 #[derive(Debug)]
 pub(crate) struct Parts {
     /// What is not divided yet.

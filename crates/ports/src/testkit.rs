@@ -1,7 +1,7 @@
 //! What the tests of this crate share: the lanes' testkit, and the computers on which stories of sockets are told.
 //!
-//! Not the lanes joined by perfect wires: those are `levada_lane::testkit`. Called by tests only. Invariant: a story comes to
-//! the same end on every computer.
+//! Not the lanes joined by perfect wires: those are `levada_lane::testkit`. Called by tests only. Invariant: a story
+//! comes to the same end on every computer.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

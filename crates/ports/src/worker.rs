@@ -1,5 +1,5 @@
-//! The thread that owns a lane and a socket: it moves datagrams, commands and time between them, and passes to other lanes
-//! what is theirs.
+//! The thread that owns a lane and a socket: it moves datagrams, commands and time between them, and passes to other
+//! lanes what is theirs.
 //!
 //! ```text
 //!            commands (bounded)            trains (GRO)
@@ -8,9 +8,10 @@
 //!            events, QUIC       └──────┘   runs (GSO)          └── QUIC, sent by the node itself
 //! ```
 //!
-//! Decides nothing. Called by [`crate::lanes`], which starts one per lane, and alone by measurements. Invariant: no turn does more than its budget
-//! before all of commands, socket and timers had theirs; a send that fails is counted and never ends anything; a
-//! full socket is waited for, with at most [`SEND_QUEUE_BYTES_MAX`] and [`BACKLOG_MAX`] behind it.
+//! Decides nothing. Called by [`crate::lanes`], which starts one per lane, and alone by measurements. Invariant: no
+//! turn does more than its budget before all of commands, socket and timers had theirs; a send that fails is counted
+//! and never ends anything; a full socket is waited for, with at most [`SEND_QUEUE_BYTES_MAX`] and [`BACKLOG_MAX`]
+//! behind it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -202,13 +203,13 @@ impl Seat {
 }
 
 impl WorkerHandle {
-    /// Gives the lane a command. Control keeps the order of calls, and so do the commands of one publisher; neither waits for
-    /// the other. Never waits.
+    /// Gives the lane a command. Control keeps the order of calls, and so do the commands of one publisher; neither
+    /// waits for the other. Never waits.
     ///
     /// # Errors
     ///
-    /// The command itself, when [`COMMANDS_MAX`] are waiting, or of a publisher's [`FRAMES_MAX`] or [`FRAME_BYTES_MAX`]: try
-    /// again later.
+    /// The command itself, when [`COMMANDS_MAX`] are waiting, or of a publisher's [`FRAMES_MAX`] or
+    /// [`FRAME_BYTES_MAX`]: try again later.
     pub fn send(&self, command: Command) -> Result<(), Full> {
         self.shared.push(command)
     }

@@ -1,8 +1,8 @@
 //! Chance: one seed for a whole run, split into generators that do not disturb each other.
 //!
 //! Each purpose (one WAN link, one node's start, one fault) draws from a generator of its own. A change that draws once
-//! more for one purpose then leaves all others as they were, so that a seed keeps most of its meaning while code changes.
-//! Not for secrets: a run must be repeatable. Called by everything in this crate that is not certain.
+//! more for one purpose then leaves all others as they were, so that a seed keeps most of its meaning while code
+//! changes. Not for secrets: a run must be repeatable. Called by everything in this crate that is not certain.
 //! Invariant: no chance comes from anywhere else.
 
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! Connections: what QUIC and TLS give the control plane, without QUIC and TLS.
 //!
 //! A connection carries bytes reliably and in order per concern, proves who the peer is, and ends: closed by a side, or
-//! lost when nothing was heard for [`IDLE`]. Its *segments* cross the same networks as datagrams do; one that is lost is
-//! sent again after a timeout that doubles. The model knows what was lost where QUIC would infer it; all else takes the
-//! time it would take:
+//! lost when nothing was heard for [`IDLE`]. Its *segments* cross the same networks as datagrams do; one that is lost
+//! is sent again after a timeout that doubles. The model knows what was lost where QUIC would infer it; all else takes
+//! the time it would take:
 //!
 //! ```text
 //!   dialler                     acceptor

@@ -2,8 +2,8 @@
 //! moves.
 //!
 //! A [`Scenario`] says what there is and what goes wrong; with a seed it makes a run, the same one every time, on every
-//! machine, in debug and release. Checkers look at all nodes all the time; the first thing that must not be ends the run
-//! with its time and the command that shows it again.
+//! machine, in debug and release. Checkers look at all nodes all the time; the first thing that must not be ends the
+//! run with its time and the command that shows it again.
 //!
 //! ```text
 //!   scenario + seed ──▶ world ──▶ nodes: Control + Lane, as they ship

@@ -10,8 +10,8 @@
 //! 19   n  filling    follows from the fields above
 //! ```
 //!
-//! Not a codec: nothing here could be played. The publishers of `world` make frames, the checker `check::consumer` makes
-//! them again and compares. Invariant: equal stamps make equal frames.
+//! Not a codec: nothing here could be played. The publishers of `world` make frames, the checker `check::consumer`
+//! makes them again and compares. Invariant: equal stamps make equal frames.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;

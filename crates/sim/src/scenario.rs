@@ -187,8 +187,8 @@ pub(crate) enum FaultKind {
 
 /// A leap of a node's clocks.
 ///
-/// Forward: both clocks, as when a virtual machine goes on after a snapshot. Back: only the wall clock, as when somebody
-/// sets it; a monotonic clock never goes back.
+/// Forward: both clocks, as when a virtual machine goes on after a snapshot. Back: only the wall clock, as when
+/// somebody sets it; a monotonic clock never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Leap {
     pub(crate) back: bool,

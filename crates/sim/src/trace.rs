@@ -3,7 +3,8 @@
 //!
 //! Two runs with one trace hash did the same. The hash takes bytes in network order and whole nanoseconds, so it is the
 //! same in debug and release and on every machine. Not a log of the machines: what they decided shows in what they
-//! send. Called by `world`. Invariant: nothing that depends on an address in memory, on real time or on a float goes in.
+//! send. Called by `world`. Invariant: nothing that depends on an address in memory, on real time or on a float goes
+//! in.
 
 use std::fmt;
 use std::io::Write;
@@ -93,7 +94,8 @@ impl<'w> Trace<'w> {
     /// Something a person may want to read; not part of the hash.
     pub(crate) fn line(&mut self, now: Instant, text: impl FnOnce() -> String) {
         if let Some(lines) = &mut self.lines {
-            // A trace that cannot be written is no reason to stop a run; the next line fails too, and the file is short.
+            // A trace that cannot be written is no reason to stop a run; the next line fails too, and the file is
+            // short.
             let _ = writeln!(lines, "{now:?} {}", text());
         }
     }

@@ -1,7 +1,7 @@
 //! The world: all nodes, the networks between them, and time, which moves from event to event.
 //!
-//! One thread, no clock but its own, all chance from one seed: a run is the same each time. The world calls machines and
-//! carries bytes; what the bytes mean it does not know. Each file below has one kind of event:
+//! One thread, no clock but its own, all chance from one seed: a run is the same each time. The world calls machines
+//! and carries bytes; what the bytes mean it does not know. Each file below has one kind of event:
 //!
 //! | file | events |
 //! |---|---|
@@ -11,7 +11,8 @@
 //! | `fault` | what goes wrong, and when it is over |
 //! | `stranger` | datagrams of somebody who has no key |
 //!
-//! Called by `run`. Invariant: after each event every machine has said all it has to say, and every checker has seen it.
+//! Called by `run`. Invariant: after each event every machine has said all it has to say, and every checker has seen
+//! it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! Counters, and the reasons that things are counted by: each is declared once, with what it means, its name and its unit.
+//! Counters, and the reasons that things are counted by: each is declared once, with what it means, its name and its
+//! unit.
 //!
 //! ```ignore
 //! counters! {
@@ -13,8 +14,8 @@
 //! ```
 //!
 //! From that come the fields, their sums, and [`Declared`], which tables, JSON, metrics and help are made of. Not the
-//! counting, and not the rows (`levada::view`). Used by whatever counts. Invariant: what is counted is shown, under a name
-//! of its own.
+//! counting, and not the rows (`levada::view`). Used by whatever counts. Invariant: what is counted is shown, under a
+//! name of its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +42,8 @@ pub struct Declared {
     pub kind: Kind,
 }
 
-/// Writes a struct of counts from its one table: doc, field, kind, unit, and a name of its own where prefix and field make
-/// none. `with` adds fields that are no counts; then the sum of two is the caller's, who has `add_counts`.
+/// Writes a struct of counts from its one table: doc, field, kind, unit, and a name of its own where prefix and field
+/// make none. `with` adds fields that are no counts; then the sum of two is the caller's, who has `add_counts`.
 #[macro_export]
 macro_rules! counters {
     (

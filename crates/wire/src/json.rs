@@ -1,7 +1,7 @@
 //! Ids and units in rows: how serde writes and reads them, in JSON above all.
 //!
-//! Not bytes between nodes: those are CBOR, beside each type. Called by the views of `core` and `node`. Invariant: what is
-//! read was checked like what is parsed from text.
+//! Not bytes between nodes: those are CBOR, beside each type. Called by the views of `core` and `node`. Invariant: what
+//! is read was checked like what is parsed from text.
 
 use std::borrow::Cow;
 

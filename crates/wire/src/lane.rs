@@ -24,7 +24,8 @@ pub enum LinkCommand {
         remote_index: LinkIndex,
         /// Where the peer is.
         remote: SocketAddr,
-        /// This host's address that it is reached from: links of one address share an interface. `None` is an address too.
+        /// This host's address that it is reached from: links of one address share an interface. `None` is an address
+        /// too.
         source: Option<IpAddr>,
         /// Seals what is sent.
         send: LinkKey,
@@ -197,7 +198,7 @@ pub enum LinkEvent {
 pub enum FlowEvent {
     /// The first proven packet came from an upstream since it was added.
     Delivering(LinkIndex),
-    /// The most that was made in any second lately of a flow that starts here, as bytes of packets, which are payload of
-    /// UDP: said each second while packets are made, and at once when it leaps.
+    /// The most that was made in any second lately of a flow that starts here, as bytes of packets, which are payload
+    /// of UDP: said each second while packets are made, and at once when it leaps.
     Measured(Bitrate),
 }

@@ -7,10 +7,10 @@
 //!
 //! A ticket is bound to the node id of its subject, so it is no secret: whoever copies one cannot use it. A chain is a
 //! node's own ticket and, if the root did not sign that, the ticket of who did. Nobody hands on more than they hold.
-//! This file has the tickets, `chain.rs` what a chain of them allows, `invite.rs` how a newcomer gets the first one. Not
-//! how a ticket is renewed, and not the list of the revoked. Called by `core::link`, which holds a peer to its rights, and
-//! by `cli` (`net`, `ticket`).
-//! Invariant: a [`SignedTicket`] that came from bytes was signed by the issuer it names.
+//! This file has the tickets, `chain.rs` what a chain of them allows, `invite.rs` how a newcomer gets the first one.
+//! Not how a ticket is renewed, and not the list of the revoked. Called by `core::link`, which holds a peer to its
+//! rights, and by `cli` (`net`, `ticket`). Invariant: a [`SignedTicket`] that came from bytes was signed by the issuer
+//! it names.
 //!
 //! Wire definition: docs/wire.md section 10
 

@@ -223,8 +223,8 @@ impl<'b, C> Decode<'b, C> for PacketSize {
     }
 }
 
-/// How long after its own time a packet may still come, over all hops: time to ask for it again, and what a consumer waits
-/// for what is missing. Whole milliseconds, at most [`RepairBudget::MAX`].
+/// How long after its own time a packet may still come, over all hops: time to ask for it again, and what a consumer
+/// waits for what is missing. Whole milliseconds, at most [`RepairBudget::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepairBudget(u32);
 

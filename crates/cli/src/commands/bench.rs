@@ -1,8 +1,8 @@
-//! `levada bench fanout | hop | join | local | loss | micro | soak | views`: what a node does on this machine, each figure
-//! beside its floor.
+//! `levada bench fanout | hop | join | local | loss | micro | soak | views`: what a node does on this machine, each
+//! figure beside its floor.
 //!
-//! Not the measuring (`levada-bench`): flags, tables, JSON. Invariant: each command ends by itself, and what is printed for
-//! people is a part of what `--json` has.
+//! Not the measuring (`levada-bench`): flags, tables, JSON. Invariant: each command ends by itself, and what is printed
+//! for people is a part of what `--json` has.
 
 use std::fmt::Display;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! `levada leave`: ends a running node in order.
 //!
-//! Not a kill: the node takes its streams back and tells its neighbours first. Invariant: returns when the node is gone.
+//! Not a kill: the node takes its streams back and tells its neighbours first. Invariant: returns when the node is
+//! gone.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

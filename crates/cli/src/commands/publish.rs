@@ -116,7 +116,8 @@ fn introduction(access: &Access, ready: &Ready) -> String {
     )
 }
 
-/// The command that plays a stream at a node of our own. One that listens on all addresses does not know by which of them others reach it.
+/// The command that plays a stream at a node of our own. One that listens on all addresses does not know by which of
+/// them others reach it.
 fn play_at(name: &StreamName, listens: SocketAddr) -> String {
     let reached = here(listens);
     let command = format!("levada play {name} --join {reached}");

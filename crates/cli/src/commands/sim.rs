@@ -164,8 +164,8 @@ fn run_many(args: &Args, scenario: &Scenario, count: u64) -> anyhow::Result<Opti
     Ok(None)
 }
 
-/// Runs each seed on one of several threads, and hands what came of it to `take`, until that says false. Seeds are begun
-/// in order, so when it does, every smaller one was begun and is waited for.
+/// Runs each seed on one of several threads, and hands what came of it to `take`, until that says false. Seeds are
+/// begun in order, so when it does, every smaller one was begun and is waited for.
 fn each_seed(
     scenario: &Scenario,
     sabotage: Option<Sabotage>,

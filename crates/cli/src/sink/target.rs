@@ -1,7 +1,7 @@
 //! The places a played stream can be written to.
 //!
-//! Not the form in which it is written (`writer.rs`). Called by `play`. Invariant: nothing is made or changed before the
-//! first frame is there.
+//! Not the form in which it is written (`writer.rs`). Called by `play`. Invariant: nothing is made or changed before
+//! the first frame is there.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;

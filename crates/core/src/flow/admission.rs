@@ -1,14 +1,15 @@
-//! For which flows there is room: a node with a limited uplink promises each child the flow's peak, and no more than it has.
+//! For which flows there is room: a node with a limited uplink promises each child the flow's peak, and no more than it
+//! has.
 //!
 //! ```text
 //!   uplink 50 Mb/s │ cam 8 │ cam 8 │ final 20 │  14 left  │     one place for each child of each flow
 //!                                              cam 8: yes;  final 20: refused, for want of capacity
 //! ```
 //!
-//! A promise is kept: when an origin declares a higher peak, no child is cut, but nobody is admitted until there is room
-//! again. A child that is refused asks another neighbour if there is a way (`eligible`). Not the holding to the peak, which
-//! the datapath does at each egress. Called by [`Flows`]. Invariant: what is admitted exceeds the uplink only by peaks that
-//! grew after they were admitted.
+//! A promise is kept: when an origin declares a higher peak, no child is cut, but nobody is admitted until there is
+//! room again. A child that is refused asks another neighbour if there is a way (`eligible`). Not the holding to the
+//! peak, which the datapath does at each egress. Called by [`Flows`]. Invariant: what is admitted exceeds the uplink
+//! only by peaks that grew after they were admitted.
 
 use levada_wire::Bitrate;
 use levada_wire::control::flow::RefuseReason;

@@ -1,15 +1,15 @@
-//! Which link may carry which flow: not one whose packets are larger than is proven to get over it, nor any further one over
-//! a link that is congested (`breaker`).
+//! Which link may carry which flow: not one whose packets are larger than is proven to get over it, nor any further one
+//! over a link that is congested (`breaker`).
 //!
 //! | who | does |
 //! |---|---|
 //! | parent | refuses a child over a link that does not carry the flow's packets; lets it wait while that is being found out |
 //! | child | asks for that flow over another neighbour that tells of a way, and asks the link again after a while |
 //!
-//! The parent judges, because only it knows the way that the packets take: to the child. Another neighbour is used under
-//! the condition that keeps routes free of loops (`route`), and kept while it tells of a way at all. Not how a size is
-//! proven (`link`). Called by [`Flows`]. Invariants: no child is fed over a link that does not carry the flow's packets, and none
-//! begins to be fed over a link that the flow comes or is asked for over.
+//! The parent judges, because only it knows the way that the packets take: to the child. Another neighbour is used
+//! under the condition that keeps routes free of loops (`route`), and kept while it tells of a way at all. Not how a
+//! size is proven (`link`). Called by [`Flows`]. Invariants: no child is fed over a link that does not carry the flow's
+//! packets, and none begins to be fed over a link that the flow comes or is asked for over.
 
 use levada_wire::control::flow::RefuseReason;
 use levada_wire::{FlowId, LinkIndex, NodeId, PacketSize};
@@ -117,7 +117,8 @@ impl Flows {
         let others = others.map_or(&[][..], Vec::as_slice);
         let feasible = others.iter().filter(|other| other.is_feasible);
         let detour = feasible.map(|other| other.link).find(is_open);
-        // What was feasible when it was chosen is kept while the neighbour tells of a way that does not lead through here.
+        // What was feasible when it was chosen is kept while the neighbour tells of a way that does not lead through
+        // here.
         let kept = || match carried.upstream {
             Upstream::Flowing { link, .. } => {
                 let tells = others.iter().any(|other| other.link == link);

@@ -1,7 +1,7 @@
 //! The content secrets that this node holds or asks for, and the answers that others wait for here.
 //!
-//! Not the messages (`keys`). Kept by [`super::Flows`], changed by `keys`. Invariant: a secret is kept only while a local
-//! subscription wants it.
+//! Not the messages (`keys`). Kept by [`super::Flows`], changed by `keys`. Invariant: a secret is kept only while a
+//! local subscription wants it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -5,10 +5,10 @@
 //!                                  ▲ └──for 60 s less than half of it──▶ lowered
 //! ```
 //!
-//! A peak is what every node on the way reserves, so it is raised at once and lowered rarely; two digits are said of it, so that
-//! it does not change with every second. Not the measuring, which the datapath does, and not the announcing (`offers`). Called
-//! by `offers`. Invariant: a raise is one by a quarter at least, and between two cuts [`PEAK_KEPT`] passes, so that nobody
-//! hears more than a few changes a minute of one flow.
+//! A peak is what every node on the way reserves, so it is raised at once and lowered rarely; two digits are said of
+//! it, so that it does not change with every second. Not the measuring, which the datapath does, and not the announcing
+//! (`offers`). Called by `offers`. Invariant: a raise is one by a quarter at least, and between two cuts [`PEAK_KEPT`]
+//! passes, so that nobody hears more than a few changes a minute of one flow.
 
 use levada_wire::{Bitrate, Instant};
 

@@ -2,8 +2,9 @@
 //!
 //! Whoever takes a flow to change it has touched it; `settle` visits what was touched and nothing else, so that one
 //! message costs as much with four thousand flows as with one. Besides, when each flow wants to be woken, and how many
-//! flows use each link and with which peaks. Not what is done with a flow (`settle`). Called by the parts of [`super::Flows`]. Invariant:
-//! for a flow that is not touched, its wake-up, its links, its state and what it reserves are those noted here.
+//! flows use each link and with which peaks. Not what is done with a flow (`settle`). Called by the parts of
+//! [`super::Flows`]. Invariant: for a flow that is not touched, its wake-up, its links, its state and what it reserves
+//! are those noted here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -146,8 +147,8 @@ impl Table {
         self.touched.iter().copied().collect()
     }
 
-    /// A flow was looked at: its wake-up and its links are noted as they are now. Says of what it is if people see another
-    /// state of it.
+    /// A flow was looked at: its wake-up and its links are noted as they are now. Says of what it is if people see
+    /// another state of it.
     pub(super) fn note(&mut self, flow: FlowId) -> Option<&InstanceRef> {
         self.forget(flow);
         let noted = self.flows.get_mut(&flow)?;

@@ -1,11 +1,13 @@
-//! Which streams look otherwise than when they were taken last: a watch that asks the core nothing while nothing changes.
+//! Which streams look otherwise than when they were taken last: a watch that asks the core nothing while nothing
+//! changes.
 //!
 //! ```text
 //!   watch ──▶ every stream is news, by name ──taken in slices──▶ only what changes is noted, once however often
 //! ```
 //!
 //! Not the rows, nor what is taken of the notes (`rows`). Marked by [`super::Flows`] where streams and flows change.
-//! Invariant: while nobody watches nothing is noted; at most one note for each stream that is known, or that went since.
+//! Invariant: while nobody watches nothing is noted; at most one note for each stream that is known, or that went
+//! since.
 
 use std::collections::BTreeSet;
 

@@ -206,8 +206,8 @@ impl Liveness {
     }
 }
 
-/// The last counts of a window of which the best are believed: a ping may overtake packets that wait at another lane of the
-/// peer, which are not lost for that.
+/// The last counts of a window of which the best are believed: a ping may overtake packets that wait at another lane of
+/// the peer, which are not lost for that.
 const COUNTS: usize = 4;
 
 /// What one side had sent when it asked, and the other had received.

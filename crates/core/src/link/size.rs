@@ -1,9 +1,10 @@
 //! How large packets may be that go over one link, found out by pings as large as packets.
 //!
-//! A datagram that is too large for its path is lost without a word: nothing is ever fragmented, and routers' complaints
-//! may not come. So a ping as large as a packet is sent beside a short one. Its pong proves the size; pongs of short ones
-//! without it, several of them, prove the contrary. That holds whatever the link loses: both are lost alike. The short ones
-//! are padded a little, so that the pongs of `liveness`, which come besides, are not taken for theirs.
+//! A datagram that is too large for its path is lost without a word: nothing is ever fragmented, and routers'
+//! complaints may not come. So a ping as large as a packet is sent beside a short one. Its pong proves the size; pongs
+//! of short ones without it, several of them, prove the contrary. That holds whatever the link loses: both are lost
+//! alike. The short ones are padded a little, so that the pongs of `liveness`, which come besides, are not taken for
+//! theirs.
 //!
 //! ```text
 //!            ┌── pong of that size ──▶ proven; the next larger size that a stream has, if any

@@ -1,7 +1,7 @@
 //! Packet sizes of all links: which are tried, and who is told what was found.
 //!
-//! Not how a size is found out over one link (`size`). Called by [`Links`]. Invariant: what is told of a link is what `size`
-//! says of it, once.
+//! Not how a size is found out over one link (`size`). Called by [`Links`]. Invariant: what is told of a link is what
+//! `size` says of it, once.
 
 use std::collections::BTreeSet;
 

@@ -167,8 +167,8 @@ impl Net {
             .collect()
     }
 
-    /// Whatever way each node takes of those that it may: it must end at the origin or nowhere, and never come back. That is
-    /// so if nodes can be left out one after the other that all ways of which lead to nodes left out before.
+    /// Whatever way each node takes of those that it may: it must end at the origin or nowhere, and never come back.
+    /// That is so if nodes can be left out one after the other that all ways of which lead to nodes left out before.
     fn check_no_loop(&self) {
         for origin in 0..self.nodes.len() {
             let mut left: BTreeSet<usize> = (0..self.nodes.len()).collect();

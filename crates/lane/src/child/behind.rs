@@ -10,11 +10,12 @@
 //!     └─ no: the child skips to the next group          half a group is of no use, and keeps the next one waiting
 //! ```
 //!
-//! The states are drawn in `progress.rs`; every change of one for a child that is no newcomer is made here. A run from before the
-//! cursor, late or repaired, is sent at once: the cursor has passed its place. Age is told by the packets' own `sent` times,
-//! against the newest: no clock of ours. What is given up is withheld, so that the child hears GONE at once. Not the sending:
-//! `forward` for what comes, `pace.rs` for what waits; both call this. Invariant: no number is sent twice to one child, but as a
-//! repair; bursts are shed whole or not at all, and class 0 that is not DISCARDABLE is never shed (docs/wire.md 4.1).
+//! The states are drawn in `progress.rs`; every change of one for a child that is no newcomer is made here. A run from
+//! before the cursor, late or repaired, is sent at once: the cursor has passed its place. Age is told by the packets'
+//! own `sent` times, against the newest: no clock of ours. What is given up is withheld, so that the child hears GONE
+//! at once. Not the sending: `forward` for what comes, `pace.rs` for what waits; both call this. Invariant: no number
+//! is sent twice to one child, but as a repair; bursts are shed whole or not at all, and class 0 that is not
+//! DISCARDABLE is never shed (docs/wire.md 4.1).
 
 use std::time::Duration;
 
@@ -215,7 +216,8 @@ impl Child {
         }
     }
 
-    /// Goes on with the newest group, or, if it is there already, with the one after; gives the copies that are given up.
+    /// Goes on with the newest group, or, if it is there already, with the one after; gives the copies that are given
+    /// up.
     fn skip(&mut self, cache: &Cache, next: Number, now: Instant) -> u64 {
         let Some(cursor) = self.progress.cursor() else {
             return 0;
@@ -257,8 +259,8 @@ impl Child {
         left
     }
 
-    /// Packets that it had been sent did not go out: it goes on with the next group, unless that `is_on_its_way`. Gives the
-    /// copies that are given up besides.
+    /// Packets that it had been sent did not go out: it goes on with the next group, unless that `is_on_its_way`. Gives
+    /// the copies that are given up besides.
     pub(crate) fn miss(
         &mut self,
         missed: (Number, Number),

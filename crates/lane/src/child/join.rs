@@ -7,10 +7,10 @@
 //!                          after all
 //! ```
 //!
-//! A newcomer is sent the newest group that is cached before it is live. Whoever comes no nearer to the end of the flow goes on at
-//! its own expense, throttled. Not whom to take: the core decides. Not whose turn it is: `queue.rs`. Called for commands, and by
-//! the lane when a turn or a judgement is due. Invariant: whoever is `Queued` or `CatchingUp` stands in the queue of one interface,
-//! once; what a link's peer is sent ends with the link.
+//! A newcomer is sent the newest group that is cached before it is live. Whoever comes no nearer to the end of the flow
+//! goes on at its own expense, throttled. Not whom to take: the core decides. Not whose turn it is: `queue.rs`. Called
+//! for commands, and by the lane when a turn or a judgement is due. Invariant: whoever is `Queued` or `CatchingUp`
+//! stands in the queue of one interface, once; what a link's peer is sent ends with the link.
 
 use levada_wire::datagram::link::{LinkDatagram, Numbers};
 use levada_wire::{Instant, LinkIndex, Number};

@@ -8,10 +8,11 @@
 //!   Live ──────────────────────────────────────────────────────▲  sent as it comes: `forward`, not here
 //! ```
 //!
-//! What waits, waits in the cache, once for all. What is given up is said to the child as GONE (`withheld.rs`). Where the cache
-//! has let go of what a cursor would have come to, it goes on with the next group; where the flow has a hole, it passes it, and
-//! the repair follows when it comes. Relays do not re-pace: whoever keeps to what was admitted is never throttled. Not what was
-//! lost: `repair`. Called by the lane, and by `join.rs` for newcomers. Invariant: nothing goes back to where it came from.
+//! What waits, waits in the cache, once for all. What is given up is said to the child as GONE (`withheld.rs`). Where
+//! the cache has let go of what a cursor would have come to, it goes on with the next group; where the flow has a hole,
+//! it passes it, and the repair follows when it comes. Relays do not re-pace: whoever keeps to what was admitted is
+//! never throttled. Not what was lost: `repair`. Called by the lane, and by `join.rs` for newcomers. Invariant: nothing
+//! goes back to where it came from.
 
 use levada_wire::Instant;
 use levada_wire::datagram::link::{Head, LinkDatagram};

@@ -11,10 +11,10 @@
 //!   ByChannel: hears a multicast group, and is sent nothing over its link but repairs
 //! ```
 //!
-//! All but `Live` and `ByChannel` are **behind**: what the child is due lies in the flow's cache, once for whoever waits for it,
-//! and its **cursor** is the next number that it is sent from there. Not what moves a child from one state to another: that is
-//! `behind.rs`, and `join.rs` for newcomers. Called by all of the folder. Invariant: a cursor goes forward only, and what is
-//! before `start` was never due.
+//! All but `Live` and `ByChannel` are **behind**: what the child is due lies in the flow's cache, once for whoever
+//! waits for it, and its **cursor** is the next number that it is sent from there. Not what moves a child from one
+//! state to another: that is `behind.rs`, and `join.rs` for newcomers. Called by all of the folder. Invariant: a cursor
+//! goes forward only, and what is before `start` was never due.
 
 use levada_wire::Number;
 
@@ -91,8 +91,9 @@ impl Progress {
 }
 
 impl Round {
-    /// The cursor of a newcomer has come to where the flow was when the round began. Another one begins, unless more has
-    /// come meanwhile than half of what was there then: then it does not come near enough. Packets below `next` are there.
+    /// The cursor of a newcomer has come to where the flow was when the round began. Another one begins, unless more
+    /// has come meanwhile than half of what was there then: then it does not come near enough. Packets below `next` are
+    /// there.
     pub(crate) fn is_far_as_ever(&mut self, cursor: Number, next: Number) -> bool {
         let packets = next.since(cursor);
         if cursor < self.end || packets == 0 {

@@ -6,11 +6,12 @@
 //!              └── together a quarter of the interface's rate     └ not before the link has paid for the last time
 //! ```
 //!
-//! A crowd that joins at one moment must not push the live packets of others off the wire: an interface uses a quarter of its
-//! rate for newcomers. And the way beyond it may be far narrower, so no newcomer is sent more than [`CATCH_UP_HASTE`] times its flow's
-//! peak: a first picture at once, and no burst of a whole group that would fill the queue of every router on the way.
-//! Interfaces are told apart by the address that a link is sent from. Not the sending: [`super`]. Called by it. Invariant: at most [`INTERFACES_MAX`] interfaces are
-//! told apart, and at most [`QUEUED_MAX`] newcomers wait.
+//! A crowd that joins at one moment must not push the live packets of others off the wire: an interface uses a quarter
+//! of its rate for newcomers. And the way beyond it may be far narrower, so no newcomer is sent more than
+//! [`CATCH_UP_HASTE`] times its flow's peak: a first picture at once, and no burst of a whole group that would fill the
+//! queue of every router on the way. Interfaces are told apart by the address that a link is sent from. Not the
+//! sending: [`super`]. Called by it. Invariant: at most [`INTERFACES_MAX`] interfaces are told apart, and at most
+//! [`QUEUED_MAX`] newcomers wait.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -2,11 +2,11 @@
 //!
 //! A child asks again when an answer may have been lost, and says each request twice on a long link; both must not make
 //! packets pile up. So a packet goes to a child again only three quarters of a round trip after it went there before: a
-//! request that was under way meanwhile is answered already, and no child gets more than two copies in a round trip. And
-//! over time a child is sent no more repaired packets than live ones, beside a credit ([`REPAIR_CREDIT`]): whoever asks without
-//! end gets the flow twice at most. Whoever asks for the third time has little time left: two copies go at once. Not the
-//! cache, not links: `repair` brings them together. Called by it. Invariant: what is remembered of a child is bounded by
-//! [`CHILD_REPAIRS_MAX`], and nothing is before it asks for the first time.
+//! request that was under way meanwhile is answered already, and no child gets more than two copies in a round trip.
+//! And over time a child is sent no more repaired packets than live ones, beside a credit ([`REPAIR_CREDIT`]): whoever
+//! asks without end gets the flow twice at most. Whoever asks for the third time has little time left: two copies go at
+//! once. Not the cache, not links: `repair` brings them together. Called by it. Invariant: what is remembered of a
+//! child is bounded by [`CHILD_REPAIRS_MAX`], and nothing is before it asks for the first time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,8 +66,8 @@ impl Repairs {
         self.credit
     }
 
-    /// How many copies of a packet it may be sent now that it asks for it; they count as sent. `packets` counts those of the
-    /// flow.
+    /// How many copies of a packet it may be sent now that it asks for it; they count as sent. `packets` counts those
+    /// of the flow.
     pub(crate) fn admit(
         &mut self,
         number: Number,

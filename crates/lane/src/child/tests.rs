@@ -1,4 +1,5 @@
-//! Tests of newcomers: a crowd, one that comes again and again, holes and caches that forget. Of who is held: `held.rs`.
+//! Tests of newcomers: a crowd, one that comes again and again, holes and caches that forget. Of who is held:
+//! `held.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,5 @@
-//! What an egress was not sent on purpose: so that the child hears GONE, and that it is not sent after all when it asks.
+//! What an egress was not sent on purpose: so that the child hears GONE, and that it is not sent after all when it
+//! asks.
 //!
 //! ```text
 //!   sent │ withheld │ sent │ withheld ............ │ cursor

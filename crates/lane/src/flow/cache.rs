@@ -9,17 +9,17 @@
 //! What lies before the join point stays for the time in which somebody may still ask for it ([`REPAIR_KEPT`], or the
 //! flow's repair budget if that is longer), and goes first where there is not room for all.
 //!
-//! A run is kept as it lies in the buffer it came in if it is most of that, else it is copied (`cache/copies.rs`): what is
-//! charged is the memory that is really held, and that is what the limits bound (docs/decisions/0021).
+//! A run is kept as it lies in the buffer it came in if it is most of that, else it is copied (`cache/copies.rs`): what
+//! is charged is the memory that is really held, and that is what the limits bound (docs/decisions/0021).
 //!
 //! Two things move the join point to the next group: the newest does not fit beside nothing else, or it has a hole that
-//! repair has given up. Its packets are still forwarded and still serve repair, and whoever joins waits for the next group; a
-//! hole that is filled late moves the join point back. Both are counted and visible, never silent
+//! repair has given up. Its packets are still forwarded and still serve repair, and whoever joins waits for the next
+//! group; a hole that is filled late moves the join point back. Both are counted and visible, never silent
 //! (docs/decisions/0013).
 //!
-//! Not the window (`window.rs`): the cache forgets. Called by `forward::hand_on`, by `repair` when it serves, and by the lane
-//! when an egress or a consumer joins. Invariant: runs are in the order of their numbers, a newcomer gets none before the
-//! join point, and [`Room::used`] is the sum over all caches of the lane.
+//! Not the window (`window.rs`): the cache forgets. Called by `forward::hand_on`, by `repair` when it serves, and by
+//! the lane when an egress or a consumer joins. Invariant: runs are in the order of their numbers, a newcomer gets none
+//! before the join point, and [`Room::used`] is the sum over all caches of the lane.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -34,8 +34,8 @@ mod copies;
 
 use copies::{Copies, Place};
 
-/// Bytes that all caches of a lane share. While there is room for all each takes what it needs; when it is short a flow has a
-/// right to its share, by its declared peak, and whoever holds more loses it first.
+/// Bytes that all caches of a lane share. While there is room for all each takes what it needs; when it is short a flow
+/// has a right to its share, by its declared peak, and whoever holds more loses it first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     /// Bytes held now.
@@ -76,8 +76,8 @@ struct Held {
     copy: Option<Place>,
 }
 
-/// What a held run takes besides its bytes: its place in the list, which may be four times as long as what is in it, and what
-/// counts the owners of its buffer.
+/// What a held run takes besides its bytes: its place in the list, which may be four times as long as what is in it,
+/// and what counts the owners of its buffer.
 const RUN_COST: usize = 4 * size_of::<Held>() + 64;
 /// The list is made shorter when less than this part of it is used.
 const LIST_USED_MIN: usize = 4;
@@ -170,9 +170,9 @@ impl Cache {
         self.held.range(from..).map(|held| &held.run)
     }
 
-    /// Looks whether the newest group has a hole that will not be filled, if there is cause to: a number of the flow was
-    /// given up, or nobody has looked yet, or the last look found one. `end` is one past the highest number known, and
-    /// `expected` counts those in a range that may still come. Says whether newcomers may join again who could not.
+    /// Looks whether the newest group has a hole that will not be filled, if there is cause to: a number of the flow
+    /// was given up, or nobody has looked yet, or the last look found one. `end` is one past the highest number known,
+    /// and `expected` counts those in a range that may still come. Says whether newcomers may join again who could not.
     pub(crate) fn judge(
         &mut self,
         has_given_up: bool,

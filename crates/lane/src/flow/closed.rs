@@ -1,11 +1,11 @@
 //! Flows that were closed a moment ago: packets of theirs that were still under way count as received on their links.
 //!
-//! A link's loss is what the peer sent less what came. Whoever closes a flow is sent some more of it, for a round trip at
-//! least, and if nobody here could prove those packets they would look lost: each flow that is let go would be a blip of loss on
-//! a link that loses nothing, and routes are chosen by loss. So the keys of a closed flow, and what came of it over which
-//! link, are remembered for a while, only to count. Not the flow: nothing is cached, sent or delivered. Called by `forward`
-//! for packets of unknown flows, and by the lane when a flow is closed. Invariant: at most [`CLOSED_MAX`] are remembered, and
-//! nothing counts that is not proven, or counted before.
+//! A link's loss is what the peer sent less what came. Whoever closes a flow is sent some more of it, for a round trip
+//! at least, and if nobody here could prove those packets they would look lost: each flow that is let go would be a
+//! blip of loss on a link that loses nothing, and routes are chosen by loss. So the keys of a closed flow, and what
+//! came of it over which link, are remembered for a while, only to count. Not the flow: nothing is cached, sent or
+//! delivered. Called by `forward` for packets of unknown flows, and by the lane when a flow is closed. Invariant: at
+//! most [`CLOSED_MAX`] are remembered, and nothing counts that is not proven, or counted before.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! The carry keys of a flow, by epoch: what proves its packets.
 //!
-//! Not the content's keys, which a consumer alone has (`reassembly.rs`). Set by commands, read for each packet. Invariant: at most
-//! [`EPOCHS_MAX`] are held.
+//! Not the content's keys, which a consumer alone has (`reassembly.rs`). Set by commands, read for each packet.
+//! Invariant: at most [`EPOCHS_MAX`] are held.
 
 use levada_wire::key::CarryKey;
 

@@ -8,11 +8,12 @@
 //!               what waited too long for the socket ───────────▶ GONE to each member
 //! ```
 //!
-//! A group has members: children whose peers hear it (`child.rs`), who may ask for what they lost. A sender that was suspended and goes on
-//! must not speak to a group that has another sender by now, so an egress lasts only as long as the core renews it. Not who
-//! hears a group well enough: that is measured and decided elsewhere. Not catch-up: newcomers get the group's beginning over
-//! their links. Called by `forward::hand_on`, by `repair`, and by the lane for commands and time. Invariant: nothing is sent
-//! to a group past its time, what was heard on a group goes to none, and all that is held is bounded.
+//! A group has members: children whose peers hear it (`child.rs`), who may ask for what they lost. A sender that was
+//! suspended and goes on must not speak to a group that has another sender by now, so an egress lasts only as long as
+//! the core renews it. Not who hears a group well enough: that is measured and decided elsewhere. Not catch-up:
+//! newcomers get the group's beginning over their links. Called by `forward::hand_on`, by `repair`, and by the lane for
+//! commands and time. Invariant: nothing is sent to a group past its time, what was heard on a group goes to none, and
+//! all that is held is bounded.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! A run: packets of one burst with consecutive numbers that lie end to end in one buffer.
 //!
-//! It is what is cached, and what one send per egress takes: a burst that arrived whole in one receive goes on as
-//! one slice of that receive, without a copy; where datagrams of others lay in between, its packets are gathered. Not a
-//! burst: a burst that came in pieces is several runs. Made by `forward` and `origin`. Invariant: all packets but the last
-//! have `segment_bytes`; the last is not longer.
+//! It is what is cached, and what one send per egress takes: a burst that arrived whole in one receive goes on as one
+//! slice of that receive, without a copy; where datagrams of others lay in between, its packets are gathered. Not a
+//! burst: a burst that came in pieces is several runs. Made by `forward` and `origin`. Invariant: all packets but the
+//! last have `segment_bytes`; the last is not longer.
 
 use std::ops::Range;
 

@@ -2,8 +2,8 @@
 //!
 //! A pong says how many datagrams its asker had sent before the ping and how many of them had arrived, so the lane that
 //! pings reads the loss of the link in each pong that it opens: a difference of two counts that never guess, whatever
-//! repair made good. Not the verdict on the link: `core::link` has its own. Called by `link.rs`; read by `repair::parity`.
-//! Invariant: between 0 and [`Loss::ALL`], whatever a peer says.
+//! repair made good. Not the verdict on the link: `core::link` has its own. Called by `link.rs`; read by
+//! `repair::parity`. Invariant: between 0 and [`Loss::ALL`], whatever a peer says.
 
 use crate::limits::{LOSS_SAMPLE, LOSS_WEIGHT};
 

@@ -1,5 +1,6 @@
-//! What lanes know of a link together: a ping says what all of them have sent, a pong what all have received, and how long
-//! a question takes to be answered and how much gets lost, which all need for repair, only the lane that pings finds out.
+//! What lanes know of a link together: a ping says what all of them have sent, a pong what all have received, and how
+//! long a question takes to be answered and how much gets lost, which all need for repair, only the lane that pings
+//! finds out.
 //!
 //! ```text
 //!               lane 0   lane 1   lane 2
@@ -7,9 +8,10 @@
 //!   received       12        3      555    whoever needs the total adds the row up
 //! ```
 //!
-//! A sum may be a moment old for other lanes: a packet that another lane is just handing to its socket. Counts only grow, so
-//! what one ping misses the next one has. Not the verdict: `core::link`. Called by `link.rs`, and by `lane` when a link is
-//! added, which is the only time that a lock is taken. Invariant: no count of a lane is written by another.
+//! A sum may be a moment old for other lanes: a packet that another lane is just handing to its socket. Counts only
+//! grow, so what one ping misses the next one has. Not the verdict: `core::link`. Called by `link.rs`, and by `lane`
+//! when a link is added, which is the only time that a lock is taken. Invariant: no count of a lane is written by
+//! another.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;

@@ -1,9 +1,9 @@
 //! The rate of a flow that starts here: the most that went out in any second, bytes on the wire.
 //!
-//! Eleven steps of 100 ms are added up, so that whatever second one looks at lies within: what is said is never too little, and a
-//! tenth too much at most. It is said once a second while packets are made, and at once when it is a quarter above what
-//! was said last. Not what follows from it: that is the core's. Called by [`super::Origin`]. Invariant: a call costs the same
-//! whatever time has passed.
+//! Eleven steps of 100 ms are added up, so that whatever second one looks at lies within: what is said is never too
+//! little, and a tenth too much at most. It is said once a second while packets are made, and at once when it is a
+//! quarter above what was said last. Not what follows from it: that is the core's. Called by [`super::Origin`].
+//! Invariant: a call costs the same whatever time has passed.
 
 use levada_wire::{Bitrate, Instant};
 

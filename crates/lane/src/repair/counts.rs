@@ -1,7 +1,7 @@
 //! What repair did, in numbers: notes beside the ledgers.
 //!
-//! Not a ledger: a repaired packet has its fate there like any other. Counted by `repair`; read by tables. Invariant: each
-//! count only grows.
+//! Not a ledger: a repaired packet has its fate there like any other. Counted by `repair`; read by tables. Invariant:
+//! each count only grows.
 
 use levada_wire::counters;
 

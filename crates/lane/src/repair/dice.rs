@@ -1,17 +1,17 @@
 //! How long one of many waits before it asks for what all of them may have lost.
 //!
-//! A switch that drops a multicast packet drops it for everybody behind it, and all of them notice at once. If all asked at
-//! once, the sender would drown; so each waits a time drawn by itself, and whoever hears the repair meanwhile has nothing
-//! left to ask for. Most draw a long time and few a short one (RFC 5401 section 3.2.3 has the reasons), so that with ten
-//! members as with a thousand a few are first:
+//! A switch that drops a multicast packet drops it for everybody behind it, and all of them notice at once. If all
+//! asked at once, the sender would drown; so each waits a time drawn by itself, and whoever hears the repair meanwhile
+//! has nothing left to ask for. Most draw a long time and few a short one (RFC 5401 section 3.2.3 has the reasons), so
+//! that with ten members as with a thousand a few are first:
 //!
 //! ```text
 //! share of members  1/128 1/128 1/64  1/32  1/16  1/8   1/4        1/2
 //! waits             ├────┼────┼────┼────┼────┼────┼────┼──────────────▶ each an eighth of BACK_OFF_MAX, even within it
 //! ```
 //!
-//! Not whether to wait: `repair` knows how a gap was shown. Called by it. Invariant: equal seeds draw equal times, and none
-//! is longer than [`BACK_OFF_MAX`].
+//! Not whether to wait: `repair` knows how a gap was shown. Called by it. Invariant: equal seeds draw equal times, and
+//! none is longer than [`BACK_OFF_MAX`].
 
 use std::time::Duration;
 

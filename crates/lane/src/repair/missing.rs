@@ -7,11 +7,11 @@
 //!   comes: repaired      GONE from every upstream, or no time left for an answer and then the deadline: given up
 //! ```
 //!
-//! A gap shows when a higher number comes, or when a HEAD names one. The deadline is the packet's own time (`zero`) plus
-//! the budget; what cannot arrive before it is not asked for. When the last answer but one would come too late for another
-//! full try, the last try is made a little early: half a chance is better than none. Not sending, and not knowing links:
-//! `repair` does both. Called by it. Invariant: at most [`MISSING_MAX`] numbers are tracked; more, and the oldest are given
-//! up. After [`Missing::ask`] the next wake-up lies ahead.
+//! A gap shows when a higher number comes, or when a HEAD names one. The deadline is the packet's own time (`zero`)
+//! plus the budget; what cannot arrive before it is not asked for. When the last answer but one would come too late for
+//! another full try, the last try is made a little early: half a chance is better than none. Not sending, and not
+//! knowing links: `repair` does both. Called by it. Invariant: at most [`MISSING_MAX`] numbers are tracked; more, and
+//! the oldest are given up. After [`Missing::ask`] the next wake-up lies ahead.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -271,7 +271,8 @@ impl Missing {
         self.next = Some(end);
     }
 
-    /// Parity for all numbers up to that one has come, as far as it comes: what is still missing is asked for from `at` on.
+    /// Parity for all numbers up to that one has come, as far as it comes: what is still missing is asked for from `at`
+    /// on.
     pub(crate) fn release(&mut self, last: Number, at: Instant) {
         let held = self.wants.range_mut(..=last);
         for (_, want) in held.filter(|(_, want)| want.tries == 0 && want.ask_at > at) {
@@ -313,8 +314,8 @@ impl Missing {
         }
     }
 
-    /// An upstream says that this one will not come; it is given up when all say so. Before anything came it is the first
-    /// of a group that cannot be joined.
+    /// An upstream says that this one will not come; it is given up when all say so. Before anything came it is the
+    /// first of a group that cannot be joined.
     pub(crate) fn gone(
         &mut self,
         number: Number,

@@ -6,12 +6,13 @@
 //!     │ shards 0, [1 lost], 2, 3 over 9..35 ───────────▶ │  three shards: 11 and 30 are made anew
 //! ```
 //!
-//! `demand` says which child needs parity and how much, `encode` makes it of what goes out live, `decode` makes packets of
-//! what came; this file joins them to links and flows. NACK works beside it, and parity puts it off only while it may still come
-//! ([`Flow::shown`]). Wire definition: docs/wire.md sections 4.5 and 8.4; why like that: docs/decisions/0022-parity-has-a-code-of-our-own.md. Not a
-//! promise: what parity cannot make good is asked for, if there is time. Called by `forward` (what is sent, what comes) and by `repair`
-//! (timers). Invariant: only a shard with a true carry tag over an upstream's link is kept, and a packet made of shards goes through
-//! the same door as one that came.
+//! `demand` says which child needs parity and how much, `encode` makes it of what goes out live, `decode` makes packets
+//! of what came; this file joins them to links and flows. NACK works beside it, and parity puts it off only while it
+//! may still come ([`Flow::shown`]). Wire definition: docs/wire.md sections 4.5 and 8.4; why like that:
+//! docs/decisions/0022-parity-has-a-code-of-our-own.md. Not a promise: what parity cannot make good is asked for, if
+//! there is time. Called by `forward` (what is sent, what comes) and by `repair` (timers). Invariant: only a shard with
+//! a true carry tag over an upstream's link is kept, and a packet made of shards goes through the same door as one that
+//! came.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -118,8 +119,8 @@ fn review(flow: &mut Flow, links: &link::Table, now: Instant) {
     flow.maker.reviewed(least, now);
 }
 
-/// Encodes a block once and sends each child that needs parity as many of its shards as it needs. Like repairs they are not
-/// held against what a child was admitted with.
+/// Encodes a block once and sends each child that needs parity as many of its shards as it needs. Like repairs they are
+/// not held against what a child was admitted with.
 fn send(flow: &Flow, io: &mut Io, block: &Block) {
     let wants = |demand: Demand| demand.shards(block.packets());
     let demands = flow.children.all.iter().filter_map(|child| child.demand);

@@ -1,13 +1,15 @@
-//! The end of what was sent so far: when a flow falls quiet, its highest number is said again, so that a lost tail shows.
+//! The end of what was sent so far: when a flow falls quiet, its highest number is said again, so that a lost tail
+//! shows.
 //!
 //! ```text
 //!  packets ▮▮▮ ▮▮▮ ▮▮▮ ▮▮▮                  HEAD       HEAD                  HEAD
 //!                         └── unusually quiet ┴─ twice ──┴───── four times ────┴─ ...
 //! ```
 //!
-//! The next packet shows a loss as well and costs nothing, so HEAD is not said between the frames of a stream that goes on:
-//! quiet is twice the longest pause of late. Not the sending: `repair` does that. Called by `forward` for each run that goes
-//! on and by the lane when the time has come. Invariant: at most [`HEADS_MAX`] in a row; one timer, moved only when it fires.
+//! The next packet shows a loss as well and costs nothing, so HEAD is not said between the frames of a stream that goes
+//! on: quiet is twice the longest pause of late. Not the sending: `repair` does that. Called by `forward` for each run
+//! that goes on and by the lane when the time has come. Invariant: at most [`HEADS_MAX`] in a row; one timer, moved
+//! only when it fires.
 
 use std::time::Duration;
 

@@ -159,9 +159,9 @@ proptest! {
 
         let report = chain.report();
         prop_assert_eq!(report.disorder, 0);
-        // The zero is the fastest packet's, so a packet may be later by all that the others' ways vary. And a lost one's
-        // own time is not known, only when the gap showed: at three bursts lost in a row, 100 ms after it. Worse hops
-        // make longer rows: at 29.5% on each of three a frame came 0.9 s late (seed 5075004926468635463).
+        // The zero is the fastest packet's, so a packet may be later by all that the others' ways vary. And a lost
+        // one's own time is not known, only when the gap showed: at three bursts lost in a row, 100 ms after it. Worse
+        // hops make longer rows: at 29.5% on each of three a frame came 0.9 s late (seed 5075004926468635463).
         let slack = millis(101) + 2 * millis(jitter) * u32::try_from(hops).unwrap();
         prop_assert!(report.latest <= millis(500) + slack, "{}", report);
     }

@@ -1,9 +1,9 @@
 //! How long a question takes to be answered over one link, and what waiting times follow from that.
 //!
-//! The core pings every link and the lane carries pings and pongs, so the lane reads the time in each pong that it opens:
-//! no message of its own, and the very path that media and repairs take. Smoothed as RFC 6298 section 2 does it. Not
-//! liveness: `core::link`. Called by `link` (samples) and `repair` (times). Invariant: every time it gives is positive and
-//! bounded, whatever was sampled.
+//! The core pings every link and the lane carries pings and pongs, so the lane reads the time in each pong that it
+//! opens: no message of its own, and the very path that media and repairs take. Smoothed as RFC 6298 section 2 does it.
+//! Not liveness: `core::link`. Called by `link` (samples) and `repair` (times). Invariant: every time it gives is
+//! positive and bounded, whatever was sampled.
 
 use std::time::Duration;
 

@@ -1,10 +1,11 @@
 //! A flow's own time over one upstream: when a packet should be here, if nothing delayed it.
 //!
-//! The clock of the origin and ours differ by an unknown constant, and every packet takes the way's delay and some waiting
-//! on top. The least (arrival - sent) of the last 30 s is the constant plus the delay of the way without waiting: the
-//! **zero**. A packet's own time is zero + sent; how late it may be is the budget. No clock is synchronised. Not a deadline by
-//! itself: `repair` adds the budget. Called by `flow::upstream`. Invariant: zero follows a faster way at once and a slower
-//! one, or a drifting clock, by 0.5 ms in a second at most, so that playout does not jump.
+//! The clock of the origin and ours differ by an unknown constant, and every packet takes the way's delay and some
+//! waiting on top. The least (arrival - sent) of the last 30 s is the constant plus the delay of the way without
+//! waiting: the **zero**. A packet's own time is zero + sent; how late it may be is the budget. No clock is
+//! synchronised. Not a deadline by itself: `repair` adds the budget. Called by `flow::upstream`. Invariant: zero
+//! follows a faster way at once and a slower one, or a drifting clock, by 0.5 ms in a second at most, so that playout
+//! does not jump.
 
 use std::time::Duration;
 

@@ -16,7 +16,8 @@ use super::packet::{HEADER_BYTES, Head};
 use super::time::rtp_time;
 use super::{aac, av1, g711, jpeg, mpeg_audio, nal, single, vp8, vp9};
 
-/// The largest packet that is made, but for what cannot be cut (`single.rs`): fits any IPv6 path (1,280 less 48 for IPv6 and UDP).
+/// The largest packet that is made, but for what cannot be cut (`single.rs`): fits any IPv6 path (1,280 less 48 for
+/// IPv6 and UDP).
 pub const PACKET_BYTES_MAX: usize = 1_232;
 /// What a packet can carry.
 pub(super) const PAYLOAD_BYTES_MAX: usize = PACKET_BYTES_MAX - HEADER_BYTES;

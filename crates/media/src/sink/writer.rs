@@ -1,9 +1,9 @@
 //! What is played, as one transport stream without a seam.
 //!
-//! An origin that starts again starts its times again; here they go on ([`crate::Rebase`]), from the start of
-//! a group. The test card's clock stays behind: it is for Levada's own measurements, and other programs only complain
-//! about a track they do not know. Not the place it goes to (`target.rs`). Called by `play`. Invariant: the times of a track never fall, and
-//! continuity counters never break.
+//! An origin that starts again starts its times again; here they go on ([`crate::Rebase`]), from the start of a group.
+//! The test card's clock stays behind: it is for Levada's own measurements, and other programs only complain about a
+//! track they do not know. Not the place it goes to (`target.rs`). Called by `play`. Invariant: the times of a track
+//! never fall, and continuity counters never break.
 
 use crate::Rebase;
 use crate::testcard::CLOCK_CODEC;

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use crate::Rebase;
 use levada_wire::{Description, Frame, TrackId};
 
-/// A step of a track beyond this is a jump: ten seconds, like the demuxer's. In ticks of 90 kHz, which everything from a
-/// transport stream counts.
+/// A step of a track beyond this is a jump: ten seconds, like the demuxer's. In ticks of 90 kHz, which everything from
+/// a transport stream counts.
 const JUMP_TICKS: i64 = 900_000;
 
 /// Puts frames on one timeline.

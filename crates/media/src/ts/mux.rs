@@ -1,11 +1,11 @@
 //! Frames into a transport stream.
 //!
-//! One PES packet a frame, aligned (sound and data of 64 KiB need more), its length said where the field can hold it, so that a reader has the frame
-//! as soon as its last byte. Tables stand at the start, before each sync frame of the leading video and at least
-//! every 100 ms; the clock at least every 40 ms (`clock.rs`). All of that goes by media time: nothing here knows
-//! what time it is. An access unit of H.264 or H.265 gets the delimiter that every one must have here
-//! (ISO 13818-1 2.14.1, 2.17.1) and that other formats leave out. Not rate shaping: no null packets. Called by gateways and by `play --out`. Invariant:
-//! continuity counters never break, also where the description changes.
+//! One PES packet a frame, aligned (sound and data of 64 KiB need more), its length said where the field can hold it,
+//! so that a reader has the frame as soon as its last byte. Tables stand at the start, before each sync frame of the
+//! leading video and at least every 100 ms; the clock at least every 40 ms (`clock.rs`). All of that goes by media
+//! time: nothing here knows what time it is. An access unit of H.264 or H.265 gets the delimiter that every one must
+//! have here (ISO 13818-1 2.14.1, 2.17.1) and that other formats leave out. Not rate shaping: no null packets. Called
+//! by gateways and by `play --out`. Invariant: continuity counters never break, also where the description changes.
 
 use std::collections::BTreeMap;
 

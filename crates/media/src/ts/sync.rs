@@ -15,7 +15,8 @@ const STRIDES: [usize; 3] = [PACKET_BYTES, 192, 204];
 /// Bytes that must be there to judge a candidate.
 const WINDOW_BYTES: usize = (SYNC_PACKETS - 1) * 204 + 1;
 
-/// Whether `bytes`, the beginning of a file, look like a transport stream: for a clear message to whoever named the wrong file.
+/// Whether `bytes`, the beginning of a file, look like a transport stream: for a clear message to whoever named the
+/// wrong file.
 ///
 /// A few kilobytes are enough; junk before the first packet is tolerated as the demuxer tolerates it.
 #[must_use]

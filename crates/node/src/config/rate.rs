@@ -1,7 +1,7 @@
 //! Rates as people write them: `4Mb/s`.
 //!
-//! Not how they are printed, which their type does. Called by `config`, and by the command line for its flags. Invariant: a number
-//! without a unit is refused, because nobody can know which one was meant.
+//! Not how they are printed, which their type does. Called by `config`, and by the command line for its flags.
+//! Invariant: a number without a unit is refused, because nobody can know which one was meant.
 
 use std::fmt;
 

@@ -7,8 +7,8 @@
 //! | link datagrams | the driver | dropped and counted: to a link it is loss |
 //! | first packets of an upstream | the driver | room is kept for them |
 //!
-//! A lane that ends before it is told to, by a panic or because it can poll no more, drops what it calls for events, and
-//! that is how the tasks know ([`Life`]).
+//! A lane that ends before it is told to, by a panic or because it can poll no more, drops what it calls for events,
+//! and that is how the tasks know ([`Life`]).
 //!
 //! Not what is said. Made by `start`. Invariant: a lane's thread never waits for a task.
 

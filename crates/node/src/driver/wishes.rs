@@ -1,8 +1,8 @@
 //! What subscribers want of the core: all who want the same share one wish.
 //!
-//! So the core's work for a stream does not grow with the subscribers that it has here. Not the flows that wishes hang on
-//! (the core's), nor what subscribers are told (`fanout`). Called by `requests` and `outputs`. Invariant: a wish has a
-//! subscriber, and each subscriber one wish.
+//! So the core's work for a stream does not grow with the subscribers that it has here. Not the flows that wishes hang
+//! on (the core's), nor what subscribers are told (`fanout`). Called by `requests` and `outputs`. Invariant: a wish has
+//! a subscriber, and each subscriber one wish.
 
 use std::collections::{BTreeMap, BTreeSet};
 

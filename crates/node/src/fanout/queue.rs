@@ -8,8 +8,8 @@
 //!            queue full, or the ring went on without it (what comes is counted as skipped)
 //! ```
 //!
-//! A subscriber that has taken all that is its own looks into the ring and takes what is new there, on its own task. States
-//! and other starts of a stream come in between: what the ring has before them is taken first.
+//! A subscriber that has taken all that is its own looks into the ring and takes what is new there, on its own task.
+//! States and other starts of a stream come in between: what the ring has before them is taken first.
 //!
 //! Not a channel: a full channel would make its sender wait or lose the newest, and here a whole run of frames
 //! up to the next group has to go, with one gap that says how many. Filled by `fanout` and from the ring, emptied by

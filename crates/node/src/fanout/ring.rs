@@ -6,13 +6,13 @@
 //!     └─notify─▶ serve (a task of the flow) ──wake──▶ all subscribers that wait
 //! ```
 //!
-//! The lane takes lock A for each entry and wakes the task once for all that it brings at a time, however many subscribers
-//! there are. Lock B is the subscribers'; the lane takes it only when nobody has emptied the inbox for
+//! The lane takes lock A for each entry and wakes the task once for all that it brings at a time, however many
+//! subscribers there are. Lock B is the subscribers'; the lane takes it only when nobody has emptied the inbox for
 //! [`INBOX_ENTRIES_MAX`] entries.
 //!
-//! Not a subscriber's own state (`queue`). Made by `fanout`. Invariant: an entry stays until every subscriber has read it
-//! and it is not of the newest group; beyond [`RING_ENTRIES_MAX`] or [`RING_BYTES_MAX`] the oldest goes, and whoever had not
-//! read it is told how many frames it misses.
+//! Not a subscriber's own state (`queue`). Made by `fanout`. Invariant: an entry stays until every subscriber has read
+//! it and it is not of the newest group; beyond [`RING_ENTRIES_MAX`] or [`RING_BYTES_MAX`] the oldest goes, and whoever
+//! had not read it is told how many frames it misses.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,8 +35,8 @@ pub(super) const RING_BYTES_MAX: usize = 64 << 20;
 pub(super) const INBOX_ENTRIES_MAX: usize = 1_024;
 /// The most bytes of frames in them, with the same effect.
 pub(super) const INBOX_BYTES_MAX: usize = 8 << 20;
-/// The most bytes of the newest group that are kept for a subscriber that comes later. Beyond it, that one starts at the
-/// next group.
+/// The most bytes of the newest group that are kept for a subscriber that comes later. Beyond it, that one starts at
+/// the next group.
 pub(super) const REPLAY_BYTES_MAX: usize = 16 << 20;
 /// The most frames of it, with the same effect.
 pub(super) const REPLAY_FRAMES_MAX: usize = 4_096;
@@ -199,8 +199,8 @@ impl Ring {
         lock(&self.shared).readers.keys().copied().collect()
     }
 
-    /// Shows a subscriber all that it has not read. `take` says whether there is something for it now; if there is nothing,
-    /// it is woken when something comes.
+    /// Shows a subscriber all that it has not read. `take` says whether there is something for it now; if there is
+    /// nothing, it is woken when something comes.
     pub(super) fn fill(
         &self,
         id: SlotId,

@@ -243,8 +243,9 @@ fn no_answer() -> String {
     )
 }
 
-/// What QUIC takes a round trip for before it has measured one: three times that passes before it repeats the first packet of a
-/// handshake. Its own 333 ms would make a lost one cost a second; on a longer way than this one packet more is sent.
+/// What QUIC takes a round trip for before it has measured one: three times that passes before it repeats the first
+/// packet of a handshake. Its own 333 ms would make a lost one cost a second; on a longer way than this one packet more
+/// is sent.
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
 
 fn transport() -> TransportConfig {

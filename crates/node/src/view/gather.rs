@@ -266,7 +266,8 @@ fn nodes(
     rows
 }
 
-/// What was counted: packets and copies and why they went no further, then what sockets and the joints of this crate did.
+/// What was counted: packets and copies and why they went no further, then what sockets and the joints of this crate
+/// did.
 fn counters(node: &Node, counted: &WorkerCounters) -> Vec<CounterRow> {
     let (lane, ledger) = (&counted.lane, &counted.lane.ledger);
     let mut rows: Vec<CounterRow> = ledger.counts().map(CounterRow::new).collect();

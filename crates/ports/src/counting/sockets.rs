@@ -1,7 +1,7 @@
 //! The same over real sockets: a worker's system calls and allocations, on IPv4 and IPv6.
 //!
-//! Not what a send costs: `levada bench fanout`. Called by nobody. Invariant: what is counted is the worker's own thread:
-//! its latest count is taken whenever a QUIC datagram comes, of which each train that mixes has some.
+//! Not what a send costs: `levada bench fanout`. Called by nobody. Invariant: what is counted is the worker's own
+//! thread: its latest count is taken whenever a QUIC datagram comes, of which each train that mixes has some.
 
 use super::*;
 

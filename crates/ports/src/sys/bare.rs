@@ -177,8 +177,8 @@ mod system {
                 libc::CMSG_DATA(header).cast::<u16>().write_unaligned(size);
             }
         }
-        // SAFETY: the descriptor is open for the life of `io`; the header and all it points to (`to`, `part`, the bytes,
-        // `control`) live across the call, and the kernel only reads them.
+        // SAFETY: the descriptor is open for the life of `io`; the header and all it points to (`to`, `part`, the
+        // bytes, `control`) live across the call, and the kernel only reads them.
         let sent = unsafe { libc::sendmsg(io.as_raw_fd(), &raw const message, 0) };
         if sent >= 0 {
             Ok(())
@@ -199,8 +199,9 @@ mod system {
         message.msg_iovlen = 1;
         message.msg_control = control.0.as_mut_ptr().cast();
         message.msg_controllen = control.0.len() as _;
-        // SAFETY: the descriptor is open for the life of `io`; the header, `part`, `buffer` and `control` live across the
-        // call, with the lengths they say. MSG_TRUNC makes the result the real length (udp(7)); nothing more is written.
+        // SAFETY: the descriptor is open for the life of `io`; the header, `part`, `buffer` and `control` live across
+        // the call, with the lengths they say. MSG_TRUNC makes the result the real length (udp(7)); nothing more is
+        // written.
         let bytes = unsafe { libc::recvmsg(io.as_raw_fd(), &raw mut message, libc::MSG_TRUNC) };
         let bytes = usize::try_from(bytes).map_err(|_| io::Error::last_os_error())?;
         let mut arrival = BareArrival {
@@ -213,9 +214,9 @@ mod system {
     }
 
     fn read_control(message: &libc::msghdr, arrival: &mut BareArrival) {
-        // SAFETY: `msg_control` and `msg_controllen` describe the buffer that the kernel has just filled, which the caller
-        // still holds; `CMSG_FIRSTHDR` and `CMSG_NXTHDR` stay within it. Behind the header of a `UDP_GRO` message the
-        // kernel writes an `int`, behind that of `SCM_TIMESTAMPNS` a `timespec`.
+        // SAFETY: `msg_control` and `msg_controllen` describe the buffer that the kernel has just filled, which the
+        // caller still holds; `CMSG_FIRSTHDR` and `CMSG_NXTHDR` stay within it. Behind the header of a `UDP_GRO`
+        // message the kernel writes an `int`, behind that of `SCM_TIMESTAMPNS` a `timespec`.
         unsafe {
             let mut header = libc::CMSG_FIRSTHDR(message);
             while !header.is_null() {

@@ -1,9 +1,9 @@
 //! A kernel that refuses runs: what a card, a tunnel or IPsec may do to GSO at any time, made to happen in tests.
 //!
-//! Linux joins nothing that shall leave without a checksum (`udp_send_skb`, net/ipv4/udp.c and net/ipv6/udp.c: EINVAL), and
-//! sends single datagrams all the same: so the refusal is the kernel's own, and it can begin in the middle of a stream. On
-//! IPv6 a datagram without a checksum arrives only where that was agreed to. Called by tests. Invariant: nothing of this is
-//! in what ships.
+//! Linux joins nothing that shall leave without a checksum (`udp_send_skb`, net/ipv4/udp.c and net/ipv6/udp.c: EINVAL),
+//! and sends single datagrams all the same: so the refusal is the kernel's own, and it can begin in the middle of a
+//! stream. On IPv6 a datagram without a checksum arrives only where that was agreed to. Called by tests. Invariant:
+//! nothing of this is in what ships.
 
 use std::net::UdpSocket;
 

@@ -6,10 +6,11 @@
 //!        each hears only what it joined itself
 //! ```
 //!
-//! By default Linux gives a socket what *any* program of the host has joined (`IP_MULTICAST_ALL`, ip(7)), and asks no steering
-//! program for multicast: hence `IP_MULTICAST_ALL` off everywhere and sockets apart. Not which groups there are, and not a
-//! loop: `worker/hearing.rs`. Called by it, by `socket.rs` and by the worker's outlets. Invariant: a datagram comes out of
-//! such a socket only if it was sent to the socket's port, by way of a group that it joined or to this host alone.
+//! By default Linux gives a socket what *any* program of the host has joined (`IP_MULTICAST_ALL`, ip(7)), and asks no
+//! steering program for multicast: hence `IP_MULTICAST_ALL` off everywhere and sockets apart. Not which groups there
+//! are, and not a loop: `worker/hearing.rs`. Called by it, by `socket.rs` and by the worker's outlets. Invariant: a
+//! datagram comes out of such a socket only if it was sent to the socket's port, by way of a group that it joined or to
+//! this host alone.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -44,8 +45,8 @@ pub(crate) fn bind_to_hear(address: SocketAddr, settings: &SocketSettings) -> io
     Socket::of(socket, settings)
 }
 
-/// Hears nothing that others of this host have joined. A kernel that does not know the option (IPv6: before 4.20) may bring
-/// more, which then fails its tags like any other datagram.
+/// Hears nothing that others of this host have joined. A kernel that does not know the option (IPv6: before 4.20) may
+/// bring more, which then fails its tags like any other datagram.
 #[cfg(target_os = "linux")]
 pub(super) fn hear_only_own(socket: &socket2::Socket, is_ipv6: bool) {
     if is_ipv6 {

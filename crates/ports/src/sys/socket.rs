@@ -1,4 +1,5 @@
-//! The UDP socket of a lane: bound alone (several together: `set.rs`), with large buffers, for both IP versions where the system allows.
+//! The UDP socket of a lane: bound alone (several together: `set.rs`), with large buffers, for both IP versions where
+//! the system allows.
 //!
 //! Not a loop: it never waits. Called by [`crate::worker`], and by the node's QUIC shim, which sends on the same
 //! port from another thread. Invariant: addresses that come out of it are canonical (IPv4 is IPv4, also on a
@@ -176,8 +177,8 @@ impl Socket {
         self.gso.send(&self.io, &to, datagrams)
     }
 
-    /// Sends as many datagrams as one system call takes, which are of that size but the last, from where they lie; says how
-    /// many it took.
+    /// Sends as many datagrams as one system call takes, which are of that size but the last, from where they lie; says
+    /// how many it took.
     pub(crate) fn send_gathered(
         &self,
         to: SocketAddr,

@@ -8,8 +8,8 @@
 //! Within a queue the order is that of calls. Between them it is kept where it matters: a frame comes after the
 //! `Originate` that was given before it, and the end of a flow after the frames that were.
 //!
-//! Not the lock around it, nor the waking (`queue`). Invariant: neither queue exceeds its limits, and one frame may always
-//! wait.
+//! Not the lock around it, nor the waking (`queue`). Invariant: neither queue exceeds its limits, and one frame may
+//! always wait.
 
 use std::collections::VecDeque;
 

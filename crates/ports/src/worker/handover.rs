@@ -6,10 +6,10 @@
 //!  lane 2 ── ... ──────────────────────────▶ └─────────┘
 //! ```
 //!
-//! An inbox is a short lock around two lists, taken once per batch by the giver and once per turn by the taker, and not at
-//! all while it is empty. Not the rule who gets what: `steer.rs` for datagrams, `spread.rs` for sends. Called by the
-//! worker's turn. Invariant: an inbox holds at most [`HANDED_BYTES_MAX`] of datagrams and [`HANDED_SENDS_MAX`] sends; what
-//! does not fit is given back, to be counted where it came from.
+//! An inbox is a short lock around two lists, taken once per batch by the giver and once per turn by the taker, and not
+//! at all while it is empty. Not the rule who gets what: `steer.rs` for datagrams, `spread.rs` for sends. Called by the
+//! worker's turn. Invariant: an inbox holds at most [`HANDED_BYTES_MAX`] of datagrams and [`HANDED_SENDS_MAX`] sends;
+//! what does not fit is given back, to be counted where it came from.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

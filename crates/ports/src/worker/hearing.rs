@@ -6,10 +6,10 @@
 //!  ff15::1:2 on eth0 ─── another one
 //! ```
 //!
-//! Linux joins at most 20 groups on one socket by default (`igmp_max_memberships`), hence the limit. What arrives is handed to
-//! the lane as heard: a group is no way to say anything but media. Not which channel is to be heard, nor for which flow: the lane says (`Output::Join`). Not
-//! system calls: `sys/multicast.rs`. Called by the worker's turn. Invariant: a channel is joined from `join` to `leave` and no
-//! longer, and at most [`EARS_MAX`] sockets are open.
+//! Linux joins at most 20 groups on one socket by default (`igmp_max_memberships`), hence the limit. What arrives is
+//! handed to the lane as heard: a group is no way to say anything but media. Not which channel is to be heard, nor for
+//! which flow: the lane says (`Output::Join`). Not system calls: `sys/multicast.rs`. Called by the worker's turn.
+//! Invariant: a channel is joined from `join` to `leave` and no longer, and at most [`EARS_MAX`] sockets are open.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

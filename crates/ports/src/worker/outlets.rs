@@ -7,11 +7,12 @@
 //! ```
 //!
 //! The kernel counts what waits for any interface against the buffer of the socket it was sent by: on one socket an
-//! interface of 500 kb/s stops all others once its packets fill that buffer. Interfaces are told apart by the address that
-//! the host would send from (`sys/route.rs`), asked once per destination and again when its outlet is blocked: routes change.
-//! The node's QUIC leaves by the lane's own socket, so that one is left to it: control must not wait behind a slow
-//! interface's media. Where there can be no further sockets everything goes by it. A multicast group is spoken to by a socket
-//! of its interface. Not the order of what waits: `send.rs`. Called by the worker's turn. Invariant: at most [`OUTLETS_MAX`] sockets and [`WAYS_MAX`] destinations are known.
+//! interface of 500 kb/s stops all others once its packets fill that buffer. Interfaces are told apart by the address
+//! that the host would send from (`sys/route.rs`), asked once per destination and again when its outlet is blocked:
+//! routes change. The node's QUIC leaves by the lane's own socket, so that one is left to it: control must not wait
+//! behind a slow interface's media. Where there can be no further sockets everything goes by it. A multicast group is
+//! spoken to by a socket of its interface. Not the order of what waits: `send.rs`. Called by the worker's turn.
+//! Invariant: at most [`OUTLETS_MAX`] sockets and [`WAYS_MAX`] destinations are known.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -202,8 +203,8 @@ impl Outlets {
         if let Some(at) = self.all.iter().position(known) {
             return Some(at);
         }
-        // A socket has one interface for all groups, so each interface has a socket; where there can be only one, it speaks
-        // by one interface.
+        // A socket has one interface for all groups, so each interface has a socket; where there can be only one, it
+        // speaks by one interface.
         let at = match self.open() {
             Some(at) => at,
             None if self.all[0].speaks_by.is_none() => 0,

@@ -1,6 +1,7 @@
 //! What a worker shares with its handle and with other lanes: commands, counters, the wish to stop, and an inbox.
 //!
-//! Not the work. Called by all sides. Invariant: who gives a command that may be taken finds the worker awake or wakes it.
+//! Not the work. Called by all sides. Invariant: who gives a command that may be taken finds the worker awake or wakes
+//! it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

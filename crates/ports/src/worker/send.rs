@@ -5,9 +5,10 @@
 //!                                                 destination, up to the next start of a group
 //! ```
 //!
-//! Half a group is of no use and would keep the next one waiting, so an egress that is behind goes on with the next whole
-//! one. The lane of the flow is told, so that the child hears GONE and what else is of that group is not given at all. Not the socket: `sys`. Called by the worker's outlets. Invariant: runs leave in the order they were given, at most
-//! [`SEND_QUEUE_BYTES_MAX`] wait, and datagrams given = sent + too large + refused + dropped + skipped + waiting.
+//! Half a group is of no use and would keep the next one waiting, so an egress that is behind goes on with the next
+//! whole one. The lane of the flow is told, so that the child hears GONE and what else is of that group is not given at
+//! all. Not the socket: `sys`. Called by the worker's outlets. Invariant: runs leave in the order they were given, at
+//! most [`SEND_QUEUE_BYTES_MAX`] wait, and datagrams given = sent + too large + refused + dropped + skipped + waiting.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -24,8 +25,8 @@ pub const SEND_QUEUE_BYTES_MAX: usize = 8 << 20;
 pub const BACKLOG_MAX: Duration = Duration::from_millis(200);
 /// The most ranges of late packets that are noted between two turns; who misses more asks for it.
 const LATE_MAX: usize = 256;
-/// The most egresses that are on their way to the next group at a time; for one more another is forgotten, which may have
-/// ended long ago.
+/// The most egresses that are on their way to the next group at a time; for one more another is forgotten, which may
+/// have ended long ago.
 const SKIPPING_MAX: usize = 4_096;
 
 /// The most links noted at a time that a datagram was too large for; one more is noted when it happens again.

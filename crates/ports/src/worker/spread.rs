@@ -5,9 +5,10 @@
 //!                                                 in turns: egress a by lane 0, b by lane 1, c by lane 0, ...
 //! ```
 //!
-//! A destination keeps its lane while the sharing goes on, so what is sent to it stays in order; only where sharing begins or
-//! ends may a few packets pass each other, as they may on any path. Sends wait in `handover.rs`. Not the sending. Called by
-//! the worker's turn. Invariant: at most [`DESTINATIONS_MAX`] destinations have a lane; more are this lane's own.
+//! A destination keeps its lane while the sharing goes on, so what is sent to it stays in order; only where sharing
+//! begins or ends may a few packets pass each other, as they may on any path. Sends wait in `handover.rs`. Not the
+//! sending. Called by the worker's turn. Invariant: at most [`DESTINATIONS_MAX`] destinations have a lane; more are
+//! this lane's own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

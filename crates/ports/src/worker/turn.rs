@@ -88,8 +88,8 @@ struct Counters {
     lane_busy: u64,
 }
 
-/// Tells those who wait for counters that none will come, however the thread ends; and if nobody asked it to end, ends the
-/// other lanes too: without its flows the node is no node.
+/// Tells those who wait for counters that none will come, however the thread ends; and if nobody asked it to end, ends
+/// the other lanes too: without its flows the node is no node.
 struct Finish {
     shared: Arc<Shared>,
     group: Arc<Group>,

@@ -1,11 +1,10 @@
 //! Checker `consumer`: what a node's subscribers get is what was sent, in order, once, with every hole announced.
 //!
-//! The description comes first, and is the publisher's. The first frame of all starts a group, and a fresh one: what was
-//! cached when the consumption began is at most [`GROUPS_OLD_MAX`] groups and [`WAY_MAX`] old, unless something went wrong
-//! meanwhile. In each track sequences
-//! then grow by one, but for frames that a reported gap took. Each frame is made again from its stamp and compared. Not
-//! whether anything arrives at all, which is `liveness`. Called by `check` for each delivery. Invariant: what is
-//! remembered ends with the consumption; the next one starts anew.
+//! The description comes first, and is the publisher's. The first frame of all starts a group, and a fresh one: what
+//! was cached when the consumption began is at most [`GROUPS_OLD_MAX`] groups and [`WAY_MAX`] old, unless something
+//! went wrong meanwhile. In each track sequences then grow by one, but for frames that a reported gap took. Each frame
+//! is made again from its stamp and compared. Not whether anything arrives at all, which is `liveness`. Called by
+//! `check` for each delivery. Invariant: what is remembered ends with the consumption; the next one starts anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +17,8 @@ use super::{Counts, Facts};
 use crate::media;
 use crate::scenario::TrackPlan;
 
-/// The newest group is up to a group old when the next is about to begin; two more may have lost their start on the way.
+/// The newest group is up to a group old when the next is about to begin; two more may have lost their start on the
+/// way.
 const GROUPS_OLD_MAX: u32 = 3;
 /// How long a group may take from its origin to the cache that a consumption begins with, over all hops.
 const WAY_MAX: Duration = Duration::from_millis(500);

@@ -1,8 +1,8 @@
 //! Checker `continuity`: while nothing goes wrong but loss, whoever has been consuming for a while misses nothing.
 //!
-//! Only in scenarios that say after which time (`continuity`), since only there the loss is one that repair can mend within the
-//! budget. A newcomer has that time to settle, and so has everybody after a fault. Whoever
-//! wants a stream until it is withdrawn has its last packets, and hears that it ended. Not the order of frames, which is `consumer`.
+//! Only in scenarios that say after which time (`continuity`), since only there the loss is one that repair can mend
+//! within the budget. A newcomer has that time to settle, and so has everybody after a fault. Whoever wants a stream
+//! until it is withdrawn has its last packets, and hears that it ended. Not the order of frames, which is `consumer`.
 //! Called by `check` for each gap. Invariant: what is remembered ends with the consumption.
 
 use std::collections::{BTreeMap, BTreeSet};

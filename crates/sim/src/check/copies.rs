@@ -1,10 +1,11 @@
 //! Checker `copy`: a node sends a packet to a neighbour once, and again only when it is asked to.
 //!
-//! The same number of a flow goes from one node to another once for each time that the neighbour became an egress, when it
-//! gets the newest group from its start. It goes again only for link datagrams about the flow that this neighbour has sent
-//! since, or that were under way then ([`UNDER_WAY`]): those are sealed, but whom they concern is in clear. Each allows two copies, and there are [`COPIES_MAX`] over
-//! all. Copies that a network makes are not counted: only what nodes send. Called by `check` for each datagram. Invariant:
-//! what is remembered of a flow is bounded by [`NUMBERS_MAX`].
+//! The same number of a flow goes from one node to another once for each time that the neighbour became an egress, when
+//! it gets the newest group from its start. It goes again only for link datagrams about the flow that this neighbour
+//! has sent since, or that were under way then ([`UNDER_WAY`]): those are sealed, but whom they concern is in clear.
+//! Each allows two copies, and there are [`COPIES_MAX`] over all. Copies that a network makes are not counted: only
+//! what nodes send. Called by `check` for each datagram. Invariant: what is remembered of a flow is bounded by
+//! [`NUMBERS_MAX`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;

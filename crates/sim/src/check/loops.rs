@@ -2,8 +2,8 @@
 //!
 //! Each node names, for each flow, the link it takes the flow from. Following these from node to node must lead to an
 //! origin or to a node that waits. For a moment two nodes may believe in each other; not longer than the bound. A node
-//! that stands still or is gone ends the way. Called by `check` at every tick. Invariant: a cycle is known by its nodes,
-//! from whichever of them it is found.
+//! that stands still or is gone ends the way. Called by `check` at every tick. Invariant: a cycle is known by its
+//! nodes, from whichever of them it is found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

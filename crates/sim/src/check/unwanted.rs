@@ -1,8 +1,8 @@
 //! Checker `unwanted`: a flow that nobody wants ends.
 //!
 //! Two things must pass: that a node takes a flow which it neither consumes nor passes on, and that a node sends a flow
-//! to one which does not take it from there. Called by `check` at every tick. Invariant: what is reported has lasted for
-//! the bound without a break and without a fault.
+//! to one which does not take it from there. Called by `check` at every tick. Invariant: what is reported has lasted
+//! for the bound without a break and without a fault.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What a connection remembers: its two ends, what each has sent and received, and how each stands.
 //!
-//! Not what happens to it, which is `connection`. Called by `connection` only. Invariant: a chunk comes out once, after all
-//! chunks of its concern that were sent before it.
+//! Not what happens to it, which is `connection`. Called by `connection` only. Invariant: a chunk comes out once, after
+//! all chunks of its concern that were sent before it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -93,8 +93,8 @@ impl EndState {
 }
 
 impl Connection {
-    /// How long after a segment was sent it is sent again: three times the initial round trip that nodes set before it is known
-    /// (RFC 9002 section 6.2.2), then one and a half of it; twice as long each time (section 6.2.1).
+    /// How long after a segment was sent it is sent again: three times the initial round trip that nodes set before it
+    /// is known (RFC 9002 section 6.2.2), then one and a half of it; twice as long each time (section 6.2.1).
     pub(super) fn timeout(&self, attempt: u32) -> Duration {
         let base = if self.round_trip.is_zero() {
             Duration::from_millis(300)

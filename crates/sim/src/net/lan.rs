@@ -1,11 +1,11 @@
 //! A LAN: one switch with a port for each host and one for the router.
 //!
-//! Unicast goes to its port. Multicast goes where the switch believes it is wanted: it *snoops* on the hosts' membership
-//! reports (RFC 4541) and forgets a port 260 s after its last report (RFC 3376 section 8.4). A *querier* makes the hosts
-//! report again every 125 s; where none is, a group falls silent after 260 s, and nobody is told. The table knows groups
-//! by their MAC address, of which 32 groups share one, and 224.0.0.x goes to every port. Each port loses by itself.
-//! Not the hosts' sockets: a host hears a group that it joined. Called by `net`, and by its tests with plain probes.
-//! Invariant: a frame never goes back to the port it came from.
+//! Unicast goes to its port. Multicast goes where the switch believes it is wanted: it *snoops* on the hosts'
+//! membership reports (RFC 4541) and forgets a port 260 s after its last report (RFC 3376 section 8.4). A *querier*
+//! makes the hosts report again every 125 s; where none is, a group falls silent after 260 s, and nobody is told. The
+//! table knows groups by their MAC address, of which 32 groups share one, and 224.0.0.x goes to every port. Each port
+//! loses by itself. Not the hosts' sockets: a host hears a group that it joined. Called by `net`, and by its tests with
+//! plain probes. Invariant: a frame never goes back to the port it came from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;

@@ -1,8 +1,8 @@
 //! Rule 6 of the machine contract, kept in every run: one call leaves at most `OUTPUTS_PER_CALL_MAX` outputs behind.
 //!
-//! `wire::machine::harness` calls a machine by itself; here it has real company. Not a checker of the network (`check`):
-//! what is found ends the run by the world's `machine` checker. Called by `Process`. Invariant: outputs are held against
-//! the calls since the machine last had nothing to say.
+//! `wire::machine::harness` calls a machine by itself; here it has real company. Not a checker of the network
+//! (`check`): what is found ends the run by the world's `machine` checker. Called by `Process`. Invariant: outputs are
+//! held against the calls since the machine last had nothing to say.
 
 use levada_wire::machine::OUTPUTS_PER_CALL_MAX;
 

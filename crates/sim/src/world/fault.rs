@@ -1,8 +1,8 @@
 //! What goes wrong, and when it is over.
 //!
 //! The seed chooses whether, when and for how long, within the scenario's bounds. To add a fault: a variant of
-//! `scenario::FaultKind`, its form in `scenario::raw`, and its two lines here. Called by `world`. Invariant: what begins
-//! ends exactly once, or is over at once; the checkers are told of both.
+//! `scenario::FaultKind`, its form in `scenario::raw`, and its two lines here. Called by `world`. Invariant: what
+//! begins ends exactly once, or is over at once; the checkers are told of both.
 
 use std::time::Duration;
 

@@ -14,11 +14,11 @@
 //! +n  16  mac      HMAC-SHA-256 under the site key over all before it, cut to 16 bytes
 //! ```
 //!
-//! At most 250 bytes, so that the constant traffic of a site stays small; only a probe is as large as the media
-//! packets it stands for. Election messages are signed besides: the MAC alone would let any member act as any other.
-//! **In the open network the site key is public: there the MAC keeps out noise and mistakes, not attackers.**
-//! Not what follows from a message: the site machine of the core, which is not here yet. Invariant: no bytes make a decoder panic, and nothing is decoded from
-//! a datagram whose MAC is false.
+//! At most 250 bytes, so that the constant traffic of a site stays small; only a probe is as large as the media packets
+//! it stands for. Election messages are signed besides: the MAC alone would let any member act as any other. **In the
+//! open network the site key is public: there the MAC keeps out noise and mistakes, not attackers.** Not what follows
+//! from a message: the site machine of the core, which is not here yet. Invariant: no bytes make a decoder panic, and
+//! nothing is decoded from a datagram whose MAC is false.
 //!
 //! Wire definition: docs/wire.md section 9
 

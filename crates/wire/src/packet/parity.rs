@@ -14,11 +14,11 @@
 //! unit of a packet:  flags (1) | index (2) | bytes from 28 on: sent, body, seal, carry | 80 | zeros
 //! ```
 //!
-//! A **block** is packets with consecutive numbers of one group, key and description version, so a unit leaves out what any
-//! other packet of the block tells. That makes room for this header: no parity datagram is longer than the longest packet
-//! it covers, and a path that carries the one carries the other. Not the code (`code.rs`), not when to send it and when to
-//! use it (`datapath::repair::parity`). Invariant: no bytes make a decoder panic, and a packet made anew proves itself by
-//! its carry tag like any other.
+//! A **block** is packets with consecutive numbers of one group, key and description version, so a unit leaves out what
+//! any other packet of the block tells. That makes room for this header: no parity datagram is longer than the longest
+//! packet it covers, and a path that carries the one carries the other. Not the code (`code.rs`), not when to send it
+//! and when to use it (`datapath::repair::parity`). Invariant: no bytes make a decoder panic, and a packet made anew
+//! proves itself by its carry tag like any other.
 //!
 //! Wire definition: docs/wire.md section 4.5
 
@@ -73,8 +73,8 @@ impl ParityHeader {
     /// Nothing read here is proven until [`ParityHeader::check`] says so.
     #[must_use]
     pub fn peek(datagram: &[u8]) -> Option<Self> {
-        // spec: WIRE 4.5 a parity datagram of less than 56 or more than 1,440 bytes, with a shard above 31, or of a block of no
-        // or more than 64 packets, MUST be dropped
+        // spec: WIRE 4.5 a parity datagram of less than 56 or more than 1,440 bytes, with a shard above 31, or of a
+        // block of no or more than 64 packets, MUST be dropped
         if datagram.len() < OVERHEAD_BYTES || datagram.len() > PACKET_BYTES_MAX {
             return None;
         }
@@ -104,7 +104,8 @@ impl ParityHeader {
         out.extend_from_slice(&tag);
     }
 
-    /// Whether the last eight bytes of the datagram are its carry tag. No tag of a media packet is one: the kind is under it.
+    /// Whether the last eight bytes of the datagram are its carry tag. No tag of a media packet is one: the kind is
+    /// under it.
     #[must_use]
     pub fn check(key: &CarryKey, datagram: &[u8]) -> bool {
         // spec: WIRE 4.5 the carry tag MUST be checked before the datagram changes anything but counters
@@ -150,8 +151,8 @@ pub fn unit_of(packet: &[u8], words: &mut Words) {
     words.set(&[&packet[1..2], &packet[18..20], &packet[SENT_AT..], &[END]]);
 }
 
-/// Appends the packet of that unit to `out`; `beside` is the header of any packet of the same block. `false`, and nothing
-/// appended, if it is the unit of none. Its carry tag says whether the packet is genuine.
+/// Appends the packet of that unit to `out`; `beside` is the header of any packet of the same block. `false`, and
+/// nothing appended, if it is the unit of none. Its carry tag says whether the packet is genuine.
 pub fn packet_of(
     unit: &Words,
     bytes: usize,
@@ -177,7 +178,8 @@ pub fn packet_of(
     let (flags, index) = (packet[25], [packet[26], packet[27]]);
     let header = Header {
         number,
-        // Modulo 2^32, as offsets of one group differ like their numbers; a contradiction is found by whoever takes it in.
+        // Modulo 2^32, as offsets of one group differ like their numbers; a contradiction is found by whoever takes it
+        // in.
         offset: beside
             .offset
             .wrapping_add(number.value().wrapping_sub(beside.number.value()) as u32),

@@ -1,7 +1,7 @@
 //! `levada bench fanout`: its flags and its table.
 //!
-//! Not the measuring (`levada-bench`). Called by `commands/bench.rs`. Invariant: a figure of the lane stands beside both
-//! floors in one line.
+//! Not the measuring (`levada-bench`). Called by `commands/bench.rs`. Invariant: a figure of the lane stands beside
+//! both floors in one line.
 
 use std::time::Duration;
 

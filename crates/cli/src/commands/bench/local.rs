@@ -1,7 +1,7 @@
 //! `levada bench local`: its flags and its table.
 //!
-//! Not the measuring (`levada_bench::local`). Called by `commands/bench.rs`. Invariant: what many subscribers cost the lane
-//! stands beside what one does, in one line.
+//! Not the measuring (`levada_bench::local`). Called by `commands/bench.rs`. Invariant: what many subscribers cost the
+//! lane stands beside what one does, in one line.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! `levada bench loss`: its flags and its tables.
 //!
-//! Not the measuring (`levada-bench`). Called by `commands/bench.rs`. Invariant: without a flag that says what a path is
-//! like, the set of the project's goals is measured; with one, that case alone.
+//! Not the measuring (`levada-bench`). Called by `commands/bench.rs`. Invariant: without a flag that says what a path
+//! is like, the set of the project's goals is measured; with one, that case alone.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! `levada bench soak`: flags, the row of each sample, and the verdict.
 //!
-//! Not the soaking (`levada-bench`). Called by `commands/bench.rs`. Invariant: the exit code is not 0 if anything that must
-//! not grow grew, or a ledger does not sum to zero.
+//! Not the soaking (`levada-bench`). Called by `commands/bench.rs`. Invariant: the exit code is not 0 if anything that
+//! must not grow grew, or a ledger does not sum to zero.
 
 use std::fmt::Display;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! `levada bench views`: its flags and its table.
 //!
-//! Not the measuring (`levada-bench`). Called by `commands/bench.rs`. Invariant: what is measured is a node that there can be.
+//! Not the measuring (`levada-bench`). Called by `commands/bench.rs`. Invariant: what is measured is a node that there
+//! can be.
 
 use levada_bench::views::{self, Case, Report};
 use levada_bench::{Machine, Spread};

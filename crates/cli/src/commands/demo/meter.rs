@@ -6,11 +6,11 @@
 //!   origin ──────── latency ───────────▼─▶ player's subscriber
 //! ```
 //!
-//! A latency is the wall clock at a subscriber minus the wall clock of the origin when the frame left it; all are of this
-//! machine. The second hop is the time between the same frame at the relay's and at the player's subscriber, none if the
-//! relay's was told later. What came out of a cache at the start was old before it left, and does not count. Loss is
-//! counted by the numbers in the test card's pictures, not by what nodes report of themselves. Sans-IO: the caller has
-//! the clock. Invariant: a frame is counted once at each place.
+//! A latency is the wall clock at a subscriber minus the wall clock of the origin when the frame left it; all are of
+//! this machine. The second hop is the time between the same frame at the relay's and at the player's subscriber, none
+//! if the relay's was told later. What came out of a cache at the start was old before it left, and does not count.
+//! Loss is counted by the numbers in the test card's pictures, not by what nodes report of themselves. Sans-IO: the
+//! caller has the clock. Invariant: a frame is counted once at each place.
 
 use std::collections::BTreeMap;
 

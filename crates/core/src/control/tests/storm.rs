@@ -132,7 +132,8 @@ impl Storm {
     }
 }
 
-/// The first are what they are; in the others two neighbours moved to each other's way at once, and held each other for ever.
+/// The first are what they are; in the others two neighbours moved to each other's way at once, and held each other for
+/// ever.
 const SEEDS: [u64; 9] = [0, 1, 2, 3, 530, 558, 578, 689, 785];
 
 #[test]

@@ -197,7 +197,8 @@ fn what_the_system_does_not_send_is_too_large_at_once() {
     assert_eq!(path.shown(), (1_232, true), "no packet has such a size");
 }
 
-/// Whether one of so many in a hundred falls on this one: noise (the finaliser of SplitMix64), in no step with anything.
+/// Whether one of so many in a hundred falls on this one: noise (the finaliser of SplitMix64), in no step with
+/// anything.
 fn falls_on(number: u64, percent: u64) -> bool {
     let noise = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let noise = (noise ^ noise >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -218,8 +218,8 @@ fn gone_in(datagram: &Bytes) -> Vec<u64> {
 /// The rate of the tests below: 125 packets in a second leave, 100 more at once.
 const PEAK: u64 = 800_000;
 
-/// For a second every 20 ms a packet that must stay, and four bursts of a pair that may go, each of another kind in turn.
-/// Gives the numbers of the former, and the pairs by kind.
+/// For a second every 20 ms a packet that must stay, and four bursts of a pair that may go, each of another kind in
+/// turn. Gives the numbers of the former, and the pairs by kind.
 fn mixed(relay: &mut Relay, kinds: &[(bool, u8)]) -> (Vec<u64>, Vec<Vec<Vec<u64>>>) {
     let (mut kept, mut pairs) = (Vec::new(), vec![Vec::new(); kinds.len()]);
     for round in 0..50 {

@@ -1,9 +1,10 @@
 //! Where a cache lays what it copies: small runs end to end, in chunks that are charged as long as any of it is held.
 //!
-//! A run is a slice of a buffer that others' packets lie in too: a received train. Kept as it is, one packet of 300 bytes
-//! would hold 64 KiB. So a run that is the smaller part of its buffer is copied, into chunks and not each by itself: a
-//! copy takes an allocation by the chunk, not by the packet. Not the choice which runs are copied: `cache.rs`, which calls
-//! it. Invariant: [`Copies::bytes`] is the size of all chunks of which something is held, and of the one that is being filled.
+//! A run is a slice of a buffer that others' packets lie in too: a received train. Kept as it is, one packet of 300
+//! bytes would hold 64 KiB. So a run that is the smaller part of its buffer is copied, into chunks and not each by
+//! itself: a copy takes an allocation by the chunk, not by the packet. Not the choice which runs are copied:
+//! `cache.rs`, which calls it. Invariant: [`Copies::bytes`] is the size of all chunks of which something is held, and
+//! of the one that is being filled.
 
 use std::collections::VecDeque;
 

@@ -300,7 +300,8 @@ proptest! {
                 group = next;
             }
             {
-                // Dropped before memory is counted: the train is received into and sent on, the cache alone keeps something.
+                // Dropped before memory is counted: the train is received into and sent on, the cache alone keeps
+                // something.
                 let train = Bytes::from(vec![0; (packets + others * 4) * PACKET]);
                 let run = Run {
                     bytes: train.slice(..packets * PACKET),

@@ -6,8 +6,8 @@ use super::*;
 
 const BUDGET: Duration = Duration::from_millis(500);
 
-/// Lane 0 is the origin, lane 1 its child, which lacks packet 2 of 5 and has given it up. The others have no part yet. Gives
-/// the lost packet.
+/// Lane 0 is the origin, lane 1 its child, which lacks packet 2 of 5 and has given it up. The others have no part yet.
+/// Gives the lost packet.
 fn relay_with_a_hole() -> (Net, Bytes) {
     let mut net = Net::new(4);
     net.command(

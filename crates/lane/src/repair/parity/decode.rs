@@ -7,10 +7,10 @@
 //!   block 61..80  -         all                    done: nothing is kept
 //! ```
 //!
-//! Of a block that is whole nothing is kept but that it was there, so on a good day a shard is looked at and forgotten. The
-//! packets come from the flow's cache. Not trust: shards come here proven by their tag, and packets made anew go through
-//! the door of `forward`, tag and all. Called by `parity.rs`. Invariant: at most [`BLOCKS_MAX`] blocks are known of a flow,
-//! and each is decoded once.
+//! Of a block that is whole nothing is kept but that it was there, so on a good day a shard is looked at and forgotten.
+//! The packets come from the flow's cache. Not trust: shards come here proven by their tag, and packets made anew go
+//! through the door of `forward`, tag and all. Called by `parity.rs`. Invariant: at most [`BLOCKS_MAX`] blocks are
+//! known of a flow, and each is decoded once.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -5,11 +5,11 @@
 //!   on  ── two tries fit in 7/8 of it, or less than 0.3% gets lost ──▶ off
 //! ```
 //!
-//! A try takes the retry time, and the first begins after the reordering time. Where two fit, asking again repairs nearly
-//! all and costs what was lost; parity costs more, and is sent whether something was lost or not. Of a block of k packets
-//! with a loss p, k p are expected to be lost; two standard deviations more are sent, half of the block at most. Not the
-//! loss (`link::loss`) and not the round trip (`repair::trip`). Called by `encode.rs`. Invariant: of a block of k packets
-//! never more than k/2 shards.
+//! A try takes the retry time, and the first begins after the reordering time. Where two fit, asking again repairs
+//! nearly all and costs what was lost; parity costs more, and is sent whether something was lost or not. Of a block of
+//! k packets with a loss p, k p are expected to be lost; two standard deviations more are sent, half of the block at
+//! most. Not the loss (`link::loss`) and not the round trip (`repair::trip`). Called by `encode.rs`. Invariant: of a
+//! block of k packets never more than k/2 shards.
 
 use std::time::Duration;
 

@@ -7,10 +7,10 @@
 //! ```
 //!
 //! A block ends with its group, before a hole, at [`BLOCK_FULL`] packets, at the end of a burst if it has
-//! [`BLOCK_ENOUGH`], and when it is a tenth of the least budget old ([`BLOCK_AGE_PART`]). What comes late is in no block: it was repaired, and is asked
-//! for once more if it is lost again. A block is encoded once for all children: each is sent the first few of its shards, as its
-//! link needs (`demand.rs`). Not the sending: `parity.rs` does that. Called by it. Invariant: while no child needs parity
-//! nothing is kept, and a packet costs two comparisons.
+//! [`BLOCK_ENOUGH`], and when it is a tenth of the least budget old ([`BLOCK_AGE_PART`]). What comes late is in no
+//! block: it was repaired, and is asked for once more if it is lost again. A block is encoded once for all children:
+//! each is sent the first few of its shards, as its link needs (`demand.rs`). Not the sending: `parity.rs` does that.
+//! Called by it. Invariant: while no child needs parity nothing is kept, and a packet costs two comparisons.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! A chain of lanes over hops that delay, lose, reorder and repeat datagrams, in virtual time.
 //!
-//! Not the simulator, which has the core as well: here requests are commands, and each lane's pings are answered as the core
-//! does it. Each lane has a clock of its own. Called by the tests of repair. Invariant: both ledgers of each lane sum to zero
-//! after every call.
+//! Not the simulator, which has the core as well: here requests are commands, and each lane's pings are answered as the
+//! core does it. Each lane has a clock of its own. Called by the tests of repair. Invariant: both ledgers of each lane
+//! sum to zero after every call.
 
 use std::collections::BTreeMap;
 use std::fmt;

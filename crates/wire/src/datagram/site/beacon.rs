@@ -17,8 +17,8 @@
 //! ```
 //!
 //! Whoever finds its own roster digest in the hub's beacon need not speak: that is what keeps the traffic of a site
-//! constant. Not when to send one: the site machine of the core, which is not here yet. Invariant: the digest covers all that a beacon says of its sender, so
-//! equal digests mean equal knowledge.
+//! constant. Not when to send one: the site machine of the core, which is not here yet. Invariant: the digest covers
+//! all that a beacon says of its sender, so equal digests mean equal knowledge.
 //!
 //! Wire definition: docs/wire.md section 9.2
 

@@ -1,7 +1,7 @@
 //! What all site datagrams are made of: where header and MAC lie, and the parts that several bodies share.
 //!
-//! Not what a header says (`site.rs`). Called by it and by the bodies beside it. Invariant: nothing here needs a body, so
-//! each body stands alone.
+//! Not what a header says (`site.rs`). Called by it and by the bodies beside it. Invariant: nothing here needs a body,
+//! so each body stands alone.
 //!
 //! Wire definition: docs/wire.md section 9.1
 

@@ -10,9 +10,9 @@
 //! 57   -  padding   zero, up to the size of the stream's full packets less the MAC; ignored
 //! ```
 //!
-//! Small packets pass where large ones do not, so a probe is the one site datagram that exceeds 250 bytes: it is exactly
-//! as large as a full packet of the stream. Not the verdict, nor the answer, which receivers give on their links.
-//! Invariant: a probe that decodes has the size of a possible packet.
+//! Small packets pass where large ones do not, so a probe is the one site datagram that exceeds 250 bytes: it is
+//! exactly as large as a full packet of the stream. Not the verdict, nor the answer, which receivers give on their
+//! links. Invariant: a probe that decodes has the size of a possible packet.
 //!
 //! Wire definition: docs/wire.md section 9.4
 

@@ -8,11 +8,12 @@
 //!   shard 1         1/129    1/128    1/131             any e shards give back any e units that are missing
 //! ```
 //!
-//! The field is that of x^8 + x^4 + x^3 + x^2 + 1. A coefficient depends on the two places alone, so a sender makes as many
-//! shards as it likes and a receiver takes whichever came. Multiplying is done for eight bytes of a word at once by adding
-//! up the word's doubles, which one unit shares among all shards: no table but that of inverses, no `unsafe`, and the
-//! compiler makes vectors of it. Why not a library: docs/decisions/0022-parity-has-a-code-of-our-own.md. Not what a unit is:
-//! `parity.rs`. Called by `datapath::repair::parity`. Invariant: what [`recover`] gives is what was added up.
+//! The field is that of x^8 + x^4 + x^3 + x^2 + 1. A coefficient depends on the two places alone, so a sender makes as
+//! many shards as it likes and a receiver takes whichever came. Multiplying is done for eight bytes of a word at once
+//! by adding up the word's doubles, which one unit shares among all shards: no table but that of inverses, no `unsafe`,
+//! and the compiler makes vectors of it. Why not a library: docs/decisions/0022-parity-has-a-code-of-our-own.md. Not
+//! what a unit is: `parity.rs`. Called by `datapath::repair::parity`. Invariant: what [`recover`] gives is what was
+//! added up.
 //!
 //! Wire definition: docs/wire.md section 4.5
 
@@ -21,7 +22,8 @@ pub const BLOCK_PACKETS_MAX: usize = 64;
 /// The most shards of one block.
 pub const BLOCK_SHARDS_MAX: usize = 32;
 
-/// Words that are worked on together: with eight the compiler keeps a unit's doubles near (measured: four take a fifth longer).
+/// Words that are worked on together: with eight the compiler keeps a unit's doubles near (measured: four take a fifth
+/// longer).
 const CHUNK_WORDS: usize = 8;
 const CHUNK_BYTES: usize = CHUNK_WORDS * 8;
 type Chunk = [u64; CHUNK_WORDS];
@@ -67,8 +69,8 @@ impl Words {
     }
 }
 
-/// Adds the unit at place `packet` of its block to each of `sums`, which are those of `shards`. What of the unit is longer
-/// than a sum is left out.
+/// Adds the unit at place `packet` of its block to each of `sums`, which are those of `shards`. What of the unit is
+/// longer than a sum is left out.
 ///
 /// # Panics
 ///
@@ -81,8 +83,8 @@ pub fn add(unit: &Words, packet: usize, sums: &mut [Words], shards: &[usize]) {
     add_times(unit, sums, &factors);
 }
 
-/// Finds the units that are missing: `sums` are those of `shards`, to which all units that are not missing were added. As many
-/// sums as places in `missing`; afterwards each is the unit of its place.
+/// Finds the units that are missing: `sums` are those of `shards`, to which all units that are not missing were added.
+/// As many sums as places in `missing`; afterwards each is the unit of its place.
 ///
 /// # Panics
 ///

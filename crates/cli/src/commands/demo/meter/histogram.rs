@@ -1,7 +1,7 @@
 //! How long something was under way, counted in steps, for the median and the slowest.
 //!
-//! Not where the times come from (`meter`, its caller). Invariant: what is said is no shorter than what was measured, and
-//! at most a step longer.
+//! Not where the times come from (`meter`, its caller). Invariant: what is said is no shorter than what was measured,
+//! and at most a step longer.
 
 use std::time::Duration;
 
