@@ -93,6 +93,7 @@ pub fn measure(
                 samples.push((stage.phase(*count, seconds).await?, one));
             }
         }
+        stage.node.leave().await;
         let reports = subscribers.iter().zip(&samples);
         let reports = reports.map(|(&count, samples)| report(rate, count, samples));
         reports.collect()

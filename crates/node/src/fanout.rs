@@ -123,7 +123,7 @@ impl Fanout {
     /// Makes `subscriptions` of a flow as many as hang on it: the core counts wishes, which many may share.
     pub(crate) fn count_readers(&self, flow: FlowId, subscriptions: &mut usize) {
         let ring = self.flows.read().expect(SOUND).get(&flow).cloned();
-        let readers = ring.map_or(0, |ring| ring.readers().len());
+        let readers = ring.map_or(0, |ring| ring.count());
         *subscriptions = readers.max(*subscriptions);
     }
 

@@ -23,8 +23,8 @@ use std::task::{Context, Poll, Waker};
 use crate::driver::SlotId;
 use levada_wire::{Description, Group};
 
-use super::Delivered;
-use super::ring::{Entry, Found, Ring};
+use super::ring::{Entry, Found, Reader, Ring};
+use super::{Delivered, SOUND};
 use crate::subscriber::{Delivery, Gap, GapReason, Instance, State, SubscribeOptions};
 
 /// The most things other than frames that may wait. Beyond it all that waits is skipped.
@@ -40,8 +40,7 @@ pub(crate) struct Queue {
 struct Inner {
     frames_max: usize,
     bytes_max: usize,
-    /// Where it reads, and as whom.
-    source: Option<(Arc<Ring>, SlotId)>,
+    source: Option<Source>,
     items: VecDeque<Delivery>,
     frames: usize,
     bytes: usize,
@@ -59,8 +58,16 @@ struct Inner {
     /// The end of this flow was told.
     ended: bool,
     finished: bool,
-    /// For what is its own; what the ring brings wakes it by itself.
+    /// For what is its own; the ring has one for what it brings.
     waker: Option<Waker>,
+}
+
+/// Where it reads, and as whom.
+#[derive(Debug)]
+struct Source {
+    ring: Arc<Ring>,
+    id: SlotId,
+    reader: Reader,
 }
 
 impl Queue {
@@ -75,16 +82,17 @@ impl Queue {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner
-            .lock()
-            .expect("no code that can panic runs under this lock")
+        self.inner.lock().expect(SOUND)
     }
 
     /// Takes the next thing, or arranges to be woken; `None` after the end of the node.
     pub(crate) fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Delivery>> {
         let mut inner = self.inner();
         if inner.items.is_empty() {
-            inner.read(Some(context.waker()));
+            inner.read();
+        }
+        if inner.items.is_empty() {
+            inner.wait(context.waker());
         }
         match inner.items.pop_front() {
             Some(delivery) => {
@@ -95,73 +103,99 @@ impl Queue {
                 Poll::Ready(Some(delivery))
             }
             None if inner.finished => Poll::Ready(None),
-            None => {
-                inner.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
+            None => Poll::Pending,
         }
     }
 
     /// Reads from this flow from now on: the next frame must start a group that was not told before. `instance` is told
     /// if it is another flow than before.
     pub(super) fn attach(&self, ring: Arc<Ring>, id: SlotId, instance: Option<Instance>) {
-        let mut inner = self.inner();
-        inner.detach();
-        inner.start(instance);
-        let joined = ring.join(id);
-        inner.description = joined.description;
-        if joined.is_over {
-            inner.take_end();
-        }
-        inner.source = Some((ring, id));
-        inner.wake();
+        self.change(|inner| {
+            inner.detach();
+            inner.start(instance);
+            let joined = ring.join(id);
+            inner.description = joined.description;
+            if joined.is_over {
+                inner.take_end();
+            }
+            let reader = joined.reader;
+            inner.source = Some(Source { ring, id, reader });
+        });
     }
 
     /// Reads from no flow any more, once it has what came.
     pub(super) fn detach(&self) {
-        self.inner().detach();
+        self.change(Inner::detach);
     }
 
     pub(super) fn push_state(&self, state: State) {
-        let mut inner = self.inner();
-        inner.read(None);
-        if let Some(Delivery::State(last)) = inner.items.back_mut() {
-            *last = state;
-            return;
-        }
-        inner.notice(Delivery::State(state));
+        self.change(|inner| {
+            inner.read();
+            if let Some(Delivery::State(last)) = inner.items.back_mut() {
+                *last = state;
+                return;
+            }
+            inner.notice(Delivery::State(state));
+        });
     }
 
     /// The flow that it read from last has ended.
     pub(super) fn push_end(&self) {
-        let mut inner = self.inner();
-        inner.read(None);
-        inner.take_end();
+        self.change(|inner| {
+            inner.read();
+            inner.take_end();
+        });
     }
 
     /// Nothing will ever come again.
     pub(super) fn finish(&self) {
+        self.change(|inner| inner.finished = true);
+    }
+
+    /// Does something that the subscriber is woken for.
+    fn change(&self, change: impl FnOnce(&mut Inner)) {
         let mut inner = self.inner();
-        inner.finished = true;
-        inner.wake();
+        change(&mut inner);
+        let waker = inner.waker.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 
 impl Inner {
-    /// Takes what is new in the ring; with a waker, arranges to be woken if nothing is.
-    fn read(&mut self, waker: Option<&Waker>) {
-        if let Some((ring, id)) = self.source.clone() {
-            ring.fill(id, waker, |found| {
-                self.take(found);
-                !self.items.is_empty()
-            });
+    /// Takes what is new in the ring.
+    fn read(&mut self) {
+        // Taken out for as long as the ring is read.
+        if let Some(mut source) = self.source.take() {
+            if source.ring.has_news(&source.reader) {
+                let Source { ring, reader, .. } = &mut source;
+                ring.fill(reader, |found| self.take(found));
+            }
+            self.source = Some(source);
+        }
+    }
+
+    /// Arranges to be woken, unless there is something now.
+    fn wait(&mut self, waker: &Waker) {
+        if !self
+            .waker
+            .as_ref()
+            .is_some_and(|left| left.will_wake(waker))
+        {
+            self.waker = Some(waker.clone());
+        }
+        if let Some(Source { ring, reader, .. }) = &mut self.source {
+            ring.wait(reader, waker);
+            self.read();
         }
     }
 
     fn detach(&mut self) {
-        self.read(None);
-        if let Some((ring, id)) = self.source.take() {
-            ring.leave(id);
+        self.read();
+        if let Some(source) = self.source.take() {
+            source.ring.leave(source.id);
         }
     }
 
@@ -182,12 +216,13 @@ impl Inner {
 
     fn take(&mut self, found: Found<'_>) {
         match found {
-            Found::Missed(missed) => {
-                if missed.frames > 0 {
-                    self.flowing = false;
-                    self.skipped += missed.frames;
-                }
-                self.description = missed.description.or(self.description.take());
+            Found::Missed {
+                frames,
+                description,
+            } => {
+                self.flowing &= frames == 0;
+                self.skipped += frames;
+                self.description = description.or(self.description.take());
             }
             Found::Entry(Entry::Description(description)) => {
                 self.description = Some(Arc::clone(description));
@@ -229,7 +264,7 @@ impl Inner {
         self.group = Some(delivered.group);
         self.frames += 1;
         self.bytes += bytes;
-        self.push(Delivery::Frame {
+        self.items.push_back(Delivery::Frame {
             group: delivered.group,
             frame: delivered.frame.clone(),
             wall: delivered.wall,
@@ -259,17 +294,6 @@ impl Inner {
         }
     }
 
-    fn push(&mut self, delivery: Delivery) {
-        self.items.push_back(delivery);
-        self.wake();
-    }
-
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
     /// Adds something that is not a frame. If too many such things wait, all that waits is skipped: nobody has
     /// looked for a long time.
     fn notice(&mut self, delivery: Delivery) {
@@ -286,7 +310,7 @@ impl Inner {
             self.flowing = false;
             self.tell_missing();
         }
-        self.push(delivery);
+        self.items.push_back(delivery);
     }
 
     /// Tells what is missing before what comes next.
@@ -297,7 +321,7 @@ impl Inner {
                 packets: 0,
                 frames: 0,
             };
-            self.push(Delivery::Gap(gap));
+            self.items.push_back(Delivery::Gap(gap));
         }
         if self.skipped > 0 {
             let gap = Gap {
@@ -305,7 +329,7 @@ impl Inner {
                 packets: 0,
                 frames: std::mem::take(&mut self.skipped),
             };
-            self.push(Delivery::Gap(gap));
+            self.items.push_back(Delivery::Gap(gap));
         }
     }
 }

@@ -7,24 +7,27 @@
 //! ```
 //!
 //! The lane takes lock A for each entry and wakes the task once for all that it brings at a time, however many
-//! subscribers there are. Lock B is the subscribers'; the lane takes it only when nobody has emptied the inbox for
-//! [`INBOX_ENTRIES_MAX`] entries.
+//! subscribers there are; if there is one, it wakes that one instead. Lock B is the subscribers', who read side by
+//! side; the lane takes it only when nobody has emptied the inbox for [`INBOX_ENTRIES_MAX`] entries.
 //!
-//! Not a subscriber's own state (`queue`). Made by `fanout`. Invariant: an entry stays until every subscriber has read
-//! it and it is not of the newest group; beyond [`RING_ENTRIES_MAX`] or [`RING_BYTES_MAX`] the oldest goes, and whoever
-//! had not read it is told how many frames it misses.
+//! **No wake is lost.** Whoever brings something says so first ([`Ring::has_news`]) and takes the wakers then;
+//! whoever waits leaves its waker first and looks for news then. Both pass the lock of the wakers in between.
+//!
+//! Not a subscriber's own state (`queue`). Made by `fanout`. Invariant: what a subscriber has not read stays, and so
+//! does the newest group; beyond [`RING_ENTRIES_MAX`] or [`RING_BYTES_MAX`] the oldest goes, and whoever had not read
+//! it is told how many frames it misses.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::task::Waker;
 
-use crate::driver::SlotId;
 use levada_lane::api as datapath;
 use levada_wire::{Description, Frame, Group};
 use tokio::sync::Notify;
 
-use super::{Delivered, gap_of};
+use super::{Delivered, SOUND, gap_of};
+use crate::driver::SlotId;
 use crate::subscriber::Gap;
 
 /// The most entries that wait for the subscribers of one flow: twice what [`crate::SubscribeOptions`] allows one.
@@ -39,7 +42,12 @@ pub(super) const INBOX_BYTES_MAX: usize = 8 << 20;
 /// the next group.
 pub(super) const REPLAY_BYTES_MAX: usize = 16 << 20;
 /// The most frames of it, with the same effect.
-pub(super) const REPLAY_FRAMES_MAX: usize = 4_096;
+pub(super) const REPLAY_FRAMES_MAX: u64 = 4_096;
+
+/// With fewer entries, nobody looks for what all have read.
+pub(super) const TRIM_ENTRIES_MIN: usize = 64;
+/// With fewer bytes of frames neither.
+const TRIM_BYTES_MIN: usize = 1 << 20;
 
 /// One thing that all subscribers of a flow get.
 #[derive(Clone, Debug)]
@@ -60,6 +68,8 @@ pub(super) struct Joined {
     pub(super) description: Option<Arc<Description>>,
     /// The flow has ended, and nothing of it is kept.
     pub(super) is_over: bool,
+    /// Its place.
+    pub(super) reader: Reader,
 }
 
 /// What a subscriber finds where it goes on reading.
@@ -67,33 +77,73 @@ pub(super) struct Joined {
 pub(super) enum Found<'a> {
     Entry(&'a Entry),
     /// It read so late that these went before.
-    Missed(Missed),
+    Missed {
+        frames: u64,
+        /// The newest description among them.
+        description: Option<Arc<Description>>,
+    },
 }
 
-/// What went before a subscriber read it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Missed {
-    pub(super) frames: u64,
-    /// The newest description among it.
-    pub(super) description: Option<Arc<Description>>,
+/// What one processor writes while others read what lies beside it: has a cache line to itself.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Apart<T>(T);
+
+/// A subscriber's place in a ring.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// The number of the entry that it reads next. Only it writes.
+    cursor: Arc<Apart<AtomicU64>>,
+    /// How many frames came before that.
+    frames: u64,
+    /// Where its waker was left last.
+    seat: Option<Seat>,
+}
+
+/// A waker's place among those that wait.
+#[derive(Clone, Copy, Debug)]
+struct Seat {
+    round: u64,
+    at: usize,
+}
+
+/// Those who wait for news.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// How often they were woken.
+    round: u64,
+    wakers: Vec<Waker>,
 }
 
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
-    inbox: Mutex<Inbox>,
+    inbox: Apart<Mutex<Inbox>>,
     /// Something is in the inbox: looked at without its lock, so that many readers do not meet the lane there.
     has_news: AtomicBool,
+    /// The number of the entry that comes next: looked at without lock B.
+    end: AtomicU64,
+    waiting: Apart<Mutex<Waiting>>,
     /// Wakes [`Ring::serve`].
     news: Notify,
     is_closed: AtomicBool,
-    shared: Mutex<Shared>,
+    shared: Apart<RwLock<Shared>>,
 }
 
 #[derive(Debug, Default)]
 struct Inbox {
     deliveries: Vec<datapath::Delivery>,
     bytes: usize,
+    audience: Audience,
+}
+
+/// Who is to be woken.
+#[derive(Clone, Copy, Debug, Default)]
+enum Audience {
+    #[default]
+    Nobody,
+    One,
+    Many,
 }
 
 #[derive(Debug, Default)]
@@ -103,7 +153,16 @@ struct Shared {
     first: u64,
     /// Of the frames in `entries`.
     bytes: usize,
-    readers: BTreeMap<SlotId, Reader>,
+    /// Frames that ever came, and those of them that went.
+    frames: u64,
+    frames_gone: u64,
+    /// The last description that went, and its number.
+    description_gone: Option<(u64, Arc<Description>)>,
+    /// The cursors of all.
+    readers: BTreeMap<SlotId, Arc<Apart<AtomicU64>>>,
+    /// How many entries and bytes make it worth while to look for what all have read.
+    trim_entries: usize,
+    trim_bytes: usize,
     description: Option<Arc<Description>>,
     /// The group of the last frame.
     group: Option<Group>,
@@ -116,51 +175,55 @@ struct Shared {
 /// The newest group, whole from its start until now: where a subscriber that comes may start.
 #[derive(Debug)]
 struct Newest {
-    /// The number of its first entry.
+    /// The number of its first entry, and how many frames came before.
     first: u64,
-    frames: usize,
+    frames_before: u64,
     bytes: usize,
 }
 
-#[derive(Debug)]
-struct Reader {
-    /// The number of the entry that it reads next.
-    cursor: u64,
-    missed: Option<Missed>,
-    waker: Option<Waker>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .expect("no code that can panic runs under this lock")
+impl Reader {
+    fn cursor(&self) -> u64 {
+        self.cursor.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Ring {
     /// Takes what a lane delivers. Never waits for a subscriber.
     pub(super) fn push(&self, delivery: datapath::Delivery) {
-        let mut inbox = lock(&self.inbox);
+        let mut inbox = self.inbox();
         inbox.bytes += frame_bytes(&delivery);
         inbox.deliveries.push(delivery);
         let is_full = inbox.deliveries.len() >= INBOX_ENTRIES_MAX || inbox.bytes >= INBOX_BYTES_MAX;
         self.has_news.store(true, Ordering::Release);
+        let audience = inbox.audience;
         drop(inbox);
         if is_full {
-            drop(self.settled());
+            self.settle();
         }
-        // Wakes once, however often it is called before the task has run.
-        self.news.notify_one();
+        let only = match audience {
+            Audience::Nobody => return,
+            Audience::One => self
+                .waiting
+                .0
+                .try_lock()
+                .map(|mut waiting| waiting.take())
+                .ok(),
+            Audience::Many => None,
+        };
+        match only {
+            // Who does not wait runs, and looks for news before it waits.
+            Some(wakers) => wakers.into_iter().for_each(Waker::wake),
+            // Wakes once, however often it is called before the task has run.
+            None => self.news.notify_one(),
+        }
     }
 
     /// Wakes subscribers when there is something for them, until the flow is closed.
     pub(super) async fn serve(self: Arc<Self>) {
         while !self.is_closed.load(Ordering::Acquire) {
             self.news.notified().await;
-            let mut shared = self.settled();
-            let end = shared.end();
-            let behind = shared.readers.values_mut().filter(|one| one.cursor < end);
-            let wakers: Vec<Waker> = behind.filter_map(|one| one.waker.take()).collect();
-            drop(shared);
+            self.settle();
+            let wakers = self.waiting.0.lock().expect(SOUND).take();
             wakers.into_iter().for_each(Waker::wake);
         }
     }
@@ -173,82 +236,112 @@ impl Ring {
 
     /// Adds a subscriber, at the start of the newest group if that is kept whole.
     pub(super) fn join(&self, id: SlotId) -> Joined {
-        let mut shared = self.settled();
-        let cursor = shared
-            .newest
-            .as_ref()
-            .map_or(shared.end(), |newest| newest.first);
-        let reader = Reader {
-            cursor,
-            missed: None,
-            waker: None,
-        };
-        shared.readers.insert(id, reader);
+        self.settle();
+        let mut shared = self.write();
+        let newest = shared.newest.as_ref();
+        let newest = newest.map(|newest| (newest.first, newest.frames_before));
+        let (first, frames) = newest.unwrap_or((shared.end(), shared.frames));
+        let cursor = Arc::new(Apart(AtomicU64::new(first)));
+        shared.readers.insert(id, Arc::clone(&cursor));
+        self.inbox().audience = shared.audience();
         Joined {
             description: shared.description.clone(),
-            is_over: shared.has_ended && cursor == shared.end(),
+            is_over: shared.has_ended && first == shared.end(),
+            reader: Reader {
+                cursor,
+                frames,
+                seat: None,
+            },
         }
     }
 
     pub(super) fn leave(&self, id: SlotId) {
-        lock(&self.shared).readers.remove(&id);
+        let mut shared = self.write();
+        shared.readers.remove(&id);
+        self.inbox().audience = shared.audience();
+    }
+
+    /// How many read here.
+    pub(super) fn count(&self) -> usize {
+        self.read().readers.len()
     }
 
     /// Who reads here.
     pub(super) fn readers(&self) -> Vec<SlotId> {
-        lock(&self.shared).readers.keys().copied().collect()
+        self.read().readers.keys().copied().collect()
     }
 
-    /// Shows a subscriber all that it has not read. `take` says whether there is something for it now; if there is
-    /// nothing, it is woken when something comes.
-    pub(super) fn fill(
-        &self,
-        id: SlotId,
-        waker: Option<&Waker>,
-        mut take: impl FnMut(Found<'_>) -> bool,
-    ) {
-        let mut shared = self.settled();
-        let Shared {
-            entries,
-            first,
-            readers,
-            ..
-        } = &mut *shared;
-        let Some(reader) = readers.get_mut(&id) else {
+    /// Whether there is something that a subscriber has not read.
+    pub(super) fn has_news(&self, reader: &Reader) -> bool {
+        self.has_news.load(Ordering::Acquire) || self.end.load(Ordering::Acquire) > reader.cursor()
+    }
+
+    /// Leaves a subscriber's waker. To be called before [`Ring::has_news`] by who waits.
+    pub(super) fn wait(&self, reader: &mut Reader, waker: &Waker) {
+        let mut waiting = self.waiting.0.lock().expect(SOUND);
+        let seat = reader.seat.filter(|seat| seat.round == waiting.round);
+        match seat.and_then(|seat| waiting.wakers.get_mut(seat.at)) {
+            Some(left) => left.clone_from(waker),
+            None => {
+                let (round, at) = (waiting.round, waiting.wakers.len());
+                reader.seat = Some(Seat { round, at });
+                waiting.wakers.push(waker.clone());
+            }
+        }
+    }
+
+    /// Shows a subscriber all that it has not read.
+    pub(super) fn fill(&self, reader: &mut Reader, mut take: impl FnMut(Found<'_>)) {
+        self.settle();
+        let shared = self.read();
+        let cursor = reader.cursor();
+        if cursor < shared.first {
+            let description = shared.description_gone.as_ref();
+            let description = description.filter(|(number, _)| *number >= cursor);
+            take(Found::Missed {
+                frames: shared.frames_gone - reader.frames,
+                description: description.map(|(_, description)| Arc::clone(description)),
+            });
+        }
+        let read = usize::try_from(cursor.saturating_sub(shared.first)).expect("a ring is bounded");
+        for entry in shared.entries.range(read..) {
+            take(Found::Entry(entry));
+        }
+        reader.frames = shared.frames;
+        reader.cursor.0.store(shared.end(), Ordering::Relaxed);
+    }
+
+    /// Takes what is in the inbox.
+    fn settle(&self) {
+        if !self.has_news.load(Ordering::Acquire) {
             return;
-        };
-        let mut has_some = false;
-        if let Some(missed) = reader.missed.take() {
-            has_some |= take(Found::Missed(missed));
         }
-        let read = usize::try_from(reader.cursor - *first).expect("a ring is bounded");
-        for entry in entries.range(read..) {
-            has_some |= take(Found::Entry(entry));
-            reader.cursor += 1;
+        let mut shared = self.write();
+        let mut fresh = std::mem::take(&mut shared.spare);
+        {
+            let mut inbox = self.inbox();
+            std::mem::swap(&mut inbox.deliveries, &mut fresh);
+            inbox.bytes = 0;
+            self.has_news.store(false, Ordering::Release);
         }
-        if let Some(waker) = waker.filter(|_| !has_some) {
-            reader.waker = Some(waker.clone());
+        for delivery in fresh.drain(..) {
+            shared.on_delivery(delivery);
         }
+        shared.spare = fresh;
+        shared.trim();
+        self.end.store(shared.end(), Ordering::Release);
     }
 
-    /// The subscribers' side, with all that a lane has delivered.
-    fn settled(&self) -> MutexGuard<'_, Shared> {
-        let mut shared = lock(&self.shared);
-        if self.has_news.load(Ordering::Acquire) {
-            let mut fresh = std::mem::take(&mut shared.spare);
-            {
-                let mut inbox = lock(&self.inbox);
-                std::mem::swap(&mut inbox.deliveries, &mut fresh);
-                inbox.bytes = 0;
-                self.has_news.store(false, Ordering::Release);
-            }
-            for delivery in fresh.drain(..) {
-                shared.on_delivery(delivery);
-            }
-            shared.spare = fresh;
-            shared.trim();
-        }
-        shared
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.0.lock().expect(SOUND)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Shared> {
+        self.shared.0.read().expect(SOUND)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Shared> {
+        self.shared.0.write().expect(SOUND)
     }
 }
 
@@ -256,17 +349,26 @@ impl Ring {
 impl Ring {
     /// How many entries are kept.
     pub(super) fn kept(&self) -> usize {
-        self.settled().entries.len()
+        self.settle();
+        self.read().entries.len()
     }
 
     /// How many entries wait in the inbox.
     pub(super) fn unsettled(&self) -> usize {
-        lock(&self.inbox).deliveries.len()
+        self.inbox().deliveries.len()
     }
 
     /// What a subscriber holds while it reads.
     pub(super) fn hold(&self) -> impl Drop {
-        lock(&self.shared)
+        self.read()
+    }
+}
+
+impl Waiting {
+    /// Ends a round of waiting.
+    fn take(&mut self) -> Vec<Waker> {
+        self.round += 1;
+        std::mem::take(&mut self.wakers)
     }
 }
 
@@ -274,6 +376,14 @@ impl Shared {
     /// The number of the entry that comes next.
     fn end(&self) -> u64 {
         self.first + self.entries.len() as u64
+    }
+
+    fn audience(&self) -> Audience {
+        match self.readers.len() {
+            0 => Audience::Nobody,
+            1 => Audience::One,
+            _ => Audience::Many,
+        }
     }
 
     fn on_delivery(&mut self, delivery: datapath::Delivery) {
@@ -285,6 +395,7 @@ impl Shared {
             datapath::Delivery::Frame { group, frame, wall } => {
                 let starts_group = self.keep(group, &frame);
                 let delivered = Delivered { group, frame, wall };
+                self.frames += 1;
                 Entry::Frame {
                     delivered,
                     starts_group,
@@ -310,19 +421,16 @@ impl Shared {
         if starts_group {
             self.newest = Some(Newest {
                 first: self.end(),
-                frames: 0,
+                frames_before: self.frames,
                 bytes: 0,
             });
         }
-        self.newest = self.newest.take().and_then(|newest| {
-            let (frames, bytes) = (newest.frames + 1, newest.bytes + frame.data.len());
-            let is_kept = frames <= REPLAY_FRAMES_MAX && bytes <= REPLAY_BYTES_MAX;
-            is_kept.then_some(Newest {
-                frames,
-                bytes,
-                ..newest
-            })
-        });
+        if let Some(newest) = &mut self.newest {
+            newest.bytes += frame.data.len();
+            let frames = self.frames + 1 - newest.frames_before;
+            let is_kept = frames <= REPLAY_FRAMES_MAX && newest.bytes <= REPLAY_BYTES_MAX;
+            self.newest.take_if(|_| !is_kept);
+        }
         starts_group
     }
 
@@ -333,46 +441,40 @@ impl Shared {
         frame.sync && leading.is_some_and(|track| track.id == frame.track)
     }
 
-    /// Lets go of what nobody will read, and of the oldest beyond the bounds.
+    /// Lets go of what nobody will read, now and then, and of the oldest beyond the bounds.
     fn trim(&mut self) {
-        let cursors = self.readers.values().map(|reader| reader.cursor);
-        let wanted = cursors.chain(self.newest.as_ref().map(|newest| newest.first));
-        let wanted = wanted.min().unwrap_or(self.end());
-        while self.first < wanted {
-            self.pop();
+        if self.entries.len() > self.trim_entries || self.bytes > self.trim_bytes {
+            let cursors = self.readers.values();
+            let cursors = cursors.map(|cursor| cursor.0.load(Ordering::Relaxed));
+            let wanted = cursors.chain(self.newest.as_ref().map(|newest| newest.first));
+            let wanted = wanted.min().unwrap_or(self.end());
+            while self.first < wanted {
+                self.pop();
+            }
+            self.trim_entries = (2 * self.entries.len()).max(TRIM_ENTRIES_MIN);
+            self.trim_bytes = (2 * self.bytes).max(TRIM_BYTES_MIN);
         }
         while self.entries.len() > RING_ENTRIES_MAX
             || (self.bytes > RING_BYTES_MAX && self.entries.len() > 1)
         {
-            let (number, entry) = (self.first, self.pop());
-            let late = self.readers.values_mut();
-            for reader in late.filter(|reader| reader.cursor == number) {
-                reader.miss(&entry);
-            }
-            self.newest.take_if(|newest| newest.first == number);
+            self.newest.take_if(|newest| newest.first == self.first);
+            self.pop();
         }
     }
 
-    fn pop(&mut self) -> Option<Entry> {
-        let entry = self.entries.pop_front()?;
-        self.first += 1;
+    fn pop(&mut self) {
+        let Some(entry) = self.entries.pop_front() else {
+            return;
+        };
         self.bytes -= entry.bytes();
-        Some(entry)
-    }
-}
-
-impl Reader {
-    /// An entry goes that was not read.
-    fn miss(&mut self, entry: &Option<Entry>) {
-        self.cursor += 1;
-        let missed = self.missed.get_or_insert_default();
         match entry {
-            Some(Entry::Frame { .. }) => missed.frames += 1,
-            Some(Entry::Description(description)) => {
-                missed.description = Some(Arc::clone(description));
+            Entry::Frame { .. } => self.frames_gone += 1,
+            Entry::Description(description) => {
+                self.description_gone = Some((self.first, description));
             }
-            Some(Entry::Gap(_) | Entry::End) | None => {}
+            Entry::Gap(_) | Entry::End => {}
         }
+        self.first += 1;
     }
 }
 
