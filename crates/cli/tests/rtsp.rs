@@ -83,3 +83,63 @@ fn a_node_without_gateways_listens_for_nobody() {
 
     assert_eq!(node.rtsp, "");
 }
+
+#[test]
+fn what_ffmpeg_publishes_at_one_node_is_played_two_hops_away() {
+    let home = Home::new();
+    let studio = home.node(&["--state", home.path("studio").to_str().unwrap()]);
+    let relay = home.node(&[
+        "--state",
+        home.path("relay").to_str().unwrap(),
+        "--join",
+        &studio.address,
+    ]);
+    let venue = home.node(&[
+        "--state",
+        home.path("venue").to_str().unwrap(),
+        "--join",
+        &relay.address,
+    ]);
+    let mut publish = Command::new("ffmpeg");
+    publish.args([
+        "-nostdin",
+        "-loglevel",
+        "error",
+        "-re",
+        "-stream_loop",
+        "-1",
+        "-i",
+    ]);
+    publish.args([
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../media/assets/testcard.ts"),
+        "-c:v",
+        "copy",
+        "-c:a",
+        "aac",
+    ]);
+    publish.args([
+        "-f",
+        "rtsp",
+        "-rtsp_transport",
+        "tcp",
+        &format!("rtsp://{}/live/a", studio.rtsp),
+    ]);
+    let _publisher = Process::start(publish);
+    home.wait_for_stream("live/a", &venue);
+
+    let mut play = Command::new("ffmpeg");
+    play.args(["-nostdin", "-loglevel", "warning", "-rtsp_transport", "tcp"]);
+    play.args([
+        "-i",
+        &format!("rtsp://{}/live/a", venue.rtsp),
+        "-t",
+        "2",
+        "-f",
+        "null",
+        "-",
+    ]);
+    let played = Process::start(play).end();
+
+    assert!(played.status.success(), "{}", played.errors);
+    assert_eq!(played.errors, "");
+}
