@@ -46,6 +46,10 @@ pub const TARGETS: &[Target] = &[
         run: targets::link,
     },
     Target {
+        name: "mp4",
+        run: media::mp4,
+    },
+    Target {
         name: "packet",
         run: targets::packet,
     },

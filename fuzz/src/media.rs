@@ -2,6 +2,10 @@
 //!
 //! Not the wire: `targets.rs`. Not the list of targets: `lib.rs`. Invariant: as there.
 
+use std::collections::BTreeMap;
+use std::io::Cursor;
+
+use levada_media::mp4::Reader;
 use levada_media::rtp::rtcp::{self, Rtcp};
 use levada_media::rtp::{Batch, Mapping, Packer, Unpacker};
 use levada_media::sdp::{Media, Session};
@@ -109,6 +113,26 @@ fn packed(media: &Media, frame: &Frame) -> Batch {
         assert_eq!(batch.packets().len() as u64, count);
     }
     batch
+}
+
+/// Frames of a file that are looked at: one of a kilobyte can announce millions.
+const MP4_FRAMES_MAX: usize = 5_000;
+
+/// An MP4 file.
+pub fn mp4(input: &[u8]) {
+    let Ok(mut reader) = Reader::open(Cursor::new(input)) else {
+        return;
+    };
+    let description = reader.description().clone();
+    assert_eq!(description.check(), Ok(()));
+    let mut newest = BTreeMap::new();
+    for _ in 0..MP4_FRAMES_MAX {
+        let next = reader.next_frame().expect("memory can be read");
+        let Some(frame) = next else { break };
+        assert!(description.track(frame.track).is_some() && !frame.data.is_empty());
+        let before = newest.insert(frame.track, frame.dts);
+        assert!(before.is_none_or(|before| before <= frame.dts));
+    }
 }
 
 /// A datagram of RTCP.

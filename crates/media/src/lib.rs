@@ -7,6 +7,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`ts`] | MPEG transport streams: [`ts::Demuxer`] and [`ts::Muxer`] |
+//! | [`mp4`] | MP4 files: [`mp4::Reader`] |
 //! | [`rtp`] | RTP: [`rtp::Packer`] and [`rtp::Unpacker`] |
 //! | [`sdp`] | SDP: tracks and how they travel in RTP, as text |
 //! | [`nal`] | H.264 and H.265 byte streams: access units, where decoding can start |
@@ -64,6 +65,7 @@ pub mod interleave;
 mod jpeg;
 pub mod looped;
 mod marks;
+pub mod mp4;
 pub mod mpeg_audio;
 pub mod nal;
 pub mod opus;

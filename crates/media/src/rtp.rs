@@ -32,8 +32,8 @@ pub mod rtcp;
 mod single;
 mod time;
 mod unpacker;
-mod vp8;
-mod vp9;
+pub(crate) mod vp8;
+pub(crate) mod vp9;
 
 pub use batch::{Batch, Run};
 pub use mapping::{AacSizes, Encoding, Mapping, MappingError};
