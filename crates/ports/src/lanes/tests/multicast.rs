@@ -28,13 +28,15 @@ fn member(origin: &Node, link: LinkIndex, flow: FlowId, group: Channel) -> Node 
     let member = Node::start("127.0.0.1:0", 2, true);
     member.add_link(LINK, origin.lanes.local_addr());
     origin.add_link(link, member.lanes.local_addr());
-    member.command(Command::Flow(flow, FlowCommand::Join(group)));
     member.consume(flow);
+    member.command(Command::Flow(flow, FlowCommand::Join(group)));
     let budget = MINUTE; // however slow the machine is
     member.command(Command::Flow(
         flow,
         FlowCommand::SetBudget(RepairBudget::new(budget)),
     ));
+    // Its socket has joined when it has answered.
+    let _ = member.lanes.fresh_counters();
     origin.command(Command::Flow(
         flow,
         FlowCommand::AddMember {
