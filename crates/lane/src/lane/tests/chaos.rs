@@ -118,20 +118,10 @@ impl Chaos {
             FLOW
         };
         let link = link_to(rng.next_u32() as usize % 3);
-        let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
         let dts = i64::from(rng.next_u32()) * 1_000;
         let bytes = rng.next_u32() as usize % 30_000;
         match rng.next_u32() % 25 {
-            0 => Command::Link(
-                link,
-                LinkCommand::Add {
-                    remote_index: link,
-                    remote: address(rng.next_u32() as usize % 3),
-                    source: [None, Some([10, 0, 0, 7].into())][rng.next_u32() as usize % 2],
-                    send: key.clone(),
-                    receive: key,
-                },
-            ),
+            0 => Command::Link(link, Self::add_link(rng, link)),
             1 if rng.next_u32().is_multiple_of(4) => Command::Link(link, LinkCommand::Remove),
             2 => Command::Link(
                 link,
@@ -188,6 +178,17 @@ impl Chaos {
 }
 
 impl Chaos {
+    fn add_link(rng: &mut impl Rng, link: LinkIndex) -> LinkCommand {
+        let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
+        LinkCommand::Add {
+            remote_index: link,
+            remote: address(rng.next_u32() as usize % 3),
+            source: [None, Some([10, 0, 0, 7].into())][rng.next_u32() as usize % 2],
+            send: key.clone(),
+            receive: key,
+        }
+    }
+
     fn group(rng: &mut impl Rng) -> Channel {
         let interface = Interface {
             index: 1,
