@@ -316,8 +316,8 @@ mod tests {
             taken,
             [
                 ("links", 8, 1),
-                ("flows", 67, 3),
-                ("streams", 67, 3),
+                ("flows", case.flows, 3),
+                ("streams", case.flows, 3),
                 ("routes", 1, 1)
             ]
         );

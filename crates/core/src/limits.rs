@@ -245,4 +245,4 @@ pub const WISHES_MAX: usize = 1_024;
 
 /// The most rows that are made at once for whoever looks at a node, before its task does something else: the widest, of
 /// flows that go out over all links, take less than a millisecond (`bench/RESULTS.md`). More come in further slices.
-pub const ROWS_AT_ONCE: usize = 32;
+pub const ROWS_AT_ONCE: usize = 16;

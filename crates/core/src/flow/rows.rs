@@ -9,6 +9,7 @@ use std::ops::Bound;
 use levada_wire::{Announce, Bitrate, FlowId, Layer, LinkIndex, NodeId, StreamName};
 
 use super::Flows;
+use super::carried::Carried;
 use super::watched::Notes;
 use crate::view::{Demand, FlowRow, FlowState, Seconds, StreamChange, StreamRow, TrackRow};
 
@@ -23,7 +24,7 @@ impl Flows {
             state: carried.state(),
             peak_bps: carried.peak,
             upstream: carried.upstream.link(),
-            egresses: carried.granted().collect(),
+            egresses: egresses(carried),
             subscriptions: self.subscriptions(flow),
             cause: carried.cause(),
         })
@@ -143,4 +144,11 @@ impl Flows {
             }
         }
     }
+}
+
+/// The links that a flow goes out over: nearly all of those that want it.
+fn egresses(carried: &Carried) -> Vec<LinkIndex> {
+    let mut egresses = Vec::with_capacity(carried.children.len());
+    egresses.extend(carried.granted());
+    egresses
 }
