@@ -35,6 +35,7 @@ mod keys;
 mod sizes;
 mod storm;
 mod terms;
+mod watch;
 
 /// Nodes by number. A link between `a` and `b` is index `b` at `a` and `a` at `b`.
 struct Net {

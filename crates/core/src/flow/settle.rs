@@ -351,6 +351,8 @@ impl Flows {
         let Some(released) = self.carried.remove(flow) else {
             return;
         };
+        // Nobody is fed any more, which was not noted while the flow was here.
+        self.watched.mark(&released.of.name, released.of.origin);
         match released.upstream {
             Upstream::Asking { link, .. } => self.cancel(flow, link),
             Upstream::Flowing {
