@@ -1,9 +1,9 @@
 //! A child of a flow: all that a node knows of one to whom it sends it, and the table of all of them.
 //!
 //! ```text
-//!   AddEgress ─▶ Child { progress, buckets, withheld, repairs, demand, channels } ─▶ RemoveEgress ─▶ former: what it was
-//!   AddMember ─▶                                                                     RemoveMember    sent of late
-//!                                                                                    RemoveLink  ─▶ nothing
+//!   AddEgress ─▶ Child { progress, buckets, withheld,  ─▶ RemoveEgress ─▶ former: what it was
+//!   AddMember ─▶         repairs, demand, channels }      RemoveMember    sent of late
+//!                                                         RemoveLink   ─▶ nothing
 //! ```
 //!
 //! A child is a link: its peer is sent the flow over the link, by multicast groups that it hears, or both. In this

@@ -121,7 +121,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(prop_oneof![Just(0xFF_u8), Just(0), any::<u8>()], 0..60)) {
+        fn any_bytes_are_read_without_panic(
+            bytes in proptest::collection::vec(prop_oneof![Just(0xFF_u8), Just(0), any::<u8>()], 0..60),
+        ) {
             let image = [&[0xFF, SOI][..], &bytes].concat();
             let found: usize = segments(&image).map(|(_, content)| content.len() + 4).sum();
             prop_assert!(found <= image.len());

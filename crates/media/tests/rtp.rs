@@ -19,7 +19,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn a_loss_costs_the_frames_it_touched_and_no_others(frames in pictures("h264"), lost in vec(any::<prop::sample::Index>(), 1..4)) {
+    fn a_loss_costs_the_frames_it_touched_and_no_others(
+        frames in pictures("h264"),
+        lost in vec(any::<prop::sample::Index>(), 1..4),
+    ) {
         let track = track(1, "h264");
         let mut packets = pack(&track, &frames);
         // Nothing follows the last packet that would show its loss.
@@ -43,14 +46,19 @@ proptest! {
             prop_assert!(!slices.contains(&time) || came.is_none(), "a damaged frame came");
             prop_assert!(any.contains(&time) || came.is_some_and(|came| came == frame), "a whole frame is missing");
             // Parameter sets alone may be missing, or be those of the picture before.
-            let slices = |frame: &Frame| levada_media::nal::units(&frame.data).filter(|nal| nal[0] & 0x1F < 6).map(<[u8]>::to_vec).collect::<Vec<_>>();
+            let slices = |frame: &Frame| {
+                let slices = levada_media::nal::units(&frame.data).filter(|nal| nal[0] & 0x1F < 6);
+                slices.map(<[u8]>::to_vec).collect::<Vec<_>>()
+            };
             prop_assert!(came.is_none_or(|came| slices(came) == slices(frame)));
         }
     }
 
     #[test]
     fn anything_that_comes_is_survived(
-        codec in prop::sample::select(vec!["h264", "h265", "av1", "vp8", "vp9", "mjpeg", "aac", "opus", "pcmu", "mp3", "mpegts", "rtp-x"]),
+        codec in prop::sample::select(vec![
+            "h264", "h265", "av1", "vp8", "vp9", "mjpeg", "aac", "opus", "pcmu", "mp3", "mpegts", "rtp-x",
+        ]),
         packets in vec((0_u16..40, 0_u32..3, any::<bool>(), vec(any::<u8>(), 0..40)), 0..60),
     ) {
         let track = track(1, codec);

@@ -116,7 +116,8 @@ proptest! {
         scans in vec(vec(0_u8..255, 1..4_000), 1..8), restart: bool, sampling: bool, keys in vec(0_usize..9, 1..9),
     ) {
         let track = track(1, "mjpeg");
-        let frames: Vec<_> = (0..).zip(&scans).map(|(n, scan)| frame(1, n * 3_000, jpeg(scan, restart, sampling))).collect();
+        let pictures = scans.iter().map(|scan| jpeg(scan, restart, sampling));
+        let frames: Vec<_> = (0..).zip(pictures).map(|(n, data)| frame(1, n * 3_000, data)).collect();
         let packets = pack(&track, &frames);
 
         let (back, _) = unpack(&track, &mix(&packets, &keys));

@@ -22,7 +22,10 @@ fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| {
-            panic!("{program} does not start ({error}): install ffmpeg (Debian: apt install ffmpeg), or run cargo xtask test as root")
+            panic!(
+                "{program} does not start ({error}): install ffmpeg (Debian: apt install ffmpeg), or run cargo \
+                 xtask test as root"
+            )
         });
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} failed: {said}");
@@ -244,64 +247,66 @@ fn micros(frames: &[Frame], timescale: u32) -> Vec<(i64, i64, bool)> {
     relative(times.collect())
 }
 
+/// Our word for a codec, how ffmpeg is asked to encode it, and what else it needs to send it.
+const CLIPS: [(&str, &[&str], &[&str]); 12] = [
+    ("h264", &["-c:v", "libx264", "-g", "10", "-bf", "2"], &[]),
+    (
+        "h264",
+        &[
+            "-c:v",
+            "libx264",
+            "-tune",
+            "zerolatency",
+            "-threads",
+            "1",
+            "-g",
+            "10",
+        ],
+        &[],
+    ),
+    (
+        "h265",
+        &[
+            "-c:v",
+            "libx265",
+            "-x265-params",
+            "log-level=none:keyint=10",
+            "-bf",
+            "2",
+        ],
+        &[],
+    ),
+    ("vp8", &["-c:v", "libvpx", "-g", "10"], &[]),
+    (
+        "vp9",
+        &["-c:v", "libvpx-vp9", "-g", "10", "-deadline", "realtime"],
+        &["-strict", "experimental"],
+    ),
+    (
+        "mjpeg",
+        &[
+            "-c:v", "mjpeg", "-huffman", "default", "-pix_fmt", "yuvj420p", "-q:v", "5",
+        ],
+        &[],
+    ),
+    ("aac", &["-c:a", "aac"], &[]),
+    ("aac", &["-c:a", "aac"], &["-rtpflags", "latm"]),
+    ("opus", &["-c:a", "libopus"], &[]),
+    (
+        "pcmu",
+        &["-c:a", "pcm_mulaw", "-ar", "8000", "-ac", "1"],
+        &[],
+    ),
+    ("mp3", &["-c:a", "libmp3lame"], &[]),
+    ("mp3", &["-c:a", "mp2", "-b:a", "384k"], &[]),
+];
+
 #[test]
 fn what_ffmpeg_sends_is_what_its_file_has() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("clip.nut");
     let path = path.to_str().unwrap();
-    let clips: [(&str, &[&str], &[&str]); 12] = [
-        ("h264", &["-c:v", "libx264", "-g", "10", "-bf", "2"], &[]),
-        (
-            "h264",
-            &[
-                "-c:v",
-                "libx264",
-                "-tune",
-                "zerolatency",
-                "-threads",
-                "1",
-                "-g",
-                "10",
-            ],
-            &[],
-        ),
-        (
-            "h265",
-            &[
-                "-c:v",
-                "libx265",
-                "-x265-params",
-                "log-level=none:keyint=10",
-                "-bf",
-                "2",
-            ],
-            &[],
-        ),
-        ("vp8", &["-c:v", "libvpx", "-g", "10"], &[]),
-        (
-            "vp9",
-            &["-c:v", "libvpx-vp9", "-g", "10", "-deadline", "realtime"],
-            &["-strict", "experimental"],
-        ),
-        (
-            "mjpeg",
-            &[
-                "-c:v", "mjpeg", "-huffman", "default", "-pix_fmt", "yuvj420p", "-q:v", "5",
-            ],
-            &[],
-        ),
-        ("aac", &["-c:a", "aac"], &[]),
-        ("aac", &["-c:a", "aac"], &["-rtpflags", "latm"]),
-        ("opus", &["-c:a", "libopus"], &[]),
-        (
-            "pcmu",
-            &["-c:a", "pcm_mulaw", "-ar", "8000", "-ac", "1"],
-            &[],
-        ),
-        ("mp3", &["-c:a", "libmp3lame"], &[]),
-        ("mp3", &["-c:a", "mp2", "-b:a", "384k"], &[]),
-    ];
-    for (word, codec, more) in clips {
+    for (word, codec, more) in CLIPS {
         encode(path, codec, codec[0] == "-c:v");
 
         let (session, packets) = send(path, more);

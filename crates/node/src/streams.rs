@@ -1,7 +1,7 @@
 //! A watch of the streams that a node knows: what they are, their state, and who wants them; each change once.
 //!
 //! ```text
-//!   core ──what changed, in slices──▶ Board: each stream's newest row, under a number that grows ──▶ Streams, Streams, ...
+//!   core ──what changed, in slices──▶ Board: each stream's newest row, under a number that grows ──▶ Streams, ...
 //! ```
 //!
 //! A watch is a place in the board's numbers, so that it costs nothing while nothing changes, and a slow one gets only

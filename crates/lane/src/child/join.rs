@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!   AddEgress ─▶ is there a group that can be joined?
-//!                  ├─ yes: Queued at its interface ─ its turn ─▶ CatchingUp: the group, run by run, in turn with others ─▶ Live
-//!                  └─ no:  Live: it gets what comes, hears GONE of the group's start, and is queued if the group can be joined
-//!                          after all
+//!                  ├─ yes: Queued at its interface ─ its turn ─▶ CatchingUp: the group, run by run, in turn with
+//!                  │       others ─▶ Live
+//!                  └─ no:  Live: it gets what comes, hears GONE of the group's start, and is queued if the group can
+//!                          be joined after all
 //! ```
 //!
 //! A newcomer is sent the newest group that is cached before it is live. Whoever comes no nearer to the end of the flow

@@ -197,7 +197,10 @@ fn the_first_packet_of_an_upstream_is_reported() {
 
     net.deliver();
 
-    let delivering = |event: &Event| matches!(event, Event::Core(lane::Event::Flow(FLOW, FlowEvent::Delivering(link))) if *link == link_to(0));
+    let delivering = |event: &Event| match event {
+        Event::Core(lane::Event::Flow(FLOW, FlowEvent::Delivering(link))) => *link == link_to(0),
+        _ => false,
+    };
     assert_eq!(
         net.events[1]
             .iter()

@@ -5,7 +5,8 @@
 //! full box: the same, then version:8 flags:24
 //! ```
 //!
-//! Not what boxes mean. Called by all files of `mp4`. Invariant: a box lies within its parent; one that does not ends it.
+//! Not what boxes mean. Called by all files of `mp4`. Invariant: a box lies within its parent; one that does not ends
+//! it.
 
 use bytes::Bytes;
 
@@ -122,7 +123,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(prop_oneof![Just(0_u8), 0_u8..20, any::<u8>()], 0..80)) {
+        fn any_bytes_are_read_without_panic(
+            bytes in proptest::collection::vec(prop_oneof![Just(0_u8), 0_u8..20, any::<u8>()], 0..80),
+        ) {
             let total: usize = boxes(Bytes::from(bytes.clone())).map(|(_, content)| content.len() + 8).sum();
             prop_assert!(total <= bytes.len());
         }

@@ -273,7 +273,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_fragment_is_read_without_panic(
-            head in prop::collection::vec(prop_oneof![0_u32..3, any::<u32>()], 0..8), run in prop::collection::vec(prop_oneof![0_u32..9, any::<u32>()], 0..20), flags: [u32; 2],
+            head in prop::collection::vec(prop_oneof![0_u32..3, any::<u32>()], 0..8),
+            run in prop::collection::vec(prop_oneof![0_u32..9, any::<u32>()], 0..20),
+            flags: [u32; 2],
         ) {
             let traf = |out: &mut Vec<u8>| {
                 full_box(out, *b"tfhd", flags[0] & 0x02_003F, &head);

@@ -327,7 +327,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_tables_are_walked_without_panic(words in proptest::collection::vec(proptest::collection::vec(prop_oneof![0_u32..4, any::<u32>()], 0..12), 5)) {
+        fn any_tables_are_walked_without_panic(
+            words in proptest::collection::vec(
+                proptest::collection::vec(prop_oneof![0_u32..4, any::<u32>()], 0..12), 5,
+            ),
+        ) {
             let kinds = [b"stts", b"ctts", b"stsz", b"stsc", b"stco"];
             let bytes: Vec<u8> = kinds.iter().zip(&words).flat_map(|(kind, words)| table(kind, words)).collect();
             if let Some(tables) = Tables::parse(&bytes.into()) {

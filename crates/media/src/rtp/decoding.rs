@@ -86,7 +86,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decoding_times_never_fall_and_precede_showing(depth in 0_usize..20, groups in proptest::collection::vec(0_usize..5, 1..20)) {
+        fn decoding_times_never_fall_and_precede_showing(
+            depth in 0_usize..20,
+            groups in proptest::collection::vec(0_usize..5, 1..20),
+        ) {
             // Each group: an anchor, then the pictures shown before it.
             let (mut shown, mut now) = (vec![0], 1);
             for between in groups {

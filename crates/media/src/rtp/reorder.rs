@@ -205,13 +205,16 @@ mod tests {
 
             let (out, late) = trace(&sequences);
 
-            let expected: Vec<_> = (0..keys.len()).map(|n| start.wrapping_add(u16::try_from(n).unwrap_or(0)).to_be_bytes()[1]).collect();
+            let number = |n| start.wrapping_add(u16::try_from(n).unwrap_or(0));
+            let expected: Vec<_> = (0..keys.len()).map(|n| number(n).to_be_bytes()[1]).collect();
             prop_assert_eq!(out, expected);
             prop_assert_eq!(late, if repeat { keys.len() } else { 0 });
         }
 
         #[test]
-        fn no_order_makes_a_packet_leave_twice_or_holds_more_than_the_limit(sequences in proptest::collection::vec(any::<u16>(), 0..200)) {
+        fn no_order_makes_a_packet_leave_twice_or_holds_more_than_the_limit(
+            sequences in proptest::collection::vec(any::<u16>(), 0..200),
+        ) {
             let mut reorder = Reorder::default();
             for sequence in sequences {
                 let mut left = 0;

@@ -438,7 +438,11 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_panic(kind in 199_u8..205, first: u8, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn any_bytes_are_read_without_panic(
+            kind in 199_u8..205,
+            first: u8,
+            bytes in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
             let words = u8::try_from(bytes.len() / 4).unwrap();
             let datagram = [&[0x80 | first, kind, 0, words], &bytes[..]].concat();
             for packet in parse(&datagram) {

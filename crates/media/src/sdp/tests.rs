@@ -12,13 +12,18 @@ use crate::opus;
 use crate::rtp::{AacSizes, Encoding};
 
 /// ffmpeg 5, `-f rtp`.
-const FFMPEG: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=No Name\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\na=tool:libavformat 59.27.100\r\n\
-    m=video 5004 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1; sprop-parameter-sets=Z2QAC6zZQoR+XARAAAADAEAAAAyDxQplgA==,aOvjyyLA; profile-level-id=64000B\r\n\
-    m=audio 5006 RTP/AVP 97\r\nb=AS:128\r\na=rtpmap:97 MPEG4-GENERIC/48000/2\r\na=fmtp:97 profile-level-id=1;mode=AAC-hbr;sizelength=13;indexlength=3;indexdeltalength=3; config=119056E500\r\n";
+const FFMPEG: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=No Name\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+    a=tool:libavformat 59.27.100\r\n\
+    m=video 5004 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1; \
+    sprop-parameter-sets=Z2QAC6zZQoR+XARAAAADAEAAAAyDxQplgA==,aOvjyyLA; profile-level-id=64000B\r\n\
+    m=audio 5006 RTP/AVP 97\r\nb=AS:128\r\na=rtpmap:97 MPEG4-GENERIC/48000/2\r\n\
+    a=fmtp:97 profile-level-id=1;mode=AAC-hbr;sizelength=13;indexlength=3;indexdeltalength=3; config=119056E500\r\n";
 
 /// A camera: lines that break the rules, names in other cases, a track of metadata.
 const CAMERA: &str = "v=0\no=- 1001 x IN IP4 192.168.1.64 extra\ns=Caf\u{e9}\ne=NONE\nb=AS:5050\nt=0 0\na=control:rtsp://192.168.1.64/101/\n\
-    nonsense\nm=video 0 RTP/AVP 96\na=RTPMAP:96 h265/90000\na=fmtp:96 sprop-vps=QAEMAf//AWAAAAMAkAAAAwAAAwAeugJA; sprop-sps=QgEBAWAAAAMAkAAAAwAAAwAeoBQgeWWVkkkyvAWgIAAAAwAgAAADAyE=\na=Control:trackID=1\n\
+    nonsense\nm=video 0 RTP/AVP 96\na=RTPMAP:96 h265/90000\n\
+    a=fmtp:96 sprop-vps=QAEMAf//AWAAAAMAkAAAAwAAAwAeugJA; \
+    sprop-sps=QgEBAWAAAAMAkAAAAwAAAwAeoBQgeWWVkkkyvAWgIAAAAwAgAAADAyE=\na=Control:trackID=1\n\
     m=audio 0 RTP/AVP 0\na=control:trackID=2\n\
     m=application 0 RTP/AVP 107\na=rtpmap:107 vnd.onvif.metadata/90000\na=control:trackID=3\n\
     m=video 0 RTP/SAVP 98\nm=video 0 RTP/AVP 99\nm=audio x\n";
@@ -119,7 +124,8 @@ fn of_several_payload_types_the_first_known_one_is_taken() {
 #[test]
 fn latm_with_its_configuration_apart_is_aac() {
     // ffmpeg, `-rtpflags latm`, 48 kHz stereo.
-    let text = "v=0\nm=audio 9 RTP/AVP 96\na=rtpmap:96 MP4A-LATM/48000/2\na=fmtp:96 profile-level-id=24;cpresent=0;config=400023203fc0\n";
+    let text = "v=0\nm=audio 9 RTP/AVP 96\na=rtpmap:96 MP4A-LATM/48000/2\na=fmtp:96 \
+        profile-level-id=24;cpresent=0;config=400023203fc0\n";
 
     let session = Session::parse(text.as_bytes()).unwrap();
 
@@ -259,7 +265,10 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_read_without_panic(lines in prop::collection::vec("[acmos]=[ -~]{0,40}", 0..20), tail in prop::collection::vec(any::<u8>(), 0..40)) {
+    fn any_text_is_read_without_panic(
+        lines in prop::collection::vec("[acmos]=[ -~]{0,40}", 0..20),
+        tail in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
         let text = ["v=0", &lines.join("\n")].join("\n");
         let bytes = [text.as_bytes(), &tail].concat();
         if let Ok(session) = Session::parse(&bytes) {
