@@ -116,7 +116,7 @@ fn send(path: &str, more: &[&str]) -> (Session, Vec<Vec<u8>>) {
     // The text begins behind a line of ffmpeg's own.
     let text = String::from_utf8_lossy(&sdp).into_owned();
     let start = text.find("v=0").unwrap_or_else(|| panic!("no SDP: {text}"));
-    (Session::parse(text[start..].as_bytes()).unwrap(), packets)
+    (Session::parse(&text.as_bytes()[start..]).unwrap(), packets)
 }
 
 fn unpack(session: &Session, packets: &[Vec<u8>]) -> Vec<Frame> {

@@ -379,7 +379,7 @@ impl Driver {
     }
 
     /// Tells the datapath what the core wants of a flow, and subscribers that it begins or ends to be theirs.
-    pub(super) async fn on_flow(&mut self, flow: FlowId, command: FlowCommand) {
+    pub(super) async fn on_flow(&self, flow: FlowId, command: FlowCommand) {
         if let Some(tap) = &self.around.tap {
             tap::show_secrets(&command, &**tap);
         }

@@ -222,7 +222,7 @@ impl Inner {
             } => {
                 self.flowing &= frames == 0;
                 self.skipped += frames;
-                self.description = description.or(self.description.take());
+                self.description = description.or_else(|| self.description.take());
             }
             Found::Entry(Entry::Description(description)) => {
                 self.description = Some(Arc::clone(description));

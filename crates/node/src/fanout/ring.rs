@@ -240,7 +240,7 @@ impl Ring {
         let mut shared = self.write();
         let newest = shared.newest.as_ref();
         let newest = newest.map(|newest| (newest.first, newest.frames_before));
-        let (first, frames) = newest.unwrap_or((shared.end(), shared.frames));
+        let (first, frames) = newest.unwrap_or_else(|| (shared.end(), shared.frames));
         let cursor = Arc::new(Apart(AtomicU64::new(first)));
         shared.readers.insert(id, Arc::clone(&cursor));
         self.inbox().audience = shared.audience();
@@ -447,7 +447,7 @@ impl Shared {
             let cursors = self.readers.values();
             let cursors = cursors.map(|cursor| cursor.0.load(Ordering::Relaxed));
             let wanted = cursors.chain(self.newest.as_ref().map(|newest| newest.first));
-            let wanted = wanted.min().unwrap_or(self.end());
+            let wanted = wanted.min().unwrap_or_else(|| self.end());
             while self.first < wanted {
                 self.pop();
             }
