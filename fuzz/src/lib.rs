@@ -46,6 +46,10 @@ pub const TARGETS: &[Target] = &[
         run: targets::link,
     },
     Target {
+        name: "mjpeg",
+        run: media::mjpeg,
+    },
+    Target {
         name: "mp4",
         run: media::mp4,
     },

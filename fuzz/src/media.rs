@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
+use levada_media::mjpeg::Splitter;
 use levada_media::mp4::Reader;
 use levada_media::rtp::rtcp::{self, Rtcp};
 use levada_media::rtp::{Batch, Mapping, Packer, Unpacker};
@@ -113,6 +114,23 @@ fn packed(media: &Media, frame: &Frame) -> Batch {
         assert_eq!(batch.packets().len() as u64, count);
     }
     batch
+}
+
+/// Motion JPEG, all at once and in chunks of the size that the first byte says.
+pub fn mjpeg(input: &[u8]) {
+    let Some((&chunk, stream)) = input.split_first() else {
+        return;
+    };
+    let split = |chunk: usize| {
+        let (mut splitter, mut images) = (Splitter::new(), Vec::new());
+        let chunks = stream.chunks(chunk.max(1));
+        chunks.for_each(|chunk| splitter.push(chunk, |image| images.push(image)));
+        (images, splitter.junk())
+    };
+    let at_once = split(stream.len());
+    assert_eq!(split(chunk.into()), at_once);
+    let bytes: usize = at_once.0.iter().map(|image| image.len()).sum();
+    assert!(bytes as u64 + at_once.1 <= stream.len() as u64);
 }
 
 /// Frames of a file that are looked at: one of a kilobyte can announce millions.

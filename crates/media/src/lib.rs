@@ -7,6 +7,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`ts`] | MPEG transport streams: [`ts::Demuxer`] and [`ts::Muxer`] |
+//! | [`mjpeg`] | motion JPEG: [`mjpeg::Splitter`], and the multipart body |
 //! | [`mp4`] | MP4 files: [`mp4::Reader`] |
 //! | [`rtp`] | RTP: [`rtp::Packer`] and [`rtp::Unpacker`] |
 //! | [`sdp`] | SDP: tracks and how they travel in RTP, as text |
@@ -65,6 +66,7 @@ pub mod interleave;
 mod jpeg;
 pub mod looped;
 mod marks;
+pub mod mjpeg;
 pub mod mp4;
 pub mod mpeg_audio;
 pub mod nal;
