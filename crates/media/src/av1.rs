@@ -125,6 +125,134 @@ pub(crate) fn inspect(temporal_unit: &[u8]) -> Picture {
     }
 }
 
+/// What a sequence header says, as far as formats ask for it (5.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sequence {
+    pub(crate) profile: u8,
+    pub(crate) level: u8,
+    pub(crate) tier: u8,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) high_depth: bool,
+    pub(crate) twelve_bits: bool,
+    pub(crate) mono: bool,
+    /// Whether chrominance is halved in each direction.
+    pub(crate) halved: [bool; 2],
+    pub(crate) chroma_position: u8,
+}
+
+impl Sequence {
+    /// Reads the payload of a sequence header.
+    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
+        let mut bits = Bits::new(payload);
+        let mut sequence = Self {
+            profile: bits.take(3)? as u8,
+            ..Self::default()
+        };
+        bits.skip(1)?;
+        let reduced = bits.flag()?;
+        if reduced {
+            sequence.level = bits.take(5)? as u8;
+        } else {
+            sequence.operating_points(&mut bits)?;
+        }
+        let (width_bits, height_bits) = (bits.take(4)? as u8 + 1, bits.take(4)? as u8 + 1);
+        sequence.width = bits.take(width_bits)? + 1;
+        sequence.height = bits.take(height_bits)? + 1;
+        if !reduced && bits.flag()? {
+            bits.skip(7)?;
+        }
+        bits.skip(3)?;
+        if !reduced {
+            skip_tools(&mut bits)?;
+        }
+        bits.skip(3)?;
+        sequence.colours(&mut bits)?;
+        Some(sequence)
+    }
+
+    /// Timing, decoder model and operating points; the first one counts (5.5.1).
+    fn operating_points(&mut self, bits: &mut Bits<'_>) -> Option<()> {
+        let mut delay_bits = None;
+        if bits.flag()? {
+            bits.skip(64)?;
+            if bits.flag()? {
+                bits.ue()?;
+            }
+            if bits.flag()? {
+                delay_bits = Some(bits.take(5)? as usize + 1);
+                bits.skip(42)?;
+            }
+        }
+        let has_display_delay = bits.flag()?;
+        for point in 0..=bits.take(5)? {
+            bits.skip(12)?;
+            let level = bits.take(5)? as u8;
+            let tier = if level > 7 { bits.take(1)? as u8 } else { 0 };
+            if point == 0 {
+                (self.level, self.tier) = (level, tier);
+            }
+            if let Some(delay_bits) = delay_bits
+                && bits.flag()?
+            {
+                bits.skip(2 * delay_bits + 1)?;
+            }
+            if has_display_delay && bits.flag()? {
+                bits.skip(4)?;
+            }
+        }
+        Some(())
+    }
+
+    /// 5.5.2.
+    fn colours(&mut self, bits: &mut Bits<'_>) -> Option<()> {
+        const SRGB: [u32; 3] = [1, 13, 0];
+        self.high_depth = bits.flag()?;
+        self.twelve_bits = self.profile == 2 && self.high_depth && bits.flag()?;
+        self.mono = self.profile != 1 && bits.flag()?;
+        let mut colours = [2; 3];
+        if bits.flag()? {
+            colours = [bits.take(8)?, bits.take(8)?, bits.take(8)?];
+        }
+        if self.mono {
+            self.halved = [true; 2];
+        } else if colours != SRGB {
+            bits.skip(1)?;
+            self.halved = match self.profile {
+                0 => [true; 2],
+                1 => [false; 2],
+                _ if self.twelve_bits => {
+                    let across = bits.flag()?;
+                    [across, across && bits.flag()?]
+                }
+                _ => [true, false],
+            };
+            if self.halved == [true; 2] {
+                self.chroma_position = bits.take(2)? as u8;
+            }
+        }
+        Some(())
+    }
+}
+
+/// Which tools of compression are used (5.5.1).
+fn skip_tools(bits: &mut Bits<'_>) -> Option<()> {
+    bits.skip(4)?;
+    let has_order = bits.flag()?;
+    if has_order {
+        bits.skip(2)?;
+    }
+    let chooses_screen = bits.flag()?;
+    let may_be_screen = chooses_screen || bits.flag()?;
+    if may_be_screen && !bits.flag()? {
+        bits.skip(1)?;
+    }
+    if has_order {
+        bits.skip(3)?;
+    }
+    Some(())
+}
+
 /// Takes a number of variable length (4.10.5).
 pub(crate) fn take_leb128(bytes: &mut &[u8]) -> Option<usize> {
     let mut value = 0_u64;
@@ -158,6 +286,8 @@ mod tests {
 
     use super::*;
 
+    const LIBAOM: [u8; 10] = [0x00, 0x00, 0x00, 0x03, 0xB4, 0xFF, 0x73, 0x6B, 0xE4, 0x01];
+
     #[test]
     fn decoding_starts_at_a_key_frame_behind_a_sequence_header() {
         let (sequence, key, inter) = ([0x0A, 1, 0], [0x32, 2, 0x10, 0], [0x32, 2, 0x30, 0]);
@@ -168,6 +298,28 @@ mod tests {
         assert!(!inspect(&[&key]));
         // A show_existing_frame shows no new picture.
         assert!(!inspect(&[&sequence, &[0x1A, 1, 0x80]]));
+    }
+
+    #[test]
+    fn the_sequence_header_of_an_encoder_is_read() {
+        // libaom, 160x120, 8 bits, 4:2:0.
+        let header = Sequence::parse(&LIBAOM).unwrap();
+
+        let expected = Sequence {
+            width: 160,
+            height: 120,
+            halved: [true; 2],
+            ..Sequence::default()
+        };
+        assert_eq!(
+            header,
+            Sequence {
+                level: header.level,
+                chroma_position: header.chroma_position,
+                ..expected
+            }
+        );
+        assert_eq!(Sequence::parse(&LIBAOM[..5]), None);
     }
 
     #[test]

@@ -251,7 +251,7 @@ fn sei_number(bytes: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 /// Takes out the emulation prevention bytes: 00 00 03 was 00 00 (H.264 7.3.1).
-fn unescape(nal: &[u8]) -> Vec<u8> {
+pub(crate) fn unescape(nal: &[u8]) -> Vec<u8> {
     let mut zeros = 0;
     let mut bytes = Vec::new();
     for &byte in nal {

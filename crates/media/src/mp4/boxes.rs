@@ -83,7 +83,6 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
         .map(|word| u64::from_be_bytes(*word))
 }
 
-#[cfg(test)]
 /// A box at the end of `out`, its content written by `content`.
 pub(super) fn put(out: &mut Vec<u8>, kind: &Kind, content: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();

@@ -34,6 +34,10 @@ pub struct Sps {
     pub height: u32,
     /// By how many pictures the order of decoding can differ from that of showing; `None` if it is not said.
     pub reorder: Option<u8>,
+    /// 0 for grey, 1 for 4:2:0, 2 for 4:2:2, 3 for 4:4:4.
+    pub chroma: u8,
+    /// Bits of a sample of luminance and of chrominance, less 8.
+    pub depth: [u8; 2],
 }
 
 impl ParameterSets {
@@ -178,7 +182,7 @@ fn parse_h264(sps: &[u8]) -> Option<Sps> {
     let profile = bits.take(8)?;
     bits.skip(16)?;
     bits.ue()?;
-    let mut chroma = 1;
+    let (mut chroma, mut depth) = (1, [0; 2]);
     if matches!(
         profile,
         100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135
@@ -187,8 +191,7 @@ fn parse_h264(sps: &[u8]) -> Option<Sps> {
         if chroma == 3 {
             bits.skip(1)?;
         }
-        bits.ue()?;
-        bits.ue()?;
+        depth = [small(bits.ue()?)?, small(bits.ue()?)?];
         bits.skip(1)?;
         if bits.flag()? {
             skip_scaling(&mut bits, if chroma == 3 { 12 } else { 8 })?;
@@ -230,7 +233,14 @@ fn parse_h264(sps: &[u8]) -> Option<Sps> {
         width: shown(width, unit_x, [crop[0], crop[1]])?,
         height: shown(height, unit_y, [crop[2], crop[3]])?,
         reorder: h264_reorder(&mut bits).flatten(),
+        chroma: small(chroma)?,
+        depth,
     })
+}
+
+/// A number of a few bits.
+fn small(value: u32) -> Option<u8> {
+    u8::try_from(value).ok().filter(|value| *value < 8)
 }
 
 /// Left, right, top, bottom in units of the chroma format.
@@ -330,8 +340,7 @@ fn parse_h265(sps: &[u8]) -> Option<Sps> {
         2 => (2, 1),
         _ => (1, 1),
     };
-    bits.ue()?;
-    bits.ue()?;
+    let depth = [small(bits.ue()?)?, small(bits.ue()?)?];
     bits.ue()?;
     let is_for_all = bits.flag()?;
     let mut reorder = None;
@@ -347,6 +356,8 @@ fn parse_h265(sps: &[u8]) -> Option<Sps> {
         width: shown(width, unit_x, [crop[0], crop[1]])?,
         height: shown(height, unit_y, [crop[2], crop[3]])?,
         reorder,
+        chroma: small(chroma)?,
+        depth,
     })
 }
 
@@ -396,6 +407,8 @@ mod tests {
                 width: 160,
                 height: 120,
                 reorder: Some(reorder),
+                chroma: 1,
+                depth: [0; 2],
             })
         };
 

@@ -8,6 +8,7 @@
     reason = "each test takes what it needs, and may panic"
 )]
 
+pub(crate) mod files;
 pub(crate) mod rtp;
 
 use bytes::Bytes;
