@@ -15,6 +15,7 @@
 mod align;
 pub mod auth;
 mod burst;
+mod channel;
 pub mod connection;
 pub mod decode;
 mod format;

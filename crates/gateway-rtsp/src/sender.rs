@@ -78,7 +78,8 @@ pub(crate) struct Play {
     pub(crate) ring: Arc<Ring<Burst>>,
     pub(crate) cursor: Cursor,
     pub(crate) tracks: Tracks,
-    pub(crate) session: Arc<Session>,
+    /// The record of the client; none for a channel.
+    pub(crate) session: Option<Arc<Session>>,
     /// Bytes after which the client is dropped.
     pub(crate) bytes_max: Option<u64>,
 }
@@ -367,6 +368,23 @@ impl Sender {
     }
 }
 
+impl Play {
+    /// Counts bytes to the client, and says whether they are more than it may have.
+    fn count(&self, bytes: usize) -> bool {
+        let total = self
+            .session
+            .as_ref()
+            .map_or(0, |session| session.counts().add_bytes(bytes));
+        self.bytes_max.is_some_and(|max| total > max)
+    }
+
+    fn note_skips(&self) {
+        if let Some(session) = &self.session {
+            session.counts().set_skips(self.cursor.skips());
+        }
+    }
+}
+
 impl Way {
     /// Whether the connection takes bytes again; if not, the task is woken when it does.
     fn is_writable(&self, context: &mut Context<'_>) -> bool {
@@ -425,8 +443,8 @@ async fn sleep_until(at: Option<Instant>) {
 
 impl Client {
     fn end(&mut self, reason: EndReason) {
-        if let Some(play) = &self.play {
-            play.session.end_with(reason);
+        if let Some(session) = self.play.as_ref().and_then(|play| play.session.as_ref()) {
+            session.end_with(reason);
         }
         if let Some(ended) = self.ended.take() {
             // The connection's task may be gone already.
@@ -471,11 +489,11 @@ impl Client {
             match play.cursor.next(&play.ring, now) {
                 Next::Piece(piece) => {
                     let bytes = piece.body.framed(play.tracks);
-                    let total = play.session.counts().add_bytes(bytes.len());
+                    let is_beyond = play.count(bytes.len());
                     if !bytes.is_empty() {
                         self.out.push_back(bytes);
                     }
-                    if play.bytes_max.is_some_and(|max| total > max) {
+                    if is_beyond {
                         return Some(EndReason::Quota);
                     }
                 }
@@ -484,7 +502,7 @@ impl Client {
                 Next::Ended(_) => break,
             }
         }
-        play.session.counts().set_skips(play.cursor.skips());
+        play.note_skips();
         None
     }
 
@@ -520,12 +538,11 @@ impl Client {
                     _ => {}
                 }
                 self.credit.take(run.bytes.len());
-                let total = play.session.counts().add_bytes(run.bytes.len());
-                if play.bytes_max.is_some_and(|max| total > max) {
+                if play.count(run.bytes.len()) {
                     return Stand::Ended(EndReason::Quota);
                 }
             }
-            play.session.counts().set_skips(play.cursor.skips());
+            play.note_skips();
         }
     }
 

@@ -21,6 +21,7 @@ use levada_gateway::{Gate, Limits, Registry, Streams, Users};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::channel::Channels;
 use crate::format::Rtp;
 use crate::message::{Response, Status};
 use crate::sender;
@@ -119,6 +120,7 @@ impl Builder {
                 .map(|_| sender::start(self.limits.stall_max))
                 .collect(),
             next: AtomicU64::new(0),
+            channels: Channels::default(),
             udp,
         });
         let registry = shared.registry.clone();
@@ -203,6 +205,7 @@ struct Shared {
     senders: Vec<sender::Handle>,
     /// Numbers connections.
     next: AtomicU64,
+    channels: Channels,
     /// The ports of RTP, if there are any.
     udp: Option<Arc<Udp>>,
 }

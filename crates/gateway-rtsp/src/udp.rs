@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -130,6 +130,18 @@ impl Udp {
         Err(error)
     }
 
+    /// Two ports that send to channels on the LAN that has this address of ours.
+    pub(crate) async fn multicast(from: Ipv4Addr, ttl: u8) -> io::Result<Self> {
+        let udp = Self::bind(from.into(), 0).await?;
+        for port in [&udp.rtp, &udp.rtcp] {
+            port.socket.set_multicast_ttl_v4(ttl.into())?;
+            // Players on this very machine hear it too.
+            port.socket.set_multicast_loop_v4(true)?;
+            socket2::SockRef::from(&port.socket).set_multicast_if_v4(&from)?;
+        }
+        Ok(udp)
+    }
+
     /// The ports, as SETUP is answered.
     pub(crate) const fn ports(&self) -> Pair<u16> {
         Pair {
@@ -224,7 +236,6 @@ impl Udp {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-    use std::net::Ipv4Addr;
     use std::time::Duration;
 
     use super::*;

@@ -27,6 +27,8 @@ pub enum Join {
     /// At the start of the newest group, at once. The client stays as late as that group was old. A protocol whose
     /// player can be told to catch up joins like this too.
     Burst,
+    /// At the next group: many clients share one copy, and some of them are not there yet.
+    Next,
     /// At the next group if that is likely to start within this time; otherwise like [`Join::Burst`].
     NextIfWithin(Duration),
 }
@@ -67,8 +69,8 @@ impl Cursor {
             (Some((_, Some(next))), Join::NextIfWithin(near)) if is_near(next, near, now) => {
                 Place::Waiting(ring.head())
             }
-            (Some((group, _)), _) => Place::Following(group),
-            (None, _) => Place::Waiting(ring.head()),
+            (Some((group, _)), Join::Burst | Join::NextIfWithin(_)) => Place::Following(group),
+            _ => Place::Waiting(ring.head()),
         };
         Self {
             place,
@@ -213,6 +215,8 @@ mod tests {
         let mut late = Cursor::join(&ring, join, start + SECOND * 19 / 10);
 
         let now = start + SECOND * 2;
+        let mut shared = Cursor::join(&ring, Join::Next, start + SECOND);
+        assert_eq!(next(&mut shared, &ring, now), None);
         assert_eq!(next(&mut early, &ring, now), Some(1));
         assert_eq!(next(&mut late, &ring, now), None);
         push(&ring, 2, true, now);

@@ -21,6 +21,7 @@ use super::Shared;
 use super::play::Playing;
 use super::record::Recording;
 use crate::auth::{self, Authorization};
+use crate::channel::{self, Channel};
 use crate::connection::{self, Admission, Answer, Connection, Input, Output, Question, Settings};
 use crate::decode::{Decoder, Item};
 use crate::header::transport::{Lower, Transport};
@@ -48,7 +49,11 @@ pub(super) async fn run(
     let settings = Settings {
         session,
         udp: shared.udp.is_some(),
-        multicast: false,
+        multicast: stream
+            .local_addr()
+            .ok()
+            .and_then(channel::source_of)
+            .is_some(),
     };
     let mut client = Client {
         stream: Arc::new(stream),
@@ -68,6 +73,7 @@ pub(super) async fn run(
         ended: None,
         is_shared: false,
         inbox: None,
+        channel: None,
         to: Vec::new(),
         session: None,
         player: None,
@@ -108,6 +114,8 @@ pub(super) struct Client {
     pub(super) is_shared: bool,
     /// What comes by UDP, once a track is set up so.
     pub(super) inbox: Option<Inbox>,
+    /// The channel that the client hears.
+    pub(super) channel: Option<Arc<Channel>>,
     /// Where each track's packets go by UDP.
     pub(super) to: Vec<Option<[SocketAddr; 2]>>,
     pub(super) session: Option<Arc<Session>>,
@@ -181,6 +189,12 @@ impl Client {
                 None => std::future::pending().await,
             }
         };
+        let silenced = async {
+            match &self.channel {
+                Some(channel) => channel.ended().await,
+                None => std::future::pending().await,
+            }
+        };
         let kicked = async {
             match &self.session {
                 Some(session) => session.kicked().await,
@@ -200,6 +214,7 @@ impl Client {
                 self.ended = None;
                 Event::Ended(reason)
             }
+            reason = silenced => Event::Ended(reason),
             () = kicked => Event::Ended(EndReason::Kicked),
             () = timer => Event::Timer,
         }
@@ -335,6 +350,12 @@ impl Client {
             self.to[track] = Some(to);
             transport.destination = None;
             transport.server_port = Some(udp.ports());
+        }
+        if let (Lower::Multicast, Some(playing)) = (transport.lower, &self.player) {
+            let address = playing.address(track);
+            transport.destination = Some(address.ip.into());
+            transport.port = Some(address.ports);
+            transport.ttl = Some(channel::TTL);
         }
         if role == connection::Role::Record {
             self.open_record(track, &transport);

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::client::Client;
 use crate::burst::Tracks;
+use crate::channel::{self, Address};
 use crate::connection::Answer;
 use crate::format::{Outline, Rtp};
 use crate::header::RtpInfo;
@@ -30,6 +31,13 @@ pub(super) struct Playing {
     source: Source<Rtp>,
     outline: Arc<Outline>,
     cursor: Option<Cursor>,
+}
+
+impl Playing {
+    /// The channel of a track.
+    pub(super) fn address(&self, track: usize) -> Address {
+        Address::of(&self.name, track)
+    }
 }
 
 impl Client {
@@ -76,6 +84,10 @@ impl Client {
             _ => None,
         };
         player.cursor = Some(cursor);
+        if self.machine.lower() == Some(Lower::Multicast) {
+            // Where the channel is at that moment is not known before the client hears it.
+            return Answer::Started(None);
+        }
         let info = first.map(|piece| {
             let tracks = tracks.iter().filter_map(|track| {
                 let first = piece.body.first(*track)?;
@@ -120,6 +132,9 @@ impl Client {
                 session
             }
         };
+        if self.transport() == Transport::Multicast {
+            return self.hear().await;
+        }
         if !self.is_added {
             let (ended, heard) = oneshot::channel();
             let (client, way) = (self.number, self.way());
@@ -133,11 +148,29 @@ impl Client {
             ring,
             cursor,
             tracks,
-            session,
+            session: Some(session),
             bytes_max,
         });
         let client = self.number;
         self.sender.tell(Command::Play { client, play }).await;
+    }
+
+    /// The client hears the stream's channel from now on.
+    async fn hear(&mut self) {
+        let from = self.stream.local_addr().ok().and_then(channel::source_of);
+        let (Some(playing), Some(from)) = (&self.player, from) else {
+            return;
+        };
+        let (name, source) = (playing.name.clone(), playing.source.clone());
+        let tracks = playing.outline.controls.len();
+        let channels = &self.shared.channels;
+        let started = channels.channel(&name, from, &source, tracks, self.shared.number());
+        match started.await {
+            Ok(channel) => self.channel = Some(channel),
+            Err(error) => {
+                tracing::warn!(stream = %name, "cannot be sent by multicast from {from}: {error}")
+            }
+        }
     }
 
     /// How packets really travel.
@@ -156,7 +189,8 @@ impl Client {
         }
     }
 
-    pub(super) async fn pause(&self) {
+    pub(super) async fn pause(&mut self) {
+        self.channel = None;
         if self.is_added {
             let client = self.number;
             self.sender.tell(Command::Pause { client }).await;
