@@ -25,21 +25,21 @@ impl Chance {
 
     /// The generator for one purpose, told apart from others of the same kind by `index`.
     #[must_use]
-    pub fn split(&self, purpose: &str, index: u64) -> Dice {
+    pub fn split(&self, purpose: &str, index: u64) -> Rng {
         let mut stream = Fnv64::default();
         stream.write(purpose.as_bytes());
         stream.write(&index.to_be_bytes());
         let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
         generator.set_stream(stream.0);
-        Dice(generator)
+        Rng(generator)
     }
 }
 
 /// One generator.
 #[derive(Clone, Debug)]
-pub struct Dice(ChaCha8Rng);
+pub struct Rng(ChaCha8Rng);
 
-impl Dice {
+impl Rng {
     /// A number from zero to `bound - 1`; zero if `bound` is zero.
     pub fn below(&mut self, bound: u64) -> u64 {
         let wide = u128::from(self.0.next_u64()) * u128::from(bound);
@@ -132,22 +132,22 @@ mod tests {
 
     #[test]
     fn a_probability_is_met_in_the_long_run() {
-        let mut dice = Chance::new(1).split("test", 0);
+        let mut rng = Chance::new(1).split("test", 0);
         let tenth = Probability(100_000);
 
-        let hits = (0..10_000).filter(|_| dice.hits(tenth)).count();
+        let hits = (0..10_000).filter(|_| rng.hits(tenth)).count();
 
         assert!((900..1_100).contains(&hits), "{hits} of 10,000");
-        assert!(!dice.hits(Probability::NEVER));
-        assert!(dice.hits(Probability::ALWAYS));
+        assert!(!rng.hits(Probability::NEVER));
+        assert!(rng.hits(Probability::ALWAYS));
     }
 
     #[test]
     fn draws_stay_below_their_bound() {
-        let mut dice = Chance::new(1).split("test", 0);
+        let mut rng = Chance::new(1).split("test", 0);
 
-        assert!((0..1_000).all(|_| dice.below(3) < 3));
-        assert_eq!(dice.below(0), 0);
-        assert_eq!(dice.up_to(Duration::ZERO), Duration::ZERO);
+        assert!((0..1_000).all(|_| rng.below(3) < 3));
+        assert_eq!(rng.below(0), 0);
+        assert_eq!(rng.up_to(Duration::ZERO), Duration::ZERO);
     }
 }

@@ -1,9 +1,9 @@
 //! The networks: who can reach whom, how long that takes, and what gets lost on the way.
 //!
-//! A datagram goes from stage to stage: the sender's LAN, the WAN links to the receiver's LAN, that LAN. Routers know
-//! the way with the fewest WAN links, never learn and never answer; a stage that is down swallows what it is given. Not
-//! the bytes and not the hosts: the world keeps both, and asks here only when and whether something arrives. Called by
-//! `world`; its parts also by their own tests with plain probes. Invariant: all chance comes from the stage's own dice.
+//! A datagram goes from stage to stage: the sender's LAN, the WAN links to the receiver's LAN, that LAN. Routers know the
+//! way with the fewest WAN links, never learn and never answer; a stage that is down swallows what it is given. Not the
+//! bytes and not the hosts: the world keeps both, and asks here only when and whether something arrives. Called by
+//! `world`; its parts also by their own tests with plain probes. Invariant: all chance comes from the stage's own rng.
 //!
 //! ```text
 //!   host ── LAN a ── router ══ WAN a-b ══ router ── LAN b ── host
@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use levada_wire::Instant;
 
-use crate::chance::{Chance, Dice};
+use crate::chance::{Chance, Rng};
 
 pub mod lan;
 pub mod loss;
@@ -112,8 +112,8 @@ enum Stage {
 /// All networks of a run.
 #[derive(Debug)]
 pub struct Net {
-    lans: Vec<(Lan, Dice)>,
-    wans: Vec<(Wan, Dice)>,
+    lans: Vec<(Lan, Rng)>,
+    wans: Vec<(Wan, Rng)>,
     hosts: BTreeMap<IpAddr, Attachment>,
     /// From LAN, to LAN: the stages of the way, if there is one.
     paths: Vec<Vec<Option<Vec<Stage>>>>,
@@ -138,17 +138,17 @@ impl Net {
             "a link joins LANs that exist"
         );
         let paths = all_paths(lans.len(), &wans);
-        let dice = |kind, index: usize| chance.split(kind, index as u64);
+        let rng = |kind, index: usize| chance.split(kind, index as u64);
         Self {
             lans: lans
                 .into_iter()
                 .enumerate()
-                .map(|(i, s)| (Lan::new(s), dice("lan", i)))
+                .map(|(i, s)| (Lan::new(s), rng("lan", i)))
                 .collect(),
             wans: wans
                 .into_iter()
                 .enumerate()
-                .map(|(i, (ends, s))| (Wan::new(ends, s), dice("wan", i)))
+                .map(|(i, (ends, s))| (Wan::new(ends, s), rng("wan", i)))
                 .collect(),
             hosts: BTreeMap::new(),
             paths,
@@ -195,12 +195,12 @@ impl Net {
             Stage::Lan(index) => {
                 let from = first.then_some(transit.source.port);
                 let to = last.then_some(transit.target.port);
-                let (lan, dice) = &mut self.lans[index];
-                lan.unicast(now, dice, from, to, transit.load)
+                let (lan, rng) = &mut self.lans[index];
+                lan.unicast(now, rng, from, to, transit.load)
             }
             Stage::Wan(index, toward) => {
-                let (wan, dice) = &mut self.wans[index];
-                wan.pass(now, dice, toward, transit.load)
+                let (wan, rng) = &mut self.wans[index];
+                wan.pass(now, rng, toward, transit.load)
             }
         }
     }
@@ -216,8 +216,8 @@ impl Net {
         let Some(source) = self.hosts.get(&from.ip()).copied() else {
             return Vec::new();
         };
-        let (lan, dice) = &mut self.lans[source.lan];
-        let heard = lan.multicast(now, dice, source.port, group, load);
+        let (lan, rng) = &mut self.lans[source.lan];
+        let heard = lan.multicast(now, rng, source.port, group, load);
         let address = |port: Port| {
             let place = Attachment {
                 lan: source.lan,

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use levada_core::Input;
 use levada_wire::{Identity, Instant, NodeId};
 
-use crate::chance::{Chance, Dice};
+use crate::chance::{Chance, Rng};
 use crate::check::{Checks, Overview, Peer, Snapshot, Violation};
 use crate::connection::{ConnectionId, Connections, Host, Segment};
 use crate::net::lan::QUERY_INTERVAL;
@@ -170,7 +170,7 @@ pub(crate) struct World<'a> {
     /// Faults that happen at all, and how long each lasts.
     faults: Vec<Option<Option<Duration>>>,
     stranger: stranger::Stranger,
-    dice: Dice,
+    rng: Rng,
     checks: Checks,
     trace: Trace<'a>,
     counts: report::Counts,
@@ -235,7 +235,7 @@ impl<'a> World<'a> {
             starts: 0,
             faults: vec![None; scenario.faults.len()],
             stranger: stranger::Stranger::default(),
-            dice: chance.split("world", 0),
+            rng: chance.split("world", 0),
             checks: Checks::new(scenario, is_broken(Sabotage::Checker)),
             trace,
             counts: report::Counts::default(),
@@ -337,8 +337,8 @@ impl<'a> World<'a> {
     /// Gives every node an identity, an address and a time to start.
     fn place_nodes(&mut self) {
         for (index, plan) in self.scenario.nodes.iter().enumerate() {
-            let mut dice = self.chance.split("node", index as u64);
-            let identity = Identity::from_secret(&dice.bytes());
+            let mut rng = self.chance.split("node", index as u64);
+            let identity = Identity::from_secret(&rng.bytes());
             let [_, _, high, low] = u32::try_from(index + 1)
                 .expect("ITEMS_MAX nodes")
                 .to_be_bytes();
@@ -348,14 +348,14 @@ impl<'a> World<'a> {
             self.by_address.insert(address, index);
             self.by_id.insert(identity.id(), index);
             self.queue.push(
-                Instant::ZERO + plan.start.choose(&mut dice),
+                Instant::ZERO + plan.start.choose(&mut rng),
                 Event::Boot(index),
             );
             self.nodes.push(Node {
                 id: identity.id(),
                 identity,
                 address,
-                clock: Clock::new(&mut dice),
+                clock: Clock::new(&mut rng),
                 process: None,
                 boots: 0,
                 pauses: 0,

@@ -15,7 +15,7 @@ use levada_wire::Instant;
 
 use super::loss::{Loser, Loss};
 use super::{Load, Passage, Step, Traffic};
-use crate::chance::Dice;
+use crate::chance::Rng;
 
 /// How often a querier asks (RFC 3376 section 8.2).
 pub const QUERY_INTERVAL: Duration = Duration::from_secs(125);
@@ -173,14 +173,14 @@ impl Lan {
     pub fn unicast(
         &mut self,
         now: Instant,
-        dice: &mut Dice,
+        rng: &mut Rng,
         from: Option<Port>,
         to: Option<Port>,
         load: Load,
     ) -> Step {
         self.traffic.count(load);
         let sent = from.is_none_or(|port| self.is_plugged(port));
-        let heard = sent && to.is_none_or(|port| self.hears(dice, port));
+        let heard = sent && to.is_none_or(|port| self.hears(rng, port));
         if !heard {
             self.traffic.lost += 1;
             return Step::Lost;
@@ -196,7 +196,7 @@ impl Lan {
     pub fn multicast(
         &mut self,
         now: Instant,
-        dice: &mut Dice,
+        rng: &mut Rng,
         from: Port,
         group: Ipv4Addr,
         load: Load,
@@ -213,7 +213,7 @@ impl Lan {
         let joined: Vec<_> = joined.collect();
         joined
             .into_iter()
-            .filter(|port| self.hears(dice, *port))
+            .filter(|port| self.hears(rng, *port))
             .map(|port| (port, at))
             .collect()
     }
@@ -244,9 +244,9 @@ impl Lan {
         }
     }
 
-    fn hears(&mut self, dice: &mut Dice, port: Port) -> bool {
+    fn hears(&mut self, rng: &mut Rng, port: Port) -> bool {
         let host = self.host_mut(port);
-        host.plugged && !host.loser.loses(dice)
+        host.plugged && !host.loser.loses(rng)
     }
 
     fn host_mut(&mut self, port: Port) -> &mut Host {

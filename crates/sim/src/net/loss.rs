@@ -12,7 +12,7 @@
 //!
 //! Not queues that overflow, which `wan` has. Called by `wan` and `lan`. Invariant: the state moves once per datagram.
 
-use crate::chance::{Dice, Probability};
+use crate::chance::{Probability, Rng};
 
 /// A way of losing datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +51,13 @@ impl Loser {
     }
 
     /// Whether the next datagram is lost.
-    pub(super) fn loses(&mut self, dice: &mut Dice) -> bool {
+    pub(super) fn loses(&mut self, rng: &mut Rng) -> bool {
         match self.loss {
-            Loss::Even(probability) => dice.hits(probability),
+            Loss::Even(probability) => rng.hits(probability),
             Loss::Bursts { begin, end, inside } => {
                 let turn = if self.in_burst { end } else { begin };
-                self.in_burst ^= dice.hits(turn);
-                self.in_burst && dice.hits(inside)
+                self.in_burst ^= rng.hits(turn);
+                self.in_burst && rng.hits(inside)
             }
         }
     }
@@ -70,9 +70,9 @@ mod tests {
     use crate::chance::Chance;
 
     fn losses(loss: Loss) -> Vec<bool> {
-        let mut dice = Chance::new(1).split("test", 0);
+        let mut rng = Chance::new(1).split("test", 0);
         let mut loser = Loser::new(loss);
-        (0..100_000).map(|_| loser.loses(&mut dice)).collect()
+        (0..100_000).map(|_| loser.loses(&mut rng)).collect()
     }
 
     fn percent(millionths: u32) -> Probability {

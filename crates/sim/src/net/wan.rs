@@ -10,7 +10,7 @@ use levada_wire::{Bitrate, Instant};
 
 use super::loss::{Loser, Loss};
 use super::{Load, Passage, Step, Traffic};
-use crate::chance::{Dice, Probability};
+use crate::chance::{Probability, Rng};
 
 /// What IP and UDP add to a datagram on a link with a rate (IPv4: 20 + 8).
 const HEADERS_BYTES: u64 = 28;
@@ -148,28 +148,22 @@ impl Wan {
     }
 
     /// Takes a datagram at the sender's router and says when it is at the receiver's.
-    pub(super) fn pass(
-        &mut self,
-        now: Instant,
-        dice: &mut Dice,
-        toward: Toward,
-        load: Load,
-    ) -> Step {
+    pub(super) fn pass(&mut self, now: Instant, rng: &mut Rng, toward: Toward, load: Load) -> Step {
         let settings = &self.settings;
         let direction = &mut self.directions[toward as usize];
         direction.traffic.count(load);
         let waited = direction.free_at.since(now);
         let is_too_large = load.bytes > settings.packet_size_max;
         let is_stopped = direction.down > 0 || waited > settings.queue || is_too_large;
-        if is_stopped || direction.loser.loses(dice) {
+        if is_stopped || direction.loser.loses(rng) {
             direction.traffic.lost += 1;
             return Step::Lost;
         }
         direction.free_at = now + waited + sending_time(settings.rate, load);
-        let first = direction.arrival(settings, dice);
-        let copy = dice
+        let first = direction.arrival(settings, rng);
+        let copy = rng
             .hits(settings.duplicate)
-            .then(|| direction.arrival(settings, dice));
+            .then(|| direction.arrival(settings, rng));
         Step::Onward { first, copy }
     }
 
@@ -184,17 +178,17 @@ impl Wan {
 
 impl Direction {
     /// When a datagram that has just been sent arrives.
-    fn arrival(&mut self, settings: &WanSettings, dice: &mut Dice) -> Passage {
-        let travelled = self.free_at + settings.delay + dice.up_to(settings.jitter);
-        let at = if dice.hits(settings.reorder) {
-            travelled + dice.up_to(settings.reorder_by)
+    fn arrival(&mut self, settings: &WanSettings, rng: &mut Rng) -> Passage {
+        let travelled = self.free_at + settings.delay + rng.up_to(settings.jitter);
+        let at = if rng.hits(settings.reorder) {
+            travelled + rng.up_to(settings.reorder_by)
         } else {
             self.last_arrival = self.last_arrival.max(travelled);
             self.last_arrival
         };
         Passage {
             at,
-            corrupt: dice.hits(settings.corrupt),
+            corrupt: rng.hits(settings.corrupt),
         }
     }
 }
@@ -225,11 +219,11 @@ mod tests {
 
     /// Sends one datagram each `every` and gives back all arrivals with the datagram's place.
     fn arrivals(wan: &mut Wan, count: u64, every: Duration) -> Vec<(Instant, u64)> {
-        let mut dice = Chance::new(1).split("test", 0);
+        let mut rng = Chance::new(1).split("test", 0);
         let mut arrivals = Vec::new();
         let mut now = Instant::ZERO;
         for place in 0..count {
-            if let Step::Onward { first, copy } = wan.pass(now, &mut dice, Toward::Second, LOAD) {
+            if let Step::Onward { first, copy } = wan.pass(now, &mut rng, Toward::Second, LOAD) {
                 arrivals.extend(
                     [Some(first), copy]
                         .into_iter()
@@ -291,11 +285,11 @@ mod tests {
             ..WanSettings::with_delay(MS)
         };
         let mut wan = Wan::new([0, 1], narrow);
-        let mut dice = Chance::new(1).split("test", 0);
+        let mut rng = Chance::new(1).split("test", 0);
         let fits = Load { bytes: 971, ..LOAD };
 
-        let larger = wan.pass(Instant::ZERO, &mut dice, Toward::First, LOAD);
-        let fitting = wan.pass(Instant::ZERO, &mut dice, Toward::First, fits);
+        let larger = wan.pass(Instant::ZERO, &mut rng, Toward::First, LOAD);
+        let fitting = wan.pass(Instant::ZERO, &mut rng, Toward::First, fits);
 
         assert_eq!(larger, Step::Lost);
         assert_ne!(fitting, Step::Lost);
@@ -309,10 +303,10 @@ mod tests {
             ..WanSettings::with_delay(MS)
         };
         let mut wan = Wan::new([0, 1], settings);
-        let mut dice = Chance::new(1).split("test", 0);
+        let mut rng = Chance::new(1).split("test", 0);
 
         let steps: Vec<_> = (0..1_000)
-            .map(|_| wan.pass(Instant::ZERO, &mut dice, Toward::First, LOAD))
+            .map(|_| wan.pass(Instant::ZERO, &mut rng, Toward::First, LOAD))
             .collect();
 
         let copies = steps
@@ -330,9 +324,9 @@ mod tests {
     #[test]
     fn one_direction_goes_down_alone_and_as_often_as_it_comes_up() {
         let mut wan = Wan::new([0, 1], WanSettings::with_delay(MS));
-        let mut dice = Chance::new(1).split("test", 0);
+        let mut rng = Chance::new(1).split("test", 0);
         let mut lost =
-            |wan: &mut Wan, toward| wan.pass(Instant::ZERO, &mut dice, toward, LOAD) == Step::Lost;
+            |wan: &mut Wan, toward| wan.pass(Instant::ZERO, &mut rng, toward, LOAD) == Step::Lost;
 
         wan.take_down(Toward::First);
         wan.take_down(Toward::First);

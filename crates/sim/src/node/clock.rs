@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use levada_wire::{Instant, WallTime};
 
-use crate::chance::Dice;
+use crate::chance::Rng;
 use crate::scenario::Leap;
 
 /// The wall's time at the start of every run: 2027-01-15, 08:00 UTC.
@@ -27,9 +27,9 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn new(dice: &mut Dice) -> Self {
-        let base = dice.up_to(UPTIME_MAX);
-        let error = micros(dice.up_to(WALL_ERROR_MAX * 2));
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        let base = rng.up_to(UPTIME_MAX);
+        let error = micros(rng.up_to(WALL_ERROR_MAX * 2));
         Self {
             base,
             wall: EPOCH_MICROS + error - micros(WALL_ERROR_MAX),

@@ -10,7 +10,7 @@ use levada_wire::Bitrate;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 
-use crate::chance::{Dice, Probability};
+use crate::chance::{Probability, Rng};
 
 /// A duration, or the bounds between which the seed chooses one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,8 +32,8 @@ impl Span {
     }
 
     /// The seed's choice.
-    pub fn choose(&self, dice: &mut Dice) -> Duration {
-        self.least + dice.up_to(self.most - self.least)
+    pub fn choose(&self, rng: &mut Rng) -> Duration {
+        self.least + rng.up_to(self.most - self.least)
     }
 }
 

@@ -69,7 +69,7 @@ impl World<'_> {
             cargo if !passage.corrupt => cargo.clone(),
             Cargo::Datagram(bytes) => {
                 let mut bytes = bytes.to_vec();
-                let bit = self.dice.below(bytes.len() as u64 * 8);
+                let bit = self.rng.below(bytes.len() as u64 * 8);
                 let byte = usize::try_from(bit / 8).expect("a datagram's length is a usize");
                 bytes[byte] ^= 1 << (bit % 8);
                 Cargo::Datagram(bytes.into())
@@ -259,8 +259,8 @@ impl World<'_> {
     /// The keys of a connection, for the end that asks: what it seals with, what it opens with.
     fn link_keys(&mut self, end: End) -> [LinkKey; 2] {
         let ConnectionId(number) = end.connection;
-        let mut dice = self.chance.split("link keys", u64::from(number));
-        let keys: [[u8; 32]; 2] = [dice.bytes(), dice.bytes()];
+        let mut rng = self.chance.split("link keys", u64::from(number));
+        let keys: [[u8; 32]; 2] = [rng.bytes(), rng.bytes()];
         for key in &keys {
             self.checks.learn_link_key(key);
         }

@@ -19,13 +19,13 @@ impl World<'_> {
     /// Chooses which faults happen, and plans them.
     pub(super) fn plan_faults(&mut self) {
         for (index, plan) in self.scenario.faults.iter().enumerate() {
-            let mut dice = self.chance.split("fault", index as u64);
-            if !dice.hits(plan.chance) {
+            let mut rng = self.chance.split("fault", index as u64);
+            if !rng.hits(plan.chance) {
                 continue;
             }
-            let begins = Instant::ZERO + plan.at.choose(&mut dice);
+            let begins = Instant::ZERO + plan.at.choose(&mut rng);
             self.queue.push(begins, Event::FaultBegins(index));
-            let lasts = plan.lasts.map(|lasts| lasts.choose(&mut dice));
+            let lasts = plan.lasts.map(|lasts| lasts.choose(&mut rng));
             self.faults[index] = Some(lasts);
         }
     }

@@ -22,7 +22,7 @@ impl World<'_> {
         }
         let plan = &self.scenario.nodes[index];
         node.boots += 1;
-        let mut dice = self
+        let mut rng = self
             .chance
             .split("boot", (index as u64) << 32 | u64::from(node.boots));
         let settings = Settings {
@@ -32,7 +32,7 @@ impl World<'_> {
             relay: plan.relay,
             accept: true,
             uplink: plan.uplink,
-            seed: dice.bytes(),
+            seed: rng.bytes(),
         };
         // The first publisher's node, so that there is something to go on with.
         let is_sabotaged = self.sabotage == Some(Sabotage::Machine)
@@ -47,7 +47,7 @@ impl World<'_> {
         for &neighbour in &plan.neighbours {
             let other = &self.nodes[neighbour];
             // People know where a neighbour is, and some of them also who.
-            let node = (dice.below(2) == 0).then_some(other.id);
+            let node = (rng.below(2) == 0).then_some(other.id);
             let neighbour = Neighbour {
                 addresses: vec![other.address],
                 node,

@@ -22,22 +22,22 @@ impl World<'_> {
     /// Plans what the scenario's publishers and players do, at times that the seed chooses.
     pub(super) fn plan_script(&mut self) {
         for (index, plan) in self.scenario.streams.iter().enumerate() {
-            let mut dice = self.chance.split("stream", index as u64);
-            let from = Instant::ZERO + plan.from.choose(&mut dice);
+            let mut rng = self.chance.split("stream", index as u64);
+            let from = Instant::ZERO + plan.from.choose(&mut rng);
             self.queue.push(from, Event::Script(Script::Publish(index)));
             if let Some(until) = &plan.until {
-                let until = Instant::ZERO + until.choose(&mut dice);
+                let until = Instant::ZERO + until.choose(&mut rng);
                 self.queue
                     .push(until, Event::Script(Script::Unpublish(index)));
             }
         }
         for (index, plan) in self.scenario.subscriptions.iter().enumerate() {
-            let mut dice = self.chance.split("subscription", index as u64);
-            let from = Instant::ZERO + plan.from.choose(&mut dice);
+            let mut rng = self.chance.split("subscription", index as u64);
+            let from = Instant::ZERO + plan.from.choose(&mut rng);
             self.queue
                 .push(from, Event::Script(Script::Subscribe(index)));
             if let Some(until) = &plan.until {
-                let until = Instant::ZERO + until.choose(&mut dice);
+                let until = Instant::ZERO + until.choose(&mut rng);
                 self.queue
                     .push(until, Event::Script(Script::Unsubscribe(index)));
             }

@@ -62,8 +62,8 @@ impl World<'_> {
     }
 
     fn forgery(&mut self) -> Option<(Bytes, SocketAddr)> {
-        let dice = &mut self.dice;
-        let mut pick = |count: usize| usize::try_from(dice.below(count as u64)).unwrap_or(0);
+        let rng = &mut self.rng;
+        let mut pick = |count: usize| usize::try_from(rng.below(count as u64)).unwrap_or(0);
         let heard = self.stranger.heard.len();
         if heard == 0 {
             return None;

@@ -14,7 +14,7 @@ const LOAD: Load = Load {
 /// A switch with four probes; sends from the first and says which of the others hear.
 struct Probes {
     lan: Lan,
-    dice: Dice,
+    rng: Rng,
     ports: [Port; 4],
 }
 
@@ -22,14 +22,14 @@ impl Probes {
     fn on(settings: LanSettings) -> Self {
         let mut lan = Lan::new(settings);
         let ports = std::array::from_fn(|_| lan.attach());
-        let dice = Chance::new(1).split("test", 0);
-        Self { lan, dice, ports }
+        let rng = Chance::new(1).split("test", 0);
+        Self { lan, rng, ports }
     }
 
     fn hear(&mut self, now: Instant, group: Ipv4Addr) -> Vec<usize> {
         let heard = self
             .lan
-            .multicast(now, &mut self.dice, self.ports[0], group, LOAD);
+            .multicast(now, &mut self.rng, self.ports[0], group, LOAD);
         heard.iter().map(|(port, _)| port.0 as usize).collect()
     }
 }
@@ -163,9 +163,8 @@ fn a_pulled_cable_neither_sends_nor_hears() {
     let mut probes = Probes::on(LanSettings::wired());
     let [a, b, ..] = probes.ports;
     probes.lan.join(at(0), b, GROUP);
-    let mut carried = |lan: &mut Lan, from, to| {
-        lan.unicast(at(0), &mut probes.dice, from, to, LOAD) != Step::Lost
-    };
+    let mut carried =
+        |lan: &mut Lan, from, to| lan.unicast(at(0), &mut probes.rng, from, to, LOAD) != Step::Lost;
 
     probes.lan.plug(b, false);
     assert!(!carried(&mut probes.lan, Some(a), Some(b)));
