@@ -31,13 +31,13 @@ use crate::limits::{
 };
 use crate::view::{RouteRow, Seconds};
 
-mod origin;
+mod origin_routes;
 #[cfg(test)]
 mod tests;
 
-pub use origin::{Other, Route};
+pub use origin_routes::{Other, Route};
 
-use origin::{Heard, Origin};
+use origin_routes::{Advertised, OriginRoutes};
 
 /// What may happen to the routes.
 #[derive(Clone, Debug)]
@@ -97,7 +97,7 @@ pub struct Routes {
     me: NodeId,
     now: Instant,
     neighbours: BTreeMap<LinkIndex, NodeId>,
-    origins: BTreeMap<NodeId, Origin>,
+    origins: BTreeMap<NodeId, OriginRoutes>,
     own: Own,
     /// What may be news to whom; looked at once at the end of each call.
     untold: BTreeSet<(NodeId, LinkIndex)>,
@@ -172,7 +172,7 @@ impl Machine for Routes {
         let own = Wakeup::earlier(own, news);
         self.origins
             .values()
-            .map(Origin::wakeup)
+            .map(OriginRoutes::wakeup)
             .fold(own, Wakeup::earlier)
     }
 }
@@ -268,16 +268,16 @@ impl Routes {
             if !usable || self.origins.len() >= ORIGINS_MAX {
                 return;
             }
-            self.origins.insert(id, Origin::default());
+            self.origins.insert(id, OriginRoutes::default());
         }
         let Some(origin) = self.origins.get_mut(&id) else {
             return;
         };
         if usable {
             let distance_here = distance.plus(LINK_COST);
-            origin.hear(
+            origin.on_advertised(
                 link,
-                Heard {
+                Advertised {
                     sequence,
                     told: distance,
                     distance: distance_here,
@@ -438,7 +438,7 @@ impl Routes {
         let others = self
             .origins
             .get_mut(&id)
-            .and_then(Origin::unreported_others);
+            .and_then(OriginRoutes::unreported_others);
         if let Some(others) = others {
             self.outputs
                 .push_back(Output::Others { origin: id, others });

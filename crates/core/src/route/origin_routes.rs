@@ -34,7 +34,7 @@ pub struct Route {
 
 /// What a neighbour told of an origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct Advertised {
     pub(super) sequence: Sequence,
     /// The neighbour's own distance: what feasibility is judged by.
     pub(super) told: Distance,
@@ -52,8 +52,8 @@ pub(super) struct News {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Origin {
-    heard: BTreeMap<LinkIndex, Heard>,
+pub(super) struct OriginRoutes {
+    advertised: BTreeMap<LinkIndex, Advertised>,
     selected: Option<LinkIndex>,
     /// The route as it was reported last.
     reported: Option<Route>,
@@ -75,19 +75,19 @@ struct Starving {
     tries: u32,
 }
 
-impl Origin {
-    pub(super) fn hear(&mut self, link: LinkIndex, heard: Heard) {
-        self.heard.insert(link, heard);
+impl OriginRoutes {
+    pub(super) fn on_advertised(&mut self, link: LinkIndex, advertised: Advertised) {
+        self.advertised.insert(link, advertised);
     }
 
     /// The neighbour takes its route back.
     pub(super) fn forget_news(&mut self, link: LinkIndex) {
-        self.heard.remove(&link);
+        self.advertised.remove(&link);
     }
 
     /// The neighbour is no more.
     pub(super) fn forget_link(&mut self, link: LinkIndex) {
-        self.heard.remove(&link);
+        self.advertised.remove(&link);
         self.told.remove(&link);
     }
 
@@ -98,11 +98,11 @@ impl Origin {
 
     pub(super) fn route(&self) -> Option<Route> {
         let link = self.selected?;
-        let heard = self.heard.get(&link)?;
+        let advertised = self.advertised.get(&link)?;
         Some(Route {
             link,
-            distance: heard.distance,
-            hops: heard.hops.clone(),
+            distance: advertised.distance,
+            hops: advertised.hops.clone(),
         })
     }
 
@@ -120,14 +120,14 @@ impl Origin {
     pub(super) fn unreported_others(&mut self) -> Option<Vec<Other>> {
         let selected = self.selected;
         let others = self
-            .heard
+            .advertised
             .iter()
             .filter(|(link, _)| Some(**link) != selected);
-        let mut others: Vec<(&LinkIndex, &Heard)> = others.collect();
-        others.sort_by_key(|(link, heard)| (heard.distance, **link));
-        let other = |(link, heard): &(&LinkIndex, &Heard)| Other {
+        let mut others: Vec<(&LinkIndex, &Advertised)> = others.collect();
+        others.sort_by_key(|(link, advertised)| (advertised.distance, **link));
+        let other = |(link, advertised): &(&LinkIndex, &Advertised)| Other {
             link: **link,
-            is_feasible: self.is_feasible(heard),
+            is_feasible: self.is_feasible(advertised),
         };
         let others: Vec<Other> = others.iter().map(other).collect();
         if others == self.reported_others {
@@ -144,27 +144,27 @@ impl Origin {
 
     /// The sequence of the selected route; of what was told last when there is none.
     pub(super) fn selected_sequence(&self) -> Sequence {
-        let selected = self.selected.and_then(|link| self.heard.get(&link));
+        let selected = self.selected.and_then(|link| self.advertised.get(&link));
         selected
-            .map(|heard| heard.sequence)
+            .map(|advertised| advertised.sequence)
             .or_else(|| self.feasibility.map(|told| told.0))
             .unwrap_or_default()
     }
 
     pub(super) fn feasible_backups(&self) -> usize {
         let feasible = self
-            .heard
+            .advertised
             .iter()
-            .filter(|(_, heard)| self.is_feasible(heard));
+            .filter(|(_, advertised)| self.is_feasible(advertised));
         feasible
             .filter(|(link, _)| Some(**link) != self.selected)
             .count()
     }
 
-    fn is_feasible(&self, heard: &Heard) -> bool {
+    fn is_feasible(&self, advertised: &Advertised) -> bool {
         self.feasibility.is_none_or(|(sequence, distance)| {
-            heard.sequence.is_newer_than(sequence)
-                || heard.sequence == sequence && heard.told < distance
+            advertised.sequence.is_newer_than(sequence)
+                || advertised.sequence == sequence && advertised.told < distance
         })
     }
 
@@ -172,13 +172,17 @@ impl Origin {
     pub(super) fn select(&mut self, now: Instant) {
         let before = self.selected;
         let feasible = self
-            .heard
+            .advertised
             .iter()
-            .filter(|(_, heard)| self.is_feasible(heard));
-        let best =
-            feasible.min_by_key(|(link, heard)| (heard.distance, Some(**link) != before, **link));
+            .filter(|(_, advertised)| self.is_feasible(advertised));
+        let best = feasible
+            .min_by_key(|(link, advertised)| (advertised.distance, Some(**link) != before, **link));
         self.selected = best.map(|(link, _)| *link);
-        self.starving = match (&self.selected, self.heard.is_empty(), self.starving.take()) {
+        self.starving = match (
+            &self.selected,
+            self.advertised.is_empty(),
+            self.starving.take(),
+        ) {
             (None, false, None) => Some(Starving {
                 ask_at: now,
                 tries: 0,
@@ -186,7 +190,7 @@ impl Origin {
             (None, false, starving) => starving,
             _ => None,
         };
-        self.forget_at = match (self.heard.is_empty(), self.forget_at) {
+        self.forget_at = match (self.advertised.is_empty(), self.forget_at) {
             (true, None) => Some(now + ORIGIN_KEPT),
             (true, at) => at,
             (false, _) => None,
@@ -222,13 +226,12 @@ impl Origin {
     /// sequence. One of a newer sequence is not told before it is selected: telling it would make the selected
     /// route infeasible, and two nodes could come to lead to each other.
     fn best_around(&self, peer: NodePrefix, me: NodePrefix) -> Option<News> {
-        let selected = self.heard.get(&self.selected?)?;
-        let around = self
-            .heard
-            .values()
-            .filter(|heard| heard.sequence == selected.sequence && !heard.hops.contains(peer));
+        let selected = self.advertised.get(&self.selected?)?;
+        let around = self.advertised.values().filter(|advertised| {
+            advertised.sequence == selected.sequence && !advertised.hops.contains(peer)
+        });
         let best = if selected.hops.contains(peer) {
-            around.min_by_key(|heard| heard.distance)?
+            around.min_by_key(|advertised| advertised.distance)?
         } else {
             selected
         };
@@ -262,7 +265,7 @@ impl Origin {
             .map(|(sequence, _)| sequence)
             .unwrap_or_default()
             .next();
-        Some((self.heard.keys().copied().collect(), wanted))
+        Some((self.advertised.keys().copied().collect(), wanted))
     }
 
     /// Whether a sequence request is to be passed on: one per retry interval, whatever it asks for. Whoever asks for
@@ -277,14 +280,18 @@ impl Origin {
 
     /// Where to pass a request on: the selected route, or the nearest other, that does not lead to the asker.
     pub(super) fn way_around(&self, asker: Option<NodePrefix>) -> Option<LinkIndex> {
-        let avoids = |heard: &Heard| asker.is_none_or(|asker| !heard.hops.contains(asker));
+        let avoids =
+            |advertised: &Advertised| asker.is_none_or(|asker| !advertised.hops.contains(asker));
         let selected = self
             .selected
-            .filter(|link| self.heard.get(link).is_some_and(avoids));
+            .filter(|link| self.advertised.get(link).is_some_and(avoids));
         selected.or_else(|| {
-            let around = self.heard.iter().filter(|(_, heard)| avoids(heard));
+            let around = self
+                .advertised
+                .iter()
+                .filter(|(_, advertised)| avoids(advertised));
             around
-                .min_by_key(|(_, heard)| heard.distance)
+                .min_by_key(|(_, advertised)| advertised.distance)
                 .map(|(link, _)| *link)
         })
     }
