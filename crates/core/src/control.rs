@@ -230,8 +230,14 @@ impl Control {
                 route::Output::Changed { origin, route } => {
                     self.flows(flow::Input::Route { origin, route });
                 }
-                route::Output::Others { origin, others } => {
-                    self.flows(flow::Input::Others { origin, others });
+                route::Output::Alternatives {
+                    origin,
+                    alternatives,
+                } => {
+                    self.flows(flow::Input::Alternatives {
+                        origin,
+                        alternatives,
+                    });
                 }
             }
         }

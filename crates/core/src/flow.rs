@@ -43,7 +43,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::api::{self, Event, FlowInput, Settings};
 use crate::chance;
 use crate::link::{Carries, Path};
-use crate::route::{Other, Route};
+use crate::route::{Alternative, Route};
 
 mod admission;
 mod breaker;
@@ -109,11 +109,11 @@ pub enum Input {
     /// What was found out about the path of a link.
     Path(LinkIndex, Path),
     /// Neighbours besides the selected one that tell of a way to an origin, the nearest first.
-    Others {
+    Alternatives {
         /// Which origin.
         origin: NodeId,
         /// The neighbours.
-        others: Vec<Other>,
+        alternatives: Vec<Alternative>,
     },
     /// This node leaves.
     Leave,
@@ -150,7 +150,7 @@ pub struct Flows {
     neighbours: BTreeMap<LinkIndex, NodeId>,
     routes: BTreeMap<NodeId, Route>,
     /// Other ways than the routes.
-    others: BTreeMap<NodeId, Vec<Other>>,
+    alternatives: BTreeMap<NodeId, Vec<Alternative>>,
     /// What each link carries, if it is not the default.
     carries: BTreeMap<LinkIndex, Carries>,
     breakers: BTreeMap<LinkIndex, Breaker>,
@@ -187,7 +187,10 @@ impl Machine for Flows {
             Input::Lane(flow, FlowEvent::Measured(rate)) => self.on_measured(flow, rate),
             Input::Path(link, Path::Carries(carries)) => self.on_carries(link, carries),
             Input::Path(link, Path::Presses(pressure)) => self.on_pressure(link, pressure),
-            Input::Others { origin, others } => self.on_others(origin, others),
+            Input::Alternatives {
+                origin,
+                alternatives,
+            } => self.on_alternatives(origin, alternatives),
             Input::Outside(input) => self.on_input(input),
             Input::Leave => self.on_leave(),
         }
@@ -234,7 +237,7 @@ impl Flows {
             rng: chance::generator(&settings.seed, 3),
             neighbours: BTreeMap::new(),
             routes: BTreeMap::new(),
-            others: BTreeMap::new(),
+            alternatives: BTreeMap::new(),
             carries: BTreeMap::new(),
             breakers: BTreeMap::new(),
             catalogue: Catalogue::default(),

@@ -35,7 +35,7 @@ mod origin_routes;
 #[cfg(test)]
 mod tests;
 
-pub use origin_routes::{Other, Route};
+pub use origin_routes::{Alternative, Route};
 
 use origin_routes::{Advertised, OriginRoutes};
 
@@ -83,11 +83,11 @@ pub enum Output {
         route: Option<Route>,
     },
     /// The neighbours besides the selected one that tell of a way changed.
-    Others {
+    Alternatives {
         /// To which origin.
         origin: NodeId,
         /// Those neighbours, the nearest first.
-        others: Vec<Other>,
+        alternatives: Vec<Alternative>,
     },
 }
 
@@ -435,13 +435,15 @@ impl Routes {
 
     /// Says which other neighbours tell of a way, if that changed: also what was told to one may change it.
     fn report_others(&mut self, id: NodeId) {
-        let others = self
+        let alternatives = self
             .origins
             .get_mut(&id)
-            .and_then(OriginRoutes::unreported_others);
-        if let Some(others) = others {
-            self.outputs
-                .push_back(Output::Others { origin: id, others });
+            .and_then(OriginRoutes::unreported_alternatives);
+        if let Some(alternatives) = alternatives {
+            self.outputs.push_back(Output::Alternatives {
+                origin: id,
+                alternatives,
+            });
         }
     }
 

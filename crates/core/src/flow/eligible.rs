@@ -17,7 +17,7 @@ use levada_wire::{FlowId, LinkIndex, NodeId, PacketSize};
 use super::carried::{Carried, ChildState, Upstream};
 use super::{Flows, Output};
 use crate::link::Carries;
-use crate::route::Other;
+use crate::route::Alternative;
 
 /// Whether packets of a flow get over a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,13 +96,13 @@ impl Flows {
     }
 
     /// Neighbours besides the selected one tell of other ways to an origin.
-    pub(super) fn on_others(&mut self, origin: NodeId, others: Vec<Other>) {
+    pub(super) fn on_alternatives(&mut self, origin: NodeId, alternatives: Vec<Alternative>) {
         let waits = |carried: &Carried| carried.of.origin == origin && !carried.avoided.is_empty();
         self.carried.matching(waits).for_each(drop);
-        if others.is_empty() {
-            self.others.remove(&origin);
+        if alternatives.is_empty() {
+            self.alternatives.remove(&origin);
         } else {
-            self.others.insert(origin, others);
+            self.alternatives.insert(origin, alternatives);
         }
     }
 
@@ -113,15 +113,18 @@ impl Flows {
         if is_open(&route) {
             return Some(route);
         }
-        let others = self.others.get(&carried.of.origin);
-        let others = others.map_or(&[][..], Vec::as_slice);
-        let feasible = others.iter().filter(|other| other.is_feasible);
-        let detour = feasible.map(|other| other.link).find(is_open);
-        // What was feasible when it was chosen is kept while the neighbour tells of a way that does not lead through
-        // here.
+        let alternatives = self.alternatives.get(&carried.of.origin);
+        let alternatives = alternatives.map_or(&[][..], Vec::as_slice);
+        let feasible = alternatives
+            .iter()
+            .filter(|alternative| alternative.is_feasible);
+        let detour = feasible.map(|alternative| alternative.link).find(is_open);
+        // What was feasible when it was chosen is kept while the neighbour tells of a way that does not lead through here.
         let kept = || match carried.upstream {
             Upstream::Flowing { link, .. } => {
-                let tells = others.iter().any(|other| other.link == link);
+                let tells = alternatives
+                    .iter()
+                    .any(|alternative| alternative.link == link);
                 tells.then_some(link).filter(is_open)
             }
             _ => None,

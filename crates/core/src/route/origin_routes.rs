@@ -14,7 +14,7 @@ use crate::limits::{ORIGIN_KEPT, SEQUENCE_RETRY, SEQUENCE_TRIES};
 
 /// A neighbour that tells of a way to an origin and is not the selected one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Other {
+pub struct Alternative {
     /// The link to it.
     pub link: LinkIndex,
     /// Whether its way cannot lead through this node: it may be used as well as the selected one.
@@ -58,7 +58,7 @@ pub(super) struct OriginRoutes {
     /// The route as it was reported last.
     reported: Option<Route>,
     /// The other ways as they were reported last.
-    reported_others: Vec<Other>,
+    reported_alternatives: Vec<Alternative>,
     feasibility: Option<(Sequence, Distance)>,
     told: BTreeMap<LinkIndex, News>,
     starving: Option<Starving>,
@@ -117,24 +117,24 @@ impl OriginRoutes {
     }
 
     /// The ways besides the selected one, if they are not what was reported last; notes them as reported.
-    pub(super) fn unreported_others(&mut self) -> Option<Vec<Other>> {
+    pub(super) fn unreported_alternatives(&mut self) -> Option<Vec<Alternative>> {
         let selected = self.selected;
-        let others = self
+        let alternatives = self
             .advertised
             .iter()
             .filter(|(link, _)| Some(**link) != selected);
-        let mut others: Vec<(&LinkIndex, &Advertised)> = others.collect();
-        others.sort_by_key(|(link, advertised)| (advertised.distance, **link));
-        let other = |(link, advertised): &(&LinkIndex, &Advertised)| Other {
+        let mut alternatives: Vec<(&LinkIndex, &Advertised)> = alternatives.collect();
+        alternatives.sort_by_key(|(link, advertised)| (advertised.distance, **link));
+        let alternative = |(link, advertised): &(&LinkIndex, &Advertised)| Alternative {
             link: **link,
             is_feasible: self.is_feasible(advertised),
         };
-        let others: Vec<Other> = others.iter().map(other).collect();
-        if others == self.reported_others {
+        let alternatives: Vec<Alternative> = alternatives.iter().map(alternative).collect();
+        if alternatives == self.reported_alternatives {
             return None;
         }
-        self.reported_others.clone_from(&others);
-        Some(others)
+        self.reported_alternatives.clone_from(&alternatives);
+        Some(alternatives)
     }
 
     /// The least that was told: what other ways are feasible by.

@@ -23,7 +23,7 @@ struct Net {
     linked: BTreeMap<(usize, usize), VecDeque<RouteMessage>>,
     /// What each node's routes said last, per origin.
     selected: Vec<BTreeMap<NodeId, Route>>,
-    others: Vec<BTreeMap<NodeId, Vec<Other>>>,
+    alternatives: Vec<BTreeMap<NodeId, Vec<Alternative>>>,
     messages: usize,
 }
 
@@ -34,7 +34,7 @@ impl Net {
             nodes: (0..nodes).map(|node| Routes::new(id(node))).collect(),
             linked: BTreeMap::new(),
             selected: vec![BTreeMap::new(); nodes],
-            others: vec![BTreeMap::new(); nodes],
+            alternatives: vec![BTreeMap::new(); nodes],
             messages: 0,
         };
         for (a, b) in links {
@@ -58,13 +58,16 @@ impl Net {
                         under_way.push_back(message);
                     }
                 }
-                Output::Others { origin, others } => {
-                    let links = others.iter().map(|other| other.link);
+                Output::Alternatives {
+                    origin,
+                    alternatives,
+                } => {
+                    let links = alternatives.iter().map(|alternative| alternative.link);
                     let links: BTreeSet<LinkIndex> = links.collect();
-                    assert_eq!(links.len(), others.len());
+                    assert_eq!(links.len(), alternatives.len());
                     let selected = self.nodes[node].route(&origin).map(|route| route.link);
                     assert!(selected.is_none_or(|link| !links.contains(&link)));
-                    self.others[node].insert(origin, others);
+                    self.alternatives[node].insert(origin, alternatives);
                 }
                 Output::Changed { origin, route } => {
                     match route {
@@ -158,9 +161,12 @@ impl Net {
 
     /// The nodes that a node may take a flow of that origin from: the next one, and those that are as good.
     fn ways(&self, node: usize, origin: usize) -> Vec<usize> {
-        let others = self.others[node].get(&id(origin)).into_iter().flatten();
-        let feasible = others.filter(|other| other.is_feasible);
-        let feasible = feasible.map(|other| other.link.0 as usize);
+        let alternatives = self.alternatives[node]
+            .get(&id(origin))
+            .into_iter()
+            .flatten();
+        let feasible = alternatives.filter(|alternative| alternative.is_feasible);
+        let feasible = feasible.map(|alternative| alternative.link.0 as usize);
         self.next(node, origin)
             .into_iter()
             .chain(feasible)
