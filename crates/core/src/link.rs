@@ -47,7 +47,7 @@ pub use border::{Input, Output, Path};
 use dialer::Dialer;
 use liveness::{Liveness, Verdict};
 pub use pressure::Pressure;
-pub use size::Carries;
+pub use size::PathSize;
 use size::Size;
 
 /// All links of this node.
@@ -421,7 +421,7 @@ impl Links {
             }
             LinkDatagram::Pong(pong) => {
                 if let Some(pressure) = up.liveness.on_pong(now, pong) {
-                    let path = Path::Presses(pressure);
+                    let path = Path::Pressure(pressure);
                     self.outputs.push_back(Output::Path(link, path));
                 }
                 up.size.on_pong(now, pong.time, pong.size, &self.sizes);

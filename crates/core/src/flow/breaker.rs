@@ -1,4 +1,5 @@
-//! The breaker of a link (RFC 8083): what presses on a path for too long is cut, newest first, and comes back slowly.
+//! The breaker of a link (RFC 8083): while the pressure on a path is too high, its newest flows
+//! are cut, and come back slowly.
 //!
 //! ```text
 //!           3 windows too hard            the pause is over
@@ -9,10 +10,9 @@
 //!     └─────────────────── ten minutes without ───────────────────────┘
 //! ```
 //!
-//! A link with n flows may press as hard as n times ten TCP connections, since RFC 8083 judges each flow by itself;
-//! twice that while the round trip has not grown, because loss without a queue is mostly the path's own and repair is
-//! made for it. Not the measure (`link`), and not what is cut (`congestion`). Called by `congestion`. Invariant: a link
-//! that was cut is not given more before its pause is over.
+//! A link with n flows may have the pressure of n times ten TCP connections, since RFC 8083 judges each flow by itself; twice that
+//! while the round trip has not grown, because loss without a queue is mostly the path's own and repair is made for it. Not
+//! the measure (`link`), and not what is cut (`congestion`). Called by `congestion`. Invariant: a link that was cut is not given more before its pause is over.
 
 use std::time::Duration;
 

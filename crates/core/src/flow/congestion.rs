@@ -26,7 +26,7 @@ impl Flows {
         }
     }
 
-    /// A window of loss of a link says how hard this node presses on it.
+    /// A window of loss of a link says at which pressure this node sends over it.
     pub(super) fn on_pressure(&mut self, link: LinkIndex, pressure: Pressure) {
         let Some(peer) = self.neighbours.get(&link).copied() else {
             return;

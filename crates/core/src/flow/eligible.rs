@@ -16,7 +16,7 @@ use levada_wire::{FlowId, LinkIndex, NodeId, PacketSize};
 
 use super::carried::{Carried, ChildState, Upstream};
 use super::{Flows, Output};
-use crate::link::Carries;
+use crate::link::PathSize;
 use crate::route::Alternative;
 
 /// Whether packets of a flow get over a link.
@@ -31,8 +31,8 @@ pub(super) enum Fit {
 impl Flows {
     /// Whether packets of that size get over a link to the neighbour.
     pub(super) fn fit(&self, link: LinkIndex, size: PacketSize) -> Fit {
-        let carries = self.carries.get(&link).copied().unwrap_or_default();
-        match (size <= carries.size, carries.is_trying) {
+        let path = self.path_sizes.get(&link).copied().unwrap_or_default();
+        match (size <= path.size, path.is_trying) {
             (true, _) => Fit::Yes,
             (false, true) => Fit::Maybe,
             (false, false) => Fit::No,
@@ -72,12 +72,12 @@ impl Flows {
         }
     }
 
-    /// What a link carries changed: children are refused, or fed that have waited for it.
-    pub(super) fn on_carries(&mut self, link: LinkIndex, carries: Carries) {
+    /// The packet size of a link changed: children are refused, or fed that have waited for it.
+    pub(super) fn on_path_size(&mut self, link: LinkIndex, path: PathSize) {
         if !self.neighbours.contains_key(&link) {
             return;
         }
-        self.carries.insert(link, carries);
+        self.path_sizes.insert(link, path);
         let has_child = |(flow, carried): (FlowId, &Carried)| {
             let child = carried.children.get(&link)?;
             Some((flow, carried.packet_size, child.state))

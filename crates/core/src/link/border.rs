@@ -10,7 +10,7 @@ use levada_wire::lane::LinkEvent;
 use levada_wire::{LinkIndex, NodeId, PacketSize};
 
 use super::pressure::Pressure;
-use super::size::Carries;
+use super::size::PathSize;
 use crate::api::{self, LinkInput};
 
 /// What may happen to the links.
@@ -64,8 +64,8 @@ pub enum Output {
 /// What was found out about a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
-    /// How large packets may be that go over it; [`Carries::default`] until said otherwise.
-    Carries(Carries),
-    /// How hard this node presses on it, once in a while.
-    Presses(Pressure),
+    /// How large packets may be that go over it; [`PathSize::default`] until said otherwise.
+    Size(PathSize),
+    /// The send rate beside that of a TCP connection, once per window of loss.
+    Pressure(Pressure),
 }

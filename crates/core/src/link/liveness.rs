@@ -117,7 +117,7 @@ impl Liveness {
         self.inward.on_counts(now, sent, received);
     }
 
-    /// Takes a pong; at the end of a window of loss says how hard this node presses on the way to the peer.
+    /// Takes a pong; at the end of a window of loss gives the pressure on the way to the peer.
     pub(super) fn on_pong(&mut self, now: Instant, pong: &Pong) -> Option<Pressure> {
         let window = self.outward.on_counts(now, pong.sent, pong.received);
         self.note_trip(now, pong);

@@ -1,4 +1,4 @@
-//! How hard this node presses on one link, beside what a TCP connection would send on the same path.
+//! The pressure on one link: the rate sent, in thousandths of what a TCP connection would send on the same path.
 //!
 //! The measure of RFC 8083 section 4.3, by the simplified equation of RFC 5348 section 3.1, for packets of one size s:
 //!
@@ -7,10 +7,10 @@
 //!   X / T = packets / time * RTT * sqrt(2p/3)         the size cancels out
 //! ```
 //!
-//! p and the packets come from what pings and pongs count, over one window of loss. Loss alone is no proof of
-//! congestion: radio loses at random, and such a path is not relieved by silence. A round trip that has grown tells the
-//! two apart. Not the verdict, which needs the number of flows (`flow::breaker`). Called by [`super::Links`].
-//! Invariant: no window without loss presses at all.
+//! p and the packets come from what pings and pongs count, over one window of loss. Loss alone is no proof of congestion:
+//! radio loses at random, and such a path is not relieved by silence. A round trip that has grown tells the two apart. Not the
+//! verdict, which needs the number of flows (`flow::breaker`). Called by [`super::Links`]. Invariant: the
+//! pressure of a window without loss is zero.
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_presses_is_rate_round_trip_and_loss() {
+    fn pressure_is_rate_round_trip_and_loss() {
         // 8 Mb/s in packets of 1,232 bytes at 10% and 40 ms: TCP sends 0.95 Mb/s.
         assert!(
             (8_300..8_500).contains(&pressure(812, 10, 40)),

@@ -36,14 +36,14 @@ const SURE: PacketSize = match PacketSize::new(1_200) {
 
 /// The packet size of a link as others may rely on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Carries {
+pub struct PathSize {
     /// Packets of this size get through.
     pub size: PacketSize,
     /// Whether a larger one may soon be found to.
     pub is_trying: bool,
 }
 
-impl Default for Carries {
+impl Default for PathSize {
     /// Any IPv6 path carries [`PacketSize::DEFAULT`], and nearly any other: assumed until it is found out.
     fn default() -> Self {
         Self {
@@ -67,7 +67,7 @@ pub(super) struct Size {
     /// When the proven size is tried again.
     check_at: Instant,
     active: bool,
-    told: Carries,
+    told: PathSize,
 }
 
 /// A size being tried.
@@ -92,7 +92,7 @@ impl Size {
             trying: None,
             check_at: now,
             active: false,
-            told: Carries::default(),
+            told: PathSize::default(),
         }
     }
 
@@ -120,7 +120,7 @@ impl Size {
     }
 
     /// What others must be told, if it is news.
-    pub(super) fn news(&mut self, wanted: &BTreeSet<PacketSize>) -> Option<Carries> {
+    pub(super) fn news(&mut self, wanted: &BTreeSet<PacketSize>) -> Option<PathSize> {
         let is_falling = self.trying.is_some() && self.best < self.told.size;
         let size = if is_falling {
             self.told.size
@@ -128,8 +128,8 @@ impl Size {
             self.best
         };
         let is_trying = self.trying.is_some() && self.above(wanted).any(|larger| *larger > size);
-        let carries = Carries { size, is_trying };
-        (carries != std::mem::replace(&mut self.told, carries)).then_some(carries)
+        let path = PathSize { size, is_trying };
+        (path != std::mem::replace(&mut self.told, path)).then_some(path)
     }
 
     /// A flow uses the link from now on, or does so no more.

@@ -44,8 +44,8 @@ impl Links {
                 let ping = api::Output::Link(link, LinkCommand::Send(message));
                 self.outputs.push_back(Output::Outside(ping));
             }
-            if let Some(carries) = up.size.news(&self.sizes) {
-                let path = Path::Carries(carries);
+            if let Some(size) = up.size.news(&self.sizes) {
+                let path = Path::Size(size);
                 self.outputs.push_back(Output::Path(link, path));
             }
         }

@@ -1,4 +1,4 @@
-//! A link that is pressed too hard: its newest flows are cut, and come back slowly.
+//! A link under too much pressure: its newest flows are cut, and come back slowly.
 
 use levada_wire::control::flow::RefuseReason;
 use levada_wire::datagram::link::Pong;

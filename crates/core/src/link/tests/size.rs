@@ -64,9 +64,9 @@ impl Path {
                         self.links.handle_input(self.now, answer);
                     }
                 }
-                Output::Path(link, border::Path::Carries(carries)) => {
+                Output::Path(link, border::Path::Size(size)) => {
                     assert_eq!(link, LINK);
-                    self.told.push((carries.size.bytes(), carries.is_trying));
+                    self.told.push((size.size.bytes(), size.is_trying));
                 }
                 _ => {}
             }
