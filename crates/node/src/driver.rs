@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Node, Publisher, Subscriber ──Request──────────▶┐
-//!  quic tasks ─────────────────────Happening──────▶│  Driver (one task)   ──▶ quic: dial, send, close
+//!  quic tasks ─────────────────────QuicEvent──────▶│  Driver (one task)   ──▶ quic: dial, send, close
 //!  datapath worker ──Datagram, Delivering─────────▶│  owns Pump<Control>  ──▶ datapath: commands
 //!  look-ups, timers ──────────────────────────────▶┘                      ──▶ fanout, events
 //!
@@ -18,7 +18,7 @@
 //! | `wishes` | has those who want the same share one wish |
 //! | `names` | knows when a neighbour's name is to be looked up again |
 //! | [`pump`] | a machine and its clock |
-//! | [`wires`] | the queues between the lanes' threads and the tasks |
+//! | [`datapath`] | the queues between the lanes' threads and the tasks |
 //!
 //! Nothing is decided here; that is the core's. Called by `node`, `publisher` and `subscriber`. Invariant: only
 //! the driver's task touches the core.
@@ -44,6 +44,7 @@ use crate::publisher::{PublishError, PublishOptions, Publisher};
 use crate::streams::Streams;
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
 
+mod datapath;
 mod names;
 mod outputs;
 mod pump;
@@ -51,7 +52,6 @@ mod rarely;
 mod requests;
 mod start;
 mod task;
-mod wires;
 mod wishes;
 
 pub(crate) use start::start;
@@ -60,8 +60,8 @@ pub(crate) use start::start;
 pub(crate) const SLOTS_MAX: usize = 16_384;
 /// The most requests of the node's user that may wait for the driver. More wait with their senders.
 const REQUESTS_MAX: usize = 64;
-/// The most happenings of the control plane that may wait. More wait with their connections.
-pub(crate) const HAPPENINGS_MAX: usize = 1_024;
+/// The most events of the control plane that may wait. More wait with their connections.
+pub(crate) const QUIC_EVENTS_MAX: usize = 1_024;
 /// The most events that a slow listener may leave waiting. Older ones are lost to it, and it is told how many.
 const EVENTS_MAX: usize = 256;
 
@@ -85,7 +85,7 @@ pub(crate) struct Handle {
 #[derive(Debug)]
 pub(crate) struct Shared {
     about: About,
-    datapath: wires::Datapath,
+    datapath: datapath::Datapath,
     asked: mpsc::Sender<Asked>,
     /// Places for requests and for slots. Together they are as many as `asked` holds, so it is never full.
     request_places: Arc<Semaphore>,
@@ -285,7 +285,7 @@ impl Handle {
     }
 
     /// What was dropped between the datapath and the control plane, by name.
-    pub(crate) fn losses(&self) -> wires::Losses {
+    pub(crate) fn losses(&self) -> datapath::Losses {
         self.shared.datapath.losses()
     }
 

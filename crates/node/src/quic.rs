@@ -25,7 +25,7 @@ pub(crate) mod tls;
 
 /// What happens on the control plane, for the driver.
 #[derive(Debug)]
-pub(crate) enum Happening {
+pub(crate) enum QuicEvent {
     /// A handshake ended well.
     Established(Established),
     /// An attempt of ours failed.

@@ -41,8 +41,8 @@ impl Driver {
         peer: Option<levada_wire::NodeId>,
     ) {
         tracing::debug!(%remote, "dials");
-        let happenings = self.around.happenings.clone();
-        let attempt = self.quic.clone().dial(dial, remote, peer, happenings);
+        let quic_events = self.around.quic_events.clone();
+        let attempt = self.quic.clone().dial(dial, remote, peer, quic_events);
         let attempt = tokio::spawn(attempt);
         self.dials.insert(dial, attempt.abort_handle());
     }

@@ -19,12 +19,14 @@ use super::pump::Pump;
 use super::rarely::Rarely;
 use super::task::{Driver, Inbox, Resolving};
 use super::wishes::Wishes;
-use super::{About, EVENTS_MAX, HAPPENINGS_MAX, Handle, REQUESTS_MAX, SLOTS_MAX, Shared, wires};
+use super::{
+    About, EVENTS_MAX, Handle, QUIC_EVENTS_MAX, REQUESTS_MAX, SLOTS_MAX, Shared, datapath,
+};
 use crate::builder::{Builder, StartError, StateChoice};
 use crate::events::Event;
 use crate::fanout::Fanout;
 use crate::node::Failed;
-use crate::quic::Happening;
+use crate::quic::QuicEvent;
 use crate::quic::connection::Surroundings;
 use crate::quic::endpoint::{Endpoint, Limits};
 use crate::quic::tls::Credentials;
@@ -41,35 +43,35 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         StateChoice::Temporary => StateDir::temporary()?,
     };
     let fanout = Arc::new(Fanout::new(tokio::runtime::Handle::current()));
-    let wires = wires::start(
+    let parts = datapath::start(
         builder.listen_or_default(),
         builder.lanes_or_default()?,
         Arc::clone(&fanout),
     )?;
     let credentials = Credentials::new(state.identity());
     let accepts = !builder.client;
-    let quic = Endpoint::new(wires.socket, credentials, accepts, Limits::default());
+    let quic = Endpoint::new(parts.socket, credentials, accepts, Limits::default());
     let quic = quic.map_err(|source| system("the local address", source))?;
     let about = About {
         id: state.identity().id(),
         name,
-        local_addr: wires.local_addr,
+        local_addr: parts.local_addr,
         state_dir: state.path().to_owned(),
         relay: builder.relay.is_willing(),
         client: builder.client,
     };
-    let clock = wires.datapath.clock();
+    let clock = parts.datapath.clock();
     let pump = Pump::new(control(&about, builder.uplink, &state)?, clock);
     let next_link = LinkIndex(u32::from_be_bytes(random()?));
-    let (handle, ends) = lines(about, wires.datapath.clone(), wires.events);
+    let (handle, ends) = lines(about, parts.datapath.clone(), parts.events);
     let mut driver = Driver {
         pump,
-        datapath: wires.datapath,
+        datapath: parts.datapath,
         fanout,
         streams: Arc::default(),
         quic,
         around: Surroundings {
-            happenings: ends.happenings,
+            quic_events: ends.quic_events,
             tap: builder.tap.clone(),
         },
         events: ends.events,
@@ -104,7 +106,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
 /// The driver's ends of the queues around it.
 struct Ends {
     inbox: Inbox,
-    happenings: mpsc::Sender<Happening>,
+    quic_events: mpsc::Sender<QuicEvent>,
     results: mpsc::Sender<Resolved>,
     events: broadcast::Sender<Event>,
     stopped: watch::Sender<Option<Failed>>,
@@ -113,10 +115,10 @@ struct Ends {
 /// Makes the queues around the driver.
 fn lines(
     about: About,
-    datapath: wires::Datapath,
+    datapath: datapath::Datapath,
     heard: mpsc::Receiver<lane::Event>,
 ) -> (Handle, Ends) {
-    let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
+    let (quic_events, happened) = mpsc::channel(QUIC_EVENTS_MAX);
     let (ask, asked) = mpsc::channel(REQUESTS_MAX + SLOTS_MAX);
     let (results, resolved) = mpsc::channel(resolve::RESOLVED_MAX);
     let (events, _) = broadcast::channel(EVENTS_MAX);
@@ -132,7 +134,7 @@ fn lines(
         stopped: is_stopped,
     };
     let inbox = Inbox {
-        happenings: happened,
+        quic_events: happened,
         datapath: heard,
         asked,
         resolved,
@@ -140,7 +142,7 @@ fn lines(
     };
     let ends = Ends {
         inbox,
-        happenings,
+        quic_events,
         results,
         events,
         stopped,
@@ -188,7 +190,10 @@ fn start_admin(_: &Builder, _: &Handle, _: &mut Driver) -> Result<(), StartError
 /// Makes the tasks that accept connections and look neighbours up.
 fn start_helpers(builder: &Builder, driver: &mut Driver, neighbours: Vec<Address>) {
     if !builder.client {
-        let accept = driver.quic.clone().accept(driver.around.happenings.clone());
+        let accept = driver
+            .quic
+            .clone()
+            .accept(driver.around.quic_events.clone());
         driver.helpers.push(tokio::spawn(accept));
     }
     let mut names = Vec::new();

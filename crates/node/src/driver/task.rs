@@ -21,13 +21,13 @@ use super::names::{Change, Names};
 use super::pump::Pump;
 use super::rarely::Rarely;
 use super::wishes::Wishes;
-use super::{Asked, SlotId, wires};
+use super::{Asked, SlotId, datapath};
 use crate::events::Event;
 use crate::fanout::Fanout;
 use crate::node::Failed;
 use crate::quic::connection::{LinkKeys, Outlet, Surroundings};
 use crate::quic::endpoint::Endpoint;
-use crate::quic::{Established, Happening};
+use crate::quic::{Established, QuicEvent};
 use crate::resolve::{self, Address, Resolved};
 use crate::state::StateDir;
 use crate::streams::Board;
@@ -46,7 +46,7 @@ const DATAPATH_GONE: &str = "the thread that moves its packets has ended, which 
 #[derive(Debug)]
 pub(super) struct Driver {
     pub(super) pump: Pump<Control>,
-    pub(super) datapath: wires::Datapath,
+    pub(super) datapath: datapath::Datapath,
     pub(super) fanout: Arc<Fanout>,
     pub(super) streams: Arc<Board>,
     pub(super) quic: Endpoint,
@@ -74,7 +74,7 @@ pub(super) struct Driver {
 /// Where things come from.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    pub(super) happenings: mpsc::Receiver<Happening>,
+    pub(super) quic_events: mpsc::Receiver<QuicEvent>,
     pub(super) datapath: mpsc::Receiver<lane::Event>,
     pub(super) asked: mpsc::Receiver<Asked>,
     pub(super) resolved: mpsc::Receiver<Resolved>,
@@ -116,7 +116,7 @@ pub(super) struct Resolving {
 
 /// One thing that happened.
 enum Step {
-    Happening(Happening),
+    QuicEvent(QuicEvent),
     Datapath(lane::Event),
     Asked(Option<Asked>),
     Resolved(Resolved),
@@ -133,7 +133,7 @@ impl Driver {
         self.settle().await;
         while !self.is_done() {
             match self.step().await {
-                Step::Happening(happening) => self.on_happening(happening).await,
+                Step::QuicEvent(event) => self.on_quic_event(event).await,
                 Step::Datapath(event) => self.pump.handle(Input::Lane(event)),
                 Step::Asked(Some(asked)) => self.on_request(asked.request).await,
                 Step::Asked(None) => {
@@ -158,7 +158,7 @@ impl Driver {
     /// Waits for the next thing.
     async fn step(&mut self) -> Step {
         let Inbox {
-            happenings,
+            quic_events,
             datapath,
             asked,
             resolved,
@@ -172,7 +172,7 @@ impl Driver {
             }
         };
         tokio::select! {
-            Some(happening) = happenings.recv() => Step::Happening(happening),
+            Some(event) = quic_events.recv() => Step::QuicEvent(event),
             Some(event) = datapath.recv() => Step::Datapath(event),
             asked = asked.recv(), if *is_asked => Step::Asked(asked),
             Some(resolved) = resolved.recv() => Step::Resolved(resolved),
@@ -220,19 +220,19 @@ impl Driver {
         }
     }
 
-    async fn on_happening(&mut self, happening: Happening) {
-        match happening {
-            Happening::Established(established) => self.on_established(established),
-            Happening::DialFailed { dial, reason } => {
+    async fn on_quic_event(&mut self, event: QuicEvent) {
+        match event {
+            QuicEvent::Established(established) => self.on_established(established),
+            QuicEvent::DialFailed { dial, reason } => {
                 if self.dials.remove(&dial).is_some() {
                     self.pump.handle(LinkInput::DialFailed { dial, reason });
                 }
             }
-            Happening::Message { link, message } => {
+            QuicEvent::Message { link, message } => {
                 tracing::trace!(link = link.0, ?message, "heard");
                 self.pump.handle(LinkInput::Message { link, message });
             }
-            Happening::Lost { link, reason } => {
+            QuicEvent::Lost { link, reason } => {
                 self.links.remove(&link);
                 self.pump.handle(LinkInput::Disconnected { link, reason });
             }

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use super::close::{self, Code};
-use super::{Established, Happening};
+use super::{Established, QuicEvent};
 use crate::tap::{Tap, Tapped};
 
 /// The most messages of one concern that may wait for a peer; one more closes the link. Above what the core says at
@@ -108,7 +108,7 @@ impl Outlet {
 /// What every connection's tasks share with the rest of the node.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
-    pub(crate) happenings: mpsc::Sender<Happening>,
+    pub(crate) quic_events: mpsc::Sender<QuicEvent>,
     pub(crate) tap: Option<Arc<dyn Tap>>,
 }
 
@@ -213,12 +213,12 @@ impl Supervisor {
         };
         // What came before the end is handed on before the end is told.
         while readers.join_next().await.is_some() {}
-        let lost = Happening::Lost {
+        let lost = QuicEvent::Lost {
             link: self.link,
             reason,
         };
         // The node may be gone; then nobody wants to know.
-        let _ = self.around.happenings.send(lost).await;
+        let _ = self.around.quic_events.send(lost).await;
     }
 
     async fn close(&self, words: Option<(Code, String)>, writers: &mut JoinSet<()>) {
@@ -274,11 +274,11 @@ impl Reader {
                 if message.concern() != concern {
                     return Err("a message on another concern's stream".to_owned());
                 }
-                let happening = Happening::Message {
+                let event = QuicEvent::Message {
                     link: self.link,
                     message,
                 };
-                if self.around.happenings.send(happening).await.is_err() {
+                if self.around.quic_events.send(event).await.is_err() {
                     return Ok(());
                 }
             }

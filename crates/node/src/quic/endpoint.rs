@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::close::{self, Code};
 use super::tls::{self, Credentials};
-use super::{Established, Happening};
+use super::{Established, QuicEvent};
 
 /// How many may be alive at once.
 #[derive(Clone, Copy, Debug)]
@@ -105,14 +105,14 @@ impl Endpoint {
         dial: DialId,
         remote: SocketAddr,
         expected: Option<NodeId>,
-        happenings: mpsc::Sender<Happening>,
+        quic_events: mpsc::Sender<QuicEvent>,
     ) {
-        let happening = match self.connect(dial, remote, expected).await {
-            Ok(established) => Happening::Established(established),
-            Err(reason) => Happening::DialFailed { dial, reason },
+        let event = match self.connect(dial, remote, expected).await {
+            Ok(established) => QuicEvent::Established(established),
+            Err(reason) => QuicEvent::DialFailed { dial, reason },
         };
         // The node may be gone; then nobody wants to know.
-        let _ = happenings.send(happening).await;
+        let _ = quic_events.send(event).await;
     }
 
     async fn connect(
@@ -151,7 +151,7 @@ impl Endpoint {
     }
 
     /// Accepts until the endpoint closes.
-    pub(crate) async fn accept(self, happenings: mpsc::Sender<Happening>) {
+    pub(crate) async fn accept(self, quic_events: mpsc::Sender<QuicEvent>) {
         let handshakes = Arc::new(Semaphore::new(self.limits.handshakes));
         while let Some(incoming) = self.endpoint.accept().await {
             let busy = self.limits.handshakes - handshakes.available_permits();
@@ -169,7 +169,7 @@ impl Endpoint {
                 incoming.refuse();
                 continue;
             };
-            tokio::spawn(answer(incoming, handshake, permit, happenings.clone()));
+            tokio::spawn(answer(incoming, handshake, permit, quic_events.clone()));
         }
     }
 
@@ -186,7 +186,7 @@ async fn answer(
     incoming: quinn::Incoming,
     handshake: OwnedSemaphorePermit,
     permit: OwnedSemaphorePermit,
-    happenings: mpsc::Sender<Happening>,
+    quic_events: mpsc::Sender<QuicEvent>,
 ) {
     let connection = match tokio::time::timeout(HANDSHAKE_DEADLINE, incoming).await {
         Ok(Ok(connection)) => connection,
@@ -211,7 +211,7 @@ async fn answer(
         permit,
     };
     // The node may be gone; then the connection ends with it.
-    let _ = happenings.send(Happening::Established(established)).await;
+    let _ = quic_events.send(QuicEvent::Established(established)).await;
 }
 
 /// The node id that the peer proved in the handshake.

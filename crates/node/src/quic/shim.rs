@@ -2,7 +2,7 @@
 //!
 //! The datapath owns the port: its lanes receive everything, and push what is QUIC into a bounded queue here.
 //! What quinn sends goes out by the first lane's socket directly. No MTU discovery: control messages do not need
-//! large packets. Called by `driver::wires` (filling) and by quinn (emptying, sending). Invariant: the worker never
+//! large packets. Called by `driver::datapath` (filling) and by quinn (emptying, sending). Invariant: the worker never
 //! waits for quinn; what does not fit is dropped and counted, and QUIC repairs it.
 
 use std::collections::VecDeque;

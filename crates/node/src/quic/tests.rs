@@ -18,7 +18,7 @@ use super::connection::{LinkKeys, MESSAGES_WAITING_MAX, Outlet, Surroundings, se
 use super::endpoint::{Endpoint, Limits};
 use super::tls::Credentials;
 use super::*;
-use crate::driver::HAPPENINGS_MAX;
+use crate::driver::QUIC_EVENTS_MAX;
 
 /// Far longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -27,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Side {
     endpoint: Endpoint,
     address: SocketAddr,
-    happened: mpsc::Receiver<Happening>,
+    happened: mpsc::Receiver<QuicEvent>,
     around: Surroundings,
     identity: Identity,
 }
@@ -40,21 +40,21 @@ impl Side {
         let socket = quinn::TokioRuntime.wrap_udp_socket(socket).unwrap();
         let credentials = Credentials::new(&identity);
         let endpoint = Endpoint::new(socket, credentials, true, limits).unwrap();
-        let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
-        tokio::spawn(endpoint.clone().accept(happenings.clone()));
+        let (quic_events, happened) = mpsc::channel(QUIC_EVENTS_MAX);
+        tokio::spawn(endpoint.clone().accept(quic_events.clone()));
         Self {
             endpoint,
             address,
             happened,
             around: Surroundings {
-                happenings,
+                quic_events,
                 tap: None,
             },
             identity,
         }
     }
 
-    async fn next(&mut self) -> Happening {
+    async fn next(&mut self) -> QuicEvent {
         let next = tokio::time::timeout(DEADLINE, self.happened.recv()).await;
         next.expect("something happens")
             .expect("the sender is held")
@@ -62,16 +62,16 @@ impl Side {
 
     async fn established(&mut self) -> Established {
         match self.next().await {
-            Happening::Established(established) => established,
+            QuicEvent::Established(established) => established,
             other => panic!("{other:?}"),
         }
     }
 
-    async fn dial(&mut self, to: SocketAddr, expected: Option<NodeId>) -> Happening {
-        let happenings = self.around.happenings.clone();
+    async fn dial(&mut self, to: SocketAddr, expected: Option<NodeId>) -> QuicEvent {
+        let quic_events = self.around.quic_events.clone();
         self.endpoint
             .clone()
-            .dial(DialId(1), to, expected, happenings)
+            .dial(DialId(1), to, expected, quic_events)
             .await;
         self.next().await
     }
@@ -82,7 +82,7 @@ async fn pair() -> (Side, Side, Established, Established) {
     let mut dialler = Side::new(1, Limits::default());
     let mut listener = Side::new(2, Limits::default());
     let expected = Some(listener.identity.id());
-    let Happening::Established(dialled) = dialler.dial(listener.address, expected).await else {
+    let QuicEvent::Established(dialled) = dialler.dial(listener.address, expected).await else {
         panic!("the dial ends well");
     };
     let accepted = listener.established().await;
@@ -131,12 +131,12 @@ async fn messages_come_in_order_and_what_was_said_before_a_close_arrives() {
     here.close(Code::Done, "enough".to_owned());
 
     for number in 0..200 {
-        let Happening::Message { message, link } = listener.next().await else {
+        let QuicEvent::Message { message, link } = listener.next().await else {
             panic!("a message is missing");
         };
         assert_eq!((link, message), (LINK, hello(&number.to_string())));
     }
-    let Happening::Lost { reason, .. } = listener.next().await else {
+    let QuicEvent::Lost { reason, .. } = listener.next().await else {
         panic!("the end is missing");
     };
     assert_eq!(reason, ConnectionLost::ClosedByPeer("enough".to_owned()));
@@ -150,7 +150,7 @@ async fn a_close_is_told_here_as_well() {
 
     here.close(Code::Done, String::new());
 
-    let Happening::Lost { reason, link } = dialler.next().await else {
+    let QuicEvent::Lost { reason, link } = dialler.next().await else {
         panic!("the end is missing");
     };
     assert_eq!((link, reason), (LINK, ConnectionLost::ClosedHere));
@@ -169,7 +169,7 @@ async fn a_peer_that_does_not_read_is_closed_when_too_much_waits() {
     }
 
     assert!(taken >= MESSAGES_WAITING_MAX);
-    let Happening::Lost { .. } = dialler.next().await else {
+    let QuicEvent::Lost { .. } = dialler.next().await else {
         panic!("the end is missing");
     };
     let end = accepted.connection.closed().await.to_string();
@@ -182,10 +182,10 @@ async fn a_node_other_than_the_expected_one_is_named() {
     let listener = Side::new(2, Limits::default());
     let expected = Identity::from_secret(&[3; 32]).id();
 
-    let happening = dialler.dial(listener.address, Some(expected)).await;
+    let event = dialler.dial(listener.address, Some(expected)).await;
 
-    let Happening::DialFailed { reason, .. } = happening else {
-        panic!("{happening:?}");
+    let QuicEvent::DialFailed { reason, .. } = event else {
+        panic!("{event:?}");
     };
     assert!(reason.contains(&expected.to_string()), "{reason}");
     assert!(
@@ -205,23 +205,23 @@ async fn one_connection_more_than_the_limit_is_refused_on_both_sides() {
     let mut kept = Vec::new();
     for _ in 0..2 {
         kept.push(dialler.dial(listener.address, None).await);
-        kept.push(Happening::Established(listener.established().await));
+        kept.push(QuicEvent::Established(listener.established().await));
     }
 
     let refused = dialler.dial(listener.address, None).await;
     let own = listener.dial(dialler.address, None).await;
 
     assert!(
-        matches!(refused, Happening::DialFailed { .. }),
+        matches!(refused, QuicEvent::DialFailed { .. }),
         "{refused:?}"
     );
-    let Happening::DialFailed { reason, .. } = own else {
+    let QuicEvent::DialFailed { reason, .. } = own else {
         panic!("{own:?}");
     };
     assert!(reason.contains("2 connections"), "{reason}");
     kept.clear();
     let again = dialler.dial(listener.address, None).await;
-    assert!(matches!(again, Happening::Established(_)), "{again:?}");
+    assert!(matches!(again, QuicEvent::Established(_)), "{again:?}");
 }
 
 #[tokio::test]
@@ -234,12 +234,9 @@ async fn a_crowd_must_prove_its_addresses_and_is_let_in_then() {
     let listener = Side::new(2, suspicious);
     let (wire, answers) = wiretap(listener.address).await;
 
-    let happening = dialler.dial(wire, None).await;
+    let event = dialler.dial(wire, None).await;
 
-    assert!(
-        matches!(happening, Happening::Established(_)),
-        "{happening:?}"
-    );
+    assert!(matches!(event, QuicEvent::Established(_)), "{event:?}");
     // RFC 9000 section 17.2.5: a long header of type 3.
     let is_retry = |first: &u8| first & 0xF0 == 0xF0;
     let answers = answers.lock().unwrap();
@@ -256,12 +253,9 @@ async fn more_handshakes_than_the_limit_are_refused() {
     let mut dialler = Side::new(1, Limits::default());
     let listener = Side::new(2, none);
 
-    let happening = dialler.dial(listener.address, None).await;
+    let event = dialler.dial(listener.address, None).await;
 
-    assert!(
-        matches!(happening, Happening::DialFailed { .. }),
-        "{happening:?}"
-    );
+    assert!(matches!(event, QuicEvent::DialFailed { .. }), "{event:?}");
 }
 
 #[tokio::test]
@@ -269,15 +263,15 @@ async fn what_a_busy_driver_does_not_take_waits_with_the_connection_and_none_is_
     let (dialler, mut listener, dialled, accepted) = pair().await;
     let here = serve(dialled, LINK, &dialler.around);
     let _there = serve(accepted, LINK, &listener.around);
-    let count = HAPPENINGS_MAX + 500;
+    let count = QUIC_EVENTS_MAX + 500;
 
     for number in 0..count {
         assert!(here.send(hello(&number.to_string())));
     }
-    until(|| listener.happened.len() == HAPPENINGS_MAX).await;
+    until(|| listener.happened.len() == QUIC_EVENTS_MAX).await;
 
     for number in 0..count {
-        let Happening::Message { message, .. } = listener.next().await else {
+        let QuicEvent::Message { message, .. } = listener.next().await else {
             panic!("message {number} is missing");
         };
         assert_eq!(message, hello(&number.to_string()));
@@ -299,10 +293,10 @@ async fn where_nobody_listens_the_dial_says_so() {
     let mut dialler = Side::new(1, Limits::default());
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
 
-    let happening = dialler.dial(nobody.local_addr().unwrap(), None).await;
+    let event = dialler.dial(nobody.local_addr().unwrap(), None).await;
 
-    let Happening::DialFailed { reason, .. } = happening else {
-        panic!("{happening:?}");
+    let QuicEvent::DialFailed { reason, .. } = event else {
+        panic!("{event:?}");
     };
     assert!(reason.contains("no answer"), "{reason}");
 }

@@ -77,7 +77,7 @@ impl Drop for Life {
 
 /// What a node gets of its datapath at its start.
 #[derive(Debug)]
-pub(super) struct Wires {
+pub(super) struct DatapathParts {
     pub(super) datapath: Datapath,
     pub(super) events: mpsc::Receiver<lane::Event>,
     pub(super) socket: Arc<dyn quinn::AsyncUdpSocket>,
@@ -89,7 +89,7 @@ pub(super) fn start(
     listen: SocketAddr,
     count: usize,
     fanout: Arc<Fanout>,
-) -> Result<Wires, StartError> {
+) -> Result<DatapathParts, StartError> {
     let sockets = bind(listen, count)?;
     let clock = Clock::start();
     let foreign = Arc::new(Foreign::default());
@@ -123,7 +123,7 @@ pub(super) fn start(
         tracing::info!("this machine makes it slower: {handicaps}; `levada check` says what to do");
     }
     let shim = Shim::new(&lanes.socket(), Arc::clone(&foreign));
-    Ok(Wires {
+    Ok(DatapathParts {
         datapath: Datapath {
             clock,
             lanes: Arc::new(RwLock::new(Some(lanes))),
