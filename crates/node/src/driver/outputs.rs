@@ -48,23 +48,23 @@ impl Driver {
     }
 
     fn close(&mut self, link: LinkIndex, reason: &LinkDown) {
-        let Some(outlet) = self.links.get_mut(&link).and_then(|one| one.outlet.take()) else {
+        let Some(handle) = self.links.get_mut(&link).and_then(|one| one.handle.take()) else {
             return;
         };
         let (code, words) = close::of(reason);
-        outlet.close(code, words);
+        handle.close(code, words);
     }
 
     fn send(&mut self, link: LinkIndex, message: Message) {
         let Some(connected) = self.links.get_mut(&link) else {
             return;
         };
-        let Some(outlet) = &connected.outlet else {
+        let Some(handle) = &connected.handle else {
             return;
         };
         tracing::trace!(link = link.0, ?message, "says");
-        if !outlet.send(message) {
-            connected.outlet = None;
+        if !handle.send(message) {
+            connected.handle = None;
             tracing::warn!(
                 peer = connected.peer.short(),
                 "closes a link: the peer does not take its control messages"

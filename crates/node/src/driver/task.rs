@@ -25,7 +25,7 @@ use super::{Asked, SlotId, datapath};
 use crate::events::Event;
 use crate::fanout::Fanout;
 use crate::node::Failed;
-use crate::quic::connection::{LinkKeys, Outlet, Surroundings};
+use crate::quic::connection::{ConnectionHandle, LinkKeys, Surroundings};
 use crate::quic::endpoint::Endpoint;
 use crate::quic::{Established, QuicEvent};
 use crate::resolve::{self, Address, Resolved};
@@ -89,7 +89,7 @@ pub(super) struct Connected {
     pub(super) remote: std::net::SocketAddr,
     pub(super) keys: LinkKeys,
     /// None once a close was ordered.
-    pub(super) outlet: Option<Outlet>,
+    pub(super) handle: Option<ConnectionHandle>,
 }
 
 /// A stream that is published here.
@@ -260,12 +260,12 @@ impl Driver {
         if let Some(tap) = &self.around.tap {
             tap::show_link_keys(&keys, &**tap);
         }
-        let outlet = crate::quic::connection::serve(established, link, &self.around);
+        let handle = crate::quic::connection::serve(established, link, &self.around);
         let connected = Connected {
             peer,
             remote,
             keys,
-            outlet: Some(outlet),
+            handle: Some(handle),
         };
         self.links.insert(link, connected);
         self.pump.handle(LinkInput::Connected {

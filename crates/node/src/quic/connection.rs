@@ -73,14 +73,14 @@ impl LinkKeys {
 
 /// The driver's end of a connection. Dropping it closes the connection, without words.
 #[derive(Debug)]
-pub(crate) struct Outlet {
+pub(crate) struct ConnectionHandle {
     connection: quinn::Connection,
     /// By [`Concern::ALL`].
     queues: [mpsc::Sender<Message>; Concern::ALL.len()],
     close: oneshot::Sender<(Code, String)>,
 }
 
-impl Outlet {
+impl ConnectionHandle {
     /// Lets a message wait for the peer; `false` when too many do, and the connection is beyond help.
     pub(crate) fn send(&self, message: Message) -> bool {
         let concern = message.concern();
@@ -113,7 +113,11 @@ pub(crate) struct Surroundings {
 }
 
 /// Starts to serve a connection as `link`.
-pub(crate) fn serve(established: Established, link: LinkIndex, around: &Surroundings) -> Outlet {
+pub(crate) fn serve(
+    established: Established,
+    link: LinkIndex,
+    around: &Surroundings,
+) -> ConnectionHandle {
     let Established {
         connection, permit, ..
     } = established;
@@ -132,7 +136,7 @@ pub(crate) fn serve(established: Established, link: LinkIndex, around: &Surround
         _permit: permit,
     };
     tokio::spawn(supervisor.run(closing, writers));
-    Outlet {
+    ConnectionHandle {
         connection,
         queues,
         close,

@@ -14,7 +14,7 @@ use quinn::Runtime as _;
 use tokio::sync::mpsc;
 
 use super::close::Code;
-use super::connection::{LinkKeys, MESSAGES_WAITING_MAX, Outlet, Surroundings, serve};
+use super::connection::{ConnectionHandle, LinkKeys, MESSAGES_WAITING_MAX, Surroundings, serve};
 use super::endpoint::{Endpoint, Limits};
 use super::tls::Credentials;
 use super::*;
@@ -329,7 +329,7 @@ async fn wiretap(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
     (address, answers)
 }
 
-#[allow(dead_code, reason = "says that an outlet may move between tasks")]
-fn an_outlet_may_be_sent(outlet: Outlet) -> impl Send {
-    outlet
+#[allow(dead_code, reason = "says that a handle may move between tasks")]
+fn a_handle_may_be_sent(handle: ConnectionHandle) -> impl Send {
+    handle
 }
