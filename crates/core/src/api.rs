@@ -73,7 +73,7 @@ pub struct Neighbour {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DialId(pub u64);
 
-/// One local wish for a stream by name. Chosen by the caller.
+/// The number of a local subscription to a stream by name. Chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriptionId(pub u64);
 
@@ -82,7 +82,7 @@ pub struct SubscriptionId(pub u64);
 pub enum Input {
     /// To connections and neighbours.
     Link(LinkInput),
-    /// To streams and wishes.
+    /// To streams and subscriptions.
     Flow(FlowInput),
     /// The lanes tell of packets.
     Lane(lane::Event),
@@ -163,7 +163,7 @@ pub enum FlowInput {
     },
     /// Want a stream, wherever it comes from, for as long as it takes.
     Subscribe {
-        /// The caller's number for the wish.
+        /// The caller's number for the subscription.
         id: SubscriptionId,
         /// The stream's name.
         name: StreamName,
@@ -174,7 +174,7 @@ pub enum FlowInput {
     },
     /// Do not want it any more.
     Unsubscribe {
-        /// The wish.
+        /// The subscription.
         id: SubscriptionId,
     },
 }

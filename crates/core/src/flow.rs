@@ -8,7 +8,7 @@
 //! | `keyring` | content secrets that are here or asked for |
 //! | `breaker` | when a congested link is cut, and for how long |
 //! | `peak` | what is declared of a flow that is measured |
-//! | [`wishes`] | local subscriptions by name |
+//! | [`subscriptions`] | local subscriptions by name |
 //! | `watched` | which streams are to be shown again |
 //!
 //! What `Flows` does with them is in eight files: `offers` (what this node publishes, announces and withdraws),
@@ -16,11 +16,11 @@
 //! which flows there is room), `eligible` (which link may carry which flow), `congestion` (what is cut on a congested
 //! link), `settle` (which flow is asked of whom), `rows` (what is shown of it). The parts know nothing of `Flows`.
 //!
-//! **Who decides to request a flow:** `Flows::settle`. It looks at what is wanted (children, wishes) and at
+//! **Who decides to request a flow:** `Flows::settle`. It looks at what is wanted (children, subscriptions) and at
 //! where the route leads, and makes upstream requests follow. Everything else only changes what it looks at.
 //!
 //! ```text
-//!  HOLD ──wish or child──▶ Asking ──Accept──▶ Flowing ──route moves──▶ Flowing + challenger ─▶ Flowing
+//!  HOLD ─────wanted──────▶ Asking ──Accept──▶ Flowing ──route moves──▶ Flowing + challenger ─▶ Flowing
 //!                            │  Refuse, 3 s                               (old kept until the new delivers)
 //!                            ▼
 //!                          Idle { retry_at }
@@ -59,19 +59,19 @@ mod published;
 mod requests;
 mod rows;
 mod settle;
+pub mod subscriptions;
 mod table;
 #[cfg(test)]
 mod tests;
 mod watched;
-pub mod wishes;
 
 use breaker::Breaker;
 use catalogue::Catalogue;
 use keyring::Keys;
 use published::Published;
+use subscriptions::{Subscriptions, Wanted};
 use table::Table;
 use watched::Watched;
-use wishes::{Wanted, Wishes};
 
 /// What may happen to the flows.
 #[derive(Clone, Debug)]
@@ -157,12 +157,12 @@ pub struct Flows {
     catalogue: Catalogue,
     published: BTreeMap<levada_wire::StreamName, Published>,
     carried: Table,
-    /// The flows that wishes point at.
+    /// The flows that subscriptions point at.
     wanted: BTreeMap<FlowId, Wanted>,
-    /// Whether wishes must be looked at again.
-    wishes_touched: bool,
+    /// Whether subscriptions must be looked at again.
+    subscriptions_touched: bool,
     keys: Keys,
-    wishes: Wishes,
+    subscriptions: Subscriptions,
     active: BTreeSet<LinkIndex>,
     watched: Watched,
     outputs: VecDeque<Output>,
@@ -244,9 +244,9 @@ impl Flows {
             published: BTreeMap::new(),
             carried: Table::default(),
             wanted: BTreeMap::new(),
-            wishes_touched: false,
+            subscriptions_touched: false,
             keys: Keys::default(),
-            wishes: Wishes::default(),
+            subscriptions: Subscriptions::default(),
             active: BTreeSet::new(),
             watched: Watched::default(),
             outputs: VecDeque::new(),
@@ -279,7 +279,7 @@ impl Flows {
         let back = self
             .catalogue
             .note_reachable(self.now, &origin, route.is_some());
-        self.wishes_touched = true;
+        self.subscriptions_touched = true;
         // Their upstream follows the route.
         self.carried
             .matching(|carried| carried.of.origin == origin)
@@ -332,8 +332,8 @@ impl Flows {
                 layer,
                 budget,
             } => {
-                self.wishes_touched = true;
-                if let Some(event) = self.wishes.add(id, name, layer, budget) {
+                self.subscriptions_touched = true;
+                if let Some(event) = self.subscriptions.add(id, name, layer, budget) {
                     self.event(event);
                 }
             }

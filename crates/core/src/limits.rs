@@ -235,11 +235,11 @@ pub const KEY_RETRY_MIN: Duration = Duration::from_millis(500);
 /// Between repeats at most.
 pub const KEY_RETRY_MAX: Duration = Duration::from_secs(5);
 
-// Wishes: `flow/wishes.rs`
+// Subscriptions: `flow/subscriptions.rs`
 
-/// The most local wishes. One more is told `Unknown` and never served. The node, whose subscribers share a wish if they
-/// want the same, refuses whoever wants something else beyond it.
-pub const WISHES_MAX: usize = 1_024;
+/// The most local subscriptions. One more is told `Unknown` and never served. The node, whose subscribers share one if they want
+/// the same, refuses whoever wants something else beyond it.
+pub const SUBSCRIPTIONS_MAX: usize = 1_024;
 
 // Rows: `view.rs`
 

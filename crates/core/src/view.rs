@@ -387,7 +387,7 @@ impl<'de> Deserialize<'de> for Ratio {
     }
 }
 
-/// Notes a look at one flow, child or wish, so that tests can say what a row costs.
+/// Notes a look at one flow, child or subscription, so that tests can say what a row costs.
 #[cfg_attr(
     not(test),
     allow(clippy::missing_const_for_fn, reason = "only tests count")

@@ -59,7 +59,7 @@ pub enum SourceError {
         /// The limit.
         max: usize,
     },
-    /// The node does not take the wish.
+    /// The node does not takes the subscription.
     #[error(transparent)]
     Subscribe(#[from] SubscribeError),
 }

@@ -15,7 +15,7 @@
 //! | `task` | the loop |
 //! | `outputs` | does what the core says |
 //! | `requests` | does what the node's user says, and lets whoever asks look at the core |
-//! | `wishes` | has those who want the same share one wish |
+//! | `interests` | has those who want the same share one interest |
 //! | `names` | knows when a neighbour's name is to be looked up again |
 //! | [`pump`] | a machine and its clock |
 //! | [`datapath`] | the queues between the lanes' threads and the tasks |
@@ -45,6 +45,7 @@ use crate::streams::Streams;
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
 
 mod datapath;
+mod interests;
 mod names;
 mod outputs;
 mod pump;
@@ -52,7 +53,6 @@ mod rarely;
 mod requests;
 mod start;
 mod task;
-mod wishes;
 
 pub(crate) use start::start;
 

@@ -5,7 +5,7 @@
 //! at its own pace, so that a slow one holds up nobody. The newest group is kept (frames are shared handles, and a
 //! limit bounds them), so that a second subscriber starts at once like the first.
 //!
-//! Not the choice of the flow a subscription hangs on, which is the core's and arrives through `driver`.
+//! Not the choice of the flow a reader hangs on, which is the core's and arrives through `driver`.
 //! Invariant: a subscriber's first frame starts a group, and so does its first frame after frames were skipped
 //! here; what a lane does for a burst does not depend on how many subscribers there are.
 
@@ -41,11 +41,11 @@ pub(crate) struct Fanout {
     /// Lanes look here for a moment; only the driver writes.
     flows: RwLock<BTreeMap<FlowId, Arc<Ring>>>,
     /// The driver's alone.
-    subscriptions: Mutex<BTreeMap<SlotId, Subscription>>,
+    readers: Mutex<BTreeMap<SlotId, Reader>>,
 }
 
 #[derive(Debug)]
-struct Subscription {
+struct Reader {
     queue: Arc<Queue>,
     /// The flow that its frames come from, or came from last.
     flow: Option<FlowId>,
@@ -60,12 +60,12 @@ impl Fanout {
         Self {
             runtime,
             flows: RwLock::default(),
-            subscriptions: Mutex::default(),
+            readers: Mutex::default(),
         }
     }
 
-    fn subscriptions(&self) -> MutexGuard<'_, BTreeMap<SlotId, Subscription>> {
-        self.subscriptions.lock().expect(SOUND)
+    fn readers(&self) -> MutexGuard<'_, BTreeMap<SlotId, Reader>> {
+        self.readers.lock().expect(SOUND)
     }
 
     /// The ring of a flow, made if there is none.
@@ -79,20 +79,20 @@ impl Fanout {
         Arc::clone(ring)
     }
 
-    /// Adds a subscription, on no flow yet.
+    /// Adds a reader, on no flow yet.
     pub(crate) fn add(&self, id: SlotId, queue: Arc<Queue>) {
-        let subscription = Subscription {
+        let reader = Reader {
             queue,
             flow: None,
             hangs: false,
             ends: false,
         };
-        self.subscriptions().insert(id, subscription);
+        self.readers().insert(id, reader);
     }
 
-    /// Forgets a subscription, if there is one.
+    /// Forgets a reader, if there is one.
     pub(crate) fn remove(&self, id: SlotId) {
-        if let Some(removed) = self.subscriptions().remove(&id) {
+        if let Some(removed) = self.readers().remove(&id) {
             removed.queue.detach();
         }
     }
@@ -108,64 +108,64 @@ impl Fanout {
             return;
         };
         ring.close();
-        let mut subscriptions = self.subscriptions();
+        let mut readers = self.readers();
         for id in ring.readers() {
-            if let Some(subscription) = subscriptions.get_mut(&id) {
-                subscription.queue.detach();
-                subscription.hangs = false;
-                if subscription.ends {
-                    subscription.queue.push_end();
+            if let Some(reader) = readers.get_mut(&id) {
+                reader.queue.detach();
+                reader.hangs = false;
+                if reader.ends {
+                    reader.queue.push_end();
                 }
             }
         }
     }
 
-    /// Makes `subscriptions` of a flow as many as hang on it: the core counts wishes, which many may share.
+    /// Makes `subscriptions` of a flow as many as hang on it: many share one subscription of the core.
     pub(crate) fn count_readers(&self, flow: FlowId, subscriptions: &mut usize) {
         let ring = self.flows.read().expect(SOUND).get(&flow).cloned();
         let readers = ring.map_or(0, |ring| ring.count());
         *subscriptions = readers.max(*subscriptions);
     }
 
-    /// Tells a subscriber how far its wish has come.
+    /// Tells a subscriber how far its subscription has come.
     pub(crate) fn state(&self, id: SlotId, state: State) {
-        if let Some(subscription) = self.subscriptions().get(&id) {
-            subscription.queue.push_state(state);
+        if let Some(reader) = self.readers().get(&id) {
+            reader.queue.push_state(state);
         }
     }
 
-    /// Hangs a subscription on a flow: its frames come from there from now on.
+    /// Hangs a reader on a flow: its frames come from there from now on.
     pub(crate) fn attach(&self, id: SlotId, flow: FlowId, instance: Instance) {
-        let mut subscriptions = self.subscriptions();
-        let Some(subscription) = subscriptions.get_mut(&id) else {
+        let mut readers = self.readers();
+        let Some(reader) = readers.get_mut(&id) else {
             return;
         };
-        subscription.queue.push_state(State::Active { instance });
-        let before = subscription.flow.replace(flow);
-        if !(subscription.hangs && before == Some(flow)) {
+        reader.queue.push_state(State::Active { instance });
+        let before = reader.flow.replace(flow);
+        if !(reader.hangs && before == Some(flow)) {
             let is_other = before.is_some_and(|before| before != flow);
             let instance = is_other.then_some(instance);
-            subscription.hangs = true;
-            subscription.ends = false;
-            subscription.queue.attach(self.ring(flow), id, instance);
+            reader.hangs = true;
+            reader.ends = false;
+            reader.queue.attach(self.ring(flow), id, instance);
         }
     }
 
     /// The core says that the stream was taken back. Its last frames may still be on their way: the subscriber is told
     /// after them.
     pub(crate) fn end(&self, id: SlotId) {
-        if let Some(subscription) = self.subscriptions().get_mut(&id) {
-            subscription.ends = true;
-            if !subscription.hangs {
-                subscription.queue.push_end();
+        if let Some(reader) = self.readers().get_mut(&id) {
+            reader.ends = true;
+            if !reader.hangs {
+                reader.queue.push_end();
             }
         }
     }
 
     /// Ends all queues: the node is gone.
     pub(crate) fn finish(&self) {
-        for subscription in self.subscriptions().values() {
-            subscription.queue.finish();
+        for reader in self.readers().values() {
+            reader.queue.finish();
         }
         for ring in self.flows.read().expect(SOUND).values() {
             ring.close();

@@ -1,7 +1,7 @@
 //! A stream's way out: what a program gets for a stream it wants.
 //!
 //! Not where frames come from: `fanout` fills the queue that a [`Subscriber`] empties. Used by gateways, sinks
-//! and `admin`. Invariant: dropping a subscriber ends its wish.
+//! and `admin`. Invariant: dropping a subscriber ends its subscription.
 
 use std::fmt;
 use std::pin::Pin;
@@ -75,7 +75,7 @@ impl SubscribeOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Delivery {
-    /// How far the wish has come. Only the newest of several that wait is kept.
+    /// How far the subscription has come. Only the newest of several that wait is kept.
     State(State),
     /// What follows is of a later start of the stream, or of another origin: its description comes first, and its
     /// timestamps start at zero again, so that whoever needs unbroken ones re-bases them here.
@@ -93,11 +93,11 @@ pub enum Delivery {
     },
     /// Frames are missing here, and why.
     Gap(Gap),
-    /// The origin ended the stream on purpose. The wish stays: a later start follows as a new instance.
+    /// The origin ended the stream on purpose. The subscription stays: a later start follows as a new instance.
     End,
 }
 
-/// How far a wish for a stream has come.
+/// How far a subscription for a stream has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
@@ -215,7 +215,7 @@ impl fmt::Display for GapReason {
 pub struct Subscriber {
     name: StreamName,
     queue: Arc<Queue>,
-    /// Ends the wish when it is dropped.
+    /// Ends the subscription when it is dropped.
     _slot: Slot,
 }
 

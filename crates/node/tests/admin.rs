@@ -50,7 +50,7 @@ async fn a_publisher_that_dies_ends_its_stream() {
 }
 
 #[tokio::test]
-async fn a_player_that_dies_ends_its_wish() {
+async fn a_player_that_dies_ends_its_subscription() {
     let node = start(node("alone").admin(true)).await;
     let mut publisher = publish(&node, "cam").await;
     let mut player = play_through(&node, "cam").await;
@@ -59,7 +59,7 @@ async fn a_player_that_dies_ends_its_wish() {
 
     drop(player);
 
-    within("the wish to end", async {
+    within("the subscription to end", async {
         loop {
             let flows = node.rows::<FlowRow>().await.unwrap();
             if flows.iter().all(|flow| flow.control.subscriptions == 0) {

@@ -82,7 +82,7 @@ async fn a_watch_follows_a_stream_from_its_announce_to_its_end() {
 }
 
 #[tokio::test]
-async fn demand_counts_each_subscriber_though_all_share_one_wish() {
+async fn demand_counts_each_subscriber_though_all_share_one_subscription() {
     let node = start(node("alone")).await;
     let mut watch = watch(&node).await;
     let mut publisher = publish(&node, "cam").await;

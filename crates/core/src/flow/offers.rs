@@ -201,7 +201,7 @@ impl Flows {
         let name = announce.name.clone();
         match self.catalogue.take(&statement, own) {
             Verdict::News => {
-                self.wishes_touched = true;
+                self.subscriptions_touched = true;
                 let announce = statement.content();
                 for offer in &announce.layers {
                     self.on_peak(announce.flow(offer.layer), offer.peak);
@@ -314,11 +314,11 @@ impl Flows {
             return;
         }
         let now = self.now;
-        self.wishes_touched = true;
+        self.subscriptions_touched = true;
         for carried in self.carried.matching(|carried| carried.of == of) {
             carried.end(now);
         }
-        for ended in self.wishes.on_withdraw(&of) {
+        for ended in self.subscriptions.on_withdraw(&of) {
             self.event(ended);
         }
         let name = of.name;

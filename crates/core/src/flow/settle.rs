@@ -5,10 +5,10 @@
 //! consequences.
 //!
 //! ```text
-//!  wishes ──resolve──▶ targets ─┐
-//!  children ────────────────────┼─▶ wanted flows ──drive──▶ requests, cancels
-//!  lingering, ending ───────────┘         │
-//!                                         └──consume──▶ secrets ──▶ Consume, Active
+//!  subscriptions ──resolve─▶ targets ─┐
+//!  children ──────────────────────────┼─▶ wanted flows ──drive──▶ requests, cancels
+//!  lingering, ending ─────────────────┘         │
+//!                                               └──consume──▶ secrets ──▶ Consume, Active
 //! ```
 //!
 //! Called by [`Flows`] alone. Invariant: after it ran, running it again changes nothing.
@@ -20,7 +20,7 @@ use levada_wire::lane::FlowCommand;
 use levada_wire::{Announce, FlowId, LinkIndex, RepairBudget};
 
 use super::carried::{Carried, Challenger, Upstream};
-use super::wishes::{Target, Wanted};
+use super::subscriptions::{Target, Wanted};
 use super::{Flows, Output};
 use crate::api::{Event, SubscriptionId, SubscriptionState};
 use crate::chance::jittered;
@@ -30,7 +30,7 @@ impl Flows {
     /// Makes what is follow what is wanted, for all that was touched.
     pub(super) fn settle(&mut self) {
         loop {
-            if std::mem::take(&mut self.wishes_touched) {
+            if std::mem::take(&mut self.subscriptions_touched) {
                 self.want();
             }
             let touched = self.carried.touched();
@@ -43,12 +43,12 @@ impl Flows {
         self.tell_sizes();
     }
 
-    /// Looks at the wishes again, and touches the flows whose being wanted changed.
+    /// Looks at the subscriptions again, and touches the flows whose being wanted changed.
     fn want(&mut self) {
-        for id in self.wishes.ids() {
+        for id in self.subscriptions.ids() {
             self.resolve(id);
         }
-        let wanted = self.wishes.wanted();
+        let wanted = self.subscriptions.wanted();
         self.carry_wanted(&wanted);
         let budget = |of: &BTreeMap<FlowId, Wanted>, flow| of.get(flow).map(|one| one.budget);
         for flow in self.wanted.keys().chain(wanted.keys()) {
@@ -62,18 +62,19 @@ impl Flows {
             }
         }
         self.wanted = wanted;
-        self.keys.want(self.now, &self.wishes.instances(&self.me));
+        self.keys
+            .want(self.now, &self.subscriptions.instances(&self.me));
         self.ask_for_secrets();
         self.promote_and_report();
     }
 
     fn settle_flows(&mut self, touched: &[FlowId]) {
         for flow in touched {
-            let wished = self.wanted.get(flow).map(|wanted| wanted.budget);
-            self.settle_budget(*flow, wished);
-            self.drive(*flow, wished.is_some());
+            let wanted = self.wanted.get(flow).map(|wanted| wanted.budget);
+            self.settle_budget(*flow, wanted);
+            self.drive(*flow, wanted.is_some());
             self.grant_waiting(*flow);
-            self.consume(*flow, wished.is_some());
+            self.consume(*flow, wanted.is_some());
         }
         if touched.iter().any(|flow| self.wanted.contains_key(flow)) {
             self.promote_and_report();
@@ -86,7 +87,7 @@ impl Flows {
     }
 
     fn promote_and_report(&mut self) {
-        for id in self.wishes.ids() {
+        for id in self.subscriptions.ids() {
             self.promote(id);
             self.report(id);
         }
@@ -100,62 +101,69 @@ impl Flows {
         self.keys.expire(self.now);
         self.ask_for_secrets();
         for (name, origin) in self.catalogue.expire(self.now) {
-            self.wishes_touched = true;
+            self.subscriptions_touched = true;
             self.watched.mark(&name, origin);
             self.event(Event::StreamsChanged { name });
         }
     }
 
     pub(super) fn on_unsubscribe(&mut self, id: SubscriptionId) {
-        self.wishes.remove(id);
-        self.wishes_touched = true;
+        self.subscriptions.remove(id);
+        self.subscriptions_touched = true;
     }
 
-    /// Points a wish at the flow that should serve it.
+    /// Points a subscription at the flow that should serve it.
     fn resolve(&mut self, id: SubscriptionId) {
-        let Some(wish) = self.wishes.get(id) else {
+        let Some(subscription) = self.subscriptions.get(id) else {
             return;
         };
-        let offers = |announce: &&Announce| announce.layer(wish.layer).is_some();
-        let known: Vec<&Announce> = self.catalogue.named(&wish.name).filter(offers).collect();
+        let offers = |announce: &&Announce| announce.layer(subscription.layer).is_some();
+        let known: Vec<&Announce> = self
+            .catalogue
+            .named(&subscription.name)
+            .filter(offers)
+            .collect();
         let reachable = known
             .iter()
             .filter(|a| self.distance_to(&a.origin).is_finite());
-        let serving = wish.serving.as_ref().map(|target| target.announce.origin);
+        let serving = subscription
+            .serving
+            .as_ref()
+            .map(|target| target.announce.origin);
         // The origin that serves is left only when it cannot be reached; nearness decides once.
         let best = reachable.min_by_key(|announce| {
             let other = Some(announce.origin) != serving;
             (other, self.distance_to(&announce.origin), announce.origin)
         });
         let target = best.map(|announce| Target {
-            flow: announce.flow(wish.layer),
+            flow: announce.flow(subscription.layer),
             announce: (*announce).clone(),
         });
-        let Some(wish) = self.wishes.get_mut(id) else {
+        let Some(subscription) = self.subscriptions.get_mut(id) else {
             return;
         };
-        let serving = wish.serving.as_ref().map(|target| target.flow);
-        wish.next = target.filter(|target| Some(target.flow) != serving);
+        let serving = subscription.serving.as_ref().map(|target| target.flow);
+        subscription.next = target.filter(|target| Some(target.flow) != serving);
     }
 
-    /// Tells a wish how far it has come, if that is news.
+    /// Tells a subscription how far it has come, if that is news.
     fn report(&mut self, id: SubscriptionId) {
-        let Some(wish) = self.wishes.get(id) else {
+        let Some(subscription) = self.subscriptions.get(id) else {
             return;
         };
         let comes = |target: &&Target| {
             let ready = self.carried.get(target.flow).is_some_and(Carried::is_ready);
             ready && self.distance_to(&target.announce.origin).is_finite()
         };
-        let serving = wish.serving.as_ref();
+        let serving = subscription.serving.as_ref();
         let state = if let Some(target) = serving.filter(comes) {
             let (flow, announce) = (target.flow, Box::new(target.announce.clone()));
             Some(SubscriptionState::Active { flow, announce })
-        } else if let Some(target) = wish.next.as_ref().or(serving) {
+        } else if let Some(target) = subscription.next.as_ref().or(serving) {
             Some(self.state_of(target))
         } else {
-            let known = self.catalogue.named(&wish.name).next();
-            let stays_ended = wish.is_ended() && known.is_none();
+            let known = self.catalogue.named(&subscription.name).next();
+            let stays_ended = subscription.is_ended() && known.is_none();
             (!stays_ended).then_some(match known {
                 Some(announce) => SubscriptionState::Unreachable {
                     origin: announce.origin,
@@ -167,8 +175,8 @@ impl Flows {
         let state = state.filter(|state| {
             serving.is_none() || !matches!(state, SubscriptionState::Requested { .. })
         });
-        if let (Some(wish), Some(state)) = (self.wishes.get_mut(id), state) {
-            let told = wish.tell(id, state);
+        if let (Some(subscription), Some(state)) = (self.subscriptions.get_mut(id), state) {
+            let told = subscription.tell(id, state);
             told.into_iter().for_each(|event| self.event(event));
         }
     }
@@ -190,7 +198,7 @@ impl Flows {
         }
     }
 
-    /// Begins to carry the flows that wishes point at.
+    /// Begins to carry the flows that subscriptions point at.
     fn carry_wanted(&mut self, wanted: &BTreeMap<FlowId, Wanted>) {
         for flow in wanted.keys() {
             if self.carried.contains(*flow) || self.carried.len() >= CARRIED_MAX {
@@ -204,14 +212,14 @@ impl Flows {
 
     /// Makes the flow's budget what consumers and children want at most, and tells the datapath and upstream. While
     /// nobody wants the flow, and while it ends, it stays what it was.
-    fn settle_budget(&mut self, flow: FlowId, wished: Option<RepairBudget>) {
+    fn settle_budget(&mut self, flow: FlowId, subscribed: Option<RepairBudget>) {
         let Some(carried) = self.carried.get(flow) else {
             return;
         };
         if carried.ending_at.is_some() {
             return;
         }
-        let wanted = wished.max(carried.children_budget());
+        let wanted = subscribed.max(carried.children_budget());
         let Some(budget) = wanted.filter(|wanted| *wanted != carried.budget) else {
             return;
         };
@@ -227,7 +235,7 @@ impl Flows {
     }
 
     /// Makes one flow's upstream follow the route, or lets the flow go.
-    fn drive(&mut self, flow: FlowId, wished: bool) {
+    fn drive(&mut self, flow: FlowId, wanted: bool) {
         let now = self.now;
         let Some(carried) = self.carried.get_mut(flow) else {
             return;
@@ -240,7 +248,7 @@ impl Flows {
             return;
         }
         carried.avoided.retain(|_, (_, until)| *until > now);
-        let used = wished || !carried.children.is_empty();
+        let used = wanted || !carried.children.is_empty();
         if used {
             carried.linger_until = None;
         } else if carried.linger_until.is_none_or(|until| until <= now) && !carried.consuming {
@@ -374,17 +382,17 @@ impl Flows {
     }
 
     /// Opens a flow for local consumers once it comes and its secret is known; closes it to them when none is left.
-    fn consume(&mut self, flow: FlowId, wished: bool) {
+    fn consume(&mut self, flow: FlowId, wanted: bool) {
         let Some(carried) = self.carried.get(flow) else {
             return;
         };
         if carried.consuming {
-            if !wished && carried.ending_at.is_none() {
+            if !wanted && carried.ending_at.is_none() {
                 self.stop_consuming(flow);
             }
             return;
         }
-        if !wished || !carried.is_ready() {
+        if !wanted || !carried.is_ready() {
             return;
         }
         let own = self
@@ -425,12 +433,14 @@ impl Flows {
         self.command(flow, FlowCommand::StopConsuming);
     }
 
-    /// The flow that was to serve a wish next serves it now.
+    /// The flow that was to serve a subscription next serves it now.
     fn promote(&mut self, id: SubscriptionId) {
-        let Some(wish) = self.wishes.get_mut(id) else {
+        let Some(subscription) = self.subscriptions.get_mut(id) else {
             return;
         };
-        let Some(next) = &wish.next else { return };
+        let Some(next) = &subscription.next else {
+            return;
+        };
         if !self
             .carried
             .get(next.flow)
@@ -438,12 +448,12 @@ impl Flows {
         {
             return;
         }
-        let before = wish.serving.take().map(|target| target.flow);
-        wish.serving = wish.next.take();
+        let before = subscription.serving.take().map(|target| target.flow);
+        subscription.serving = subscription.next.take();
         // What served it before is wanted no more.
-        self.wishes_touched = true;
+        self.subscriptions_touched = true;
         if let Some(before) = before
-            && self.wishes.count(before) == 0
+            && self.subscriptions.count(before) == 0
         {
             self.stop_consuming(before);
         }

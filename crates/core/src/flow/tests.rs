@@ -18,7 +18,7 @@ use super::*;
 use crate::api::{SubscriptionId, SubscriptionState};
 use crate::limits::{
     CARRIED_MAX, CHILDREN_MAX, KEY_PENDING, KEYS_PENDING_MAX, STREAMS_MAX, STREAMS_PER_ORIGIN_MAX,
-    UNREACHABLE_KEPT, WISHES_MAX, WITHDRAWN_MAX,
+    SUBSCRIPTIONS_MAX, UNREACHABLE_KEPT, WITHDRAWN_MAX,
 };
 
 mod keys;
@@ -346,20 +346,20 @@ fn one_flow_too_many_is_refused_as_full() {
 }
 
 #[test]
-fn one_wish_too_many_is_told_that_it_is_not_served() {
+fn one_subscription_too_many_is_told_that_it_is_not_served() {
     let mut flows = flows();
-    for id in 0..WISHES_MAX as u64 {
-        flows.wishes.add(
+    for id in 0..SUBSCRIPTIONS_MAX as u64 {
+        flows.subscriptions.add(
             SubscriptionId(id),
             stream(1),
             Layer(0),
             RepairBudget::DEFAULT,
         );
     }
-    let one_more = SubscriptionId(WISHES_MAX as u64);
+    let one_more = SubscriptionId(SUBSCRIPTIONS_MAX as u64);
 
     let told = flows
-        .wishes
+        .subscriptions
         .add(one_more, stream(1), Layer(0), RepairBudget::DEFAULT);
 
     let state = SubscriptionState::Unknown;
@@ -370,7 +370,7 @@ fn one_wish_too_many_is_told_that_it_is_not_served() {
             state
         })
     );
-    assert!(flows.wishes.get(one_more).is_none());
+    assert!(flows.subscriptions.get(one_more).is_none());
 }
 
 #[test]

@@ -9,8 +9,8 @@ use levada_ports::source_towards;
 use levada_wire::LinkIndex;
 use levada_wire::control::Message;
 
+use super::interests::Told;
 use super::task::Driver;
-use super::wishes::Told;
 use crate::events::Event;
 use crate::quic::close;
 use crate::subscriber::{Instance, State};
@@ -175,6 +175,6 @@ impl Driver {
             }
             SubscriptionState::Ended => Told::Ended,
         };
-        self.wishes.tell(id, told, &self.fanout);
+        self.interests.tell(id, told, &self.fanout);
     }
 }

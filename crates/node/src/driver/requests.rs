@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use levada_core::limits::WISHES_MAX;
+use levada_core::limits::SUBSCRIPTIONS_MAX;
 use levada_core::{FlowInput, Offer};
 use levada_lane::api::{Command, PublisherCommand};
 use levada_wire::key::Suite;
 use levada_wire::{Description, FlowId, RepairBudget, StreamName};
 
+use super::interests::{Added, Want};
 use super::task::{Driver, Publication};
-use super::wishes::{Added, Want};
 use super::{Look, Request, Seen, SlotId};
 use crate::fanout::Queue;
 use crate::publisher::{PublishError, PublishOptions, layers};
@@ -136,10 +136,10 @@ impl Driver {
             return;
         }
         self.fanout.remove(slot);
-        if let Some(name) = self.wishes.name(slot) {
+        if let Some(name) = self.interests.name(slot) {
             self.pump.machine_mut().mark_stream(name);
         }
-        if let Some(id) = self.wishes.remove(slot) {
+        if let Some(id) = self.interests.remove(slot) {
             self.pump.handle(FlowInput::Unsubscribe { id });
         }
     }
@@ -155,12 +155,14 @@ impl Driver {
             layer,
             budget,
         } = want.clone();
-        let added = self.wishes.add(slot, want);
+        let added = self.interests.add(slot, want);
         if matches!(added, Added::Full) {
-            return Err(SubscribeError::FullOfStreams { max: WISHES_MAX });
+            return Err(SubscribeError::FullOfStreams {
+                max: SUBSCRIPTIONS_MAX,
+            });
         }
         self.fanout.add(slot, queue);
-        // The core does not know of those who share a wish.
+        // The core does not know of those who share an interest.
         self.pump.machine_mut().mark_stream(&name);
         match added {
             Added::New(id) => self.pump.handle(FlowInput::Subscribe {

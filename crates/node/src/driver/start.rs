@@ -14,11 +14,11 @@ use levada_wire::lane;
 use levada_wire::{Bitrate, LinkIndex, NetworkId};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
+use super::interests::Interests;
 use super::names::Names;
 use super::pump::Pump;
 use super::rarely::Rarely;
 use super::task::{Driver, Inbox, Resolving};
-use super::wishes::Wishes;
 use super::{
     About, EVENTS_MAX, Handle, QUIC_EVENTS_MAX, REQUESTS_MAX, SLOTS_MAX, Shared, datapath,
 };
@@ -80,7 +80,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         next_link,
         dials: BTreeMap::new(),
         publications: BTreeMap::new(),
-        wishes: Wishes::default(),
+        interests: Interests::default(),
         resolving: Resolving {
             merges: builder.client,
             merged: BTreeMap::new(),

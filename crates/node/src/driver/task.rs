@@ -17,10 +17,10 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant as Deadline;
 
+use super::interests::Interests;
 use super::names::{Change, Names};
 use super::pump::Pump;
 use super::rarely::Rarely;
-use super::wishes::Wishes;
 use super::{Asked, SlotId, datapath};
 use crate::events::Event;
 use crate::fanout::Fanout;
@@ -57,7 +57,7 @@ pub(super) struct Driver {
     pub(super) next_link: LinkIndex,
     pub(super) dials: BTreeMap<DialId, AbortHandle>,
     pub(super) publications: BTreeMap<StreamName, Publication>,
-    pub(super) wishes: Wishes,
+    pub(super) interests: Interests,
     pub(super) resolving: Resolving,
     /// Inputs that doing an output brought about.
     pub(super) again: VecDeque<Input>,

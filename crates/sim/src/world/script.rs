@@ -1,7 +1,7 @@
 //! What people do: publishers start, make frames and end; players come and go.
 //!
 //! A player stays with its node: if the process dies, it asks again when the process is back, as a gateway's client
-//! does. Not faults. Called by `world`. Invariant: the checkers know of each wish before a machine does.
+//! does. Not faults. Called by `world`. Invariant: the checkers know of each subscription before a machine does.
 
 use levada_core::{FlowInput, SubscriptionId};
 use levada_wire::{Instant, Layer};

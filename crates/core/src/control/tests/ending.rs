@@ -60,7 +60,7 @@ fn a_flow_with_a_long_budget_ends_when_its_last_packets_cannot_be_repaired_any_m
 }
 
 #[test]
-fn the_budget_of_a_wish_that_ends_is_that_of_the_flow_to_the_last() {
+fn the_budget_of_a_subscription_that_ends_is_that_of_the_flow_to_the_last() {
     let mut net = star();
     net.subscribe_with(1, 1, "cam", seconds(1));
     net.subscribe_with(2, 1, "cam", RepairBudget::DEFAULT);

@@ -140,7 +140,7 @@ fn a_player_that_returns_within_the_linger_costs_no_request() {
 }
 
 #[test]
-fn a_wish_for_an_unknown_stream_waits_for_it() {
+fn a_subscription_for_an_unknown_stream_waits_for_it() {
     let mut net = Net::new(2, &[(0, 1)]);
 
     net.subscribe(1, 1, "cam");

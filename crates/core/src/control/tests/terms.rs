@@ -64,7 +64,7 @@ fn a_budget_that_grows_is_said_again_up_to_the_origin_and_shrinks_with_who_leave
 }
 
 #[test]
-fn two_wishes_at_one_node_share_the_larger_budget() {
+fn two_subscriptions_at_one_node_share_the_larger_budget() {
     let mut net = star();
 
     net.subscribe_with(2, 1, "cam", millis(100));

@@ -12,7 +12,7 @@ use crate::view::{FlowRow, looks};
 const LINKS: u32 = 16;
 const FLOWS: usize = 3 * ROWS_AT_ONCE + 5;
 
-/// A node that originates flows and sends each to all of its links; as many wishes as flows want them.
+/// A node that originates flows and sends each to all of its links; as many subscriptions as flows want them.
 fn hub() -> Flows {
     let mut flows = flows();
     feed(&mut flows, (1..=LINKS).map(|link| link_up(LinkIndex(link))));
@@ -27,7 +27,7 @@ fn hub() -> Flows {
             flush_interval: Duration::ZERO,
             is_measured: false,
         };
-        let wish = FlowInput::Subscribe {
+        let subscription = FlowInput::Subscribe {
             id: SubscriptionId(number as u64),
             name: stream(number),
             layer: Layer(0),
@@ -37,7 +37,7 @@ fn hub() -> Flows {
             &mut flows,
             [
                 Input::Outside(FlowInput::Publish(offer)),
-                Input::Outside(wish),
+                Input::Outside(subscription),
             ],
         );
     }
@@ -49,7 +49,7 @@ fn hub() -> Flows {
     flows
 }
 
-/// What taking this looks at: flows, their children, and wishes.
+/// What taking this looks at: flows, their children, and subscriptions.
 fn looked_at<T>(take: impl FnOnce() -> T) -> (T, usize) {
     let before = looks();
     let taken = take();

@@ -1,8 +1,8 @@
 //! Local subscriptions: a name that somebody here wants, wherever it comes from, for as long as it takes.
 //!
-//! A wish points at the flow that serves it now and, while the stream moves (a restart of the origin, a nearer
+//! A subscription points at the flow that serves it now and, while the stream moves (a restart of the origin, a nearer
 //! one), at the flow that is to serve it next. Not the flows themselves (`carried`). Called by [`super::Flows`].
-//! Invariant: a wish is told each change of its state once, and gives nothing up before its successor is ready.
+//! Invariant: a subscription is told each change of its state once, and gives nothing up before its successor is ready.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use levada_wire::{Announce, FlowId, Layer, NodeId, RepairBudget, StreamName};
 
 use super::catalogue::instance_of;
 use crate::api::{Event, SubscriptionId, SubscriptionState};
-use crate::limits::WISHES_MAX;
+use crate::limits::SUBSCRIPTIONS_MAX;
 use crate::view::note_look;
 
 #[derive(Debug, Default)]
-pub(super) struct Wishes {
-    wishes: BTreeMap<SubscriptionId, Wish>,
+pub(super) struct Subscriptions {
+    subscriptions: BTreeMap<SubscriptionId, Subscription>,
 }
 
 #[derive(Debug)]
-pub(super) struct Wish {
+pub(super) struct Subscription {
     pub(super) name: StreamName,
     pub(super) layer: Layer,
     /// How late packets may be for it.
@@ -33,21 +33,21 @@ pub(super) struct Wish {
 /// What is wanted of a flow here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
-    /// The largest budget of its wishes.
+    /// The largest budget of its subscriptions.
     pub(super) budget: RepairBudget,
-    /// How many wishes it serves or is to serve.
+    /// How many subscriptions it serves or is to serve.
     pub(super) subscriptions: usize,
 }
 
-/// A flow that serves a wish, or is to.
+/// A flow that serves a subscription, or is to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) flow: FlowId,
     pub(super) announce: Announce,
 }
 
-impl Wishes {
-    /// Adds a wish; returns what to tell it when it cannot be taken.
+impl Subscriptions {
+    /// Adds a subscription; returns what to tell it when it cannot be taken.
     pub(super) fn add(
         &mut self,
         id: SubscriptionId,
@@ -55,13 +55,13 @@ impl Wishes {
         layer: Layer,
         budget: RepairBudget,
     ) -> Option<Event> {
-        if self.wishes.len() >= WISHES_MAX {
+        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
             return Some(Event::Subscription {
                 id,
                 state: SubscriptionState::Unknown,
             });
         }
-        let wish = Wish {
+        let subscription = Subscription {
             name,
             layer,
             budget,
@@ -69,47 +69,47 @@ impl Wishes {
             next: None,
             told: None,
         };
-        self.wishes.entry(id).or_insert(wish);
+        self.subscriptions.entry(id).or_insert(subscription);
         None
     }
 
     pub(super) fn remove(&mut self, id: SubscriptionId) {
-        self.wishes.remove(&id);
+        self.subscriptions.remove(&id);
     }
 
     pub(super) fn ids(&self) -> Vec<SubscriptionId> {
-        self.wishes.keys().copied().collect()
+        self.subscriptions.keys().copied().collect()
     }
 
-    pub(super) fn get(&self, id: SubscriptionId) -> Option<&Wish> {
-        self.wishes.get(&id)
+    pub(super) fn get(&self, id: SubscriptionId) -> Option<&Subscription> {
+        self.subscriptions.get(&id)
     }
 
-    pub(super) fn get_mut(&mut self, id: SubscriptionId) -> Option<&mut Wish> {
-        self.wishes.get_mut(&id)
+    pub(super) fn get_mut(&mut self, id: SubscriptionId) -> Option<&mut Subscription> {
+        self.subscriptions.get_mut(&id)
     }
 
-    /// How many wishes a flow serves or is to serve.
+    /// How many subscriptions a flow serves or is to serve.
     pub(super) fn count(&self, flow: FlowId) -> usize {
         self.targets().filter(|target| target.flow == flow).count()
     }
 
-    /// All flows that wishes point at, one entry per wish.
+    /// All flows that subscriptions point at, one entry per subscription.
     pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
-        let wishes = self.wishes.values().inspect(|_| note_look());
-        wishes.flat_map(|wish| wish.serving.iter().chain(&wish.next))
+        let subscriptions = self.subscriptions.values().inspect(|_| note_look());
+        subscriptions.flat_map(|subscription| subscription.serving.iter().chain(&subscription.next))
     }
 
-    /// The flows that wishes point at.
+    /// The flows that subscriptions point at.
     pub(super) fn wanted(&self) -> BTreeMap<FlowId, Wanted> {
         let mut flows = BTreeMap::new();
-        for wish in self.wishes.values() {
-            for target in wish.serving.iter().chain(&wish.next) {
+        for subscription in self.subscriptions.values() {
+            for target in subscription.serving.iter().chain(&subscription.next) {
                 let wanted = flows.entry(target.flow).or_insert(Wanted {
-                    budget: wish.budget,
+                    budget: subscription.budget,
                     subscriptions: 0,
                 });
-                wanted.budget = wish.budget.max(wanted.budget);
+                wanted.budget = subscription.budget.max(wanted.budget);
                 wanted.subscriptions += 1;
             }
         }
@@ -133,20 +133,20 @@ impl Wishes {
     pub(super) fn on_withdraw(&mut self, of: &InstanceRef) -> Vec<Event> {
         let is_of = |target: &Target| instance_of(&target.announce) == *of;
         let mut events = Vec::new();
-        for (id, wish) in &mut self.wishes {
-            if wish.next.as_ref().is_some_and(is_of) {
-                wish.next = None;
+        for (id, subscription) in &mut self.subscriptions {
+            if subscription.next.as_ref().is_some_and(is_of) {
+                subscription.next = None;
             }
-            if wish.serving.as_ref().is_some_and(is_of) {
-                wish.serving = None;
-                events.extend(wish.tell(*id, SubscriptionState::Ended));
+            if subscription.serving.as_ref().is_some_and(is_of) {
+                subscription.serving = None;
+                events.extend(subscription.tell(*id, SubscriptionState::Ended));
             }
         }
         events
     }
 }
 
-impl Wish {
+impl Subscription {
     /// What to tell of a state, if it is news.
     pub(super) fn tell(&mut self, id: SubscriptionId, state: SubscriptionState) -> Option<Event> {
         if self.told.as_ref() == Some(&state) {

@@ -1,13 +1,13 @@
-//! What subscribers want of the core: all who want the same share one wish.
+//! What subscribers want of the core: all who want the same share one interest, which is one subscription of the core.
 //!
-//! So the core's work for a stream does not grow with the subscribers that it has here. Not the flows that wishes hang
-//! on (the core's), nor what subscribers are told (`fanout`). Called by `requests` and `outputs`. Invariant: a wish has
-//! a subscriber, and each subscriber one wish.
+//! So the core's work for a stream does not grow with the subscribers that it has here. Not the flows that interests hang on
+//! (the core's), nor what subscribers are told (`fanout`). Called by `requests` and `outputs`. Invariant: an interest has a
+//! subscriber, and each subscriber one interest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use levada_core::SubscriptionId;
-use levada_core::limits::WISHES_MAX;
+use levada_core::limits::SUBSCRIPTIONS_MAX;
 use levada_wire::{FlowId, Layer, RepairBudget, StreamName};
 
 use super::SlotId;
@@ -22,7 +22,7 @@ pub(super) struct Want {
     pub(super) budget: RepairBudget,
 }
 
-/// How far a wish has come, as all its subscribers are told.
+/// How far an interest has come, as all its subscribers are told.
 #[derive(Clone, Debug)]
 pub(super) enum Told {
     State(State),
@@ -31,7 +31,7 @@ pub(super) enum Told {
 }
 
 #[derive(Debug)]
-struct Wish {
+struct Interest {
     want: Want,
     subscribers: BTreeSet<SlotId>,
     told: Option<Told>,
@@ -39,8 +39,8 @@ struct Wish {
 
 /// See the module's head.
 #[derive(Debug, Default)]
-pub(super) struct Wishes {
-    wishes: BTreeMap<SubscriptionId, Wish>,
+pub(super) struct Interests {
+    interests: BTreeMap<SubscriptionId, Interest>,
     of_want: BTreeMap<Want, SubscriptionId>,
     of_subscriber: BTreeMap<SlotId, SubscriptionId>,
 }
@@ -52,27 +52,27 @@ pub(super) enum Added {
     New(SubscriptionId),
     /// Others want it, and this is how far it has come.
     Shared(Option<Told>),
-    /// There are [`WISHES_MAX`].
+    /// There are [`SUBSCRIPTIONS_MAX`].
     Full,
 }
 
-impl Wishes {
+impl Interests {
     pub(super) fn add(&mut self, slot: SlotId, want: Want) -> Added {
         let shared = self.of_want.get(&want).copied();
-        if shared.is_none() && self.wishes.len() >= WISHES_MAX {
+        if shared.is_none() && self.interests.len() >= SUBSCRIPTIONS_MAX {
             return Added::Full;
         }
         // The number of the first who wants it: no other has it.
         let id = shared.unwrap_or(SubscriptionId(slot.0));
         self.of_subscriber.insert(slot, id);
-        let wish = self.wishes.entry(id).or_insert_with(|| Wish {
+        let interest = self.interests.entry(id).or_insert_with(|| Interest {
             want: want.clone(),
             subscribers: BTreeSet::new(),
             told: None,
         });
-        wish.subscribers.insert(slot);
+        interest.subscribers.insert(slot);
         if shared.is_some() {
-            return Added::Shared(wish.told.clone());
+            return Added::Shared(interest.told.clone());
         }
         self.of_want.insert(want, id);
         Added::New(id)
@@ -81,35 +81,35 @@ impl Wishes {
     /// What a subscriber wants.
     pub(super) fn name(&self, slot: SlotId) -> Option<&StreamName> {
         let id = self.of_subscriber.get(&slot)?;
-        self.wishes.get(id).map(|wish| &wish.want.name)
+        self.interests.get(id).map(|interest| &interest.want.name)
     }
 
-    /// Forgets a subscriber; gives its wish if nobody has it any more.
+    /// Forgets a subscriber; gives its interest if nobody has it any more.
     pub(super) fn remove(&mut self, slot: SlotId) -> Option<SubscriptionId> {
         let id = self.of_subscriber.remove(&slot)?;
-        let wish = self.wishes.get_mut(&id)?;
-        wish.subscribers.remove(&slot);
-        if !wish.subscribers.is_empty() {
+        let interest = self.interests.get_mut(&id)?;
+        interest.subscribers.remove(&slot);
+        if !interest.subscribers.is_empty() {
             return None;
         }
-        let wish = self.wishes.remove(&id)?;
-        self.of_want.remove(&wish.want);
+        let interest = self.interests.remove(&id)?;
+        self.of_want.remove(&interest.want);
         Some(id)
     }
 
-    /// Tells all who have a wish.
+    /// Tells all who have an interest.
     pub(super) fn tell(&mut self, id: SubscriptionId, told: Told, fanout: &Fanout) {
-        let Some(wish) = self.wishes.get_mut(&id) else {
+        let Some(interest) = self.interests.get_mut(&id) else {
             return;
         };
-        for slot in &wish.subscribers {
+        for slot in &interest.subscribers {
             match &told {
                 Told::State(state) => fanout.state(*slot, state.clone()),
                 Told::Flows { flow, instance } => fanout.attach(*slot, *flow, *instance),
                 Told::Ended => fanout.end(*slot),
             }
         }
-        wish.told = Some(told);
+        interest.told = Some(told);
     }
 }
 
@@ -145,10 +145,10 @@ mod tests {
 
     #[test]
     fn who_wants_the_same_shares_a_wish_that_ends_with_the_last() {
-        let mut wishes = Wishes::default();
+        let mut interests = Interests::default();
 
-        let first = wishes.add(SlotId(1), want("cam"));
-        let second = wishes.add(SlotId(2), want("cam"));
+        let first = interests.add(SlotId(1), want("cam"));
+        let second = interests.add(SlotId(2), want("cam"));
         let patient = Want {
             budget: RepairBudget::MAX,
             ..want("cam")
@@ -156,29 +156,29 @@ mod tests {
 
         assert!(matches!(first, Added::New(SubscriptionId(1))), "{first:?}");
         assert!(matches!(second, Added::Shared(None)), "{second:?}");
-        assert!(is_new(&wishes.add(SlotId(3), patient)));
-        assert_eq!(wishes.remove(SlotId(1)), None);
-        assert_eq!(wishes.remove(SlotId(1)), None, "it is gone already");
-        assert_eq!(wishes.remove(SlotId(2)), Some(SubscriptionId(1)));
-        assert!(is_new(&wishes.add(SlotId(4), want("cam"))));
+        assert!(is_new(&interests.add(SlotId(3), patient)));
+        assert_eq!(interests.remove(SlotId(1)), None);
+        assert_eq!(interests.remove(SlotId(1)), None, "it is gone already");
+        assert_eq!(interests.remove(SlotId(2)), Some(SubscriptionId(1)));
+        assert!(is_new(&interests.add(SlotId(4), want("cam"))));
     }
 
     #[test]
     fn one_wish_too_many_is_refused_and_one_more_of_the_same_is_not() {
-        let mut wishes = Wishes::default();
+        let mut interests = Interests::default();
         let one = |at: usize| (SlotId(at as u64), want(&format!("cam-{at}")));
-        for at in 0..WISHES_MAX {
+        for at in 0..SUBSCRIPTIONS_MAX {
             let (slot, want) = one(at);
-            assert!(is_new(&wishes.add(slot, want)));
+            assert!(is_new(&interests.add(slot, want)));
         }
-        let (slot, other) = one(WISHES_MAX);
+        let (slot, other) = one(SUBSCRIPTIONS_MAX);
 
-        let refused = wishes.add(slot, other.clone());
-        let shared = wishes.add(slot, want("cam-0"));
+        let refused = interests.add(slot, other.clone());
+        let shared = interests.add(slot, want("cam-0"));
 
         assert!(matches!(refused, Added::Full), "{refused:?}");
         assert!(matches!(shared, Added::Shared(None)), "{shared:?}");
-        assert_eq!(wishes.remove(SlotId(1)), Some(SubscriptionId(1)));
-        assert!(is_new(&wishes.add(SlotId(u64::MAX), other)));
+        assert_eq!(interests.remove(SlotId(1)), Some(SubscriptionId(1)));
+        assert!(is_new(&interests.add(SlotId(u64::MAX), other)));
     }
 }
