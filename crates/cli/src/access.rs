@@ -92,12 +92,14 @@ impl Access {
         name: &StreamName,
         description: Description,
         options: PublishOptions,
-    ) -> anyhow::Result<Outlet> {
+    ) -> anyhow::Result<AnyPublisher> {
         Ok(match self {
-            Self::Own(node) => Outlet::Own(node.publish(name.clone(), description, options).await?),
+            Self::Own(node) => {
+                AnyPublisher::Own(node.publish(name.clone(), description, options).await?)
+            }
             Self::Running(dir) => {
                 let client = Client::connect(dir).await?;
-                Outlet::Running(client.publish(name, &description, options).await?)
+                AnyPublisher::Running(client.publish(name, &description, options).await?)
             }
         })
     }
@@ -106,12 +108,12 @@ impl Access {
         &self,
         name: &StreamName,
         options: SubscribeOptions,
-    ) -> anyhow::Result<Inlet> {
+    ) -> anyhow::Result<AnySubscriber> {
         Ok(match self {
-            Self::Own(node) => Inlet::Own(node.subscribe(name.clone(), options).await?),
+            Self::Own(node) => AnySubscriber::Own(node.subscribe(name.clone(), options).await?),
             Self::Running(dir) => {
                 let client = Client::connect(dir).await?;
-                Inlet::Running(forward(client.play(name, options).await?))
+                AnySubscriber::Running(forward(client.play(name, options).await?))
             }
         })
     }
@@ -161,12 +163,12 @@ pub(crate) fn here(address: SocketAddr) -> SocketAddr {
 
 /// A stream's way in, wherever the node is.
 #[derive(Debug)]
-pub(crate) enum Outlet {
+pub(crate) enum AnyPublisher {
     Own(Publisher),
     Running(RemotePublisher),
 }
 
-impl Outlet {
+impl AnyPublisher {
     pub(crate) async fn send(&mut self, frame: Frame) -> anyhow::Result<()> {
         match self {
             Self::Own(publisher) => publisher.send(frame).await?,
@@ -195,12 +197,12 @@ impl Outlet {
 
 /// A stream's way out, wherever the node is.
 #[derive(Debug)]
-pub(crate) enum Inlet {
+pub(crate) enum AnySubscriber {
     Own(Subscriber),
     Running(mpsc::Receiver<Result<Delivery, ClientError>>),
 }
 
-impl Inlet {
+impl AnySubscriber {
     /// Waits for what comes next; `None` once a node of our own is gone, because somebody told it to leave. May be
     /// dropped before it is ready.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Delivery>> {

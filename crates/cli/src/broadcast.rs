@@ -13,7 +13,7 @@ use crate::shutdown::Shutdown;
 
 /// One thing that the user wants published.
 #[derive(Clone, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct PublishSpec {
     pub(crate) name: StreamName,
     pub(crate) source: Source,
     pub(crate) options: Options,
@@ -28,22 +28,22 @@ pub(crate) struct Ready {
 }
 
 /// Opens the sources. Nothing is announced before all are open.
-pub(crate) async fn open(wishes: &[Wish]) -> anyhow::Result<Vec<Ready>> {
-    let pipes = wishes.iter().filter(|wish| wish.source == Source::Pipe);
+pub(crate) async fn open(specs: &[PublishSpec]) -> anyhow::Result<Vec<Ready>> {
+    let pipes = specs.iter().filter(|spec| spec.source == Source::Pipe);
     anyhow::ensure!(
         pipes.count() <= 1,
         "standard input can be the source of one stream only: publish the others from files, or by `levada publish`"
     );
     let mut ready = Vec::new();
-    for wish in wishes {
-        let feeds = wish.source.open(&wish.name, wish.options).await;
-        let feeds = feeds.with_context(|| format!("cannot publish `{}`", wish.name))?;
+    for spec in specs {
+        let feeds = spec.source.open(&spec.name, spec.options).await;
+        let feeds = feeds.with_context(|| format!("cannot publish `{}`", spec.name))?;
         for (name, mut feed) in feeds {
             let first = feed.next().await?;
             let Some(Item::Description(description)) = first else {
                 anyhow::bail!(
                     "cannot publish `{name}`: {} does not say what it holds",
-                    wish.source
+                    spec.source
                 );
             };
             ready.push(Ready {
@@ -74,10 +74,10 @@ impl Broadcasts {
             description,
             feed,
         } = ready;
-        let outlet = access.publish(&name, description, options).await?;
+        let publisher = access.publish(&name, description, options).await?;
         let mut shutdown = shutdown.clone();
         self.0.spawn(async move {
-            let result = flow(feed, outlet, &mut shutdown).await;
+            let result = flow(feed, publisher, &mut shutdown).await;
             (name, result)
         });
         Ok(())
@@ -97,7 +97,7 @@ impl Broadcasts {
 
 async fn flow(
     mut feed: Feed,
-    mut outlet: crate::access::Outlet,
+    mut publisher: crate::access::AnyPublisher,
     shutdown: &mut Shutdown,
 ) -> anyhow::Result<()> {
     loop {
@@ -106,12 +106,12 @@ async fn flow(
             () = shutdown.wait() => Ok(None),
         };
         match item {
-            Ok(Some(Item::Frame(frame))) => outlet.send(frame).await?,
-            Ok(Some(Item::Description(description))) => outlet.describe(description).await?,
-            Ok(None) => return outlet.finish().await,
+            Ok(Some(Item::Frame(frame))) => publisher.send(frame).await?,
+            Ok(Some(Item::Description(description))) => publisher.describe(description).await?,
+            Ok(None) => return publisher.finish().await,
             Err(error) => {
                 // What was read is still to be sent, and the stream to be taken back.
-                outlet.finish().await?;
+                publisher.finish().await?;
                 return Err(error.into());
             }
         }

@@ -4,7 +4,7 @@
 //! Playout ─▶ Writer ─▶ Target (a file, standard output, a player)
 //! ```
 //!
-//! A new place to write to is a variant of [`Target`]. Not the stream's way here (`access.rs`), and not when and how it
+//! A new destination is a variant of [`Target`]. Not the stream's way here (`access.rs`), and not when and how it
 //! is written, which `levada-media` has. Called by `play`.
 //! Invariant: nothing is made or changed at the target before the first frame is there.
 
@@ -12,4 +12,4 @@ mod player;
 mod target;
 
 pub(crate) use player::Player;
-pub(crate) use target::{Place, Target};
+pub(crate) use target::{Destination, Target};

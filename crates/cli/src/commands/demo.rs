@@ -26,7 +26,7 @@ use levada_wire::Instant;
 use tokio::time::MissedTickBehavior;
 
 use crate::access::Access;
-use crate::broadcast::{self, Broadcasts, Wish};
+use crate::broadcast::{self, Broadcasts, PublishSpec};
 use crate::logging::{self, Level};
 use crate::shutdown::Shutdown;
 use crate::units;
@@ -201,13 +201,13 @@ impl Network {
         broadcasts: &mut Broadcasts,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
-        let wish = Wish {
+        let spec = PublishSpec {
             name: stream.clone(),
             source: Source::TestCard,
             options: Options::default(),
         };
         let access = Access::Own(self.origin.clone());
-        for ready in broadcast::open(&[wish]).await? {
+        for ready in broadcast::open(&[spec]).await? {
             let options = PublishOptions::default();
             broadcasts.start(&access, ready, options, shutdown).await?;
         }

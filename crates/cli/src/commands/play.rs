@@ -1,7 +1,7 @@
 //! `levada play NAME`: one stream into a player, a file, or standard output.
 //!
 //! ```text
-//! Inlet ─▶ Playout ─▶ Writer ─▶ Target
+//! AnySubscriber ─▶ Playout ─▶ Writer ─▶ Target
 //! ```
 //!
 //! Not how the stream gets here. Invariant: while nothing comes, standard error says why; whatever ends it, what was
@@ -16,11 +16,11 @@ use levada_media::clock::Clock;
 use levada_media::sink::{Playout, Writer};
 use levada_wire::Instant;
 
-use crate::access::{Access, Inlet, NodeArgs};
+use crate::access::{Access, AnySubscriber, NodeArgs};
 use crate::logging::{self, Level};
 use crate::say;
 use crate::shutdown::Shutdown;
-use crate::sink::{Place, Player, Target};
+use crate::sink::{Destination, Player, Target};
 use crate::units;
 
 mod waiting;
@@ -70,7 +70,7 @@ pub(crate) async fn execute(
     debug: bool,
 ) -> anyhow::Result<ExitCode> {
     logging::start(Level::Warn, debug)?;
-    let target = Target::open(args.place()?, &args.name).await?;
+    let target = Target::open(args.destination()?, &args.name).await?;
     let access = args.node.access("play", &args.name).await?;
     if matches!(access, Access::Own(_)) && args.node.is_alone() && !args.wait {
         access.leave().await;
@@ -96,7 +96,7 @@ async fn play(
     mut shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let mut session = Session {
-        inlet: access.subscribe(&args.name, args.options()).await?,
+        subscriber: access.subscribe(&args.name, args.options()).await?,
         playout: Playout::new(args.latency.unwrap_or_default()),
         writer: Writer::new(),
         target,
@@ -126,12 +126,12 @@ impl Args {
         }
     }
 
-    fn place(&self) -> anyhow::Result<Place> {
+    fn destination(&self) -> anyhow::Result<Destination> {
         Ok(match (&self.out, self.player) {
-            (Some(path), _) if path.as_os_str() == "-" => Place::Stdout,
-            (Some(path), _) => Place::File(path.clone()),
-            (None, Some(player)) => Place::Player(player),
-            (None, None) => Place::Player(Player::installed()?),
+            (Some(path), _) if path.as_os_str() == "-" => Destination::Stdout,
+            (Some(path), _) => Destination::File(path.clone()),
+            (None, Some(player)) => Destination::Player(player),
+            (None, None) => Destination::Player(Player::installed()?),
         })
     }
 }
@@ -139,7 +139,7 @@ impl Args {
 /// One stream being played.
 #[derive(Debug)]
 struct Session {
-    inlet: Inlet,
+    subscriber: AnySubscriber,
     playout: Playout<Delivery>,
     writer: Writer,
     target: Target,
@@ -163,7 +163,7 @@ impl Session {
             let (due, clock) = (self.playout.due(), self.clock);
             let end = self.stops.into_iter().chain(self.ended).min();
             tokio::select! {
-                delivery = self.inlet.next() => match delivery? {
+                delivery = self.subscriber.next() => match delivery? {
                     Some(delivery) => self.take(delivery),
                     // Somebody told the node to leave.
                     None => return Ok(()),

@@ -10,7 +10,7 @@ use levada::{Bitrate, PublishOptions, StreamName};
 use levada_media::source::{Options, Source};
 
 use crate::access::{Access, NodeArgs, here};
-use crate::broadcast::{self, Broadcasts, Ready, Wish};
+use crate::broadcast::{self, Broadcasts, PublishSpec, Ready};
 use crate::logging::{self, Level};
 use crate::say;
 use crate::shutdown::Shutdown;
@@ -39,7 +39,7 @@ pub(crate) async fn execute(
     debug: bool,
 ) -> anyhow::Result<ExitCode> {
     logging::start(Level::Warn, debug)?;
-    let wishes = [Wish {
+    let specs = [PublishSpec {
         name: args.name.clone(),
         source: Source::parse(&args.source),
         options: Options {
@@ -48,7 +48,7 @@ pub(crate) async fn execute(
     }];
     let mut waiting = shutdown.clone();
     let streams = tokio::select! {
-        streams = broadcast::open(&wishes) => streams?,
+        streams = broadcast::open(&specs) => streams?,
         () = waiting.wait() => return Ok(ExitCode::SUCCESS),
     };
     let mut options = PublishOptions::default();

@@ -14,7 +14,7 @@ use levada_media::source::{Options, Source};
 use levada_ports::LANES_MAX;
 
 use crate::access::Access;
-use crate::broadcast::{self, Broadcasts, Wish};
+use crate::broadcast::{self, Broadcasts, PublishSpec};
 use crate::gateways::{GatewayArgs, Gateways};
 use crate::home;
 use crate::logging::{self, Level};
@@ -73,9 +73,9 @@ pub(crate) async fn execute(
     let (json, wanted) = (args.json, args.gateways.clone());
     let config = args.config()?;
     logging::start_with(&config.log, debug)?;
-    let wishes = wishes(&config);
+    let specs = specs(&config);
     let streams = tokio::select! {
-        streams = broadcast::open(&wishes) => streams?,
+        streams = broadcast::open(&specs) => streams?,
         () = shutdown.wait() => return Ok(ExitCode::SUCCESS),
     };
     let node = config.builder().start().await?;
@@ -155,15 +155,15 @@ fn introduce(node: &Node, gateways: &Gateways, json: bool) -> std::io::Result<()
     }
 }
 
-fn wishes(config: &Config) -> Vec<Wish> {
-    let wish = |publish: &levada::config::Publish| Wish {
+fn specs(config: &Config) -> Vec<PublishSpec> {
+    let spec = |publish: &levada::config::Publish| PublishSpec {
         name: publish.name.clone(),
         source: Source::parse(&publish.source),
         options: Options {
             repeats: publish.repeats,
         },
     };
-    config.publish.iter().map(wish).collect()
+    config.publish.iter().map(spec).collect()
 }
 
 impl Args {

@@ -1,4 +1,4 @@
-//! The places a played stream can be written to.
+//! The destinations of a played stream.
 //!
 //! Not the form in which it is written (`writer.rs`). Called by `play`. Invariant: nothing is made or changed before
 //! the first frame is there.
@@ -20,14 +20,14 @@ const PLAYER_END: Duration = Duration::from_secs(2);
 
 /// Where the user wants the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Destination {
     /// Standard output.
     Stdout,
     File(PathBuf),
     Player(Player),
 }
 
-/// A place that is ready to be written to, or being written to.
+/// A destination that is ready to be written to, or being written to.
 #[derive(Debug)]
 pub(crate) enum Target {
     Stdout(Stdout),
@@ -38,10 +38,13 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// Makes sure that the place can be written to.
-    pub(crate) async fn open(place: Place, stream: &StreamName) -> anyhow::Result<Self> {
-        Ok(match place {
-            Place::Stdout => {
+    /// Makes sure that the destination can be written to.
+    pub(crate) async fn open(
+        destination: Destination,
+        stream: &StreamName,
+    ) -> anyhow::Result<Self> {
+        Ok(match destination {
+            Destination::Stdout => {
                 ensure!(
                     !std::io::stdout().is_terminal(),
                     "standard output is a terminal: pipe it into a program that plays MPEG-TS, or give a file with \
@@ -49,7 +52,7 @@ impl Target {
                 );
                 Self::Stdout(tokio::io::stdout())
             }
-            Place::File(path) => {
+            Destination::File(path) => {
                 let file = OutFile::open(&path).await.with_context(|| {
                     format!(
                         "cannot write {}; give another file with --out",
@@ -58,7 +61,7 @@ impl Target {
                 })?;
                 Self::File(path, file)
             }
-            Place::Player(player) => {
+            Destination::Player(player) => {
                 player.check()?;
                 Self::Waiting(player, stream.clone())
             }
@@ -95,7 +98,7 @@ impl Target {
         }
     }
 
-    /// Waits until the place is closed by somebody else: a player by its user.
+    /// Waits until the destination is closed by somebody else: a player by its user.
     pub(crate) async fn closed(&mut self) {
         match self {
             Self::Playing(child, _) => {
@@ -140,9 +143,12 @@ mod tests {
     #[tokio::test]
     async fn a_place_that_cannot_be_written_is_refused_by_name() {
         let stream = "cam".parse().unwrap();
-        let place = Place::File("/no/such/folder/x.ts".into());
+        let destination = Destination::File("/no/such/folder/x.ts".into());
 
-        let error = Target::open(place, &stream).await.unwrap_err().to_string();
+        let error = Target::open(destination, &stream)
+            .await
+            .unwrap_err()
+            .to_string();
 
         assert!(error.contains("/no/such/folder/x.ts"), "{error}");
         assert!(error.contains("--out"), "{error}");
