@@ -16,7 +16,8 @@ fn run(arguments: &[&str]) -> Vec<u8> {
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| {
-            panic!("ffmpeg does not start ({error}): install ffmpeg (Debian: apt install ffmpeg), or run cargo xtask test as root")
+            panic!("ffmpeg does not start ({error}): install ffmpeg (Debian: apt install ffmpeg), or run cargo \
+                 xtask test as root")
         });
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{said}");

@@ -1,4 +1,5 @@
-//! A watch that applies each change it is given has the rows of the streams, at every node, whatever happens between them.
+//! A watch that applies each change it is given has the rows of the streams, at every node, whatever happens between
+//! them.
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};

@@ -111,7 +111,6 @@ impl Chaos {
         }
     }
 
-    // tidy: long an arm for each command
     fn command(rng: &mut impl Rng) -> Command {
         let flow = if rng.next_u32().is_multiple_of(8) {
             FlowId(rng.next_u64() % 3)
