@@ -9,7 +9,7 @@
 //!
 //! Whoever finds it ready may take any amount, and leaves a debt if that was more than there is: a packet cannot be
 //! sent in part, and a bucket that is smaller than one run must let it pass too. Not a queue and not a timer. Called by
-//! [`super`] and by `flow::egress`, for every run and egress, so it costs a multiplication and two comparisons.
+//! `forward`, `behind.rs` and `queue.rs`, for every run and child, so it costs a multiplication and two comparisons.
 //! Invariant: over any time t no more is taken than rate x (t + depth), and the last amount.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Whose turn it is among the newcomers: egresses that are sent the cached group before they are live.
+//! Whose turn it is among the newcomers: children that are sent the cached group before they are live.
 //!
 //! ```text
 //!  interface   being sent, at most 4: a run each in turn          wait, first come first served
@@ -22,7 +22,7 @@ use crate::limits::{CATCH_UP_AT_ONCE, CATCH_UP_HASTE, CATCH_UP_SHARE, INTERFACES
 use crate::link::Source;
 use crate::settings::LaneSettings;
 
-/// An egress that is to be sent the cached group.
+/// A child that is to be sent the cached group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Newcomer {
     pub(crate) flow: FlowId,
@@ -96,7 +96,7 @@ impl Queue {
         self.wake
     }
 
-    /// Puts an egress in the row of its interface; `false` if too many wait.
+    /// Puts a child in the row of its interface; `false` if too many wait.
     pub(crate) fn add(&mut self, source: Source, newcomer: Newcomer, now: Instant) -> bool {
         if self.waiting >= QUEUED_MAX {
             return false;
@@ -116,7 +116,7 @@ impl Queue {
         true
     }
 
-    /// Takes all those out that are meant: they are no egresses any more.
+    /// Takes all those out that are meant: they are no children any more.
     pub(crate) fn remove(&mut self, now: Instant, is_meant: impl Fn(FlowId, LinkIndex) -> bool) {
         let stays = |newcomer: &Newcomer| !is_meant(newcomer.flow, newcomer.link);
         self.waiting = 0;

@@ -1,4 +1,4 @@
-//! What an egress was not sent on purpose: so that the child hears GONE, and that it is not sent after all when it
+//! What a child was not sent on purpose: so that the child hears GONE, and that it is not sent after all when it
 //! asks.
 //!
 //! ```text
@@ -6,7 +6,7 @@
 //!                          said so far ▲  └ not said yet: goes out when the time has come, packed in few datagrams
 //! ```
 //!
-//! Not the choice of what to withhold: [`super::behind`]. Called by [`super`] and by `flow::egress`. Invariant: at most
+//! Not the choice of what to withhold: `behind.rs`. Called by that, by `pace.rs` and by `flow::multicast`. Invariant: at most
 //! [`WITHHELD_RANGES_MAX`] ranges are remembered, in order and apart from each other, and one saying names at most
 //! [`GONE_NUMBERS_MAX`] numbers; a child that asks for older ones hears GONE or gets them as repairs.
 
