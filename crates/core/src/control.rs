@@ -55,6 +55,7 @@ impl Machine for Control {
                 self.links(link::Input::Leave);
             }
         }
+        self.assert_drained();
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -65,6 +66,7 @@ impl Machine for Control {
         self.drain_routes();
         self.flows.handle_timeout(self.now);
         self.drain_flows();
+        self.assert_drained();
     }
 
     fn poll_output(&mut self) -> Option<Output> {
@@ -178,6 +180,13 @@ impl Control {
             flows: self.flow_rows(None).collect(),
             admission: self.admission(),
         }
+    }
+
+    /// What a part has said is with whom it concerns when a call ends.
+    fn assert_drained(&mut self) {
+        assert!(self.links.poll_output().is_none(), "links were heard out");
+        assert!(self.routes.poll_output().is_none(), "routes were heard out");
+        assert!(self.flows.poll_output().is_none(), "flows were heard out");
     }
 
     fn links(&mut self, input: link::Input) {

@@ -367,9 +367,15 @@ impl Links {
 
     fn open(&mut self, link: LinkIndex, hello: Hello) {
         let now = self.now;
-        let Some(opened) = self.links.get_mut(&link) else {
+        let Some(peer) = self.links.get(&link).map(|opened| opened.peer) else {
             return;
         };
+        let is_up_to_peer = |other: &Link| other.peer == peer && other.up().is_some();
+        assert!(
+            !self.links.values().any(is_up_to_peer),
+            "no link is up twice to one node"
+        );
+        let opened = self.links.get_mut(&link).expect("it was there above");
         let up = Up {
             boot: hello.boot,
             name: hello.name.clone(),
@@ -378,7 +384,7 @@ impl Links {
             size: Size::new(now),
         };
         let before = std::mem::replace(&mut opened.state, State::Up(Box::new(up)));
-        let (peer, remote) = (opened.peer, opened.remote);
+        let remote = opened.remote;
         self.dialer.on_up(peer);
         self.put(api::Output::LinkUp {
             link,

@@ -421,6 +421,11 @@ impl Routes {
         };
         origin.select(self.now);
         if let Some(route) = origin.unreported() {
+            let passes_here = |route: &Route| route.hops.contains(self.me.prefix());
+            assert!(
+                !route.as_ref().is_some_and(passes_here),
+                "a route that passes here was never taken"
+            );
             self.outputs
                 .push_back(Output::Changed { origin: id, route });
         }

@@ -83,7 +83,32 @@ impl Flows {
             if let Some(of) = self.carried.note(*flow) {
                 self.watched.mark(&of.name, of.origin);
             }
+            debug_assert_eq!(self.contradiction_of(*flow), None, "of flow {flow}");
         }
+    }
+
+    /// What is wrong with a flow that was settled: nothing, ever.
+    pub(super) fn contradiction_of(&self, flow: FlowId) -> Option<&'static str> {
+        let carried = self.carried.get(flow)?;
+        let lingers = carried.linger_until.is_some_and(|until| until > self.now);
+        let is_wanted = self.wanted.contains_key(&flow)
+            || !carried.children.is_empty()
+            || carried.consuming
+            || lingers
+            || carried.ending_at.is_some();
+        if !is_wanted && carried.asked().next().is_some() {
+            return Some("nobody wants it, and somebody is asked for it");
+        }
+        let is_gone = |link: &LinkIndex| !self.neighbours.contains_key(link);
+        if carried.children.keys().any(is_gone) {
+            return Some("it has a child on a link that is no more");
+        }
+        let from = match carried.upstream {
+            Upstream::Flowing { link, .. } => Some(link),
+            _ => None,
+        };
+        let is_fed_back = carried.granted().any(|link| Some(link) == from);
+        is_fed_back.then_some("it goes out over the link that it comes over")
     }
 
     fn promote_and_report(&mut self) {

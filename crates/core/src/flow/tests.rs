@@ -14,6 +14,7 @@ use levada_wire::{
 };
 use rand_core::Rng as _;
 
+use super::carried::{Carried, Upstream};
 use super::*;
 use crate::api::{SubscriptionId, SubscriptionState};
 use crate::limits::{
@@ -407,4 +408,26 @@ fn one_key_request_too_many_is_refused_until_the_waiting_ones_run_out() {
 
     assert_eq!(refused, [(child, RefuseReason::Full)]);
     assert_eq!(refusals(&mut flows), []);
+}
+
+#[test]
+fn a_flow_that_contradicts_itself_is_seen() {
+    let mut flows = flows();
+    let origin = identity(5);
+    let flow = announce(&origin, 1, 1).flow(Layer(0));
+    feed(
+        &mut flows,
+        [link_up(UP), announced(&origin, 1), route_to(&origin, UP)],
+    );
+    let offer = flows.catalogue.find(flow).unwrap();
+    flows.carried.insert(Carried::new(offer));
+    assert_eq!(flows.contradiction_of(flow), None);
+
+    let asking = Upstream::Asking {
+        link: UP,
+        until: Instant::ZERO,
+    };
+    flows.carried.get_mut(flow).unwrap().upstream = asking;
+
+    assert!(flows.contradiction_of(flow).is_some());
 }

@@ -250,6 +250,11 @@ impl OriginRoutes {
             Some(least) if least.0 == told.0 => (least.0, least.1.min(told.1)),
             _ => told,
         });
+        let selected = self.selected.and_then(|link| self.heard.get(&link));
+        assert!(
+            selected.is_none_or(|selected| self.is_feasible(selected)),
+            "what is told leaves the selected route feasible: no loop can come of it"
+        );
     }
 
     /// When starved and due: the links to ask over, and for which sequence.
