@@ -8,7 +8,7 @@
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use levada_media::rtp::{Batch, Packer, Unpacker};
 use levada_media::sdp::Session;
@@ -190,8 +190,6 @@ fn play(session: &Session, frames: &[Frame], folder: &Path) {
         for packet in batch.packets() {
             // Gone when it has what it was to decode.
             let _ = socket.send_to(packet, ("127.0.0.1", port));
-            // Paced, as from a camera: the reader's socket holds less than a hundred packets.
-            std::thread::sleep(Duration::from_millis(2));
         }
     }
     let output = child.wait_with_output().unwrap();
@@ -229,12 +227,13 @@ fn free_port() -> u16 {
 /// Until somebody has bound the port behind this one, which ffmpeg does last.
 fn wait_for_port(port: u16) {
     let wanted = format!(":{:04X} ", port + 1);
-    for _ in 0..2_000 {
+    let end = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < end {
         let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
         if sockets.contains(&wanted) {
             return;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::yield_now();
     }
     panic!("ffmpeg does not listen");
 }
@@ -247,7 +246,7 @@ fn micros(frames: &[Frame], timescale: u32) -> Vec<(i64, i64, bool)> {
     relative(times.collect())
 }
 
-/// Our word for a codec, how ffmpeg is asked to encode it, and what else it needs to send it.
+/// Word, how ffmpeg encodes it, what else it wants to send it.
 const CLIPS: [(&str, &[&str], &[&str]); 12] = [
     ("h264", &["-c:v", "libx264", "-g", "10", "-bf", "2"], &[]),
     (
