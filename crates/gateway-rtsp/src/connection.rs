@@ -33,6 +33,8 @@ mod offer;
 
 /// How long a session lives without a sign of the client.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a publisher may send nothing, before its name is free for the next.
+pub const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a new connection may take to its first request.
 pub const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// Requests that may wait for an answer. More end the connection.
@@ -404,8 +406,15 @@ impl Connection {
         if self.current.is_some() {
             return None;
         }
+        let is_recording =
+            matches!(&self.state, State::Flowing(setup) if setup.role == Role::Record);
+        let timeout = if is_recording {
+            RECORD_TIMEOUT
+        } else {
+            SESSION_TIMEOUT
+        };
         match self.heard {
-            Some(heard) => Some(heard + SESSION_TIMEOUT),
+            Some(heard) => Some(heard + timeout),
             None => self.since.map(|since| since + FIRST_REQUEST),
         }
     }

@@ -352,13 +352,12 @@ impl<E: Encode> Task<E> {
         };
         let due = now + wait;
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
-        self.on_running(is_start);
+        self.on_running();
     }
 
     /// The stream runs, or runs again.
-    fn on_running(&mut self, is_start: bool) {
-        if self.away.is_some() && is_start {
-            self.away = None;
+    fn on_running(&mut self) {
+        if self.away.take().is_some() {
             self.phase.send_if_modified(|phase| {
                 let Phase::Held(outline) = phase else {
                     return false;

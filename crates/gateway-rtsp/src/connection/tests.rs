@@ -380,6 +380,26 @@ fn any_request_and_any_packet_keep_a_session_alive() {
 }
 
 #[test]
+fn a_publisher_that_sends_nothing_gives_its_name_up() {
+    let mut talk = Talk::new();
+    talk.ask(Request::new(Method::Announce, URL).with("Content-Type", "application/sdp"));
+    talk.set_up(&format!("{URL}/streamid=0"), "RTP/AVP/TCP;interleaved=0-1");
+    talk.request(Method::Record, URL);
+    talk.rest.clear();
+
+    talk.later(RECORD_TIMEOUT - SECOND);
+    talk.input(Input::Heard);
+    talk.later(RECORD_TIMEOUT - SECOND);
+    assert_eq!(talk.rest, []);
+    talk.later(SECOND);
+
+    assert_eq!(
+        talk.rest,
+        [Output::Teardown(EndReason::Silent), Output::Close]
+    );
+}
+
+#[test]
 fn who_asks_for_nothing_is_gone_soon() {
     let mut talk = Talk::new();
 
