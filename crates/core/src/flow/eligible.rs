@@ -16,7 +16,7 @@ use levada_wire::{FlowId, LinkIndex, NodeId, PacketSize};
 
 use super::carried::{Carried, ChildState, Upstream};
 use super::{Flows, Output};
-use crate::link::PathSize;
+use crate::link::Carries;
 use crate::route::Alternative;
 
 /// Whether packets of a flow get over a link.
@@ -119,8 +119,7 @@ impl Flows {
             .iter()
             .filter(|alternative| alternative.is_feasible);
         let detour = feasible.map(|alternative| alternative.link).find(is_open);
-        // What was feasible when it was chosen is kept while the neighbour tells of a way that does not lead through
-        // here.
+        // What was feasible when it was chosen is kept while the neighbour tells of a way that does not lead through here.
         let kept = || match carried.upstream {
             Upstream::Flowing { link, .. } => {
                 let tells = alternatives
