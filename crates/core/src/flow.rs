@@ -42,7 +42,7 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::api::{self, Event, FlowInput, Settings};
 use crate::chance;
-use crate::link::{Carries, Path};
+use crate::link::{Path, PathSize};
 use crate::route::{Alternative, Route};
 
 mod admission;
@@ -151,8 +151,8 @@ pub struct Flows {
     routes: BTreeMap<NodeId, Route>,
     /// Other ways than the routes.
     alternatives: BTreeMap<NodeId, Vec<Alternative>>,
-    /// What each link carries, if it is not the default.
-    carries: BTreeMap<LinkIndex, Carries>,
+    /// The packet size of each link whose size is not the default.
+    path_sizes: BTreeMap<LinkIndex, PathSize>,
     breakers: BTreeMap<LinkIndex, Breaker>,
     catalogue: Catalogue,
     published: BTreeMap<levada_wire::StreamName, Published>,
@@ -185,8 +185,8 @@ impl Machine for Flows {
             Input::Route { origin, route } => self.on_route(origin, route),
             Input::Lane(flow, FlowEvent::Delivering(link)) => self.on_delivering(flow, link),
             Input::Lane(flow, FlowEvent::Measured(rate)) => self.on_measured(flow, rate),
-            Input::Path(link, Path::Carries(carries)) => self.on_carries(link, carries),
-            Input::Path(link, Path::Presses(pressure)) => self.on_pressure(link, pressure),
+            Input::Path(link, Path::Size(size)) => self.on_path_size(link, size),
+            Input::Path(link, Path::Pressure(pressure)) => self.on_pressure(link, pressure),
             Input::Alternatives {
                 origin,
                 alternatives,
@@ -238,7 +238,7 @@ impl Flows {
             neighbours: BTreeMap::new(),
             routes: BTreeMap::new(),
             alternatives: BTreeMap::new(),
-            carries: BTreeMap::new(),
+            path_sizes: BTreeMap::new(),
             breakers: BTreeMap::new(),
             catalogue: Catalogue::default(),
             published: BTreeMap::new(),

@@ -193,8 +193,7 @@ pub const PEAK_WARNING: Duration = Duration::from_secs(60);
 
 // Breaker: `flow/breaker.rs`
 
-/// How many TCP connections the pressure of a flow may equal on a path whose round trip has grown (RFC 8083 section
-/// 4.3).
+/// How many TCP connections the pressure of a flow may equal on a path whose round trip has grown (RFC 8083 section 4.3).
 pub const BREAKER_TCP: u64 = 10;
 
 /// The same on a path that loses without a queue: 8 Mb/s at 10% loss and 40 ms equal 10, with what repair adds.

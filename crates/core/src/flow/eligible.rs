@@ -16,7 +16,7 @@ use levada_wire::{FlowId, LinkIndex, NodeId, PacketSize};
 
 use super::carried::{Carried, ChildState, Upstream};
 use super::{Flows, Output};
-use crate::link::Carries;
+use crate::link::PathSize;
 use crate::route::Alternative;
 
 /// Whether packets of a flow get over a link.
