@@ -45,7 +45,6 @@ use crate::streams::Streams;
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
 
 mod datapath;
-mod interests;
 mod names;
 mod outputs;
 mod pump;
@@ -53,6 +52,7 @@ mod rarely;
 mod requests;
 mod start;
 mod task;
+mod wishes;
 
 pub(crate) use start::start;
 
