@@ -237,8 +237,8 @@ pub const KEY_RETRY_MAX: Duration = Duration::from_secs(5);
 
 // Subscriptions: `flow/subscriptions.rs`
 
-/// The most local subscriptions. One more is told `Unknown` and never served. The node, whose subscribers share one
-/// if they want the same, refuses whoever wants something else beyond it.
+/// The most local subscriptions. One more is told `Unknown` and never served. The node, whose subscribers share one if they want
+/// the same, refuses whoever wants something else beyond it.
 pub const SUBSCRIPTIONS_MAX: usize = 1_024;
 
 // Rows: `view.rs`

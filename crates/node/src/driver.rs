@@ -45,6 +45,7 @@ use crate::streams::Streams;
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
 
 mod datapath;
+mod interests;
 mod names;
 mod outputs;
 mod pump;
@@ -52,7 +53,6 @@ mod rarely;
 mod requests;
 mod start;
 mod task;
-mod wishes;
 
 pub(crate) use start::start;
 

@@ -19,7 +19,6 @@ use super::names::Names;
 use super::pump::Pump;
 use super::rarely::Rarely;
 use super::task::{Driver, Inbox, Resolving};
-use super::wishes::Wishes;
 use super::{
     About, EVENTS_MAX, Handle, QUIC_EVENTS_MAX, REQUESTS_MAX, SLOTS_MAX, Shared, datapath,
 };

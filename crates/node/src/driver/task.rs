@@ -21,7 +21,6 @@ use super::interests::Interests;
 use super::names::{Change, Names};
 use super::pump::Pump;
 use super::rarely::Rarely;
-use super::wishes::Wishes;
 use super::{Asked, SlotId, datapath};
 use crate::events::Event;
 use crate::fanout::Fanout;
