@@ -44,17 +44,17 @@ pub enum Next<B> {
     Ended(EndReason),
 }
 
-/// The place of one client in a ring.
+/// The read position of one client in a ring.
 #[derive(Clone, Debug)]
 pub struct Cursor {
-    place: Place,
+    position: Position,
     /// Since when there was always something more to send.
     behind: Option<Instant>,
     skips: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum Position {
     /// For a group that starts at this number or later.
     Waiting(u64),
     /// The next number.
@@ -62,18 +62,18 @@ enum Place {
 }
 
 impl Cursor {
-    /// The place of a client that joins now.
+    /// The position of a client that joins now.
     #[must_use]
     pub fn join<B>(ring: &Ring<B>, join: Join, now: Instant) -> Self {
-        let place = match (ring.newest_group(), join) {
+        let position = match (ring.newest_group(), join) {
             (Some((_, Some(next))), Join::NextIfWithin(near)) if is_near(next, near, now) => {
-                Place::Waiting(ring.head())
+                Position::Waiting(ring.head())
             }
-            (Some((group, _)), Join::Burst | Join::NextIfWithin(_)) => Place::Following(group),
-            _ => Place::Waiting(ring.head()),
+            (Some((group, _)), _) => Position::Following(group),
+            (None, _) => Position::Waiting(ring.head()),
         };
         Self {
-            place,
+            position,
             behind: None,
             skips: 0,
         }
@@ -81,9 +81,9 @@ impl Cursor {
 
     /// What comes next, and moves on to what follows.
     pub fn next<B>(&mut self, ring: &Ring<B>, now: Instant) -> Next<B> {
-        let number = match self.place {
-            Place::Following(number) => number,
-            Place::Waiting(from) => match ring.newest_group() {
+        let number = match self.position {
+            Position::Following(number) => number,
+            Position::Waiting(from) => match ring.newest_group() {
                 Some((group, _)) if group >= from => group,
                 _ => {
                     return match ring.at(ring.head()) {
@@ -93,7 +93,7 @@ impl Cursor {
                 }
             },
         };
-        self.place = Place::Following(number);
+        self.position = Position::Following(number);
         match ring.at(number) {
             At::Ended(reason) => Next::Ended(reason),
             At::Ahead => {
@@ -107,7 +107,7 @@ impl Cursor {
                 if late > LATE_MAX && group.is_some() {
                     return self.skip(ring, number, now);
                 }
-                self.place = Place::Following(number + 1);
+                self.position = Position::Following(number + 1);
                 self.follow(piece, now)
             }
         }
@@ -131,15 +131,15 @@ impl Cursor {
         self.skips += 1;
         let group = ring.newest_group().map(|(group, _)| group);
         let Some(group) = group.filter(|group| *group > number) else {
-            self.place = Place::Waiting(ring.head());
+            self.position = Position::Waiting(ring.head());
             return Next::Wait;
         };
-        self.place = Place::Following(group + 1);
+        self.position = Position::Following(group + 1);
         match ring.at(group) {
             At::Piece(piece) => self.follow(piece, now),
             // It was evicted since: by an encoder that is far ahead.
             _ => {
-                self.place = Place::Waiting(ring.head());
+                self.position = Position::Waiting(ring.head());
                 Next::Wait
             }
         }
@@ -276,7 +276,7 @@ mod tests {
             push(&ring, second, true, start + SECOND * second);
         }
         let mut cursor = Cursor::join(&ring, Join::Burst, start);
-        cursor.place = Place::Following(ring.head() - 5);
+        cursor.position = Position::Following(ring.head() - 5);
 
         let first = cursor.next(&ring, start + SECOND * 36);
         let dropped = cursor.next(&ring, start + SECOND * 36 + BEHIND_MAX + SECOND);

@@ -33,5 +33,5 @@ pub use encode::{Encode, Phase, Unsuitable};
 pub use gate::{Gate, Limits, Permit};
 pub use ring::{Piece, Ring};
 pub use session::{EndReason, Registry, Role, Row, Session, Transport};
-pub use streams::{Source, Streams};
+pub use streams::{EncodedStream, Streams};
 pub use users::{Users, UsersError};

@@ -20,20 +20,20 @@ use crate::session::EndReason;
 pub const STREAMS_MAX: usize = 1_024;
 
 /// A stream in a format. It is encoded for as long as this or a clone is held.
-pub struct Source<E: Encode> {
+pub struct EncodedStream<E: Encode> {
     shared: Arc<Shared<E::Body, E::Outline>>,
 }
 
-impl<E: Encode> Clone for Source<E> {
+impl<E: Encode> Clone for EncodedStream<E> {
     fn clone(&self) -> Self {
         let shared = Arc::clone(&self.shared);
         Self { shared }
     }
 }
 
-impl<E: Encode> fmt::Debug for Source<E> {
+impl<E: Encode> fmt::Debug for EncodedStream<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Source")
+        f.write_str("EncodedStream")
     }
 }
 
@@ -64,7 +64,7 @@ pub enum SourceError {
     Subscribe(#[from] SubscribeError),
 }
 
-impl<E: Encode> Source<E> {
+impl<E: Encode> EncodedStream<E> {
     /// The pieces.
     #[must_use]
     pub fn ring(&self) -> &Arc<Ring<E::Body>> {
@@ -142,7 +142,7 @@ impl<E: Encode> Streams<E> {
     /// # Errors
     ///
     /// When a limit is reached or the node is gone.
-    pub async fn source(&self, name: &StreamName) -> Result<Source<E>, SourceError> {
+    pub async fn source(&self, name: &StreamName) -> Result<EncodedStream<E>, SourceError> {
         let mut table = self.table.lock().await;
         table.retain(|_, known| known.strong_count() > 0);
         let known = table.get(name).and_then(Weak::upgrade);
@@ -152,7 +152,7 @@ impl<E: Encode> Streams<E> {
                 Phase::Ended(_) | Phase::Unsuitable(_)
             )
         {
-            return Ok(Source {
+            return Ok(EncodedStream {
                 shared: Arc::clone(&shared),
             });
         }
@@ -165,6 +165,6 @@ impl<E: Encode> Streams<E> {
         table.insert(name.clone(), Arc::downgrade(&shared));
         let (encoder, hold, weak) = ((self.make)(name), self.hold, Arc::downgrade(&shared));
         tokio::spawn(async move { encode::run(encoder, subscriber, &weak, hold).await });
-        Ok(Source { shared })
+        Ok(EncodedStream { shared })
     }
 }

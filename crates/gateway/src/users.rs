@@ -236,7 +236,7 @@ impl fmt::Debug for Proof {
 
 /// Whether somebody may.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// Yes; as this user, if there are users.
     Granted(Option<String>),
     /// Who it is was not said or not proven.
@@ -318,12 +318,12 @@ impl Users {
 
     /// Whether whoever gives that proof may do that with that stream. A wrong proof is counted and answered
     /// [`FAILURE_DELAY`] later.
-    pub async fn check(&self, proof: Proof, role: Role, name: &StreamName) -> Verdict {
+    pub async fn check(&self, proof: Proof, role: Role, name: &StreamName) -> Decision {
         if self.is_open() {
-            return Verdict::Granted(None);
+            return Decision::Granted(None);
         }
         let found = match proof {
-            Proof::None => return Verdict::Unproven,
+            Proof::None => return Decision::Unproven,
             Proof::Token(token) => self.token(&token),
             Proof::Password { user, password } => match self.token(&password) {
                 Some(found) => Some(found),
@@ -340,13 +340,13 @@ impl Users {
             let failures = self.table.failures.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::warn!(failures, "a client gave a wrong password or token");
             tokio::time::sleep(FAILURE_DELAY).await;
-            return Verdict::Unproven;
+            return Decision::Unproven;
         };
         let may = |right: &Right| right.role == role && name.as_str().starts_with(&right.prefix);
         if rights.iter().any(may) {
-            Verdict::Granted(Some(who))
+            Decision::Granted(Some(who))
         } else {
-            Verdict::Forbidden
+            Decision::Forbidden
         }
     }
 

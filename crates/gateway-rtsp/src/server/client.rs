@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use levada_gateway::users::{Proof, Verdict};
+use levada_gateway::users::{Decision, Proof};
 use levada_gateway::{EndReason, Permit, Role, Session, users};
 use levada_wire::machine::Machine as _;
 use levada_wire::time::Instant;
@@ -371,15 +371,15 @@ impl Client {
         let proof = self.proof(&admission);
         let users = &self.shared.users;
         match users.check(proof, role, &admission.name).await {
-            Verdict::Granted(user) => {
+            Decision::Granted(user) => {
                 self.user = user;
                 Answer::Admitted
             }
-            Verdict::Unproven => {
+            Decision::Unproven => {
                 let with_digest = users.has_digest();
                 Answer::Challenge(auth::challenges(users::REALM, &self.nonce, with_digest))
             }
-            Verdict::Forbidden => {
+            Decision::Forbidden => {
                 let why = format!("this user may not {role} `{}`", admission.name);
                 Answer::Refused(Status::FORBIDDEN, why)
             }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use levada::StreamName;
 use levada_gateway::streams::SourceError;
-use levada_gateway::{Cursor, Join, Next, Role, Source, Transport};
+use levada_gateway::{Cursor, EncodedStream, Join, Next, Role, Transport};
 use tokio::sync::oneshot;
 
 use super::client::Client;
@@ -28,7 +28,7 @@ const DESCRIBE_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Playing {
     name: StreamName,
-    source: Source<Rtp>,
+    source: EncodedStream<Rtp>,
     outline: Arc<Outline>,
     cursor: Option<Cursor>,
 }

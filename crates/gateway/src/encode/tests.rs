@@ -10,7 +10,7 @@ use levada::{Node, PublishOptions, Publisher, Track, TrackId};
 
 use super::*;
 use crate::cursor::{Cursor, Join, Next};
-use crate::streams::{Source, SourceError, Streams};
+use crate::streams::{EncodedStream, SourceError, Streams};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -108,7 +108,7 @@ fn streams(node: &Node) -> Streams<Notes> {
 }
 
 struct Client {
-    source: Source<Notes>,
+    source: EncodedStream<Notes>,
     cursor: Cursor,
     reader: Arc<Notify>,
 }

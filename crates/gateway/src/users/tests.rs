@@ -21,19 +21,19 @@ fn password(user: &str, password: &str) -> Proof {
     }
 }
 
-async fn check(users: &Users, proof: Proof, role: Role, name: &str) -> Verdict {
+async fn check(users: &Users, proof: Proof, role: Role, name: &str) -> Decision {
     users.check(proof, role, &name.parse().unwrap()).await
 }
 
-fn granted(name: &str) -> Verdict {
-    Verdict::Granted(Some(name.to_owned()))
+fn granted(name: &str) -> Decision {
+    Decision::Granted(Some(name.to_owned()))
 }
 
 #[tokio::test]
 async fn without_users_everybody_may() {
-    let verdict = check(&Users::default(), Proof::None, Role::Publish, "cam").await;
+    let decision = check(&Users::default(), Proof::None, Role::Publish, "cam").await;
 
-    assert_eq!(verdict, Verdict::Granted(None));
+    assert_eq!(decision, Decision::Granted(None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -51,7 +51,7 @@ async fn a_user_may_what_its_rights_say() {
     );
     assert_eq!(
         check(&users, proof(), Role::Publish, "cam").await,
-        Verdict::Forbidden
+        Decision::Forbidden
     );
     assert_eq!(users.failures(), 0);
 }
@@ -68,14 +68,14 @@ async fn a_wrong_proof_is_counted_and_answered_late() {
     ] {
         assert_eq!(
             check(&users, proof, Role::Play, "cam").await,
-            Verdict::Unproven
+            Decision::Unproven
         );
     }
 
     assert_eq!(users.failures(), 3);
     assert!(before.elapsed() >= FAILURE_DELAY * 3);
     let nothing = check(&users, Proof::None, Role::Play, "cam").await;
-    assert_eq!(nothing, Verdict::Unproven);
+    assert_eq!(nothing, Decision::Unproven);
     assert_eq!(users.failures(), 3, "no proof is no wrong proof");
 }
 
@@ -96,7 +96,7 @@ async fn a_digest_is_checked_against_the_right_hash() {
         );
         assert_eq!(
             check(&users, proof(hash, "pass"), Role::Play, "cam").await,
-            Verdict::Unproven
+            Decision::Unproven
         );
     }
     assert!(users.has_digest());
@@ -116,7 +116,7 @@ async fn a_token_is_good_alone_and_as_a_password() {
         );
     }
     let other = check(&users, Proof::Token(secret), Role::Play, "cam").await;
-    assert_eq!(other, Verdict::Forbidden);
+    assert_eq!(other, Decision::Forbidden);
 }
 
 #[test]
