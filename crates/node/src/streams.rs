@@ -4,10 +4,10 @@
 //!   core ──what changed, in slices──▶ Board: each stream's newest row, under a number that grows ──▶ Streams, ...
 //! ```
 //!
-//! A watch is a place in the board's numbers, so that it costs nothing while nothing changes, and a slow one gets only
-//! the newest row of each stream. What went is remembered for the slow, up to [`GONE_MAX`]; who is slower begins anew.
-//! Not the rows of other tables (`view`). Filled by `driver`. Invariant: the board has one row for each stream that is
-//! known, and nobody who watches holds up the driver.
+//! A watch is a position in the board's numbers, so that it costs nothing while nothing changes, and a slow one gets only the
+//! newest row of each stream. What went is remembered for the slow, up to [`GONE_MAX`]; who is slower begins anew. Not
+//! the rows of other tables (`view`). Filled by `driver`. Invariant: the board has one row for each stream that is known,
+//! and nobody who watches holds up the driver.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -48,12 +48,12 @@ pub enum StreamChange {
 pub struct Streams {
     board: Arc<Board>,
     watch: u64,
-    place: Place,
+    watermark: Watermark,
 }
 
-/// How far a watch is.
+/// How far a watch has read.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct Watermark {
     /// The number of the last change that it saw.
     seen: u64,
     /// What went before this number it never heard of.
@@ -70,7 +70,7 @@ impl Streams {
 
     fn poll(&mut self, context: &Context<'_>) -> Poll<Option<StreamChange>> {
         let mut table = self.board.table();
-        match table.behind(&mut self.place) {
+        match table.behind(&mut self.watermark) {
             Some(change) => Poll::Ready(Some(change)),
             None if table.is_closed => Poll::Ready(None),
             None => {
@@ -134,7 +134,7 @@ impl Board {
         Streams {
             board: Arc::clone(self),
             watch,
-            place: Place {
+            watermark: Watermark {
                 seen: 0,
                 began: table.newest,
             },
@@ -210,22 +210,22 @@ impl Table {
         }
     }
 
-    /// The next change behind a place, which it moves on.
-    fn behind(&self, place: &mut Place) -> Option<StreamChange> {
-        if place.seen.max(place.began) < self.forgotten {
-            *place = Place {
+    /// The next change above a watermark, which it moves on.
+    fn behind(&self, watermark: &mut Watermark) -> Option<StreamChange> {
+        if watermark.seen.max(watermark.began) < self.forgotten {
+            *watermark = Watermark {
                 seen: 0,
                 began: self.newest,
             };
             return Some(StreamChange::Reset);
         }
-        for (number, key) in self.by_number.range(place.seen + 1..) {
-            place.seen = *number;
+        for (number, key) in self.by_number.range(watermark.seen + 1..) {
+            watermark.seen = *number;
             let (name, origin) = key.clone();
             match self.streams.get(key) {
                 Some((_, Some(row))) => return Some(StreamChange::Known(Arc::clone(row))),
                 // It went before the watch could hear of it.
-                _ if *number <= place.began => {}
+                _ if *number <= watermark.began => {}
                 _ => return Some(StreamChange::Gone { name, origin }),
             }
         }
