@@ -161,7 +161,7 @@ pub fn site(input: &[u8]) {
     let own = identity();
     if header.sender == own.id().prefix() && message.node().is_none_or(|node| node == own.id()) {
         let mut again = Vec::new();
-        seal.seal(&own, header.place, header.counter, &message, &mut again);
+        seal.seal(&own, header.scope, header.counter, &message, &mut again);
         assert_eq!(seal.open(&again), Some((header, message)));
     }
 }

@@ -148,7 +148,7 @@ impl SiteTag {
 
 /// Where a datagram belongs: written by the sender, and read before anything is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Scope {
     /// Epoch of the network secret.
     pub key: u8,
     /// The site.
@@ -163,7 +163,7 @@ pub struct SiteHeader {
     /// What the body is.
     code: u8,
     /// Where it belongs.
-    pub place: Place,
+    pub scope: Scope,
     /// The sender, by prefix.
     pub sender: NodePrefix,
     /// The sender's count: tells a replay.
@@ -193,7 +193,7 @@ impl SiteHeader {
         }
         Some(Self {
             code,
-            place: Place {
+            scope: Scope {
                 key,
                 site: SiteTag(take(&mut rest)?),
                 network: NetworkId(take(&mut rest)?),
@@ -210,9 +210,9 @@ impl SiteHeader {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&[0x07, self.code, self.place.key, 0]);
-        out.extend_from_slice(&self.place.site.0);
-        out.extend_from_slice(&self.place.network.0);
+        out.extend_from_slice(&[0x07, self.code, self.scope.key, 0]);
+        out.extend_from_slice(&self.scope.site.0);
+        out.extend_from_slice(&self.scope.network.0);
         out.extend_from_slice(&self.sender.0);
         out.extend_from_slice(&self.counter.to_be_bytes());
     }
@@ -246,7 +246,7 @@ impl SiteSeal {
     pub fn seal(
         &self,
         identity: &Identity,
-        place: Place,
+        scope: Scope,
         counter: u64,
         message: &SiteDatagram,
         out: &mut Vec<u8>,
@@ -259,7 +259,7 @@ impl SiteSeal {
         let start = out.len();
         let header = SiteHeader {
             code: message.code(),
-            place,
+            scope,
             sender: own.prefix(),
             counter,
         };

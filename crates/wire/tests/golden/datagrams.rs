@@ -12,7 +12,7 @@ use levada_wire::datagram::link::{
 use levada_wire::datagram::site::beacon::{Epoch, Flags, Priority, RosterDigest};
 use levada_wire::datagram::site::probe::Slot;
 use levada_wire::datagram::site::{
-    Beacon, Claim, Handover, Member, Objection, Place, Probe, Resignation, SiteDatagram, SiteSeal,
+    Beacon, Claim, Handover, Member, Objection, Probe, Resignation, Scope, SiteDatagram, SiteSeal,
     SiteTag,
 };
 use levada_wire::key::{LinkKey, NetworkSecret, Suite};
@@ -269,19 +269,19 @@ pub(crate) fn site_seal() -> SiteSeal {
 }
 
 pub(crate) fn site_datagrams() -> Vec<Sample> {
-    let open = Place {
+    let open = Scope {
         key: 0,
         site: SiteTag::NONE,
         network: NetworkId::OPEN,
     };
-    let named = Place {
+    let named = Scope {
         key: 1,
         site: SiteTag::of_label("hall"),
         network: network(),
     };
-    let sealed = |seal: &SiteSeal, place, message| {
+    let sealed = |seal: &SiteSeal, scope, message| {
         let mut out = Vec::new();
-        seal.seal(&origin(), place, 1_800_000_000_000_000, message, &mut out);
+        seal.seal(&origin(), scope, 1_800_000_000_000_000, message, &mut out);
         out
     };
     let messages = site_messages();

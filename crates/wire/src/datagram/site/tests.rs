@@ -22,8 +22,8 @@ fn seal() -> SiteSeal {
     SiteSeal::new(&NetworkSecret::from_bytes([9; 32]).site_key(&NETWORK))
 }
 
-fn place() -> Place {
-    Place {
+fn scope() -> Scope {
+    Scope {
         key: 2,
         site: SiteTag::of_label("hall"),
         network: NETWORK,
@@ -32,7 +32,7 @@ fn place() -> Place {
 
 fn sealed(message: &SiteDatagram) -> Vec<u8> {
     let mut out = Vec::new();
-    seal().seal(&identity(), place(), 77, message, &mut out);
+    seal().seal(&identity(), scope(), 77, message, &mut out);
     out
 }
 
@@ -144,10 +144,10 @@ proptest! {
     #[test]
     fn a_message_survives_its_datagram(message in any_message(), counter: u64) {
         let mut out = b"kept".to_vec();
-        seal().seal(&identity(), place(), counter, &message, &mut out);
+        seal().seal(&identity(), scope(), counter, &message, &mut out);
         let (header, opened) = seal().open(&out[4..]).unwrap();
 
-        prop_assert_eq!((header.place, header.counter), (place(), counter));
+        prop_assert_eq!((header.scope, header.counter), (scope(), counter));
         prop_assert_eq!(header.sender, identity().id().prefix());
         prop_assert_eq!(header.is_signed(), matches!(
             message,
@@ -308,7 +308,7 @@ fn a_node_cannot_even_write_a_beacon_of_another() {
 
     seal().seal(
         &other,
-        place(),
+        scope(),
         1,
         &SiteDatagram::Beacon(beacon),
         &mut Vec::new(),
