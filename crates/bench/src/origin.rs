@@ -91,9 +91,9 @@ impl Camera {
     }
 }
 
-/// One origin.
+/// One origin: a lane of its own and its traffic.
 #[derive(Debug)]
-struct Origin {
+struct OriginLane {
     place: usize,
     lane: Lane,
     traffic: Traffic,
@@ -102,7 +102,7 @@ struct Origin {
     next: Timed,
 }
 
-impl Origin {
+impl OriginLane {
     fn new(place: usize, camera: Camera, phase: Duration) -> Self {
         let mut lane = Lane::new(0, LaneSettings::default());
         let key = || LinkKey::from_bytes([6; 32]);
@@ -195,7 +195,7 @@ impl Origin {
 /// The traffic of several origins, in the order of its times.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    origins: Vec<Origin>,
+    origins: Vec<OriginLane>,
     order: BTreeSet<(Instant, usize)>,
     ready: VecDeque<Due>,
 }
@@ -205,7 +205,7 @@ impl Feed {
     pub(crate) fn new(flows: usize, camera: Camera) -> Self {
         let phase = |place: usize| GROUP.mul_f64(place as f64 / flows as f64);
         let origins: Vec<_> = (0..flows)
-            .map(|place| Origin::new(place, camera, phase(place)))
+            .map(|place| OriginLane::new(place, camera, phase(place)))
             .collect();
         let order = origins
             .iter()
