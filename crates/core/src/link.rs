@@ -45,7 +45,7 @@ mod tests;
 
 pub use border::{Input, Output, Path};
 use dialer::Dialer;
-use liveness::{Liveness, Verdict};
+use liveness::{Liveness, Reachability};
 pub use pressure::Pressure;
 pub use size::PathSize;
 use size::Size;
@@ -509,7 +509,7 @@ impl Links {
                     over.push((*index, LinkDown::Protocol("no hello in time")));
                 }
                 State::Up(up) => {
-                    if up.liveness.judge(now) == Verdict::Dead {
+                    if up.liveness.reachability(now) == Reachability::Dead {
                         over.push((*index, LinkDown::Silent));
                     }
                 }

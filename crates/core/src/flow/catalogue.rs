@@ -74,27 +74,29 @@ struct Withdrawn {
 
 /// What became of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Freshness {
     /// Taken; to be passed on.
-    News,
+    New,
     /// Known already, older than what is known, or beyond a limit.
-    Old,
+    Stale,
     /// Withdrawn before: whoever said it does not know that.
     Withdrawn,
 }
 
 impl Catalogue {
     /// Takes an announce. This node's own have a place whatever others announce.
-    pub(super) fn take(&mut self, statement: &SignedAnnounce, own: bool) -> Verdict {
+    pub(super) fn take(&mut self, statement: &SignedAnnounce, own: bool) -> Freshness {
         let announce = statement.content();
         let key = (announce.name.clone(), announce.origin);
         if self.is_withdrawn(announce) {
-            return Verdict::Withdrawn;
+            return Freshness::Withdrawn;
         }
         match self.entries.get(&key) {
-            Some(known) if !announce.replaces(known.statement.content()) => return Verdict::Old,
+            Some(known) if !announce.replaces(known.statement.content()) => {
+                return Freshness::Stale;
+            }
             Some(_) => {}
-            None if !own && self.is_full_for(&announce.origin) => return Verdict::Old,
+            None if !own && self.is_full_for(&announce.origin) => return Freshness::Stale,
             None => {}
         }
         self.remove(&key);
@@ -121,12 +123,12 @@ impl Catalogue {
                 doubted: BTreeSet::new(),
             },
         );
-        Verdict::News
+        Freshness::New
     }
 
     /// Takes a withdraw of a stream that is known. One of an unknown stream is no news: whoever announces that stream
     /// later knows of the withdraw, or hears of it from whoever does.
-    pub(super) fn withdraw(&mut self, now: Instant, statement: &SignedWithdraw) -> Verdict {
+    pub(super) fn withdraw(&mut self, now: Instant, statement: &SignedWithdraw) -> Freshness {
         let withdraw = statement.content();
         let key = (withdraw.name.clone(), withdraw.origin);
         let known = self
@@ -134,11 +136,11 @@ impl Catalogue {
             .get(&key)
             .map(|entry| entry.statement.content().instance);
         if known != Some(withdraw.instance) {
-            return Verdict::Old;
+            return Freshness::Stale;
         }
         self.remove(&key);
         self.remember(now, key, statement.clone());
-        Verdict::News
+        Freshness::New
     }
 
     /// Remembers a withdraw, in the place of the oldest if there are too many.

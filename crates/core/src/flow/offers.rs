@@ -15,7 +15,7 @@ use levada_wire::{Bitrate, FlowId, InstanceId, LinkIndex, StreamName};
 use rand_core::Rng as _;
 
 use super::carried::{Carried, Upstream};
-use super::catalogue::{Back, FlowOffer, Verdict, instance_of};
+use super::catalogue::{Back, FlowOffer, Freshness, instance_of};
 use super::peak::Peak;
 use super::published::Published;
 use super::{Flows, Output};
@@ -200,7 +200,7 @@ impl Flows {
         }
         let name = announce.name.clone();
         match self.catalogue.take(&statement, own) {
-            Verdict::News => {
+            Freshness::New => {
                 self.subscriptions_touched = true;
                 let announce = statement.content();
                 for offer in &announce.layers {
@@ -217,12 +217,12 @@ impl Flows {
                 self.watched.mark(&name, origin);
                 self.event(Event::StreamsChanged { name });
             }
-            Verdict::Withdrawn => {
+            Freshness::Withdrawn => {
                 if let Some(link) = from {
                     self.correct(link, statement.content());
                 }
             }
-            Verdict::Old => {}
+            Freshness::Stale => {}
         }
     }
 
@@ -310,7 +310,7 @@ impl Flows {
         if origin == self.me && self.published.get(&of.name).is_some_and(|own| own.of == of) {
             return;
         }
-        if self.catalogue.withdraw(self.now, &statement) != Verdict::News {
+        if self.catalogue.withdraw(self.now, &statement) != Freshness::New {
             return;
         }
         let now = self.now;

@@ -47,7 +47,7 @@ pub(super) struct Liveness {
 
 /// The state of a peer by its silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Reachability {
     Alive,
     Suspect,
     Dead,
@@ -161,16 +161,16 @@ impl Liveness {
         self.heard += absent;
     }
 
-    pub(super) fn judge(&mut self, now: Instant) -> Verdict {
+    pub(super) fn reachability(&mut self, now: Instant) -> Reachability {
         let silence = now.since(self.heard);
         if silence >= self.dead_after() {
-            return Verdict::Dead;
+            return Reachability::Dead;
         }
         self.suspect = silence >= self.suspect_after();
         if self.suspect {
-            Verdict::Suspect
+            Reachability::Suspect
         } else {
-            Verdict::Alive
+            Reachability::Alive
         }
     }
 
