@@ -193,7 +193,8 @@ pub const PEAK_WARNING: Duration = Duration::from_secs(60);
 
 // Breaker: `flow/breaker.rs`
 
-/// How many TCP connections the pressure of a flow may equal on a path whose round trip has grown (RFC 8083 section 4.3).
+/// How many TCP connections the pressure of a flow may equal on a path whose round trip has grown (RFC 8083 section
+/// 4.3).
 pub const BREAKER_TCP: u64 = 10;
 
 /// The same on a path that loses without a queue: 8 Mb/s at 10% loss and 40 ms equal 10, with what repair adds.
@@ -237,8 +238,8 @@ pub const KEY_RETRY_MAX: Duration = Duration::from_secs(5);
 
 // Subscriptions: `flow/subscriptions.rs`
 
-/// The most local subscriptions. One more is told `Unknown` and never served. The node, whose subscribers share one if they want
-/// the same, refuses whoever wants something else beyond it.
+/// The most local subscriptions. One more is told `Unknown` and never served. The node, whose subscribers share one
+/// if they want the same, refuses whoever wants something else beyond it.
 pub const SUBSCRIPTIONS_MAX: usize = 1_024;
 
 // Rows: `view.rs`

@@ -12,7 +12,7 @@ use std::time::Instant;
 use std::{fmt, io};
 
 use levada::StreamName;
-use levada_gateway::{Cursor, EndReason, Join, Source};
+use levada_gateway::{Cursor, EncodedStream, EndReason, Join};
 use tokio::sync::{oneshot, watch};
 
 use crate::burst::Tracks;
@@ -69,7 +69,7 @@ pub(crate) struct Channel {
     sender: Handle,
     ended: watch::Receiver<Option<EndReason>>,
     /// Keeps the stream coming.
-    _source: Source<Rtp>,
+    _stream: EncodedStream<Rtp>,
 }
 
 impl fmt::Debug for Channel {
@@ -113,7 +113,7 @@ impl Channels {
         &self,
         name: &StreamName,
         from: Ipv4Addr,
-        source: &Source<Rtp>,
+        source: &EncodedStream<Rtp>,
         tracks: usize,
         (number, sender): (u64, Handle),
     ) -> io::Result<Arc<Channel>> {
@@ -135,7 +135,7 @@ impl Channels {
             client: number,
             sender: sender.clone(),
             ended: ended_for_all,
-            _source: source.clone(),
+            _stream: source.clone(),
         });
         {
             let mut table = table();

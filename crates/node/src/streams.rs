@@ -4,10 +4,10 @@
 //!   core ──what changed, in slices──▶ Board: each stream's newest row, under a number that grows ──▶ Streams, ...
 //! ```
 //!
-//! A watch is a position in the board's numbers, so that it costs nothing while nothing changes, and a slow one gets only the
-//! newest row of each stream. What went is remembered for the slow, up to [`GONE_MAX`]; who is slower begins anew. Not
-//! the rows of other tables (`view`). Filled by `driver`. Invariant: the board has one row for each stream that is known,
-//! and nobody who watches holds up the driver.
+//! A watch is a position in the board's numbers, so that it costs nothing while nothing changes, and a slow one gets
+//! only the newest row of each stream. What went is remembered for the slow, up to [`GONE_MAX`]; who is slower begins
+//! anew. Not the rows of other tables (`view`). Filled by `driver`. Invariant: the board has one row for each stream
+//! that is known, and nobody who watches holds up the driver.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

@@ -1,9 +1,10 @@
 //! The networks: who can reach whom, how long that takes, and what gets lost on the way.
 //!
-//! A datagram goes from stage to stage: the sender's LAN, the WAN links to the receiver's LAN, that LAN. Routers know the
-//! way with the fewest WAN links, never learn and never answer; a stage that is down swallows what it is given. Not the
-//! bytes and not the hosts: the world keeps both, and asks here only when and whether something arrives. Called by
-//! `world`; its parts also by their own tests with plain probes. Invariant: all chance comes from the stage's own rng.
+//! A datagram goes from stage to stage: the sender's LAN, the WAN links to the receiver's LAN, that LAN. Routers know
+//! the way with the fewest WAN links, never learn and never answer; a stage that is down swallows what it is given.
+//! Not the bytes and not the hosts: the world keeps both, and asks here only when and whether something arrives.
+//! Called by `world`; its parts also by their own tests with plain probes. Invariant: all chance comes from the
+//! stage's own rng.
 //!
 //! ```text
 //!   host ── LAN a ── router ══ WAN a-b ══ router ── LAN b ── host

@@ -10,9 +10,10 @@
 //!     └─────────────────── ten minutes without ───────────────────────┘
 //! ```
 //!
-//! A link with n flows may have the pressure of n times ten TCP connections, since RFC 8083 judges each flow by itself; twice that
-//! while the round trip has not grown, because loss without a queue is mostly the path's own and repair is made for it. Not
-//! the measure (`link`), and not what is cut (`congestion`). Called by `congestion`. Invariant: a link that was cut is not given more before its pause is over.
+//! A link with n flows may have the pressure of n times ten TCP connections, since RFC 8083 judges each flow by
+//! itself; twice that while the round trip has not grown, because loss without a queue is mostly the path's own and
+//! repair is made for it. Not the measure (`link`), and not what is cut (`congestion`). Called by `congestion`.
+//! Invariant: a link that was cut is not given more before its pause is over.
 
 use std::time::Duration;
 

@@ -119,7 +119,8 @@ impl Flows {
             .iter()
             .filter(|alternative| alternative.is_feasible);
         let detour = feasible.map(|alternative| alternative.link).find(is_open);
-        // What was feasible when it was chosen is kept while the neighbour tells of a way that does not lead through here.
+        // What was feasible when it was chosen is kept while the neighbour tells of a way that does not lead through
+        // here.
         let kept = || match carried.upstream {
             Upstream::Flowing { link, .. } => {
                 let tells = alternatives

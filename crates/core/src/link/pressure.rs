@@ -7,10 +7,10 @@
 //!   X / T = packets / time * RTT * sqrt(2p/3)         the size cancels out
 //! ```
 //!
-//! p and the packets come from what pings and pongs count, over one window of loss. Loss alone is no proof of congestion:
-//! radio loses at random, and such a path is not relieved by silence. A round trip that has grown tells the two apart. Not the
-//! verdict, which needs the number of flows (`flow::breaker`). Called by [`super::Links`]. Invariant: the
-//! pressure of a window without loss is zero.
+//! p and the packets come from what pings and pongs count, over one window of loss. Loss alone is no proof of
+//! congestion: radio loses at random, and such a path is not relieved by silence. A round trip that has grown tells
+//! the two apart. Not the verdict, which needs the number of flows (`flow::breaker`). Called by [`super::Links`].
+//! Invariant: the pressure of a window without loss is zero.
 
 use std::time::Duration;
 

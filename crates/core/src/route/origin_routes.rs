@@ -250,7 +250,7 @@ impl OriginRoutes {
             Some(least) if least.0 == told.0 => (least.0, least.1.min(told.1)),
             _ => told,
         });
-        let selected = self.selected.and_then(|link| self.heard.get(&link));
+        let selected = self.selected.and_then(|link| self.advertised.get(&link));
         assert!(
             selected.is_none_or(|selected| self.is_feasible(selected)),
             "what is told leaves the selected route feasible: no loop can come of it"

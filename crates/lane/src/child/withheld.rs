@@ -6,9 +6,9 @@
 //!                          said so far ▲  └ not said yet: goes out when the time has come, packed in few datagrams
 //! ```
 //!
-//! Not the choice of what to withhold: `behind.rs`. Called by that, by `pace.rs` and by `flow::multicast`. Invariant: at most
-//! [`WITHHELD_RANGES_MAX`] ranges are remembered, in order and apart from each other, and one saying names at most
-//! [`GONE_NUMBERS_MAX`] numbers; a child that asks for older ones hears GONE or gets them as repairs.
+//! Not the choice of what to withhold: `behind.rs`. Called by that, by `pace.rs` and by `flow::multicast`. Invariant:
+//! at most [`WITHHELD_RANGES_MAX`] ranges are remembered, in order and apart from each other, and one saying names at
+//! most [`GONE_NUMBERS_MAX`] numbers; a child that asks for older ones hears GONE or gets them as repairs.
 
 use std::collections::VecDeque;
 use std::time::Duration;

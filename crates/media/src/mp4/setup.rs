@@ -1,8 +1,8 @@
 //! What a player must be told of a track before its first fragment: the sample entry and the word for the codec.
 //!
-//! AVC and HEVC (ISO 14496-15 5.3.3, 8.3.3), AV1 (AV1 in ISOBMFF 2.3), VP9 (VP in ISOBMFF), AAC and MP3 (14496-1 and -14),
-//! Opus (Opus in ISOBMFF 4.3). For pictures it follows from the first frame where decoding can start. Called by the
-//! writer. Invariant: same frame, same bytes.
+//! AVC and HEVC (ISO 14496-15 5.3.3, 8.3.3), AV1 (AV1 in ISOBMFF 2.3), VP9 (VP in ISOBMFF), AAC and MP3 (14496-1 and
+//! -14), Opus (Opus in ISOBMFF 4.3). For pictures it follows from the first frame where decoding can start. Called by
+//! the writer. Invariant: same frame, same bytes.
 
 use bytes::BufMut as _;
 use levada_wire::Track;

@@ -1,11 +1,11 @@
 //! Fragmented MP4 for players: an init segment, and a `moof` with its `mdat` for each burst (ISO 14496-12 8.8).
 //!
 //! For Media Source Extensions and HLS. Bytes follow from the description, the frames given at once and the sequence
-//! number alone, so that every node writes the same. So how long the last frame of a fragment lasts must not come from
-//! the one that follows: it is what sound says of itself, else the step before it in the same fragment, else the
-//! frame time of [`FRAME_STEP`]; the next fragment says its own time anyway. Times are later by [`TIME_OFFSET`], as in
-//! our transport streams, since a fragment cannot say a time below zero. Called by gateways. Invariant: what is written,
-//! [`super::Reader`] reads back frame by frame.
+//! number alone, so that every node writes the same. So how long the last frame of a fragment lasts must not come
+//! from the one that follows: it is what sound says of itself, else the step before it in the same fragment, else the
+//! frame time of [`FRAME_STEP`]; the next fragment says its own time anyway. Times are later by [`TIME_OFFSET`], as
+//! in our transport streams, since a fragment cannot say a time below zero. Called by gateways. Invariant: what is
+//! written, [`super::Reader`] reads back frame by frame.
 
 use bytes::BufMut as _;
 use levada_wire::{Description, Frame, Track, TrackId, TrackKind};

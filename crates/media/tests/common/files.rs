@@ -15,7 +15,8 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| {
-            panic!("{program} does not start ({error}): install ffmpeg (Debian: apt install ffmpeg), or run cargo xtask test as root")
+            panic!("{program} does not start ({error}): install ffmpeg (Debian: apt install ffmpeg), or run cargo \
+                 xtask test as root")
         });
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} failed: {said}");
