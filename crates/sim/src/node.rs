@@ -11,7 +11,7 @@
 //! into bytes and back, and hands what is left to the world as [`Effect`]s. Called by `world`. Invariant: after each
 //! call both machines have said all they have to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -19,7 +19,8 @@ use levada_core::{
     ConnectionLost, Control, DialId, Event, FlowInput, Inbox, Input, LinkInput, Output, Settings,
 };
 use levada_lane::api::{
-    self as lane, Command, Datagrams, Delivery, FlowCommand, LinkCommand, PublisherCommand, Train,
+    self as lane, Channel, Command, Datagrams, Delivery, FlowCommand, LinkCommand,
+    PublisherCommand, Train,
 };
 use levada_lane::{Lane, LaneSettings};
 use levada_wire::key::LinkKey;
@@ -41,6 +42,10 @@ const OUTPUTS_MAX: usize = 200_000;
 pub(crate) enum Effect {
     /// Send datagrams.
     Datagrams(Datagrams),
+    /// Hear what is sent to a channel.
+    Join(Channel),
+    /// Hear it no more.
+    Leave(Channel),
     /// Send control bytes.
     Chunk { end: End, concern: u8, bytes: Bytes },
     /// Dial an address.
@@ -99,6 +104,8 @@ pub(crate) struct Process {
     links: BTreeMap<LinkIndex, Link>,
     by_end: BTreeMap<End, LinkIndex>,
     next_link: u32,
+    /// The channels that the lane has joined.
+    joined: BTreeSet<Channel>,
     /// The flows of the streams that are published here.
     published: BTreeMap<StreamName, FlowId>,
     effects: Vec<Effect>,
@@ -124,6 +131,7 @@ impl Process {
             links: BTreeMap::new(),
             by_end: BTreeMap::new(),
             next_link: 1,
+            joined: BTreeSet::new(),
             published: BTreeMap::new(),
             effects: Vec::new(),
             keeps_sending,
@@ -189,9 +197,26 @@ impl Process {
 
     /// Datagrams came in.
     pub(crate) fn on_train(&mut self, now: Instant, train: Train) {
-        self.lane_tally.called();
-        self.lane.handle_input(now, lane::Input::Train(train));
+        self.tell_lane(now, lane::Input::Train(train));
         self.settle(now);
+    }
+
+    /// A datagram came in on a channel.
+    pub(crate) fn on_heard(&mut self, now: Instant, train: Train) {
+        self.tell_lane(now, lane::Input::Heard(train));
+        self.settle(now);
+    }
+
+    /// A channel cannot be joined.
+    pub(crate) fn cannot_join(&mut self, now: Instant, channel: Channel, reason: String) {
+        self.joined.remove(&channel);
+        self.tell_lane(now, lane::Input::CannotJoin { channel, reason });
+        self.settle(now);
+    }
+
+    /// The channels that the lane has joined.
+    pub(crate) const fn joined(&self) -> &BTreeSet<Channel> {
+        &self.joined
     }
 
     /// A connection is up.
@@ -377,12 +402,18 @@ impl Process {
             lane::Output::Event(lane::Event::Delivery { flow, delivery }) => {
                 self.effects.push(Effect::Delivered { flow, delivery });
             }
-            // No core says anything of channels yet.
+            // The core has no words for channels yet.
             lane::Output::Event(
                 lane::Event::ChannelEnded { .. } | lane::Event::CannotJoin { .. },
-            )
-            | lane::Output::Join(_)
-            | lane::Output::Leave(_) => {}
+            ) => {}
+            lane::Output::Join(channel) => {
+                self.joined.insert(channel);
+                self.effects.push(Effect::Join(channel));
+            }
+            lane::Output::Leave(channel) => {
+                self.joined.remove(&channel);
+                self.effects.push(Effect::Leave(channel));
+            }
         }
     }
 
@@ -392,7 +423,18 @@ impl Process {
     }
 
     fn command(&mut self, now: Instant, command: Command) {
+        self.tell_lane(now, lane::Input::Command(command));
+    }
+
+    /// Tells the lane what no core says yet.
+    #[cfg(test)]
+    pub(crate) fn tell(&mut self, now: Instant, command: Command) {
+        self.command(now, command);
+        self.settle(now);
+    }
+
+    fn tell_lane(&mut self, now: Instant, input: lane::Input) {
         self.lane_tally.called();
-        self.lane.handle_input(now, lane::Input::Command(command));
+        self.lane.handle_input(now, input);
     }
 }

@@ -46,6 +46,12 @@ impl<E> Queue<E> {
         self.heap.pop().map(|planned| (planned.at, planned.event))
     }
 
+    /// Takes the next event and its time, if it happens by then.
+    pub(crate) fn pop_until(&mut self, until: Instant) -> Option<(Instant, E)> {
+        let is_due = self.heap.peek().is_some_and(|next| next.at <= until);
+        is_due.then(|| self.pop()).flatten()
+    }
+
     /// Takes the next event if it happens at `now` and `wanted` says so.
     pub(crate) fn pop_if(&mut self, now: Instant, wanted: impl FnOnce(&E) -> bool) -> Option<E> {
         let next = self.heap.peek()?;

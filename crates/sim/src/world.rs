@@ -6,6 +6,7 @@
 //! | file | events |
 //! |---|---|
 //! | `carry` | datagrams and segments from stage to stage, connections |
+//! | `channel` | datagrams to multicast channels, and who has joined those |
 //! | `process` | calls of a node's machines, their effects, start and end of a process |
 //! | `script` | publishers, players, frames |
 //! | `fault` | what goes wrong, and when it is over |
@@ -35,6 +36,7 @@ use crate::scenario::Scenario;
 use crate::trace::{Trace, TraceHash};
 
 mod carry;
+mod channel;
 mod fault;
 mod process;
 mod script;
@@ -52,6 +54,12 @@ const PORT: u16 = 7_800;
 enum Event {
     /// A datagram or segment has come to the end of a stage.
     Flight(Flight),
+    /// A datagram to a channel has come to a host that joined it.
+    Heard {
+        node: usize,
+        from: SocketAddr,
+        bytes: Bytes,
+    },
     /// A lost segment is due again.
     Retry(Segment),
     /// A connection wants to be looked after.
@@ -110,6 +118,7 @@ enum Cargo {
 #[derive(Debug)]
 enum Parcel {
     Datagram { from: SocketAddr, bytes: Bytes },
+    Heard { from: SocketAddr, bytes: Bytes },
     Segment(Segment),
     Input(Input),
     Script(Script),
@@ -260,10 +269,21 @@ impl<'a> World<'a> {
     /// Lets time run to the scenario's end, or to the first thing that must not be.
     pub(crate) fn run(mut self) -> Ending {
         let until = Instant::ZERO + self.scenario.duration;
-        while let Some((at, event)) = self.queue.pop() {
-            if at > until {
-                break;
-            }
+        let violation = self.run_until(until);
+        let outcome = match violation {
+            Some(violation) => Err(violation),
+            None => Ok(self.report(until)),
+        };
+        Ending {
+            at: if outcome.is_ok() { until } else { self.now },
+            trace: self.trace.hash(),
+            outcome,
+        }
+    }
+
+    /// Lets time run to that moment; says what must not be, if anything.
+    fn run_until(&mut self, until: Instant) -> Option<Violation> {
+        while let Some((at, event)) = self.queue.pop_until(until) {
             self.now = at;
             self.counts.events += 1;
             self.handle(event);
@@ -275,25 +295,16 @@ impl<'a> World<'a> {
                 );
             }
             if let Some(violation) = self.checks.violation() {
-                let outcome = Err(violation.clone());
-                return Ending {
-                    at,
-                    trace: self.trace.hash(),
-                    outcome,
-                };
+                return Some(violation.clone());
             }
         }
-        let report = self.report(until);
-        Ending {
-            at: until,
-            trace: self.trace.hash(),
-            outcome: Ok(report),
-        }
+        None
     }
 
     fn handle(&mut self, event: Event) {
         match event {
             Event::Flight(flight) => self.on_flight(flight),
+            Event::Heard { node, from, bytes } => self.on_heard(node, from, bytes),
             Event::Retry(segment) => {
                 let nodes = &self.nodes;
                 self.connections

@@ -14,7 +14,7 @@ use crate::net::{Load, Passage, Step};
 use crate::node::Connected;
 
 /// What the socket of a process that stands still holds: more is lost (Linux's default of 208 KiB, in packets).
-const INBOX_MAX: usize = 170;
+pub(super) const INBOX_MAX: usize = 170;
 /// The most datagrams that a kernel joins in one receive (UDP_GRO_CNT_MAX, net/ipv4/udp_offload.c).
 const TRAIN_MAX: usize = 64;
 
@@ -34,6 +34,10 @@ impl World<'_> {
             self.checks.datagram(self.now, node, [from, to], &bytes);
             self.counts.datagram(load);
             self.stranger.hears(&bytes, to);
+            if to.ip().is_multicast() {
+                self.speak([from, to], load, &bytes);
+                continue;
+            }
             if let Some(transit) = self.net.depart(from, to, load) {
                 self.step(Flight {
                     transit,

@@ -61,9 +61,9 @@ impl World<'_> {
     /// Ends a node's process without a word.
     pub(super) fn kill(&mut self, index: usize) {
         let node = &mut self.nodes[index];
-        if node.process.take().is_none() {
+        let Some(ended) = node.process.take() else {
             return;
-        }
+        };
         node.inbox.clear();
         node.wake = None;
         self.trace.happening(
@@ -74,6 +74,9 @@ impl World<'_> {
             if plan.origin == index {
                 self.publishers[stream] = None;
             }
+        }
+        for &channel in ended.joined() {
+            self.leave_channel(index, channel);
         }
         self.connections.crash(self.now, index);
         self.checks.ended(self.now, index);
@@ -99,6 +102,8 @@ impl World<'_> {
         let name = &self.scenario.nodes[index].name;
         match effect {
             Effect::Datagrams(transmit) => self.send(index, &transmit),
+            Effect::Join(channel) => self.join_channel(index, channel),
+            Effect::Leave(channel) => self.leave_channel(index, channel),
             Effect::Chunk {
                 end,
                 concern,
@@ -190,6 +195,7 @@ impl World<'_> {
         while let Some(parcel) = self.nodes[index].inbox.pop_front() {
             match parcel {
                 Parcel::Datagram { from, bytes } => self.arrive_datagram(index, from, bytes),
+                Parcel::Heard { from, bytes } => self.on_heard(index, from, bytes),
                 Parcel::Segment(segment) => {
                     let host = self.nodes[index].host(index);
                     self.connections.arrive(self.now, segment, host);
