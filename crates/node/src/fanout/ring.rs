@@ -20,7 +20,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use levada_lane::api as datapath;
 use levada_wire::{Description, Frame, Group};
@@ -44,6 +44,8 @@ pub(super) const REPLAY_BYTES_MAX: usize = 16 << 20;
 /// The most frames of it, with the same effect.
 pub(super) const REPLAY_FRAMES_MAX: u64 = 4_096;
 
+/// How many subscribers are woken before those that were may run: the first do not wait for the last.
+pub(super) const WAKES_AT_ONCE: usize = 64;
 /// With fewer entries, nobody looks for what all have read.
 pub(super) const TRIM_ENTRIES_MIN: usize = 64;
 /// With fewer bytes of frames neither.
@@ -224,7 +226,12 @@ impl Ring {
             self.news.notified().await;
             self.settle();
             let wakers = self.waiting.0.lock().expect(SOUND).take();
-            wakers.into_iter().for_each(Waker::wake);
+            for (at, waker) in wakers.into_iter().enumerate() {
+                if at > 0 && at.is_multiple_of(WAKES_AT_ONCE) {
+                    let_others_run().await;
+                }
+                waker.wake();
+            }
         }
     }
 
@@ -485,6 +492,19 @@ impl Entry {
             Self::Description(_) | Self::Gap(_) | Self::End => 0,
         }
     }
+}
+
+/// Goes to the end of the runtime's queue.
+async fn let_others_run() {
+    let mut has_waited = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 const fn frame_bytes(delivery: &datapath::Delivery) -> usize {
