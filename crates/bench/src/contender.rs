@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use levada_lane::{Command, Datagrams, EgressTerms, Event, FlowCommand, LaneSettings, LinkCommand};
-use levada_ports::sys::{BareSettings, BareSocket};
+use levada_ports::sys::{ProbeSettings, ProbeSocket};
 use levada_ports::{Clock, Lanes, SocketSet, SocketSettings, lanes, worker};
 use levada_wire::LinkIndex;
 use levada_wire::key::LinkKey;
@@ -71,11 +71,11 @@ pub(crate) struct Contender {
 #[derive(Debug)]
 enum Part {
     Lane {
-        input: BareSocket,
+        input: ProbeSocket,
         lanes: Lanes,
     },
     Relay {
-        input: BareSocket,
+        input: ProbeSocket,
         /// Where each thread receives.
         to: Vec<SocketAddr>,
         is_over: Arc<AtomicBool>,
@@ -92,7 +92,7 @@ impl Contender {
     pub(crate) fn start(kind: Kind, task: Task, receivers: &[SocketAddr]) -> anyhow::Result<Self> {
         let part = match kind {
             Kind::Lane => {
-                let input = bare()?;
+                let input = probe()?;
                 let lanes = spawn_lanes(task.lanes, Arc::new(|_| {}))?;
                 let flows = Flows {
                     count: task.flows,
@@ -182,15 +182,15 @@ fn spawn(
 }
 
 /// A socket that takes trains, waits for them, and has as large a buffer as a lane's.
-fn bare() -> anyhow::Result<BareSocket> {
-    let settings = BareSettings {
+fn probe() -> anyhow::Result<ProbeSocket> {
+    let settings = ProbeSettings {
         receive_buffer: SocketSettings::default().buffers.receive,
         gro: true,
         timestamps: false,
         patience: Some(PATIENCE),
     };
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    BareSocket::bind(any, &settings).context("cannot bind a socket on loopback")
+    ProbeSocket::bind(any, &settings).context("cannot bind a socket on loopback")
 }
 
 /// Lanes and their sockets as a node has them.
@@ -296,14 +296,14 @@ fn start_relay(threads: usize, receivers: &[SocketAddr]) -> anyhow::Result<Part>
     let is_over = Arc::new(AtomicBool::new(false));
     let (mut to, mut started) = (Vec::new(), Vec::new());
     for _ in 0..threads {
-        let socket = bare()?;
+        let socket = probe()?;
         to.push(socket.local_addr());
         let (ended, receivers) = (Arc::clone(&is_over), receivers.to_vec());
         let thread = spawn(RELAY_THREAD, move || relay_all(&socket, &ended, &receivers));
         started.push(thread?);
     }
     Ok(Part::Relay {
-        input: bare()?,
+        input: probe()?,
         to,
         is_over,
         threads: started,
@@ -314,7 +314,7 @@ fn start_send(threads: usize, receivers: &[SocketAddr]) -> anyhow::Result<Part> 
     let (mut to, mut started) = (Vec::new(), Vec::new());
     for _ in 0..threads {
         let (runs, given) = sync_channel(RUNS_WAITING_MAX);
-        let (socket, receivers) = (bare()?, receivers.to_vec());
+        let (socket, receivers) = (probe()?, receivers.to_vec());
         let thread = spawn(SEND_THREAD, move || send_all(&socket, &given, &receivers));
         to.push(runs);
         started.push(thread?);
@@ -327,7 +327,7 @@ fn start_send(threads: usize, receivers: &[SocketAddr]) -> anyhow::Result<Part> 
 
 /// The relaying floor: what a relay cannot do without.
 fn relay_all(
-    socket: &BareSocket,
+    socket: &ProbeSocket,
     is_over: &AtomicBool,
     receivers: &[SocketAddr],
 ) -> io::Result<()> {
@@ -352,7 +352,7 @@ fn relay_all(
 
 /// The sending floor.
 fn send_all(
-    socket: &BareSocket,
+    socket: &ProbeSocket,
     runs: &Receiver<Datagrams>,
     receivers: &[SocketAddr],
 ) -> io::Result<()> {

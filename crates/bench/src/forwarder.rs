@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_ports::sys::{BareSettings, BareSocket};
+use levada_ports::sys::{ProbeSettings, ProbeSocket};
 use levada_wire::Header;
 use levada_wire::packet::Kind;
 
@@ -147,8 +147,8 @@ impl Forwarder {
 /// One path.
 struct Path {
     ends: Ends,
-    near: BareSocket,
-    far: BareSocket,
+    near: ProbeSocket,
+    far: ProbeSocket,
     passes: Passes,
     forth: Direction<Vec<u8>>,
     back: Direction<Vec<u8>>,
@@ -160,9 +160,9 @@ struct Path {
 
 impl Path {
     fn open(ends: Ends, plan: Plan, place: u64) -> io::Result<Self> {
-        let settings = BareSettings {
+        let settings = ProbeSettings {
             receive_buffer: BUFFER_BYTES,
-            ..BareSettings::default()
+            ..ProbeSettings::default()
         };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let direction = |which| {
@@ -171,8 +171,8 @@ impl Path {
         };
         Ok(Self {
             ends,
-            near: BareSocket::bind(any, &settings)?,
-            far: BareSocket::bind(any, &settings)?,
+            near: ProbeSocket::bind(any, &settings)?,
+            far: ProbeSocket::bind(any, &settings)?,
             passes: plan.passes,
             forth: direction(0),
             back: direction(1),
@@ -296,7 +296,7 @@ fn forward(mut paths: Vec<Path>, is_over: &AtomicBool) -> io::Result<Vec<Taken>>
 }
 
 /// The length of the next datagram, if there is one.
-fn receive(socket: &BareSocket, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+fn receive(socket: &ProbeSocket, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     match socket.receive(buffer) {
         Ok(arrival) => Ok(Some(arrival.bytes.min(buffer.len()))),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -313,16 +313,16 @@ mod tests {
     /// Longer than any machine takes to hand a datagram to itself.
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    fn node() -> anyhow::Result<BareSocket> {
-        let settings = BareSettings {
+    fn node() -> anyhow::Result<ProbeSocket> {
+        let settings = ProbeSettings {
             patience: Some(PATIENCE),
-            ..BareSettings::default()
+            ..ProbeSettings::default()
         };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Ok(BareSocket::bind(any, &settings)?)
+        Ok(ProbeSocket::bind(any, &settings)?)
     }
 
-    fn between(parent: &BareSocket, child: &BareSocket, plan: Plan) -> anyhow::Result<Forwarder> {
+    fn between(parent: &ProbeSocket, child: &ProbeSocket, plan: Plan) -> anyhow::Result<Forwarder> {
         let ends = Ends {
             parent: parent.local_addr(),
             child: child.local_addr(),

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use levada_lane::{Command, Datagrams, Delivery, EgressTerms, Event, FlowCommand};
 use levada_ports::Lanes;
-use levada_ports::sys::{BareSettings, BareSocket};
+use levada_ports::sys::{ProbeSettings, ProbeSocket};
 use levada_wire::packet::seal::Opener;
 use levada_wire::{Bitrate, Header, LinkIndex};
 use serde::Serialize;
@@ -94,8 +94,8 @@ impl Start {
 /// A carried flow and what a newcomer is measured with.
 struct Stage {
     lanes: Lanes,
-    input: BareSocket,
-    newcomer: BareSocket,
+    input: ProbeSocket,
+    newcomer: ProbeSocket,
     feed: Feed,
     due: Due,
     began: Instant,
@@ -148,14 +148,14 @@ impl Stage {
         };
         let lanes = contender::spawn_lanes(1, Arc::new(on_event))?;
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let settings = BareSettings {
+        let settings = ProbeSettings {
             receive_buffer: 4 << 20,
             gro: true,
             timestamps: true,
             patience: Some(PATIENCE),
         };
-        let input = BareSocket::bind(any, &settings)?;
-        let newcomer = BareSocket::bind(any, &settings)?;
+        let input = ProbeSocket::bind(any, &settings)?;
+        let newcomer = ProbeSocket::bind(any, &settings)?;
         let flows = Flows {
             count: 1,
             fanout: 1,
@@ -299,7 +299,7 @@ impl Floor {
         let (tasks, given) = sync_channel(1);
         let (moment, done) = sync_channel(1);
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let socket = BareSocket::bind(any, &BareSettings::default())?;
+        let socket = ProbeSocket::bind(any, &ProbeSettings::default())?;
         let work = move || {
             for task in given {
                 perform(&socket, task);
@@ -324,7 +324,7 @@ impl Floor {
     }
 }
 
-fn perform(socket: &BareSocket, task: Task) {
+fn perform(socket: &ProbeSocket, task: Task) {
     match task {
         Task::Open(runs) => {
             let (secret, flow) = (origin::secret(), origin::flow(0));

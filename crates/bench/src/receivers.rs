@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use levada_ports::sys::{BareArrival, BareSettings, BareSocket};
+use levada_ports::sys::{ProbeArrival, ProbeSettings, ProbeSocket};
 use levada_wire::packet;
 use serde::Serialize;
 
@@ -51,7 +51,7 @@ pub(crate) struct Got {
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Receivers {
-    sockets: Vec<BareSocket>,
+    sockets: Vec<ProbeSocket>,
     got: Vec<Got>,
     /// Whose turn it is.
     turn: usize,
@@ -60,21 +60,21 @@ pub(crate) struct Receivers {
 impl Receivers {
     /// That many receivers, on ports that the system chooses.
     pub(crate) fn new(count: usize, kind: Kind, timestamps: bool) -> anyhow::Result<Self> {
-        let settings = BareSettings {
+        let settings = ProbeSettings {
             receive_buffer: BUFFER_BYTES,
             gro: kind == Kind::Gro,
             timestamps,
             patience: None,
         };
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let bind = |_| BareSocket::bind(any, &settings);
+        let bind = |_| ProbeSocket::bind(any, &settings);
         let sockets: Vec<_> = (0..count).map(bind).collect::<io::Result<_>>().with_context(|| {
             format!(
                 "cannot open {count} receivers; if there are too many open files, `ulimit -n {}`",
                 count + 100
             )
         })?;
-        let has_gro = sockets.iter().all(BareSocket::has_gro);
+        let has_gro = sockets.iter().all(ProbeSocket::has_gro);
         anyhow::ensure!(
             kind == Kind::Plain || has_gro,
             "this system has no UDP_GRO: only `--receivers plain` can be measured"
@@ -91,12 +91,12 @@ impl Receivers {
     }
 
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().map(BareSocket::local_addr).collect()
+        self.sockets.iter().map(ProbeSocket::local_addr).collect()
     }
 
     /// The smallest receive buffer that the kernel gave.
     pub(crate) fn buffer_bytes(&self) -> usize {
-        let buffers = self.sockets.iter().map(BareSocket::receive_buffer);
+        let buffers = self.sockets.iter().map(ProbeSocket::receive_buffer);
         buffers.min().unwrap_or(0)
     }
 
@@ -105,7 +105,7 @@ impl Receivers {
     pub(crate) fn drain(
         &mut self,
         most: u64,
-        mut see: impl FnMut(usize, &[u8], &BareArrival),
+        mut see: impl FnMut(usize, &[u8], &ProbeArrival),
     ) -> anyhow::Result<u64> {
         let mut reads = 0;
         let mut buffer = [0; PEEK_BYTES];
@@ -164,9 +164,9 @@ mod tests {
 
     #[test]
     fn each_receiver_counts_what_it_was_sent() -> anyhow::Result<()> {
-        let sender = BareSocket::bind(
+        let sender = ProbeSocket::bind(
             SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            &BareSettings::default(),
+            &ProbeSettings::default(),
         )?;
         let mut receivers = Receivers::new(2, Kind::Plain, false)?;
         let to = receivers.addresses();

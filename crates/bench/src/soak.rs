@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use levada_lane::LaneSettings;
-use levada_ports::sys::{BareSettings, BareSocket};
+use levada_ports::sys::{ProbeSettings, ProbeSocket};
 use levada_ports::{Lanes, WorkerCounters, worker};
 use levada_wire::Bitrate;
 use serde::Serialize;
@@ -174,7 +174,7 @@ fn scaled(rate: Bitrate, factor: f64) -> Bitrate {
 /// Lanes under way, their feed and their receivers.
 struct Soak<'a> {
     lanes: Lanes,
-    input: BareSocket,
+    input: ProbeSocket,
     feed: Feed,
     due: Due,
     receivers: &'a mut Receivers,
@@ -187,7 +187,7 @@ struct Soak<'a> {
 impl<'a> Soak<'a> {
     fn start(case: Case, rate: Bitrate, receivers: &'a mut Receivers) -> anyhow::Result<Self> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let input = BareSocket::bind(any, &BareSettings::default())?;
+        let input = ProbeSocket::bind(any, &ProbeSettings::default())?;
         let lanes = spawn_lanes(case.lanes, Arc::new(|_| {}))?;
         let flows = Flows {
             count: case.flows,

@@ -113,7 +113,7 @@ impl Host {
         .map(drop)
     }
 
-    /// Joins a multicast group, as a program on it would.
+    /// Joins a multicast channel, as a program on it would.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! One copy on the LAN: a hub speaks to a multicast group, three members hear it, and the switch loses a tenth.
+//! One copy on the LAN: a hub speaks to a multicast channel, three members hear it, and the switch loses a tenth.
 
 #![cfg(target_os = "linux")]
 #![allow(

@@ -27,7 +27,7 @@ use crate::ledger::{DropReason, Ledger};
 pub enum Input {
     /// One receive: a train of datagrams from one sender.
     Train(Train),
-    /// One receive by a multicast group. Media alone comes that way.
+    /// One receive by a multicast channel. Media alone comes that way.
     Heard(Train),
     /// The node wants something.
     Command(Command),
@@ -126,7 +126,7 @@ pub struct Transmit {
 pub enum Egress {
     /// A link.
     Link(LinkIndex),
-    /// A multicast group.
+    /// A multicast channel.
     Channel(Channel),
 }
 

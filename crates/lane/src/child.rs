@@ -6,7 +6,7 @@
 //!                                                         RemoveLink   ─▶ nothing
 //! ```
 //!
-//! A child is a link: its peer is sent the flow over the link, by multicast groups that it hears, or both. In this
+//! A child is a link: its peer is sent the flow over the link, by multicast channels that it hears, or both. In this
 //! folder:
 //!
 //! | file | has |
@@ -63,7 +63,7 @@ pub(crate) struct Child {
     pub(crate) repairs: Repairs,
     /// The parity that it needs.
     pub(crate) demand: Option<Demand>,
-    /// Multicast groups that it hears.
+    /// Multicast channels that it hears.
     channels: Vec<Channel>,
     /// It was told that it cannot join the group which starts there, and is sent it if it can after all; with its place
     /// among those who wait for that.
@@ -156,7 +156,7 @@ impl Child {
         matches!(self.progress, Progress::Live)
     }
 
-    /// The multicast groups that it hears.
+    /// The multicast channels that it hears.
     pub(crate) fn channels(&self) -> &[Channel] {
         &self.channels
     }
@@ -181,7 +181,7 @@ pub(crate) struct Children {
     pub(crate) wake: Option<Instant>,
     /// How many are sent the flow over their links.
     egresses: usize,
-    /// How many groups all of them hear together.
+    /// How many channels all of them hear together.
     memberships: usize,
     /// How many wait for a group that cannot be joined, and how many ever did.
     awaiting: usize,
@@ -196,7 +196,7 @@ impl Children {
         self.egresses
     }
 
-    /// How many groups all of them hear together.
+    /// How many channels all of them hear together.
     pub(crate) const fn memberships(&self) -> usize {
         self.memberships
     }
@@ -216,18 +216,18 @@ impl Children {
         Bitrate(egresses.fold(0, |sum, child| sum.saturating_add(child.terms.peak.0)))
     }
 
-    /// Who has been sent all there is, over its link or by a group.
+    /// Who has been sent all there is, over its link or by a channel.
     pub(crate) fn told(&self) -> impl Iterator<Item = LinkIndex> + '_ {
         let told = |child: &&Child| child.is_live() || !child.channels.is_empty();
         self.all.iter().filter(told).map(|child| child.link)
     }
 
-    /// Who hears a group.
-    pub(crate) fn members(&self, group: Channel) -> impl Iterator<Item = LinkIndex> + '_ {
+    /// Who hears a channel.
+    pub(crate) fn members(&self, channel: Channel) -> impl Iterator<Item = LinkIndex> + '_ {
         let members = self
             .all
             .iter()
-            .filter(move |child| child.channels.contains(&group));
+            .filter(move |child| child.channels.contains(&channel));
         members.map(|child| child.link)
     }
 
@@ -278,24 +278,24 @@ impl Children {
         self.former.remove(&link);
     }
 
-    /// A link's peer hears a group; `false` if too many do.
-    pub(crate) fn add_member(&mut self, group: Channel, link: LinkIndex) -> bool {
-        if self.members(group).count() >= MEMBERS_MAX {
+    /// A link's peer hears a channel; `false` if too many do.
+    pub(crate) fn add_member(&mut self, channel: Channel, link: LinkIndex) -> bool {
+        if self.members(channel).count() >= MEMBERS_MAX {
             return false;
         }
         let place = self.place_or_new(link);
         let channels = &mut self.all[place].channels;
-        if !channels.contains(&group) {
-            channels.push(group);
+        if !channels.contains(&channel) {
+            channels.push(channel);
             self.memberships += 1;
         }
         true
     }
 
-    /// A link's peer hears a group no more; `false` if it did not. `packets` counts those of the flow.
+    /// A link's peer hears a channel no more; `false` if it did not. `packets` counts those of the flow.
     pub(crate) fn remove_member(
         &mut self,
-        group: Channel,
+        channel: Channel,
         link: LinkIndex,
         packets: u64,
         now: Instant,
@@ -305,18 +305,18 @@ impl Children {
         };
         let channels = &mut self.all[place].channels;
         let before = channels.len();
-        channels.retain(|&heard| heard != group);
+        channels.retain(|&heard| heard != channel);
         let left = before - channels.len();
         self.memberships -= left;
         self.remove_if_idle(place, packets, now);
         left > 0
     }
 
-    /// Nobody hears a group any more.
-    pub(crate) fn end_channel(&mut self, group: Channel, packets: u64, now: Instant) {
-        let members: Vec<_> = self.members(group).collect();
+    /// Nobody hears a channel any more.
+    pub(crate) fn end_channel(&mut self, channel: Channel, packets: u64, now: Instant) {
+        let members: Vec<_> = self.members(channel).collect();
         for link in members {
-            self.remove_member(group, link, packets, now);
+            self.remove_member(channel, link, packets, now);
         }
     }
 

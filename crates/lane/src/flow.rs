@@ -4,7 +4,7 @@
 //! keys ─▶ upstreams ─▶ window ─▶ cache ─▶ children      the path of a packet, in `forward.rs`; links and multicast
 //!                                     └─▶ consumer      reassembly, if somebody here wants frames
 //! early: packets that came before the key               origin: if the flow starts here
-//! missing, tail, maker, keeper: what repair knows of it
+//! missing, tail, encoder, decoder: what repair knows of it
 //! ```
 //!
 //! Not a decision about a flow: the core makes those and commands them. Called by `forward` and `lane`.
@@ -23,10 +23,10 @@ use crate::limits::{BLOCK_AGE_PART, UPSTREAMS_MAX};
 use crate::link;
 use crate::origin::Origin;
 use crate::reassembly::Reassembly;
-use crate::repair::dice::Dice;
+use crate::repair::backoff::Backoff;
 use crate::repair::missing::{Missing, Shown};
-use crate::repair::parity::decode::Keeper;
-use crate::repair::parity::encode::Maker;
+use crate::repair::parity::decode::ParityDecoder;
+use crate::repair::parity::encode::ParityEncoder;
 use crate::repair::tail::Tail;
 use crate::settings::LaneSettings;
 
@@ -70,10 +70,10 @@ pub(crate) struct Flow {
     /// What is missing here, and the end of what was sent.
     pub(crate) missing: Missing,
     pub(crate) tail: Tail,
-    pub(crate) dice: Dice,
+    pub(crate) backoff: Backoff,
     /// Parity: what is made for children, and what came from upstreams.
-    pub(crate) maker: Maker,
-    pub(crate) keeper: Keeper,
+    pub(crate) parity_encoder: ParityEncoder,
+    pub(crate) parity_decoder: ParityDecoder,
     pub(crate) counters: FlowCounters,
     wakeup: Option<Wakeup>,
 }
@@ -93,9 +93,9 @@ impl Flow {
             consumer: None,
             missing: Missing::new(settings.repair_budget),
             tail: Tail::default(),
-            dice: Dice::new(settings.seed ^ id.0),
-            maker: Maker::default(),
-            keeper: Keeper::default(),
+            backoff: Backoff::new(settings.seed ^ id.0),
+            parity_encoder: ParityEncoder::default(),
+            parity_decoder: ParityDecoder::default(),
             counters: FlowCounters {
                 flow: id.0,
                 ..FlowCounters::default()
@@ -179,7 +179,7 @@ impl Flow {
     /// asks.
     pub(crate) fn shown(&mut self, link: LinkIndex, links: &link::Table, now: Instant) -> Shown {
         let back_off = if self.upstreams.is_multicast(link) {
-            self.dice.back_off()
+            self.backoff.back_off()
         } else {
             Duration::ZERO
         };
@@ -194,7 +194,7 @@ impl Flow {
     /// How much longer than otherwise a packet that is missing is waited for before it is asked for: as long as a block
     /// may stay open, while an upstream sends parity.
     fn hold(&self, now: Instant) -> Duration {
-        if self.keeper.hears(now) {
+        if self.parity_decoder.hears(now) {
             self.missing.budget() / BLOCK_AGE_PART
         } else {
             Duration::ZERO
@@ -208,7 +208,10 @@ impl Flow {
             named(self.missing.wake(), "ask again"),
             named(self.tail.timer(), "say the head"),
         );
-        Wakeup::earlier(asks, named(self.maker.timer(), "end a block of parity"))
+        Wakeup::earlier(
+            asks,
+            named(self.parity_encoder.timer(), "end a block of parity"),
+        )
     }
 }
 

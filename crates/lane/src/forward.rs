@@ -31,16 +31,16 @@ use levada_wire::packet::{Kind, carry};
 use levada_wire::{FlowId, Header, Instant};
 
 use crate::api::{Egress, FlowEvent, LinkEvent, Train};
-use crate::child::behind::Verdict;
+use crate::child::behind::Disposition;
 use crate::child::earliest;
 use crate::flow::ingress::Ingress;
 use crate::flow::run::{Growing, Run};
-use crate::flow::window::Verdict as Novelty;
+use crate::flow::window::Novelty;
 use crate::flow::{Early, Flow};
 use crate::ledger::{DropReason, Fate};
 use crate::limits::TRAIN_SEGMENTS_MAX;
 use crate::link;
-use crate::repair::parity::decode::Made;
+use crate::repair::parity::decode::Recovered;
 use crate::repair::{self, parity};
 use crate::state::{Io, State};
 
@@ -163,8 +163,8 @@ fn admit(
     take_number(flow, header).map_err(Stop::Drop)
 }
 
-/// Judges a packet that was made anew from parity: as one that came, but that it came over no link.
-fn admit_made(flow: &mut Flow, packet: &[u8]) -> Result<Header, DropReason> {
+/// Judges a packet that was recovered from parity: as one that came, but that it came over no link.
+fn admit_recovered(flow: &mut Flow, packet: &[u8]) -> Result<Header, DropReason> {
     let header = Header::peek(packet).ok_or(DropReason::BadHeader)?;
     if header.flow != flow.id {
         return Err(DropReason::UnknownFlow);
@@ -215,7 +215,7 @@ fn pass_on(flow: &mut Flow, io: &mut Io, run: &Run, came: Option<Ingress>, now: 
     let (packets, bytes) = (run.packets() as u64, run.bytes.len() as u64);
     let kept = flow.cache.insert(run, now, &mut io.room);
     let mut has_more = came.is_some_and(|came| repair::on_run(flow, io, run, came, now));
-    has_more |= flow.keeper.on_run(run);
+    has_more |= flow.parity_decoder.on_run(run);
     let woken = flow.children.wake;
     let copies = fan_out(flow, io, run, came, kept, now);
     if copies.sent {
@@ -278,34 +278,34 @@ fn fan_out(
             continue;
         }
         let verdict = if child.is_free(is_late, now) {
-            Verdict::Send
+            Disposition::Send
         } else {
             child.judge(run, kept, is_late, now)
         };
         match verdict {
-            Verdict::Send => {
+            Disposition::Send => {
                 child.buckets.live.take(run.bytes.len(), now);
                 copies.sent = true;
                 link.send(run, &mut io.outbox, &mut io.ledger, counters);
             }
-            Verdict::Wait => {
+            Disposition::Wait => {
                 copies.waits = true;
                 children.wake = Some(now); // has it become too much?
             }
-            Verdict::Withhold(reason) => counters.withhold(reason, packets, &mut io.ledger),
-            Verdict::Ignore => {}
+            Disposition::Withhold(reason) => counters.withhold(reason, packets, &mut io.ledger),
+            Disposition::Ignore => {}
         }
         if child.progress.is_behind() {
             children.wake = earliest(children.wake, child.wake());
         }
     }
-    for group in flow.multicast.groups() {
+    for channel in flow.multicast.channels() {
         if came.is_some_and(|came| came.is_heard) {
             io.ledger.drop_copies(DropReason::BackToSender, packets); // what was heard is not said again
         } else {
             copies.sent = true;
             io.outbox
-                .send(run, Egress::to_channel(*group), &mut io.ledger, counters);
+                .send(run, Egress::to_channel(*channel), &mut io.ledger, counters);
         }
     }
     copies
@@ -349,15 +349,15 @@ fn without_flow(
     DropReason::FlowClosed
 }
 
-/// Takes packets that were made anew from parity: what lies together goes on together, as if it had come in a train.
-pub(crate) fn take_made(state: &mut State, id: FlowId, made: Made, now: Instant) {
+/// Takes packets that were recovered from parity: what lies together goes on together, as if it had come in a train.
+pub(crate) fn take_recovered(state: &mut State, id: FlowId, made: Recovered, now: Instant) {
     let Some((flow, io)) = state.flow(id) else {
         return;
     };
     let mut runs: Vec<(usize, Growing)> = Vec::new(); // each with where it begins
     for (place, range) in made.ranges.into_iter().enumerate() {
         io.ledger.made += 1;
-        match admit_made(flow, &made.bytes[range.clone()]) {
+        match admit_recovered(flow, &made.bytes[range.clone()]) {
             Ok(header) => {
                 io.ledger.repair.recovered += 1;
                 let latest = runs.last_mut();

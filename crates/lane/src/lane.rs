@@ -260,10 +260,10 @@ fn repair(state: &mut State, id: FlowId, now: Instant) -> bool {
         };
         parity::drive(flow, io, now);
         if io.outbox.room() <= flow.outputs_of_repair() {
-            break flow.keeper.is_waiting();
+            break flow.parity_decoder.is_waiting();
         }
-        match flow.keeper.make(&flow.cache) {
-            Some(made) => forward::take_made(state, id, made, now),
+        match flow.parity_decoder.make(&flow.cache) {
+            Some(made) => forward::take_recovered(state, id, made, now),
             None => break false,
         }
     };

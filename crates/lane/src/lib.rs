@@ -44,7 +44,7 @@ pub use api::{
     FlowEvent, FrameRefusal, Gap, GapReason, Input, Interface, LaneCounters, LinkCommand,
     LinkCounters, LinkEvent, Originate, Output, Packets, PublisherCommand, Train, Transmit,
 };
-pub use flow::run::Places;
+pub use flow::run::SegmentMask;
 pub use lane::Lane;
 pub use limits::{
     BURST_BYTES_MAX, EARLY_PACKETS_MAX, FLUSH_INTERVAL_MAX, FRAMES_PER_BURST_MAX, GROUP_MIN,

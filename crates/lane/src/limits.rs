@@ -140,7 +140,7 @@ pub(crate) const GONE_INTERVAL: Duration = Duration::from_millis(50);
 /// Room for outputs that one egress needs to get on: a run, and what says GONE.
 pub(crate) const PACE_ROOM_MIN: usize = 2 * GONES_MAX as usize;
 
-// Channel: `flow/multicast.rs`, `repair/dice.rs`
+// Channel: `flow/multicast.rs`, `repair/backoff.rs`
 
 /// The most channels by which flows of a lane come.
 pub(crate) const CHANNELS_MAX: usize = 1_024;
@@ -198,7 +198,7 @@ pub(crate) const REORDER_MAX: Duration = Duration::from_millis(5);
 /// Half of the window of an upstream's zero: the least offset of this part and of the one before it count.
 pub(crate) const BASELINE_PART: Duration = Duration::from_secs(15);
 
-/// Zero rises by a two-thousandth of the time that passes: 0.5 ms in a second.
+/// ArrivalBaseline rises by a two-thousandth of the time that passes: 0.5 ms in a second.
 pub(crate) const BASELINE_SLEW: u64 = 2_000;
 
 /// How often HEAD is said after the last packet.

@@ -32,7 +32,7 @@ use totals::Counts;
 const USUAL_BYTES: usize = 96;
 
 /// The address that links are sent from: one interface. `None` for what is not known.
-pub(crate) type Source = Option<IpAddr>;
+pub(crate) type SourceAddress = Option<IpAddr>;
 
 /// One link.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(crate) struct Link {
     /// Where the peer is.
     pub(crate) remote: SocketAddr,
     /// Which interface it is sent by.
-    pub(crate) source: Source,
+    pub(crate) source: SourceAddress,
     /// Datagrams sent and received.
     pub(crate) counts: Counts,
     remote_index: LinkIndex,
@@ -81,7 +81,7 @@ impl Link {
     }
 
     /// The same link, sent by that interface.
-    pub(crate) fn sent_from(self, source: Source) -> Self {
+    pub(crate) fn sent_from(self, source: SourceAddress) -> Self {
         Self { source, ..self }
     }
 
@@ -275,7 +275,7 @@ impl Table {
     }
 
     /// Follows a peer to another address. Its seals and counts go on, since no counter may be used twice.
-    pub(crate) fn move_to(&mut self, index: LinkIndex, remote: SocketAddr, source: Source) {
+    pub(crate) fn move_to(&mut self, index: LinkIndex, remote: SocketAddr, source: SourceAddress) {
         let remote = canonical(remote);
         if let Some(link) = self.links.get_mut(&index) {
             self.addresses.remove(&(link.remote, index));

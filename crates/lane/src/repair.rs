@@ -32,8 +32,9 @@ use crate::ledger::DropReason;
 use crate::limits::NUMBERS_PER_DATAGRAM;
 use crate::state::{Io, State};
 
+pub(crate) mod arrival_baseline;
+pub(crate) mod backoff;
 pub(crate) mod counts;
-pub(crate) mod dice;
 pub(crate) mod missing;
 pub(crate) mod numbers;
 pub(crate) mod parity;
@@ -41,9 +42,8 @@ pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
 pub(crate) mod trip;
-pub(crate) mod zero;
 
-use missing::Source;
+use missing::RepairPeer;
 use numbers::pack;
 
 /// Takes note of packets that came over an upstream; says whether the flow must be driven.
@@ -122,7 +122,7 @@ fn learn(flow: &mut Flow, io: &mut Io, link: LinkIndex, message: &LinkDatagram, 
             flow.missing.head(head.highest, shown, now, counts);
         }
         LinkDatagram::Pending(numbers) => {
-            let source = Source {
+            let source = RepairPeer {
                 link,
                 trip: io.links.trip(link),
                 ready_at: now,
@@ -162,17 +162,19 @@ fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: I
         all.filter_map(|(number, &reply)| (reply == wanted).then_some(number))
             .collect()
     };
-    let mut group = flow.multicast.first_of(child.channels());
+    let mut channel = flow.multicast.first_of(child.channels());
     let (mut due, mut twice, mut for_all) = (Vec::new(), Vec::new(), Vec::new());
     for number in that_are(Reply::FromCache) {
-        let answer = group.as_ref().map(|group| group.answer(number, trip, now));
+        let answer = channel
+            .as_ref()
+            .map(|channel| channel.answer(number, trip, now));
         let copies = match answer {
             Some(Answer::TooSoon) => Err(DropReason::RepairTooSoon),
             _ => child.repairs.admit(number, trip, total, now),
         };
-        match (copies, &mut group) {
-            (Ok(_), Some(group)) if answer == Some(Answer::ToAll) => {
-                group.remember(number, now);
+        match (copies, &mut channel) {
+            (Ok(_), Some(channel)) if answer == Some(Answer::ToAll) => {
+                channel.remember(number, now);
                 for_all.push(number);
             }
             (Ok(1), _) => due.push(number),
@@ -180,13 +182,13 @@ fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: I
             (Err(reason), _) => io.ledger.drop_copies(reason, 1),
         }
     }
-    let to_group = group.map(|group| group.group);
+    let to_group = channel.map(|channel| channel.channel);
     let (counters, cache) = (&mut flow.counters, &flow.cache);
     for run in runs(cache, &for_all) {
         io.ledger.repair.repairs_sent += run.packets() as u64;
-        let group = to_group.expect("only what a group's member asks for is for all");
+        let channel = to_group.expect("only what a channel's member asks for is for all");
         io.outbox
-            .send(&run, Egress::to_channel(group), &mut io.ledger, counters);
+            .send(&run, Egress::to_channel(channel), &mut io.ledger, counters);
     }
     for run in [&due, &twice, &twice]
         .into_iter()
@@ -209,7 +211,7 @@ fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: I
 fn reply(flow: &Flow, child: &Child, number: Number) -> Reply {
     let channels = child.channels();
     match child.reply(number) {
-        // A member of a group hears all that goes there, whatever it is sent over its link.
+        // A member of a channel hears all that goes there, whatever it is sent over its link.
         reply @ (Reply::Pending | Reply::Gone) if channels.is_empty() => reply,
         _ if flow.multicast.has_withheld(channels, number) => Reply::Gone,
         _ if flow.cache.part(number, 1).is_some() => Reply::FromCache,

@@ -225,7 +225,7 @@ pub struct Net {
     pub wires: VecDeque<(usize, Datagrams)>,
     /// The wires of this lane are cut, both ways.
     pub cut: Option<usize>,
-    /// Lanes that hear what is sent to any multicast group.
+    /// Lanes that hear what is sent to any multicast channel.
     pub hearers: Vec<usize>,
     /// On which a child is sent the flow: with the budget of all lanes.
     terms: EgressTerms,

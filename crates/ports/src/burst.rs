@@ -113,7 +113,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::sys::{BareSettings, BareSocket};
+    use crate::sys::{ProbeSettings, ProbeSocket};
     use crate::testkit::{Computer, on_each_computer};
 
     fn burst(sizes: &[usize]) -> Burst {
@@ -121,16 +121,16 @@ mod tests {
         Burst::new(sizes.iter().enumerate().map(datagram))
     }
 
-    fn receiver() -> BareSocket {
-        let settings = BareSettings {
+    fn receiver() -> ProbeSocket {
+        let settings = ProbeSettings {
             patience: Some(Duration::from_secs(20)),
-            ..BareSettings::default()
+            ..ProbeSettings::default()
         };
         Computer::far_end("127.0.0.1:0", &settings)
     }
 
     /// The first byte and the size of so many datagrams.
-    fn received(socket: &BareSocket, count: usize) -> Vec<(u8, usize)> {
+    fn received(socket: &ProbeSocket, count: usize) -> Vec<(u8, usize)> {
         let mut buffer = [0; 2_000];
         let mut receive = || {
             let arrival = socket.receive(&mut buffer).unwrap();
@@ -165,7 +165,7 @@ mod tests {
         let sizes = [1_200, 1_200, 310, 96, 1_200, 40];
         let (burst, receivers) = (burst(&sizes), [receiver(), receiver(), receiver()]);
 
-        let all = receivers.iter().map(BareSocket::local_addr);
+        let all = receivers.iter().map(ProbeSocket::local_addr);
         socket.send_to_all(&burst, all, |to, from, error| {
             panic!("{to} {from}: {error}")
         });

@@ -24,7 +24,7 @@ use levada_wire::packet::Kind;
 use levada_wire::{FlowId, Frame, Header, Instant, LinkIndex, Machine, Number};
 
 use crate::clock::Clock;
-use crate::sys::{BareSettings, BareSocket, Socket, SocketSettings};
+use crate::sys::{ProbeSettings, ProbeSocket, Socket, SocketSettings};
 use crate::testkit::{self, WALL, address, frame};
 use crate::worker::{self, WorkerCounters, WorkerHandle};
 use levada_lane::api::{

@@ -16,7 +16,7 @@ use levada_wire::packet::Kind;
 
 use crate::lanes::LANES_MAX;
 use levada_lane::api::{Command, LinkCommand, Train};
-use levada_lane::{Places, RUN_PACKETS_MAX};
+use levada_lane::{RUN_PACKETS_MAX, SegmentMask};
 
 /// The lane of a flow.
 pub(crate) const fn lane_of(flow: FlowId, lanes: usize) -> usize {
@@ -64,9 +64,9 @@ fn owner(datagram: &[u8], lanes: usize) -> Option<usize> {
 pub(crate) struct Parts {
     /// What is not divided yet.
     rest: Train,
-    /// What is, as many datagrams at a time as [`Places`] can tell apart, and where in it each lane's lie.
+    /// What is, as many datagrams at a time as [`SegmentMask`] can tell apart, and where in it each lane's lie.
     divided: Train,
-    places: [Places; LANES_MAX],
+    places: [SegmentMask; LANES_MAX],
     lanes: usize,
     /// Who has received it.
     here: usize,
@@ -81,7 +81,7 @@ impl Parts {
                 segment_bytes: train.segment_bytes,
             },
             rest: train,
-            places: [Places::NONE; LANES_MAX],
+            places: [SegmentMask::NONE; LANES_MAX],
             lanes,
             here,
         }

@@ -5,19 +5,19 @@
 //! system calls. Not when to send: that is [`crate::worker`]. Called by it and, for QUIC, by the node. Invariant:
 //! the bytes that arrive are the same with each feature on or off.
 
-mod bare;
 #[cfg(all(test, target_os = "linux"))]
 mod failing;
 mod gro;
 mod gso;
 pub(crate) mod multicast;
 mod option;
+mod probe;
 mod reuseport;
 mod route;
 mod set;
 mod socket;
 
-pub use bare::{BareArrival, BareSettings, BareSocket};
+pub use probe::{ProbeArrival, ProbeSettings, ProbeSocket};
 pub use route::source_towards;
 pub use set::SocketSet;
 pub use socket::{BindError, BufferBytes, Socket, SocketSettings};

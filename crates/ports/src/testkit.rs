@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 pub(crate) use levada_lane::testkit::*;
 
-use crate::sys::{BareSettings, BareSocket, Socket, SocketSettings};
+use crate::sys::{ProbeSettings, ProbeSocket, Socket, SocketSettings};
 
 /// What a story's machine offers: the same must come to pass on each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,8 +84,8 @@ impl Computer {
     }
 
     /// A far end of a story on it.
-    pub(crate) fn far_end(address: &str, settings: &BareSettings) -> BareSocket {
-        let socket = BareSocket::bind(address.parse().unwrap(), settings).unwrap();
+    pub(crate) fn far_end(address: &str, settings: &ProbeSettings) -> ProbeSocket {
+        let socket = ProbeSocket::bind(address.parse().unwrap(), settings).unwrap();
         #[cfg(target_os = "linux")]
         socket.take_unsummed();
         socket

@@ -28,22 +28,22 @@ use levada_lane::Lane;
 use levada_lane::api::{Command, Event, LaneCounters, Train};
 use levada_wire::counters;
 
+mod channel_sockets;
 mod commands;
 mod handover;
-mod hearing;
-mod outlets;
 mod queue;
 mod send;
+mod send_sockets;
 mod spread;
 mod turn;
 
+pub use channel_sockets::{CHANNEL_SOCKETS_MAX, CHANNELS_PER_SOCKET_MAX};
 #[cfg(test)]
 pub(crate) use commands::LINK_COMMANDS_MAX;
 pub use commands::{COMMANDS_MAX, FRAME_BYTES_MAX, FRAMES_MAX, Full};
 pub use handover::{HANDED_BYTES_MAX, HANDED_SENDS_MAX};
-pub use hearing::{EARS_MAX, GROUPS_PER_EAR_MAX};
-pub use outlets::{OUTLETS_MAX, WAYS_MAX};
 pub use send::{BACKLOG_MAX, SEND_QUEUE_BYTES_MAX, SendCounters};
+pub use send_sockets::{OUTLETS_MAX, WAYS_MAX};
 pub use spread::SHARED_FROM;
 
 use handover::{Giver, Group};
@@ -145,7 +145,7 @@ pub(crate) struct Seat {
     giver: Giver,
 }
 
-/// Places for that many workers that know each other.
+/// SegmentMask for that many workers that know each other.
 pub(crate) fn seats(lanes: usize) -> io::Result<Vec<Seat>> {
     let mut polls = Vec::new();
     for _ in 0..lanes {

@@ -158,7 +158,7 @@ pub struct Interface {
     pub address: Option<Ipv4Addr>,
 }
 
-/// A multicast group of the network on one interface.
+/// A multicast channel of the network on one interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Channel {
     /// Where packets for it are sent.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_lane::Datagrams;
-use levada_ports::sys::{BareSettings, BareSocket};
+use levada_ports::sys::{ProbeSettings, ProbeSocket};
 use levada_ports::{BindError, Feature, Socket, SocketSet, SocketSettings};
 use serde::Serialize;
 
@@ -191,12 +191,12 @@ fn unbindable(error: &BindError) -> Finding {
 fn probe(settings: SocketSettings) -> anyhow::Result<Vec<Finding>> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let sender = Socket::bind(any, &settings)?;
-    let receiver = BareSocket::bind(
+    let receiver = ProbeSocket::bind(
         any,
-        &BareSettings {
+        &ProbeSettings {
             gro: true,
             patience: Some(PATIENCE),
-            ..BareSettings::default()
+            ..ProbeSettings::default()
         },
     )?;
     sender.try_send(&Datagrams {
@@ -339,7 +339,7 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_another_has_stops_a_node_and_says_how_to_find_it() {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let other = BareSocket::bind(any, &BareSettings::default()).unwrap();
+        let other = ProbeSocket::bind(any, &ProbeSettings::default()).unwrap();
         let taken = other.local_addr();
 
         let error = Socket::bind(taken, &SocketSettings::default()).unwrap_err();

@@ -31,7 +31,7 @@ use crate::ledger::DropReason;
 use crate::limits::{BACKLOG_AFTER, BACKLOG_MAX, GONE_INTERVAL};
 
 /// What becomes of a run at one child.
-pub(crate) enum Verdict {
+pub(crate) enum Disposition {
     Send,
     /// The cursor will come to it.
     Wait,
@@ -76,11 +76,17 @@ impl Child {
 
     /// Judges a run that may not go out at once. `kept` says that it is in the cache, so that a cursor can come to it.
     #[cold]
-    pub(crate) fn judge(&mut self, run: &Run, kept: bool, is_late: bool, now: Instant) -> Verdict {
+    pub(crate) fn judge(
+        &mut self,
+        run: &Run,
+        kept: bool,
+        is_late: bool,
+        now: Instant,
+    ) -> Disposition {
         self.withheld.take_if(|withheld| withheld.is_over(now));
         let is_withheld = self.has_withheld(run.first) || self.has_withheld(run.burst);
         match self.progress {
-            Progress::ByChannel => Verdict::Ignore,
+            Progress::ByChannel => Disposition::Ignore,
             Progress::Queued { start } => {
                 if kept && run.group_start > start {
                     // The next group has come before its turn: it begins with that, as it comes.
@@ -88,7 +94,7 @@ impl Child {
                     let cursor = start;
                     self.progress = Progress::Throttled { start, cursor };
                 }
-                Verdict::Wait
+                Disposition::Wait
             }
             Progress::Skipping { start, cursor } if run.first >= cursor => {
                 self.pass(run, kept, (start, cursor), now)
@@ -97,19 +103,19 @@ impl Child {
                 if run.first >= cursor =>
             {
                 if kept {
-                    Verdict::Wait
+                    Disposition::Wait
                 } else {
                     self.lose(run, now)
                 }
             }
-            behind if behind.is_behind() && run.first < behind.start() => Verdict::Ignore,
-            _ if is_withheld => Verdict::Withhold(DropReason::Shed),
-            Progress::Live if is_late || self.buckets.live.is_ready(now) => Verdict::Send,
+            behind if behind.is_behind() && run.first < behind.start() => Disposition::Ignore,
+            _ if is_withheld => Disposition::Withhold(DropReason::Shed),
+            Progress::Live if is_late || self.buckets.live.is_ready(now) => Disposition::Send,
             Progress::Live => {
                 let (start, cursor) = (Number::ZERO, run.first);
                 self.progress = Progress::Throttled { start, cursor };
                 if kept {
-                    Verdict::Wait
+                    Disposition::Wait
                 } else {
                     self.lose(run, now)
                 }
@@ -118,7 +124,7 @@ impl Child {
             | Progress::Throttled { cursor, .. }
             | Progress::Skipping { cursor, .. } => {
                 self.progress = self.progress.at(cursor.max(run.end()));
-                Verdict::Send
+                Disposition::Send
             }
         }
     }
@@ -130,11 +136,11 @@ impl Child {
         kept: bool,
         (start, from): (Number, Number),
         now: Instant,
-    ) -> Verdict {
+    ) -> Disposition {
         if run.group_start < from {
             self.progress = self.progress.at(run.end());
             self.withhold((from, run.end()), now, GONE_INTERVAL);
-            return Verdict::Withhold(DropReason::Skipped);
+            return Disposition::Withhold(DropReason::Skipped);
         }
         self.withhold((from, run.group_start), now, Duration::ZERO);
         if let Some(withheld) = &mut self.withheld {
@@ -142,21 +148,21 @@ impl Child {
         }
         if !kept {
             self.progress = Progress::Live;
-            return Verdict::Send;
+            return Disposition::Send;
         }
         // The group's first packet may have been overtaken: then it is sent when it comes.
         let cursor = run.group_start;
         debug_assert!(from <= cursor, "a cursor goes forward only");
         self.progress = Progress::Throttled { start, cursor };
-        Verdict::Wait
+        Disposition::Wait
     }
 
     /// A run that the cursor would have come to is not in the cache, nor is anything before it.
-    fn lose(&mut self, run: &Run, now: Instant) -> Verdict {
+    fn lose(&mut self, run: &Run, now: Instant) -> Disposition {
         let from = self.progress.cursor().unwrap_or(run.first);
         self.skip_to(run.end());
         self.withhold((from, run.end()), now, Duration::ZERO);
-        Verdict::Withhold(DropReason::Skipped)
+        Disposition::Withhold(DropReason::Skipped)
     }
 
     fn skip_to(&mut self, cursor: Number) {

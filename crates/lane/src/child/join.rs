@@ -52,27 +52,27 @@ pub(crate) fn remove(flow: &mut Flow, io: &mut Io, link: LinkIndex, now: Instant
     flow.children.remove(link, flow.counters.packets_in, now)
 }
 
-/// A link's peer hears a group to which the flow is sent.
-pub(crate) fn add_member(flow: &mut Flow, io: &Io, group: Channel, link: LinkIndex) -> bool {
-    let is_sent = flow.multicast.has(&group) && io.links.contains(link);
-    is_sent && flow.children.add_member(group, link)
+/// A link's peer hears a channel to which the flow is sent.
+pub(crate) fn add_member(flow: &mut Flow, io: &Io, channel: Channel, link: LinkIndex) -> bool {
+    let is_sent = flow.multicast.has(&channel) && io.links.contains(link);
+    is_sent && flow.children.add_member(channel, link)
 }
 
-/// It hears the group no more.
+/// It hears the channel no more.
 pub(crate) fn remove_member(
     flow: &mut Flow,
-    group: Channel,
+    channel: Channel,
     link: LinkIndex,
     now: Instant,
 ) -> bool {
     let packets = flow.counters.packets_in;
-    flow.children.remove_member(group, link, packets, now)
+    flow.children.remove_member(channel, link, packets, now)
 }
 
-/// The flow is not sent to a group any more.
-pub(crate) fn end_channel(flow: &mut Flow, group: Channel, now: Instant) {
+/// The flow is not sent to a channel any more.
+pub(crate) fn end_channel(flow: &mut Flow, channel: Channel, now: Instant) {
     let packets = flow.counters.packets_in;
-    flow.children.end_channel(group, packets, now);
+    flow.children.end_channel(channel, packets, now);
 }
 
 /// A link is no more: its peer is nobody's child and nobody's upstream. `false` if there was none.

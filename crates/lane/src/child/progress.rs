@@ -8,7 +8,7 @@
 //!     │ be joined               ▼                  empty     │  │ caught up                         │
 //!     └─────────────────────▶ Live ──────────────────────────┘◀─┘                                   │
 //!                               └── packets did not go out, since the way was full for too long ────┘
-//!   ByChannel: hears a multicast group, and is sent nothing over its link but repairs
+//!   ByChannel: hears a multicast channel, and is sent nothing over its link but repairs
 //! ```
 //!
 //! All but `Live` and `ByChannel` are **behind**: what the child is due lies in the flow's cache, once for whoever
@@ -21,7 +21,7 @@ use levada_wire::Number;
 /// See the module's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// Sent by multicast groups alone.
+    /// Sent by multicast channels alone.
     ByChannel,
     /// Sent what comes as it comes.
     Live,

@@ -19,7 +19,7 @@ use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
 
 use super::bucket::Bucket;
 use crate::limits::{CATCH_UP_AT_ONCE, CATCH_UP_HASTE, CATCH_UP_SHARE, INTERFACES_MAX, QUEUED_MAX};
-use crate::link::Source;
+use crate::link::SourceAddress;
 use crate::settings::LaneSettings;
 
 /// A child that is to be sent the cached group.
@@ -49,7 +49,7 @@ impl Newcomer {
 /// Whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Turn {
-    pub(crate) source: Source,
+    pub(crate) source: SourceAddress,
     pub(crate) newcomer: Newcomer,
 }
 
@@ -63,7 +63,7 @@ struct Interface {
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    interfaces: BTreeMap<Source, Interface>,
+    interfaces: BTreeMap<SourceAddress, Interface>,
     at_once_max: usize,
     rate: Bitrate,
     waiting: usize,
@@ -97,7 +97,7 @@ impl Queue {
     }
 
     /// Puts a child in the row of its interface; `false` if too many wait.
-    pub(crate) fn add(&mut self, source: Source, newcomer: Newcomer, now: Instant) -> bool {
+    pub(crate) fn add(&mut self, source: SourceAddress, newcomer: Newcomer, now: Instant) -> bool {
         if self.waiting >= QUEUED_MAX {
             return false;
         }

@@ -32,7 +32,7 @@ use crate::limits::{CACHE_RUNS_MAX, CHUNK_BYTES_MAX, REPAIR_KEPT};
 
 mod copies;
 
-use copies::{Copies, Place};
+use copies::{ChunkIndex, Copies};
 
 /// Bytes that all caches of a lane share. While there is room for all each takes what it needs; when it is short a flow
 /// has a right to its share, by its declared peak, and whoever holds more loses it first.
@@ -73,7 +73,7 @@ struct Held {
     run: Run,
     since: Instant,
     /// Where it was copied to; `None` if it lies in the buffer that it came in, which it then is most of.
-    copy: Option<Place>,
+    copy: Option<ChunkIndex>,
 }
 
 /// What a held run takes besides its bytes: its place in the list, which may be four times as long as what is in it,

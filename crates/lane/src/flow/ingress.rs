@@ -1,6 +1,6 @@
 //! How packets came to a node.
 //!
-//! Not what they are: their headers say it. Made by `forward`. Invariant: none.
+//! Not what they are: their headers say it. Recovered by `forward`. Invariant: none.
 
 use std::net::SocketAddr;
 
@@ -9,6 +9,6 @@ use std::net::SocketAddr;
 pub(crate) struct Ingress {
     /// Who sent them.
     pub(crate) from: SocketAddr,
-    /// They were heard on a multicast group: others have them too, and the link did not count them.
+    /// They were heard on a multicast channel: others have them too, and the link did not count them.
     pub(crate) is_heard: bool,
 }

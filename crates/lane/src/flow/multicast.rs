@@ -1,19 +1,19 @@
-//! The multicast egresses of a flow: one copy for all who hear a group.
+//! The multicast egresses of a flow: one copy for all who hear a channel.
 //!
 //! ```text
-//!                      ┌─ live packets, once ──────────────────────▶ group ─▶ member, member, member
+//!                      ┌─ live packets, once ──────────────────────▶ channel ─▶ member, member, member
 //!  flow ─▶ this egress ┤
-//!                      └─ repair ─ asked for first: once more ─────▶ group      so that nobody else asks
-//!                                └ asked again by one member ──────▶ that link  it did not hear the group's copy
+//!                      └─ repair ─ asked for first: once more ─────▶ channel      so that nobody else asks
+//!                                └ asked again by one member ──────▶ that link  it did not hear the channel's copy
 //!               what waited too long for the socket ───────────▶ GONE to each member
 //! ```
 //!
-//! A group has members: children whose peers hear it (`child.rs`), who may ask for what they lost. A sender that was
-//! suspended and goes on must not speak to a group that has another sender by now, so an egress lasts only as long as
-//! the core renews it. Not who hears a group well enough: that is measured and decided elsewhere. Not catch-up:
-//! newcomers get the group's beginning over their links. Called by `forward::hand_on`, by `repair`, and by the lane for
-//! commands and time. Invariant: nothing is sent to a group past its time, what was heard on a group goes to none, and
-//! all that is held is bounded.
+//! A channel has members: children whose peers hear it (`child.rs`), who may ask for what they lost. A sender that
+//! was suspended and goes on must not speak to a channel that has another sender by now, so an egress lasts only as
+//! long as the core renews it. Not who hears a channel well enough: that is measured and decided elsewhere. Not
+//! catch-up: newcomers get the group's beginning over their links. Called by `forward::hand_on`, by `repair`, and by
+//! the lane for commands and time. Invariant: nothing is sent to a channel past its time, what was heard on a channel
+//! goes to none, and all that is held is bounded.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,27 +27,27 @@ use crate::limits::{CHANNEL_REPAIRS_MAX, GONE_INTERVAL, MULTICAST_EGRESSES_MAX};
 /// What to do with a packet that a member asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It goes to the group: others will want it too.
+    /// It goes to the channel: others will want it too.
     ToAll,
-    /// It went to the group and this member did not hear it.
+    /// It went to the channel and this member did not hear it.
     Alone,
-    /// It went to the group so lately that the request was under way.
+    /// It went to the channel so lately that the request was under way.
     TooSoon,
 }
 
 /// One of them.
 #[derive(Debug)]
 pub(crate) struct MulticastEgress {
-    pub(crate) group: Channel,
+    pub(crate) channel: Channel,
     until: Instant,
-    /// When packets were last repaired, or came late, by way of the group.
+    /// When packets were last repaired, or came late, by way of the channel.
     repaired: BTreeMap<Number, Instant>,
     /// What did not go there, since it waited too long.
     withheld: Option<Box<Withheld>>,
 }
 
 impl MulticastEgress {
-    /// A packet goes to the group, again or late.
+    /// A packet goes to the channel, again or late.
     pub(crate) fn remember(&mut self, number: Number, now: Instant) {
         self.repaired.insert(number, now);
         if self.repaired.len() > CHANNEL_REPAIRS_MAX {
@@ -75,8 +75,8 @@ impl MulticastEgresses {
     }
 
     /// Adds one, or lets it last longer; `false` if there are too many.
-    pub(crate) fn renew(&mut self, group: Channel, until: Instant) -> bool {
-        if let Some(egress) = self.get_mut(&group) {
+    pub(crate) fn renew(&mut self, channel: Channel, until: Instant) -> bool {
+        if let Some(egress) = self.get_mut(&channel) {
             egress.until = until;
             return true;
         }
@@ -84,7 +84,7 @@ impl MulticastEgresses {
             return false;
         }
         self.0.push(MulticastEgress {
-            group,
+            channel,
             until,
             repaired: BTreeMap::new(),
             withheld: None,
@@ -93,44 +93,44 @@ impl MulticastEgresses {
     }
 
     /// Removes one; `false` if there is none.
-    pub(crate) fn remove(&mut self, group: &Channel) -> bool {
+    pub(crate) fn remove(&mut self, channel: &Channel) -> bool {
         let before = self.0.len();
-        self.0.retain(|egress| egress.group != *group);
+        self.0.retain(|egress| egress.channel != *channel);
         self.0.len() < before
     }
 
-    /// Whether there is one to that group.
-    pub(crate) fn has(&self, group: &Channel) -> bool {
-        self.0.iter().any(|egress| egress.group == *group)
+    /// Whether there is one to that channel.
+    pub(crate) fn has(&self, channel: &Channel) -> bool {
+        self.0.iter().any(|egress| egress.channel == *channel)
     }
 
-    /// The first of those whose group is among `heard`.
+    /// The first of those whose channel is among `heard`.
     pub(crate) fn first_of(&mut self, heard: &[Channel]) -> Option<&mut MulticastEgress> {
         self.0
             .iter_mut()
-            .find(|egress| heard.contains(&egress.group))
+            .find(|egress| heard.contains(&egress.channel))
     }
 
-    /// All groups.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = &Channel> {
-        self.0.iter().map(|egress| &egress.group)
+    /// All channels.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.0.iter().map(|egress| &egress.channel)
     }
 
-    /// A packet that was missing here goes to all groups: members who ask for it later did not hear it.
+    /// A packet that was missing here goes to all channels: members who ask for it later did not hear it.
     pub(crate) fn forwarded(&mut self, number: Number, now: Instant) {
         for egress in &mut self.0 {
             egress.remember(number, now);
         }
     }
 
-    /// Numbers did not go to a group; `false` if there is no such egress.
+    /// Numbers did not go to a channel; `false` if there is no such egress.
     pub(crate) fn withhold(
         &mut self,
-        group: &Channel,
+        channel: &Channel,
         missed: (Number, Number),
         now: Instant,
     ) -> bool {
-        let Some(egress) = self.get_mut(group) else {
+        let Some(egress) = self.get_mut(channel) else {
             return false;
         };
         // At once, before anybody asks; what follows is said together.
@@ -147,21 +147,21 @@ impl MulticastEgresses {
         true
     }
 
-    /// Whether a number did not go to one of those groups.
-    pub(crate) fn has_withheld(&self, groups: &[Channel], number: Number) -> bool {
+    /// Whether a number did not go to one of those channels.
+    pub(crate) fn has_withheld(&self, channels: &[Channel], number: Number) -> bool {
         self.0.iter().any(|egress| {
             let withheld = egress.withheld.as_ref();
-            withheld.is_some_and(|it| it.contains(number)) && groups.contains(&egress.group)
+            withheld.is_some_and(|it| it.contains(number)) && channels.contains(&egress.channel)
         })
     }
 
-    /// What the members of a group are to be told by now that did not go there.
+    /// What the members of a channel are to be told by now that did not go there.
     pub(crate) fn unsaid(&mut self, now: Instant) -> Option<(Channel, &mut Withheld)> {
         self.0.iter_mut().find_map(|egress| {
             egress.withheld.take_if(|withheld| withheld.is_over(now));
             let withheld = egress.withheld.as_mut()?;
             let is_due = withheld.say_at().is_some_and(|at| at <= now);
-            is_due.then_some((egress.group, &mut **withheld))
+            is_due.then_some((egress.channel, &mut **withheld))
         })
     }
 
@@ -179,11 +179,11 @@ impl MulticastEgresses {
     /// Takes out one whose time is over.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Channel> {
         let place = self.0.iter().position(|egress| egress.until <= now)?;
-        Some(self.0.remove(place).group)
+        Some(self.0.remove(place).channel)
     }
 
-    fn get_mut(&mut self, group: &Channel) -> Option<&mut MulticastEgress> {
-        self.0.iter_mut().find(|egress| egress.group == *group)
+    fn get_mut(&mut self, channel: &Channel) -> Option<&mut MulticastEgress> {
+        self.0.iter_mut().find(|egress| egress.channel == *channel)
     }
 }
 

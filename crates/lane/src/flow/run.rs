@@ -2,8 +2,8 @@
 //!
 //! It is what is cached, and what one send per egress takes: a burst that arrived whole in one receive goes on as one
 //! slice of that receive, without a copy; where datagrams of others lay in between, its packets are gathered. Not a
-//! burst: a burst that came in pieces is several runs. Made by `forward` and `origin`. Invariant: all packets but the
-//! last have `segment_bytes`; the last is not longer.
+//! burst: a burst that came in pieces is several runs. Recovered by `forward` and `origin`. Invariant: all packets
+//! but the last have `segment_bytes`; the last is not longer.
 
 use std::ops::Range;
 
@@ -80,9 +80,9 @@ impl Run {
 ///
 /// All datagrams of a train but the last are of one size, so places are all that it takes to find bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Places(u64);
+pub struct SegmentMask(u64);
 
-impl Places {
+impl SegmentMask {
     /// None of them.
     pub const NONE: Self = Self(0);
 
@@ -147,7 +147,7 @@ pub(crate) struct Growing {
     /// The header of its latest packet.
     latest: Header,
     first: Number,
-    places: Places,
+    places: SegmentMask,
     bytes: usize,
     packets: usize,
     segment_bytes: usize,
@@ -159,7 +159,7 @@ impl Growing {
         Self {
             latest: header,
             first: header.number,
-            places: Places::one(place),
+            places: SegmentMask::one(place),
             bytes,
             packets: 1,
             segment_bytes: bytes,
@@ -177,7 +177,7 @@ impl Growing {
     }
 
     /// Where its packets lie.
-    pub(crate) const fn places(&self) -> Places {
+    pub(crate) const fn places(&self) -> SegmentMask {
         self.places
     }
 

@@ -11,12 +11,12 @@ use std::net::SocketAddr;
 use levada_wire::{Instant, LinkIndex, Number, OriginTime};
 
 use super::ingress::Ingress;
-use super::window::{Verdict, Window};
+use super::window::{Novelty, Window};
 use crate::limits::UPSTREAMS_MAX;
 use crate::link;
-use crate::repair::missing::Source;
+use crate::repair::arrival_baseline::ArrivalBaseline;
+use crate::repair::missing::RepairPeer;
 use crate::repair::trip::RoundTrip;
-use crate::repair::zero::Zero;
 
 /// One upstream.
 #[derive(Debug)]
@@ -28,12 +28,12 @@ pub(crate) struct Upstream {
     reported: bool,
     /// Something of the flow came from it: it knows that it is to send it.
     heard: bool,
-    /// Its latest packets were heard on a multicast group, where others hear them too.
+    /// Its latest packets were heard on a multicast channel, where others hear them too.
     is_multicast: bool,
     /// What came over it, whatever came over others.
     window: Window,
     /// When packets should come over it; `None` before the first.
-    zero: Option<Zero>,
+    baseline: Option<ArrivalBaseline>,
     /// It is not asked for what is missing before this moment.
     ask_from: Instant,
 }
@@ -93,7 +93,7 @@ impl Upstreams {
             heard: false,
             is_multicast: false,
             window: Window::new(),
-            zero: None,
+            baseline: None,
             ask_from: Instant::ZERO,
         });
         true
@@ -130,7 +130,7 @@ impl Upstreams {
         all.any(|upstream| upstream.link == link && upstream.expected)
     }
 
-    /// Whether its latest packets were heard on a multicast group.
+    /// Whether its latest packets were heard on a multicast channel.
     pub(crate) fn is_multicast(&self, link: LinkIndex) -> bool {
         let mut all = self.all.iter();
         all.any(|upstream| upstream.link == link && upstream.is_multicast)
@@ -148,9 +148,9 @@ impl Upstreams {
         let place = links.at(came.from).find_map(place_of)?;
         let upstream = &mut self.all[place];
         upstream.is_multicast = came.is_heard;
-        match &mut upstream.zero {
-            Some(zero) => zero.sample(sent, now),
-            None => upstream.zero = Some(Zero::new(sent, now)),
+        match &mut upstream.baseline {
+            Some(baseline) => baseline.sample(sent, now),
+            None => upstream.baseline = Some(ArrivalBaseline::new(sent, now)),
         }
         Some(upstream.link)
     }
@@ -164,17 +164,17 @@ impl Upstreams {
     /// When a packet sent at that time should be here, over the fastest upstream; `None` while nothing has come.
     pub(crate) fn time_of(&self, sent: OriginTime, now: Instant) -> Option<Instant> {
         let expected = self.all.iter().filter(|upstream| upstream.expected);
-        let times = expected.filter_map(|upstream| Some(upstream.zero?.time_of(sent, now)));
+        let times = expected.filter_map(|upstream| Some(upstream.baseline?.time_of(sent, now)));
         times.min()
     }
 
     /// Who may be asked for what is missing: whoever is expected to deliver, and has been heard of.
-    pub(crate) fn sources(&self, trip: impl Fn(LinkIndex) -> RoundTrip) -> Vec<Source> {
+    pub(crate) fn sources(&self, trip: impl Fn(LinkIndex) -> RoundTrip) -> Vec<RepairPeer> {
         let all = self
             .all
             .iter()
             .filter(|upstream| upstream.expected && upstream.heard);
-        let source = |upstream: &Upstream| Source {
+        let source = |upstream: &Upstream| RepairPeer {
             link: upstream.link,
             trip: trip(upstream.link),
             ready_at: upstream.ask_from,
@@ -183,7 +183,7 @@ impl Upstreams {
     }
 
     /// Remembers when each source may be asked again.
-    pub(crate) fn keep_pace(&mut self, sources: &[Source]) {
+    pub(crate) fn keep_pace(&mut self, sources: &[RepairPeer]) {
         for upstream in &mut self.all {
             let source = sources.iter().find(|source| source.link == upstream.link);
             upstream.ask_from = source.map_or(upstream.ask_from, |source| source.ready_at);
@@ -205,7 +205,7 @@ impl Upstreams {
         Some(Arrival {
             link: upstream.link,
             first,
-            counts: upstream.window.take(number) == Verdict::New,
+            counts: upstream.window.take(number) == Novelty::New,
         })
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Not the cache: a number stays known long after its packet is gone. Called by `forward` after the carry tag,
 //! never before, since whoever moves a window far ahead makes everything behind it too old. Invariant:
-//! [`Window::take`] says [`Verdict::New`] once per number, until the number is forgotten.
+//! [`Window::take`] says [`Novelty::New`] once per number, until the number is forgotten.
 
 use levada_wire::Number;
 
@@ -17,7 +17,7 @@ const WORDS: usize = (WINDOW_NUMBERS / 64) as usize;
 
 /// What the window says of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Novelty {
     /// Not seen before.
     New,
     /// Seen before.
@@ -44,19 +44,19 @@ impl Window {
     }
 
     /// Judges a number and remembers it.
-    pub(crate) fn take(&mut self, number: Number) -> Verdict {
+    pub(crate) fn take(&mut self, number: Number) -> Novelty {
         let number = number.value();
         if number >= self.next {
             self.move_past(number);
         } else if self.next - number > WINDOW_NUMBERS {
-            return Verdict::TooOld;
+            return Novelty::TooOld;
         }
         let (word, bit) = place(number);
         if self.bits[word] & bit != 0 {
-            return Verdict::Duplicate;
+            return Novelty::Duplicate;
         }
         self.bits[word] |= bit;
-        Verdict::New
+        Novelty::New
     }
 
     /// Whether a number was seen, as far as is remembered.
@@ -124,11 +124,11 @@ mod tests {
                 at = if forward { at + step / 4 } else { at - step.min(at) };
                 let highest = seen.last().copied().unwrap_or(0);
                 let expected = if at + WINDOW_NUMBERS <= highest {
-                    Verdict::TooOld
+                    Novelty::TooOld
                 } else if seen.insert(at) {
-                    Verdict::New
+                    Novelty::New
                 } else {
-                    Verdict::Duplicate
+                    Novelty::Duplicate
                 };
 
                 prop_assert_eq!(window.take(number(at)), expected);
@@ -146,9 +146,9 @@ mod tests {
         window.forget(number(900));
 
         assert!(!window.has(number(5)) && window.has(number(6)) && !window.has(number(900)));
-        assert_eq!(window.take(number(5)), Verdict::New);
-        assert_eq!(window.take(number(6)), Verdict::Duplicate);
-        assert_eq!(window.take(number(900)), Verdict::New);
+        assert_eq!(window.take(number(5)), Novelty::New);
+        assert_eq!(window.take(number(6)), Novelty::Duplicate);
+        assert_eq!(window.take(number(900)), Novelty::New);
     }
 
     #[test]
@@ -156,8 +156,8 @@ mod tests {
         let mut window = Window::new();
         window.take(number(1));
 
-        assert_eq!(window.take(Number::MAX), Verdict::New);
-        assert_eq!(window.take(number(1)), Verdict::TooOld);
-        assert_eq!(window.take(Number::MAX), Verdict::Duplicate);
+        assert_eq!(window.take(Number::MAX), Novelty::New);
+        assert_eq!(window.take(number(1)), Novelty::TooOld);
+        assert_eq!(window.take(Number::MAX), Novelty::Duplicate);
     }
 }

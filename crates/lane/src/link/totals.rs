@@ -26,13 +26,13 @@ use crate::repair::trip::RoundTrip;
 /// A place of its own in the processor's cache: lanes that write do not disturb each other.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Place(AtomicU64);
+struct PaddedCounter(AtomicU64);
 
 /// Both rows of one link.
 #[derive(Debug)]
 struct Rows {
-    sent: Arc<[Place]>,
-    received: Arc<[Place]>,
+    sent: Arc<[PaddedCounter]>,
+    received: Arc<[PaddedCounter]>,
     /// How long a question over the link takes to be answered ([`RoundTrip::to_bits`]): written by the lane that pings.
     trip: AtomicU64,
     /// What gets lost of what is sent ([`Loss`]): written by the same lane.
@@ -41,7 +41,7 @@ struct Rows {
 
 impl Rows {
     fn new(lanes: usize) -> Self {
-        let row = || (0..lanes).map(|_| Place::default()).collect();
+        let row = || (0..lanes).map(|_| PaddedCounter::default()).collect();
         Self {
             sent: row(),
             received: row(),
@@ -129,12 +129,12 @@ impl Counts {
 #[derive(Debug)]
 pub(crate) struct Count {
     own: u64,
-    row: Arc<[Place]>,
+    row: Arc<[PaddedCounter]>,
     lane: usize,
 }
 
 impl Count {
-    fn new(row: Arc<[Place]>, lane: usize) -> Self {
+    fn new(row: Arc<[PaddedCounter]>, lane: usize) -> Self {
         row[lane].0.store(0, Ordering::Relaxed);
         Self { own: 0, row, lane }
     }

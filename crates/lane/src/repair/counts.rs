@@ -33,7 +33,7 @@ counters! {
         parity_sent: Counter "datagrams",
         /// Parity datagrams that came and were proven.
         parity_received: Counter "datagrams",
-        /// Packets that were made anew from parity.
+        /// Packets that were recovered from parity.
         recovered: Counter "packets",
         /// Messages about a flow over a link that has no part in it.
         uncalled: Counter "messages",

@@ -30,7 +30,7 @@ use crate::limits::{
 
 /// Somebody who may be asked.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Source {
+pub(crate) struct RepairPeer {
     pub(crate) link: LinkIndex,
     pub(crate) trip: RoundTrip,
     /// No request before this moment.
@@ -307,7 +307,7 @@ impl Missing {
     }
 
     /// An upstream says that it lacks this one too: it will send it on when it comes, so it is given that time.
-    pub(crate) fn pending(&mut self, number: Number, from: &Source, now: Instant) {
+    pub(crate) fn pending(&mut self, number: Number, from: &RepairPeer, now: Instant) {
         if let Some(want) = self.wants.get_mut(&number) {
             want.repeats = false;
             want.ask_at = want.ask_at.max(want.next_try(from.trip, now));
@@ -320,7 +320,7 @@ impl Missing {
         &mut self,
         number: Number,
         from: LinkIndex,
-        sources: &[Source],
+        sources: &[RepairPeer],
         now: Instant,
         counts: &mut RepairCounts,
     ) {
@@ -350,7 +350,7 @@ impl Missing {
     pub(crate) fn ask(
         &mut self,
         flow: FlowId,
-        sources: &mut [Source],
+        sources: &mut [RepairPeer],
         now: Instant,
         counts: &mut RepairCounts,
     ) -> Vec<Ask> {
@@ -469,7 +469,7 @@ impl Want {
     fn step(
         &mut self,
         number: Number,
-        sources: &[Source],
+        sources: &[RepairPeer],
         drafts: &mut Vec<Draft>,
         now: Instant,
     ) -> Instant {
@@ -528,7 +528,7 @@ impl Want {
     }
 
     /// First who showed the gap, from the second try on the others in turn; a repeated request goes where it went.
-    fn choose<'a>(&self, sources: &'a [Source]) -> Option<&'a Source> {
+    fn choose<'a>(&self, sources: &'a [RepairPeer]) -> Option<&'a RepairPeer> {
         let before = sources
             .iter()
             .position(|source| Some(source.link) == self.link);

@@ -3,7 +3,7 @@
 //! ```text
 //!   parent                                              child
 //!     │ 9 10 [11 lost] 12 ... [30 lost] ... 34 ────────▶ │  two are missing; they are not asked for yet
-//!     │ shards 0, [1 lost], 2, 3 over 9..35 ───────────▶ │  three shards: 11 and 30 are made anew
+//!     │ shards 0, [1 lost], 2, 3 over 9..35 ───────────▶ │  three shards: 11 and 30 are recovered
 //! ```
 //!
 //! `demand` says which child needs parity and how much, `encode` makes it of what goes out live, `decode` makes packets
@@ -39,16 +39,16 @@ use encode::Block;
 
 /// Takes note of packets that went to the children; sends the parity of a block that they end.
 pub(crate) fn on_sent(flow: &mut Flow, io: &mut Io, run: &Run, now: Instant) {
-    if flow.maker.is_idle(now) {
+    if flow.parity_encoder.is_idle(now) {
         return;
     }
-    if flow.maker.must_review(now) {
+    if flow.parity_encoder.must_review(now) {
         review(flow, &io.links, now);
     }
     let mut rest = Some(run.clone());
     while let Some(run) = rest {
         let ended;
-        (ended, rest) = flow.maker.take(run, now);
+        (ended, rest) = flow.parity_encoder.take(run, now);
         if let Some(block) = ended {
             send(flow, io, &block);
         }
@@ -57,7 +57,7 @@ pub(crate) fn on_sent(flow: &mut Flow, io: &mut Io, run: &Run, now: Instant) {
 
 /// Ends the block that is too old.
 pub(crate) fn drive(flow: &mut Flow, io: &mut Io, now: Instant) {
-    if let Some(block) = flow.maker.due(now) {
+    if let Some(block) = flow.parity_encoder.due(now) {
         send(flow, io, &block);
     }
 }
@@ -81,7 +81,7 @@ pub(crate) fn on_datagram(
     let link = link.ok_or(DropReason::NotUpstream)?;
     let first = header.first_near(flow.window.next());
     let shard = ParityHeader::shard_of(datagram);
-    flow.keeper.take(&header, first, shard, from, now)?;
+    flow.parity_decoder.take(&header, first, shard, from, now)?;
     let counts = &mut io.ledger.repair;
     counts.parity_received += 1;
     if let Some(link) = io.links.get_mut(link) {
@@ -116,7 +116,7 @@ fn review(flow: &mut Flow, links: &link::Table, now: Instant) {
         let budget = child.demand.map(|demand| demand.budget);
         least = [least, budget].into_iter().flatten().min();
     }
-    flow.maker.reviewed(least, now);
+    flow.parity_encoder.reviewed(least, now);
 }
 
 /// Encodes a block once and sends each child that needs parity as many of its shards as it needs. Like repairs they are

@@ -36,7 +36,8 @@ impl RoundTrip {
         if self.known.is_some() { self } else { other }
     }
 
-    /// It in 64 bits, to the microsecond: for lanes to read while another writes. Zero says that nothing is known.
+    /// It in 64 bits, to the microsecond: for lanes to read while another writes. ArrivalBaseline says that nothing
+    /// is known.
     pub(crate) fn to_bits(self) -> u64 {
         let micros =
             |time: Duration| u64::from(u32::try_from(time.as_micros()).unwrap_or(u32::MAX));

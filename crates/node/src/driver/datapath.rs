@@ -200,7 +200,7 @@ fn sink(
             Event::CannotJoin {
                 channel, reason, ..
             } => {
-                return tracing::warn!(group = %channel.address, reason, "a multicast group cannot be joined");
+                return tracing::warn!(group = %channel.address, reason, "a multicast channel cannot be joined");
             }
         };
         let may_be_lost = match &event {

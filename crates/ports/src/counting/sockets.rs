@@ -8,8 +8,8 @@ use super::*;
 /// A worker over real sockets, fed by one and heard by many.
 struct Over {
     handle: WorkerHandle,
-    input: BareSocket,
-    receivers: Vec<BareSocket>,
+    input: ProbeSocket,
+    receivers: Vec<ProbeSocket>,
     /// What the worker's thread had allocated when the latest QUIC datagram came.
     allocated: Arc<AtomicU64>,
 }
@@ -29,12 +29,12 @@ struct DidOver {
 
 impl Over {
     fn new(host: &str, settings: SocketSettings) -> Self {
-        let bare = BareSettings {
+        let probe = ProbeSettings {
             gro: true,
             patience: Some(Duration::from_secs(20)),
-            ..BareSettings::default()
+            ..ProbeSettings::default()
         };
-        let bind = || BareSocket::bind(host.parse().unwrap(), &bare).unwrap();
+        let bind = || ProbeSocket::bind(host.parse().unwrap(), &probe).unwrap();
         let allocated = Arc::new(AtomicU64::new(0));
         let latest = Arc::clone(&allocated);
         let handle = worker::spawn(worker::Config {
@@ -50,7 +50,7 @@ impl Over {
             receivers: (0..EGRESSES).map(|_| bind()).collect(),
             allocated,
         };
-        let egresses: Vec<_> = over.receivers.iter().map(BareSocket::local_addr).collect();
+        let egresses: Vec<_> = over.receivers.iter().map(ProbeSocket::local_addr).collect();
         for command in set_up(over.input.local_addr(), &egresses) {
             over.handle.send(command).unwrap();
         }
@@ -104,7 +104,7 @@ impl Over {
 }
 
 /// Receives so many packets; gives in how many pieces they came.
-fn hear(receiver: &BareSocket, packets: u64) -> u64 {
+fn hear(receiver: &ProbeSocket, packets: u64) -> u64 {
     let (mut heard, mut pieces) = (0, 0);
     let mut buffer = [0; 64];
     while heard < packets {

@@ -12,7 +12,7 @@ use levada_wire::packet::Kind;
 use levada_wire::{FlowId, Frame, LinkIndex};
 
 use super::*;
-use crate::sys::{BareSettings, BareSocket, SocketSettings};
+use crate::sys::{ProbeSettings, ProbeSocket, SocketSettings};
 use crate::testkit::{self, Computer, frame, on_each_computer};
 use crate::worker::{COMMANDS_MAX, HANDED_BYTES_MAX, LINK_COMMANDS_MAX, SHARED_FROM};
 use levada_lane::api::{
@@ -348,8 +348,8 @@ fn a_long_egress_list_is_shared_by_all_lanes_and_each_egress_gets_all_in_order()
         let origin = Node::start(address, 2, steering);
         let flow = flow_of(1);
         origin.originate(flow);
-        let receivers: Vec<BareSocket> = (0..=SHARED_FROM)
-            .map(|_| Computer::far_end(address, &BareSettings::default()))
+        let receivers: Vec<ProbeSocket> = (0..=SHARED_FROM)
+            .map(|_| Computer::far_end(address, &ProbeSettings::default()))
             .collect();
         for (at, receiver) in receivers.iter().enumerate() {
             let link = LinkIndex(u32::try_from(at).unwrap());
@@ -381,13 +381,13 @@ fn a_receiver_that_stands_still_or_cannot_be_changes_nothing_for_others() {
         let origin = Node::start("127.0.0.1:0", 2, steering);
         let flow = flow_of(1);
         origin.originate(flow);
-        let tiny = BareSettings {
+        let tiny = ProbeSettings {
             receive_buffer: 1,
-            ..BareSettings::default()
+            ..ProbeSettings::default()
         };
         let any = "127.0.0.1:0".parse().unwrap();
-        let still = BareSocket::bind(any, &tiny).unwrap();
-        let well = BareSocket::bind(any, &BareSettings::default()).unwrap();
+        let still = ProbeSocket::bind(any, &tiny).unwrap();
+        let well = ProbeSocket::bind(any, &ProbeSettings::default()).unwrap();
         // Port 0 is nobody's: the kernel refuses each send.
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let remotes = [still.local_addr(), nowhere, well.local_addr()];
@@ -417,7 +417,7 @@ fn a_receiver_that_stands_still_or_cannot_be_changes_nothing_for_others() {
 }
 
 /// All packets that wait in a socket: loopback hands over before a send returns.
-fn datagrams(socket: &BareSocket) -> Vec<Vec<u8>> {
+fn datagrams(socket: &ProbeSocket) -> Vec<Vec<u8>> {
     let mut buffer = vec![0; 2_000];
     let next = || {
         let arrival = socket.receive(&mut buffer).ok()?;

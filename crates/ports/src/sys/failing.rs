@@ -7,7 +7,7 @@
 
 use std::net::UdpSocket;
 
-use super::{BareSocket, Socket, option};
+use super::{ProbeSocket, Socket, option};
 
 /// Options 101 and 102 (include/uapi/linux/udp.h).
 const UDP_NO_CHECK6_TX: libc::c_int = 101;
@@ -33,7 +33,7 @@ impl Socket {
     }
 }
 
-impl BareSocket {
+impl ProbeSocket {
     /// As [`Socket::take_unsummed`].
     pub(crate) fn take_unsummed(&self) {
         if self.local_addr().is_ipv6() {

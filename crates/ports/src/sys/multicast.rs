@@ -1,16 +1,16 @@
-//! Channel: sockets that hear groups, and the interface by which a socket speaks to them.
+//! Channel: sockets that hear channels, and the interface by which a socket speaks to them.
 //!
 //! ```text
-//! 7800   the lanes' sockets: hear no group at all        a socket to send by, set to one interface, speaks to groups
-//! 7801   sockets of their own, at most 16 groups each,   shared by all nodes of the machine (SO_REUSEADDR)
+//! 7800 the lanes' sockets: hear no channel at all a socket to send by, set to one interface, speaks to channels
+//! 7801   sockets of their own, at most 16 channels each,   shared by all nodes of the machine (SO_REUSEADDR)
 //!        each hears only what it joined itself
 //! ```
 //!
 //! By default Linux gives a socket what *any* program of the host has joined (`IP_MULTICAST_ALL`, ip(7)), and asks no
-//! steering program for multicast: hence `IP_MULTICAST_ALL` off everywhere and sockets apart. Not which groups there
-//! are, and not a loop: `worker/hearing.rs`. Called by it, by `socket.rs` and by the worker's outlets. Invariant: a
-//! datagram comes out of such a socket only if it was sent to the socket's port, by way of a group that it joined or to
-//! this host alone.
+//! steering program for multicast: hence `IP_MULTICAST_ALL` off everywhere and sockets apart. Not which channels there
+//! are, and not a loop: `worker/channel_sockets.rs`. Called by it, by `socket.rs` and by the worker's send_sockets.
+//! Invariant: a datagram comes out of such a socket only if it was sent to the socket's port, by way of a channel that
+//! it joined or to this host alone.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,7 +23,7 @@ use levada_lane::api::{Channel, Interface};
 /// Groups do not leave the LAN: no router passes a hop limit of 1 on.
 const HOPS: u32 = 1;
 
-/// Opens a socket that hears groups on that port, of the IP version of `address`; it has joined none.
+/// Opens a socket that hears channels on that port, of the IP version of `address`; it has joined none.
 pub(crate) fn bind_to_hear(address: SocketAddr, settings: &SocketSettings) -> io::Result<Socket> {
     let any: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -59,31 +59,31 @@ pub(super) fn hear_only_own(socket: &socket2::Socket, is_ipv6: bool) {
 #[cfg(not(target_os = "linux"))]
 pub(super) const fn hear_only_own(_: &socket2::Socket, _: bool) {}
 
-/// Joins a group.
-pub(crate) fn join(socket: &Socket, group: &Channel) -> io::Result<()> {
+/// Joins a channel.
+pub(crate) fn join(socket: &Socket, channel: &Channel) -> io::Result<()> {
     let socket = SockRef::from(socket.io());
-    match group.address.ip() {
+    match channel.address.ip() {
         IpAddr::V4(address) => {
-            let interface = InterfaceIndexOrAddress::Index(group.interface.index);
+            let interface = InterfaceIndexOrAddress::Index(channel.interface.index);
             socket.join_multicast_v4_n(&address, &interface)
         }
-        IpAddr::V6(address) => socket.join_multicast_v6(&address, group.interface.index),
+        IpAddr::V6(address) => socket.join_multicast_v6(&address, channel.interface.index),
     }
 }
 
-/// Leaves a group.
-pub(crate) fn leave(socket: &Socket, group: &Channel) -> io::Result<()> {
+/// Leaves a channel.
+pub(crate) fn leave(socket: &Socket, channel: &Channel) -> io::Result<()> {
     let socket = SockRef::from(socket.io());
-    match group.address.ip() {
+    match channel.address.ip() {
         IpAddr::V4(address) => {
-            let interface = InterfaceIndexOrAddress::Index(group.interface.index);
+            let interface = InterfaceIndexOrAddress::Index(channel.interface.index);
             socket.leave_multicast_v4_n(&address, &interface)
         }
-        IpAddr::V6(address) => socket.leave_multicast_v6(&address, group.interface.index),
+        IpAddr::V6(address) => socket.leave_multicast_v6(&address, channel.interface.index),
     }
 }
 
-/// Has what a socket sends to groups leave by that interface, and reach other nodes of this host too.
+/// Has what a socket sends to channels leave by that interface, and reach other nodes of this host too.
 pub(crate) fn speak_by(socket: &Socket, interface: &Interface) -> io::Result<()> {
     let is_ipv6 = socket.local_addr().is_ipv6();
     let socket = SockRef::from(socket.io());
@@ -93,7 +93,7 @@ pub(crate) fn speak_by(socket: &Socket, interface: &Interface) -> io::Result<()>
         socket.set_multicast_loop_v6(true)?;
     }
     let Some(address) = interface.address else {
-        return Ok(()); // no IPv4 there: no group of IPv4 is reached by it either
+        return Ok(()); // no IPv4 there: no channel of IPv4 is reached by it either
     };
     // On a dual-stack socket these are for its IPv4 half.
     socket.set_multicast_if_v4(&address)?;

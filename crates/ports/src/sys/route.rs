@@ -1,7 +1,8 @@
 //! Which of this host's addresses a destination is reached from: another address means another interface.
 //!
-//! Asked by connecting a socket that sends nothing and reading what it was given; every system can. Not the routing of
-//! streams, which is the core's. Called by the worker's outlets, once per destination. Invariant: no datagram is sent.
+//! Asked by connecting a socket that sends nothing and reading what it was given; every system can. Not the routing
+//! of streams, which is the core's. Called by the worker's send_sockets, once per destination. Invariant: no datagram
+//! is sent.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 

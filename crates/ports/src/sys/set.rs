@@ -5,11 +5,11 @@
 //! steered in user space      socket 0: everything                handles of socket 0, to send by
 //! ```
 //!
-//! The first socket is bound **before** it agrees to share, so that a busy port is an error whoever has it and however
-//! it was opened; then it agrees and the others join: one more per lane, and later, behind them, those by which lanes
-//! send to further interfaces (`worker/outlets.rs`). Another process of the same user may join after them if it says
-//! that it shares (a second node does not: its first socket does not say so). It gets nothing: the kernel appends it to
-//! the group, and the program names none but the first places.
+//! The first socket is bound **before** it agrees to share, so that a busy port is an error whoever has it and
+//! however it was opened; then it agrees and the others join: one more per lane, and later, behind them, those by
+//! which lanes send to further interfaces (`worker/send_sockets.rs`). Another process of the same user may join after
+//! them if it says that it shares (a second node does not: its first socket does not say so). It gets nothing: the
+//! kernel appends it to the group, and the program names none but the first places.
 //!
 //! Not a loop and not a lane. Called by [`crate::lanes`]. Invariant: the place in the set is the place in the kernel's
 //! group, which changes when a socket of a lane is closed alone; nobody does. (Closing one behind them renumbers none

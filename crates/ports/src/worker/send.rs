@@ -6,9 +6,10 @@
 //! ```
 //!
 //! Half a group is of no use and would keep the next one waiting, so an egress that is behind goes on with the next
-//! whole one. The lane of the flow is told, so that the child hears GONE and what else is of that group is not given at
-//! all. Not the socket: `sys`. Called by the worker's outlets. Invariant: runs leave in the order they were given, at
-//! most [`SEND_QUEUE_BYTES_MAX`] wait, and datagrams given = sent + too large + refused + dropped + skipped + waiting.
+//! whole one. The lane of the flow is told, so that the child hears GONE and what else is of that group is not given
+//! at all. Not the socket: `sys`. Called by the worker's send_sockets. Invariant: runs leave in the order they were
+//! given, at most [`SEND_QUEUE_BYTES_MAX`] wait, and datagrams given = sent + too large + refused + dropped + skipped
+//! + waiting.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;

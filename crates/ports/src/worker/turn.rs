@@ -11,10 +11,10 @@ use levada_wire::lane;
 use levada_wire::{Instant, Machine};
 use mio::{Events, Interest, Poll};
 
+use super::channel_sockets::ChannelSockets;
 use super::handover::{Giver, Group, Taken};
-use super::hearing::Hearing;
-use super::outlets::Outlets;
 use super::queue::Shared;
+use super::send_sockets::SendSockets;
 use super::spread::Spread;
 use super::{COUNTERS_INTERVAL, EARS, OUTLETS, SOCKET, STOP_PATIENCE, WAKER, WorkerCounters};
 use crate::clock::Clock;
@@ -54,8 +54,8 @@ pub(super) struct Parts {
 /// See the module's head.
 pub(super) struct Worker {
     parts: Parts,
-    outlets: Outlets,
-    hearing: Hearing,
+    send_sockets: SendSockets,
+    channel_sockets: ChannelSockets,
     /// What was heard, while it is worked on.
     heard: Vec<Train>,
     buffer: ReceiveBuffer,
@@ -112,8 +112,8 @@ impl Worker {
             spread: Spread::new(parts.here, lanes),
             given: vec![Vec::new(); lanes],
             taken: Taken::default(),
-            outlets: Outlets::new(Arc::clone(&parts.socket), now),
-            hearing: Hearing::default(),
+            send_sockets: SendSockets::new(Arc::clone(&parts.socket), now),
+            channel_sockets: ChannelSockets::default(),
             heard: Vec::new(),
             buffer: ReceiveBuffer::new(),
             commands: Vec::new(),
@@ -181,7 +181,7 @@ impl Worker {
     /// Tells the lanes of the flows what was not sent since it had waited too long.
     fn tell_late(&mut self) {
         let (lanes, mut late) = (self.given.len(), std::mem::take(&mut self.taken.late));
-        self.outlets.take_late(&mut late);
+        self.send_sockets.take_late(&mut late);
         for one in late.drain(..) {
             let lane = steer::lane_of(one.flow, lanes);
             if lane == self.parts.here {
@@ -202,14 +202,14 @@ impl Worker {
                 LinkEvent::TooLarge { bytes },
             )))
         };
-        self.outlets.take_too_large(say);
+        self.send_sockets.take_too_large(say);
     }
 
     /// Takes what was heard on groups: it is of this lane's flows.
     fn hear(&mut self) {
         let mut heard = std::mem::take(&mut self.heard);
         let mut errors = 0;
-        let (hearing, buffer) = (&mut self.hearing, &mut self.buffer);
+        let (hearing, buffer) = (&mut self.channel_sockets, &mut self.buffer);
         hearing.receive(buffer, RECEIVES_PER_TURN, |train| match train {
             Ok(train) => heard.push(train),
             Err(_) => errors += 1,
@@ -285,7 +285,7 @@ impl Worker {
             for send in sends.drain(..) {
                 self.queue_send(now, send);
             }
-            self.outlets.flush(now);
+            self.send_sockets.flush(now);
         }
         for train in trains.drain(..) {
             self.input(Input::Train(train));
@@ -302,7 +302,7 @@ impl Worker {
 
     /// Sends what is to be sent, and only then tells what happened: other nodes do not wait for local subscribers.
     fn flush(&mut self, now: Instant) {
-        self.outlets.flush(now);
+        self.send_sockets.flush(now);
         self.events.drain(..).for_each(&mut self.parts.on_event);
     }
 
@@ -317,7 +317,7 @@ impl Worker {
                 }
                 Output::Foreign(train) => (self.parts.on_foreign)(train),
                 Output::Join(channel) => self.join(now, channel),
-                Output::Leave(channel) => self.hearing.leave(channel),
+                Output::Leave(channel) => self.channel_sockets.leave(channel),
                 Output::Event(event) => self.events.push(event),
             }
         }
@@ -329,7 +329,7 @@ impl Worker {
 
     /// Joins a channel; the lane hears it if that fails.
     fn join(&mut self, now: Instant, channel: Channel) {
-        if let Err(error) = self.hearing.join(channel) {
+        if let Err(error) = self.channel_sockets.join(channel) {
             let reason = error.to_string();
             let failed = Input::CannotJoin { channel, reason };
             self.parts.lane.handle_input(now, failed);
@@ -355,14 +355,14 @@ impl Worker {
             let before = sends.len();
             self.group().give_sends(lane, &mut sends);
             self.counters.shared_sends += (before - sends.len()) as u64;
-            self.outlets.drop_runs(&mut sends);
+            self.send_sockets.drop_runs(&mut sends);
         }
         self.given[lane] = sends;
     }
 
     fn queue_send(&mut self, now: Instant, transmit: Transmit) {
-        if self.outlets.push(now, transmit) >= FLUSH_BYTES {
-            self.outlets.flush(now);
+        if self.send_sockets.push(now, transmit) >= FLUSH_BYTES {
+            self.send_sockets.flush(now);
         }
     }
 
@@ -372,7 +372,7 @@ impl Worker {
 
     /// How long there is nothing to do unless something comes.
     fn sleep(&self, has_commands: bool) -> Option<Duration> {
-        if has_commands || self.is_readable || self.hearing.has_more() {
+        if has_commands || self.is_readable || self.channel_sockets.has_more() {
             return Some(Duration::ZERO);
         }
         let now = self.parts.clock.now();
@@ -407,11 +407,11 @@ impl Worker {
                     let has_some = event.is_readable() || event.is_error();
                     self.is_readable |= self.parts.receives && has_some;
                     if event.is_writable() {
-                        self.outlets.own_is_writable();
+                        self.send_sockets.own_is_writable();
                     }
                 }
-                other if other >= EARS => self.hearing.is_readable(other, EARS),
-                other => self.outlets.is_writable(other, OUTLETS),
+                other if other >= EARS => self.channel_sockets.is_readable(other, EARS),
+                other => self.send_sockets.is_writable(other, OUTLETS),
             }
         }
         true
@@ -419,10 +419,10 @@ impl Worker {
 
     /// Has the poller tell what is waited for now.
     fn arm(&mut self, poll: &Poll) {
-        self.outlets.arm(poll.registry(), OUTLETS);
-        self.hearing.arm(poll.registry(), EARS);
+        self.send_sockets.arm(poll.registry(), OUTLETS);
+        self.channel_sockets.arm(poll.registry(), EARS);
         let reads = self.parts.receives.then_some(Interest::READABLE);
-        let writes = self.outlets.is_own_blocked();
+        let writes = self.send_sockets.is_own_blocked();
         let writes = writes.then_some(Interest::WRITABLE);
         let wanted = match (reads, writes) {
             (Some(reads), Some(writes)) => Some(reads | writes),
@@ -460,7 +460,7 @@ impl Worker {
         lane.ledger.drop_packets(reason, self.counters.lane_busy);
         WorkerCounters {
             lane,
-            send: self.outlets.counters(),
+            send: self.send_sockets.counters(),
             receives: self.counters.receives,
             receive_errors: self.counters.receive_errors,
             passed_on: self.counters.passed_on,
@@ -487,9 +487,9 @@ impl Worker {
         let end = self.parts.clock.now() + STOP_PATIENCE;
         loop {
             let now = self.parts.clock.now();
-            self.outlets.flush(now);
+            self.send_sockets.flush(now);
             let left = end.since(now);
-            let is_done = self.outlets.is_empty() || left.is_zero();
+            let is_done = self.send_sockets.is_empty() || left.is_zero();
             if is_done || !self.wait(poll, events, Some(left)) {
                 return;
             }

@@ -1,7 +1,7 @@
 //! Datagrams to multicast channels: from a host to the hosts of its LAN that joined, as lanes say (`Output::Join`).
 //!
-//! Not the switch (`net::lan`), nor who is told to join: the core. Called by `world`. Invariant: a process that ends has
-//! left its channels, as its sockets would.
+//! Not the switch (`net::lan`), nor who is told to join: the core. Called by `world`. Invariant: a process that ends
+//! has left its channels, as its sockets would.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,7 +1,7 @@
 //! A hub and its members on one LAN: the datapath alone, told by hand what sites will decide.
 //!
 //! ```text
-//! hub ── media ──▶ multicast group ──▶ member, member, member        repair: requests by the members' links
+//! hub ── media ──▶ multicast channel ──▶ member, member, member        repair: requests by the members' links
 //! ```
 //!
 //! Keys are the same for everybody and known to all: nothing is secret here. Not a node: there is no control. Called by

@@ -3,7 +3,7 @@
 //! ```text
 //! lab-peer send HOST:PORT BYTE COUNT SIZE   COUNT datagrams of SIZE bytes that begin with BYTE (hex)
 //! lab-peer stranger COUNT                   hears media, then forges and replays COUNT times, a millisecond apart
-//! lab-peer hub GROUP:PORT MEMBER...         sends a stream to a multicast group
+//! lab-peer hub GROUP:PORT MEMBER...         sends a stream to a multicast channel
 //! lab-peer member GROUP:PORT HUB PLACE      plays it, as the member at that place of the hub's list
 //! ```
 //!

@@ -14,7 +14,7 @@ use crate::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_PART};
 
 /// Which chunk something was copied into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place(u64);
+pub(super) struct ChunkIndex(u64);
 
 #[derive(Debug)]
 struct Chunk {
@@ -51,7 +51,7 @@ impl Copies {
     }
 
     /// Copies `bytes`, to be held until [`Copies::release`].
-    pub(super) fn copy(&mut self, bytes: &[u8]) -> (Bytes, Place) {
+    pub(super) fn copy(&mut self, bytes: &[u8]) -> (Bytes, ChunkIndex) {
         let takes = self.takes(bytes.len());
         if takes > 0 {
             self.close();
@@ -65,12 +65,12 @@ impl Copies {
         self.rest.extend_from_slice(bytes);
         let chunk = self.chunks.back_mut().expect("pushed when it was made");
         chunk.copies += 1;
-        let place = Place(self.first + self.chunks.len() as u64 - 1);
+        let place = ChunkIndex(self.first + self.chunks.len() as u64 - 1);
         (self.rest.split().freeze(), place)
     }
 
     /// A copy is held no more.
-    pub(super) fn release(&mut self, place: Place) {
+    pub(super) fn release(&mut self, place: ChunkIndex) {
         let at =
             usize::try_from(place.0 - self.first).expect("a chunk has a place while it is held");
         let chunk = &mut self.chunks[at];

@@ -21,7 +21,7 @@ const LIFETIME: Duration = Duration::from_secs(1);
 /// From one node of a LAN to another.
 const WAY: Duration = Duration::from_micros(300);
 
-fn group(last: u8) -> Channel {
+fn channel(last: u8) -> Channel {
     Channel {
         address: SocketAddr::from(([239, 1, 2, last], 7_801)),
         interface: Interface {
@@ -35,13 +35,13 @@ fn add_egress(lifetime: Duration) -> Command {
     Command::Flow(
         FLOW,
         FlowCommand::AddChannel {
-            channel: group(1),
+            channel: channel(1),
             lifetime,
         },
     )
 }
 
-/// Lane 0 is an origin; all others consume its flow, by the group or each by its link.
+/// Lane 0 is an origin; all others consume its flow, by the channel or each by its link.
 fn site(lanes: usize, by_group: bool) -> Net {
     let mut net = Net::new(lanes);
     net.command(
@@ -60,19 +60,19 @@ fn site(lanes: usize, by_group: bool) -> Net {
 }
 
 fn be_member(net: &mut Net, member: usize) {
-    let (flow, group, link) = (FLOW, group(1), link_to(member));
+    let (flow, channel, link) = (FLOW, channel(1), link_to(member));
     net.command(0, Command::Flow(flow, FlowCommand::RemoveEgress(link)));
     net.command(
         0,
         Command::Flow(
             flow,
             FlowCommand::AddMember {
-                channel: group,
+                channel: channel,
                 link,
             },
         ),
     );
-    net.command(member, Command::Flow(flow, FlowCommand::Join(group)));
+    net.command(member, Command::Flow(flow, FlowCommand::Join(channel)));
 }
 
 fn to_group(net: &Net) -> usize {
@@ -201,9 +201,9 @@ fn who_does_not_hear_the_repair_either_gets_it_alone() {
 
     assert_eq!(net.frames(1).len(), 20);
     let repair = net.lanes[0].ledger().repair;
-    assert_eq!(repair.repairs_sent, 2, "to the group, then to the member");
+    assert_eq!(repair.repairs_sent, 2, "to the channel, then to the member");
     let copies = net.lanes[2].ledger().dropped(DropReason::Duplicate);
-    assert_eq!(copies, 1, "of the group's");
+    assert_eq!(copies, 1, "of the channel's");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn what_waited_too_long_for_the_socket_is_gone_for_each_member_and_nobody_asks()
     }
 
     let late = Late {
-        egress: Egress::Channel(group(1)),
+        egress: Egress::Channel(channel(1)),
         flow: FLOW,
         first: Number::new(1).unwrap(),
         end: Number::new(3).unwrap(),
@@ -341,20 +341,20 @@ fn more_egresses_or_members_than_the_limits_are_refused() {
     let mut egresses = MulticastEgresses::default();
     let until = Instant::ZERO + LIFETIME;
     for last in 0..u8::try_from(MULTICAST_EGRESSES_MAX).unwrap() {
-        assert!(egresses.renew(group(last), until));
+        assert!(egresses.renew(channel(last), until));
     }
     let (mut children, members) = (Children::default(), u32::try_from(MEMBERS_MAX).unwrap());
-    assert!((0..members).all(|link| children.add_member(group(0), LinkIndex(link))));
+    assert!((0..members).all(|link| children.add_member(channel(0), LinkIndex(link))));
 
-    assert!(!egresses.renew(group(99), until));
-    assert!(!children.add_member(group(0), LinkIndex(members)));
-    assert!(children.add_member(group(1), LinkIndex(members)));
+    assert!(!egresses.renew(channel(99), until));
+    assert!(!children.add_member(channel(0), LinkIndex(members)));
+    assert!(children.add_member(channel(1), LinkIndex(members)));
     assert!(
-        egresses.renew(group(0), until),
+        egresses.renew(channel(0), until),
         "what is there may last longer"
     );
-    assert!(children.remove_member(group(0), LinkIndex(7), 0, Instant::ZERO));
-    assert!(children.add_member(group(0), LinkIndex(members)));
+    assert!(children.remove_member(channel(0), LinkIndex(7), 0, Instant::ZERO));
+    assert!(children.add_member(channel(0), LinkIndex(members)));
 }
 
 #[test]
@@ -366,13 +366,13 @@ fn nobody_is_a_member_of_a_group_that_is_not_sent_to_or_of_one_that_has_ended() 
         flow,
         FlowCommand::AddMember {
             link,
-            channel: group(99),
+            channel: channel(99),
         },
     );
 
     net.command(0, of_other);
     assert_eq!(refused(&net), 1);
-    let end = Command::Flow(flow, FlowCommand::RemoveChannel(group(1)));
+    let end = Command::Flow(flow, FlowCommand::RemoveChannel(channel(1)));
     net.command(0, end);
     net.push(frame(1, true, 0, 10));
 
@@ -384,7 +384,7 @@ fn nobody_is_a_member_of_a_group_that_is_not_sent_to_or_of_one_that_has_ended() 
 #[test]
 fn what_is_remembered_of_repairs_is_bounded() {
     let mut egresses = MulticastEgresses::default();
-    egresses.renew(group(0), Instant::ZERO + LIFETIME);
+    egresses.renew(channel(0), Instant::ZERO + LIFETIME);
     for number in 0..CHANNEL_REPAIRS_MAX as u64 * 2 {
         egresses.forwarded(Number::new(number).unwrap(), Instant::ZERO);
     }
@@ -395,7 +395,7 @@ fn what_is_remembered_of_repairs_is_bounded() {
 #[test]
 fn a_channel_is_joined_for_flows_that_are_here_and_left_with_the_last_of_them() {
     let mut net = Net::new(1);
-    let join = |flow| Command::Flow(flow, FlowCommand::Join(group(1)));
+    let join = |flow| Command::Flow(flow, FlowCommand::Join(channel(1)));
     let other = FlowId(9);
     net.command(0, join(FLOW));
     assert_eq!(net.hearers, [0_usize; 0], "the flow is not here");
@@ -409,7 +409,7 @@ fn a_channel_is_joined_for_flows_that_are_here_and_left_with_the_last_of_them() 
 
     net.command(0, Command::Flow(FLOW, FlowCommand::Close));
     assert_eq!(net.hearers, [0]);
-    net.command(0, Command::Flow(other, FlowCommand::Leave(group(1))));
+    net.command(0, Command::Flow(other, FlowCommand::Leave(channel(1))));
     assert!(net.hearers.is_empty());
 }
 
@@ -419,11 +419,11 @@ fn each_flow_is_told_that_its_channel_cannot_be_joined() {
     let other = FlowId(9);
     for flow in [FLOW, other] {
         net.command(0, Command::Flow(flow, FlowCommand::Open));
-        net.command(0, Command::Flow(flow, FlowCommand::Join(group(1))));
+        net.command(0, Command::Flow(flow, FlowCommand::Join(channel(1))));
     }
 
     let failed = Input::CannotJoin {
-        channel: group(1),
+        channel: channel(1),
         reason: "as the system says".to_owned(),
     };
     net.lanes[0].handle_input(net.now, failed);

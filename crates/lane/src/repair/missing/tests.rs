@@ -33,13 +33,13 @@ fn trip(time: Duration) -> RoundTrip {
 /// A flow over upstreams whose packets come at once.
 struct Rig {
     missing: Missing,
-    sources: Vec<Source>,
+    sources: Vec<RepairPeer>,
     counts: RepairCounts,
 }
 
 impl Rig {
     fn new(links: &[LinkIndex]) -> Self {
-        let source = |&link| Source {
+        let source = |&link| RepairPeer {
             link,
             trip: trip(TRIP),
             ready_at: Instant::ZERO,

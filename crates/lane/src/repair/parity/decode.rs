@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!                 shards    packets in the cache
-//!   block 9..35   0, 2, 3   all but 12 and 30      two are missing, three shards: made anew
+//!   block 9..35   0, 2, 3   all but 12 and 30      two are missing, three shards: recovered
 //!   block 35..61  1         all but 40 and 41      one is too few: they are asked for
 //!   block 61..80  -         all                    done: nothing is kept
 //! ```
 //!
 //! Of a block that is whole nothing is kept but that it was there, so on a good day a shard is looked at and forgotten.
-//! The packets come from the flow's cache. Not trust: shards come here proven by their tag, and packets made anew go
+//! The packets come from the flow's cache. Not trust: shards come here proven by their tag, and packets recovered go
 //! through the door of `forward`, tag and all. Called by `parity.rs`. Invariant: at most [`BLOCKS_MAX`] blocks are
 //! known of a flow, and each is decoded once.
 
@@ -27,7 +27,7 @@ use crate::limits::{BLOCKS_MAX, PARITY_HEARD_FOR};
 
 /// The blocks of one flow. See the module's head.
 #[derive(Debug, Default)]
-pub(crate) struct Keeper {
+pub(crate) struct ParityDecoder {
     /// By first number and number of packets: upstreams may make different blocks.
     blocks: BTreeMap<(Number, u8), Block>,
     /// When a shard came last.
@@ -51,9 +51,9 @@ struct Block {
     is_done: bool,
 }
 
-/// Packets that were made anew.
+/// Packets that were recovered.
 #[derive(Debug)]
-pub(crate) struct Made {
+pub(crate) struct Recovered {
     /// They are where they would have come from.
     pub(crate) from: SocketAddr,
     pub(crate) bytes: Vec<u8>,
@@ -61,7 +61,7 @@ pub(crate) struct Made {
     pub(crate) ranges: Vec<Range<usize>>,
 }
 
-impl Keeper {
+impl ParityDecoder {
     /// Takes a shard that was proven.
     pub(crate) fn take(
         &mut self,
@@ -130,7 +130,7 @@ impl Keeper {
     }
 
     /// Makes packets anew of the first block that allows it, if something came since it was last tried.
-    pub(crate) fn make(&mut self, cache: &Cache) -> Option<Made> {
+    pub(crate) fn make(&mut self, cache: &Cache) -> Option<Recovered> {
         if !self.is_news {
             return None;
         }
@@ -181,7 +181,7 @@ fn decode(
     first: Number,
     held: &[Run],
     missing: &[usize],
-) -> Made {
+) -> Recovered {
     let (places, mut sums): (Vec<usize>, Vec<Words>) =
         shards.into_iter().take(missing.len()).unzip();
     let mut unit = Words::default();
@@ -200,7 +200,7 @@ fn decode(
             ranges.push(start..bytes.len());
         }
     }
-    Made {
+    Recovered {
         from: block.from,
         bytes,
         ranges,

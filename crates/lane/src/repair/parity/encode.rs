@@ -24,7 +24,7 @@ use crate::limits::{BLOCK_AGE_PART, BLOCK_ENOUGH, BLOCK_FULL, PARITY_REVIEW_EVER
 
 /// Makes blocks of the packets of one flow. See the module's head.
 #[derive(Debug, Default)]
-pub(crate) struct Maker {
+pub(crate) struct ParityEncoder {
     /// The least budget of the children that need parity; `None` if none does.
     least_budget: Option<Duration>,
     review_at: Instant,
@@ -48,7 +48,7 @@ pub(crate) struct Shards {
     pub(crate) datagram_bytes: usize,
 }
 
-impl Maker {
+impl ParityEncoder {
     /// Whether packets that are sent now are of no interest.
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         self.least_budget.is_none() && now < self.review_at

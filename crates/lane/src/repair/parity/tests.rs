@@ -198,7 +198,7 @@ fn what_is_lost_is_made_anew_without_a_request() {
         (counts.recovered, counts.parity_received),
         (2, parity.len() as u64)
     );
-    // What was made anew did not come over the link: its loss is what it is.
+    // What was recovered did not come over the link: its loss is what it is.
     let came = packets.len() - 2 + parity.len();
     let now = net.lanes[1].counters().links[0];
     assert_eq!(now.datagrams_in - link.datagrams_in, came as u64);
@@ -351,8 +351,11 @@ fn parity_leaves_room_for_the_packets_of_a_whole_train() {
         buffer_bytes: 0,
         bytes: packets.concat().into(),
     };
-    flow.maker.take(run, Instant::ZERO);
-    let block = flow.maker.due(Instant::from_nanos(1_000_000_000)).unwrap();
+    flow.parity_encoder.take(run, Instant::ZERO);
+    let block = flow
+        .parity_encoder
+        .due(Instant::from_nanos(1_000_000_000))
+        .unwrap();
     let mut sent_after = |outputs: usize| {
         io.outbox.begin_call();
         for _ in 0..outputs {

@@ -54,7 +54,7 @@ const SYNC_EVERY: i64 = 30;
 const PING_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
-enum Happening {
+enum TestEvent {
     Arrive {
         from: usize,
         to: usize,
@@ -71,7 +71,7 @@ pub(in crate::repair) struct Chain {
     in_burst: Vec<[bool; 2]>,
     /// By hop: nothing passes before this.
     dark_until: Vec<Instant>,
-    queue: BTreeMap<(Instant, u64), Happening>,
+    queue: BTreeMap<(Instant, u64), TestEvent>,
     order: u64,
     now: Instant,
     rng: ChaCha8Rng,
@@ -106,7 +106,7 @@ pub(in crate::repair) struct Report {
     pub(in crate::repair) late: u64,
     /// By hop: parity datagrams.
     pub(in crate::repair) parity_sent: Vec<u64>,
-    /// Packets made anew.
+    /// Packets recovered.
     pub(in crate::repair) recovered: u64,
     /// Of the frames since [`Chain::settle`].
     pub(in crate::repair) lost_settled: u64,
@@ -128,7 +128,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} packets, lost {} ({} frames, {} when settled), {:.1}% sent again, latest {:?}, by hop: again {:?}, \
-             nacks {:?}, parity {:?}; made anew {}, late {}; link datagrams {}, parity {} permille of bytes",
+             nacks {:?}, parity {:?}; recovered {}, late {}; link datagrams {}, parity {} permille of bytes",
             self.made,
             self.lost_packets,
             self.lost_frames,
@@ -195,7 +195,7 @@ impl Chain {
             0,
             Command::Flow(FLOW, FlowCommand::Originate(Box::new(originate))),
         );
-        self.schedule(self.now, Happening::Ping);
+        self.schedule(self.now, TestEvent::Ping);
         // Round trips are known before the stream begins, as they are on a link that has been up for a while.
         self.run_until(self.now + Duration::from_secs(3));
         for child in 1..self.lanes.len() {
@@ -210,7 +210,7 @@ impl Chain {
             );
         }
         self.command(self.lanes.len() - 1, testkit::consume());
-        self.schedule(self.now, Happening::Frame);
+        self.schedule(self.now, TestEvent::Frame);
     }
 
     /// The stream goes on for that long.
@@ -249,7 +249,7 @@ impl Chain {
     /// Lets the last packets come, and counts.
     pub(in crate::repair) fn report(mut self) -> Report {
         self.queue
-            .retain(|_, event| !matches!(event, Happening::Frame));
+            .retain(|_, event| !matches!(event, TestEvent::Frame));
         self.run_until(self.now + Duration::from_secs(3));
         let way: Duration = self.hops.iter().map(|hop| hop.delay).sum();
         let late = |&(at, dts): &(Instant, i64)| {
@@ -297,7 +297,7 @@ impl Chain {
         }
     }
 
-    fn schedule(&mut self, at: Instant, event: Happening) {
+    fn schedule(&mut self, at: Instant, event: TestEvent) {
         self.order += 1;
         self.queue.insert((at, self.order), event);
     }
@@ -326,9 +326,9 @@ impl Chain {
         }
     }
 
-    fn on_event(&mut self, event: Happening) {
+    fn on_event(&mut self, event: TestEvent) {
         match event {
-            Happening::Arrive { from, to, bytes } => {
+            TestEvent::Arrive { from, to, bytes } => {
                 let segment_bytes = bytes.len();
                 let from = address(from);
                 self.input(
@@ -340,8 +340,8 @@ impl Chain {
                     }),
                 );
             }
-            Happening::Ping if self.is_quiet => {}
-            Happening::Ping => {
+            TestEvent::Ping if self.is_quiet => {}
+            TestEvent::Ping => {
                 for lane in 0..self.lanes.len() {
                     for peer in self.peers(lane) {
                         let time = (self.now + clock_of(lane)).as_micros();
@@ -356,9 +356,9 @@ impl Chain {
                         );
                     }
                 }
-                self.schedule(self.now + PING_EVERY, Happening::Ping);
+                self.schedule(self.now + PING_EVERY, TestEvent::Ping);
             }
-            Happening::Frame => {
+            TestEvent::Frame => {
                 let count = i64::try_from(self.pushed.len()).unwrap();
                 let sync = count % SYNC_EVERY == 0;
                 let bytes = if sync { SYNC_BYTES } else { FRAME_BYTES };
@@ -367,7 +367,7 @@ impl Chain {
                 self.command(0, testkit::push(frame));
                 self.schedule(
                     self.now + Duration::from_secs(1) / u32::try_from(RATE).unwrap(),
-                    Happening::Frame,
+                    TestEvent::Frame,
                 );
             }
         }
@@ -455,7 +455,7 @@ impl Chain {
                 let bytes = bytes.clone();
                 self.schedule(
                     self.now + delay + jitter,
-                    Happening::Arrive { from, to, bytes },
+                    TestEvent::Arrive { from, to, bytes },
                 );
             }
         }

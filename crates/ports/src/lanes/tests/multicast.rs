@@ -1,4 +1,4 @@
-//! Tests of multicast over real sockets on loopback: one copy for all who hear a group.
+//! Tests of multicast over real sockets on loopback: one copy for all who hear a channel.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use levada_lane::api::{Channel, FlowCommand, Interface, PublisherCommand};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A group on a port that was free a moment ago.
-fn group(last: u8) -> Channel {
+/// A channel on a port that was free a moment ago.
+fn channel(last: u8) -> Channel {
     let free = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let port = free.local_addr().unwrap().port();
     Channel {
@@ -23,13 +23,13 @@ fn group(last: u8) -> Channel {
     }
 }
 
-/// A node that consumes the flow from the group.
-fn member(origin: &Node, link: LinkIndex, flow: FlowId, group: Channel) -> Node {
+/// A node that consumes the flow from the channel.
+fn member(origin: &Node, link: LinkIndex, flow: FlowId, channel: Channel) -> Node {
     let member = Node::start("127.0.0.1:0", 2, true);
     member.add_link(LINK, origin.lanes.local_addr());
     origin.add_link(link, member.lanes.local_addr());
     member.consume(flow);
-    member.command(Command::Flow(flow, FlowCommand::Join(group)));
+    member.command(Command::Flow(flow, FlowCommand::Join(channel)));
     let budget = MINUTE; // however slow the machine is
     member.command(Command::Flow(
         flow,
@@ -40,7 +40,7 @@ fn member(origin: &Node, link: LinkIndex, flow: FlowId, group: Channel) -> Node 
     origin.command(Command::Flow(
         flow,
         FlowCommand::AddMember {
-            channel: group,
+            channel: channel,
             link,
         },
     ));
@@ -65,18 +65,18 @@ fn played(node: &Node) -> Vec<Frame> {
 #[test]
 fn one_copy_reaches_all_nodes_that_hear_the_group() {
     for steering in [true, false] {
-        let (flow, group) = (flow_of(1), group(1 + u8::from(steering)));
+        let (flow, channel) = (flow_of(1), channel(1 + u8::from(steering)));
         let origin = Node::start("127.0.0.1:0", 2, steering);
         origin.originate(flow);
         origin.command(Command::Flow(
             flow,
             FlowCommand::AddChannel {
-                channel: group,
+                channel: channel,
                 lifetime: MINUTE,
             },
         ));
         let members: Vec<Node> = (2..5)
-            .map(|link| member(&origin, LinkIndex(link), flow, group))
+            .map(|link| member(&origin, LinkIndex(link), flow, channel))
             .collect();
 
         for frame in some_frames() {
@@ -102,19 +102,19 @@ fn one_copy_reaches_all_nodes_that_hear_the_group() {
 
 #[test]
 fn a_node_that_left_the_group_hears_no_more() {
-    let (flow, group) = (flow_of(0), group(9));
+    let (flow, channel) = (flow_of(0), channel(9));
     let origin = Node::start("127.0.0.1:0", 2, true);
     origin.originate(flow);
     origin.command(Command::Flow(
         flow,
         FlowCommand::AddChannel {
-            channel: group,
+            channel: channel,
             lifetime: MINUTE,
         },
     ));
-    let stays = member(&origin, LinkIndex(2), flow, group);
-    let leaves = member(&origin, LinkIndex(3), flow, group);
-    leaves.command(Command::Flow(flow, FlowCommand::Leave(group)));
+    let stays = member(&origin, LinkIndex(2), flow, channel);
+    let leaves = member(&origin, LinkIndex(3), flow, channel);
+    leaves.command(Command::Flow(flow, FlowCommand::Leave(channel)));
     let _ = leaves.lanes.fresh_counters();
 
     origin.push(flow, frame(1, true, 0, 10));
@@ -130,11 +130,11 @@ fn a_node_that_left_the_group_hears_no_more() {
 #[test]
 fn a_group_that_cannot_be_joined_is_reported() {
     let node = Node::start("127.0.0.1:0", 1, true);
-    let (flow, mut group) = (flow_of(0), group(10));
-    group.address.set_ip(Ipv4Addr::new(10, 0, 0, 1).into());
+    let (flow, mut channel) = (flow_of(0), channel(10));
+    channel.address.set_ip(Ipv4Addr::new(10, 0, 0, 1).into());
 
     node.command(Command::Flow(flow, FlowCommand::Open));
-    node.command(Command::Flow(flow, FlowCommand::Join(group)));
+    node.command(Command::Flow(flow, FlowCommand::Join(channel)));
 
     let Event::CannotJoin { reason, .. } = node.events.recv().unwrap() else {
         panic!("another event")

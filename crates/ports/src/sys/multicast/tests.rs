@@ -1,4 +1,5 @@
-//! Tests of groups of IPv4 on the loopback interface; Linux has no way for groups of IPv6 there (the laboratory has).
+//! Tests of channels of IPv4 on the loopback interface; Linux has no way for channels of IPv6 there (the laboratory
+//! has).
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -13,7 +14,7 @@ const LOOPBACK: Interface = Interface {
     address: Some(Ipv4Addr::LOCALHOST),
 };
 
-fn group(address: &str, port: u16) -> Channel {
+fn channel(address: &str, port: u16) -> Channel {
     Channel {
         address: SocketAddr::new(address.parse().unwrap(), port),
         interface: LOOPBACK,
@@ -53,12 +54,12 @@ fn heard(socket: &Socket) -> usize {
 fn all_nodes_of_a_machine_hear_a_group_that_they_joined() {
     for (address, from) in [("239.7.7.1", "127.0.0.1:0"), ("239.7.7.1", "[::]:0")] {
         let first = listener(address, 0);
-        let group = group(address, first.local_addr().port());
-        let second = listener(address, group.address.port());
-        join(&first, &group).unwrap();
-        join(&second, &group).unwrap();
+        let channel = channel(address, first.local_addr().port());
+        let second = listener(address, channel.address.port());
+        join(&first, &channel).unwrap();
+        join(&second, &channel).unwrap();
 
-        speak(&speaker(from), &group);
+        speak(&speaker(from), &channel);
 
         assert_eq!(
             (heard(&first), heard(&second)),
@@ -72,11 +73,11 @@ fn all_nodes_of_a_machine_hear_a_group_that_they_joined() {
 fn a_socket_hears_no_group_that_only_another_one_joined() {
     let address = "239.7.7.2";
     let joined = listener(address, 0);
-    let group = group(address, joined.local_addr().port());
-    let other = listener(address, group.address.port());
-    join(&joined, &group).unwrap();
+    let channel = channel(address, joined.local_addr().port());
+    let other = listener(address, channel.address.port());
+    join(&joined, &channel).unwrap();
 
-    speak(&speaker("[::]:0"), &group);
+    speak(&speaker("[::]:0"), &channel);
 
     assert_eq!((heard(&joined), heard(&other)), (300, 0));
 }
@@ -84,11 +85,11 @@ fn a_socket_hears_no_group_that_only_another_one_joined() {
 #[test]
 fn a_group_that_was_left_is_not_heard() {
     let socket = listener("239.7.7.3", 0);
-    let group = group("239.7.7.3", socket.local_addr().port());
-    join(&socket, &group).unwrap();
-    leave(&socket, &group).unwrap();
+    let channel = channel("239.7.7.3", socket.local_addr().port());
+    join(&socket, &channel).unwrap();
+    leave(&socket, &channel).unwrap();
 
-    speak(&speaker("[::]:0"), &group);
+    speak(&speaker("[::]:0"), &channel);
 
     assert_eq!(heard(&socket), 0);
 }

@@ -1,7 +1,7 @@
 //! The beacon: how a node is found on its LAN, and how the LAN agrees on who is there.
 //!
-//! Sent to a link-scope and to an admin-scope multicast group on port 7801; the two copies have counters of their own.
-//! Behind the 40 bytes that every site datagram starts with:
+//! Sent to a link-scope and to an admin-scope multicast channel on port 7801; the two copies have counters of their
+//! own. Behind the 40 bytes that every site datagram starts with:
 //!
 //! ```text
 //! off len field

@@ -1,4 +1,4 @@
-//! The probe: finds out whether packets of a stream's real size reach a receiver on a multicast group.
+//! The probe: finds out whether packets of a stream's real size reach a receiver on a multicast channel.
 //!
 //! ```text
 //! off len field
@@ -37,7 +37,7 @@ pub struct Probe {
     pub size: PacketSize,
 }
 
-/// Which of a flow's two multicast groups: they take turns, so that reports stay fresh where nobody asks for them.
+/// Which of a flow's two multicast channels: they take turns, so that reports stay fresh where nobody asks for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
     /// The first.

@@ -26,72 +26,72 @@ const fn header(shard: u8, packets: u8) -> ParityHeader {
     }
 }
 
-fn take(keeper: &mut Keeper, first: u64, shard: u8, packets: u8) -> Result<(), DropReason> {
+fn take(decoder: &mut ParityDecoder, first: u64, shard: u8, packets: u8) -> Result<(), DropReason> {
     let header = header(shard, packets);
-    keeper.take(&header, number(first), &[7; 40], address(0), at(0))
+    decoder.take(&header, number(first), &[7; 40], address(0), at(0))
 }
 
-fn kept(keeper: &Keeper) -> usize {
-    let shards = keeper.blocks.values().map(|block| block.shards.len());
+fn kept(decoder: &ParityDecoder) -> usize {
+    let shards = decoder.blocks.values().map(|block| block.shards.len());
     shards.sum()
 }
 
 #[test]
 fn a_shard_counts_once() {
-    let mut keeper = Keeper::default();
+    let mut decoder = ParityDecoder::default();
 
-    assert_eq!(take(&mut keeper, 0, 0, 10), Ok(()));
-    assert_eq!(take(&mut keeper, 0, 1, 10), Ok(()));
-    assert_eq!(take(&mut keeper, 0, 0, 10), Err(DropReason::Duplicate));
-    assert_eq!(kept(&keeper), 2);
+    assert_eq!(take(&mut decoder, 0, 0, 10), Ok(()));
+    assert_eq!(take(&mut decoder, 0, 1, 10), Ok(()));
+    assert_eq!(take(&mut decoder, 0, 0, 10), Err(DropReason::Duplicate));
+    assert_eq!(kept(&decoder), 2);
 }
 
 #[test]
 fn a_shard_of_another_length_is_not_of_the_block() {
-    let mut keeper = Keeper::default();
-    take(&mut keeper, 0, 0, 10).unwrap();
+    let mut decoder = ParityDecoder::default();
+    take(&mut decoder, 0, 0, 10).unwrap();
 
-    let other = keeper.take(&header(1, 10), number(0), &[7; 41], address(0), at(0));
+    let other = decoder.take(&header(1, 10), number(0), &[7; 41], address(0), at(0));
 
     assert_eq!(other, Err(DropReason::Contradiction));
-    assert_eq!(kept(&keeper), 1);
+    assert_eq!(kept(&decoder), 1);
 }
 
 #[test]
 fn the_newest_blocks_are_known_and_no_more() {
-    let mut keeper = Keeper::default();
+    let mut decoder = ParityDecoder::default();
     let blocks = BLOCKS_MAX as u64;
     for block in 0..2 * blocks {
-        take(&mut keeper, 100 + 10 * block, 0, 10).unwrap();
+        take(&mut decoder, 100 + 10 * block, 0, 10).unwrap();
     }
 
     assert_eq!(
-        (keeper.blocks.len(), kept(&keeper)),
+        (decoder.blocks.len(), kept(&decoder)),
         (BLOCKS_MAX, BLOCKS_MAX)
     );
-    let oldest = keeper.blocks.keys().next().unwrap().0;
+    let oldest = decoder.blocks.keys().next().unwrap().0;
     assert_eq!(oldest, number(100 + 10 * blocks));
-    assert_eq!(take(&mut keeper, 100, 1, 10), Err(DropReason::TooOld));
+    assert_eq!(take(&mut decoder, 100, 1, 10), Err(DropReason::TooOld));
 }
 
 #[test]
 fn shards_without_any_packet_of_the_block_make_nothing() {
-    let mut keeper = Keeper::default();
+    let mut decoder = ParityDecoder::default();
     for shard in 0..3 {
-        take(&mut keeper, 0, shard, 3).unwrap();
+        take(&mut decoder, 0, shard, 3).unwrap();
     }
     let cache = Cache::new(1 << 20, Duration::ZERO);
 
-    assert!(keeper.make(&cache).is_none());
-    assert!(!keeper.is_waiting());
+    assert!(decoder.make(&cache).is_none());
+    assert!(!decoder.is_waiting());
 }
 
 #[test]
 fn parity_is_expected_for_a_while_after_the_last_shard() {
-    let mut keeper = Keeper::default();
-    assert!(!keeper.hears(at(0)));
+    let mut decoder = ParityDecoder::default();
+    assert!(!decoder.hears(at(0)));
 
-    take(&mut keeper, 0, 0, 3).unwrap();
+    take(&mut decoder, 0, 0, 3).unwrap();
 
-    assert!(keeper.hears(at(999)) && !keeper.hears(at(1_000)));
+    assert!(decoder.hears(at(999)) && !decoder.hears(at(1_000)));
 }

@@ -40,19 +40,19 @@ fn burst(first: u64, packets: u64, bytes: usize) -> Run {
     }
 }
 
-/// A maker of which one child needs parity that has a budget of 200 ms.
-fn maker() -> Maker {
-    let mut maker = Maker::default();
-    maker.reviewed(Some(Duration::from_millis(200)), at(0));
-    maker
+/// A encoder of which one child needs parity that has a budget of 200 ms.
+fn encoder() -> ParityEncoder {
+    let mut encoder = ParityEncoder::default();
+    encoder.reviewed(Some(Duration::from_millis(200)), at(0));
+    encoder
 }
 
-/// What ends while the maker takes a run: first number and packets of each block.
-fn ended(maker: &mut Maker, run: Run, now: Instant) -> Vec<(u64, usize)> {
+/// What ends while the encoder takes a run: first number and packets of each block.
+fn ended(encoder: &mut ParityEncoder, run: Run, now: Instant) -> Vec<(u64, usize)> {
     let (mut all, mut rest) = (Vec::new(), Some(run));
     while let Some(run) = rest {
         let block;
-        (block, rest) = maker.take(run, now);
+        (block, rest) = encoder.take(run, now);
         all.extend(block.map(|block| (block.runs[0].first.value(), block.packets())));
     }
     all
@@ -60,26 +60,26 @@ fn ended(maker: &mut Maker, run: Run, now: Instant) -> Vec<(u64, usize)> {
 
 #[test]
 fn a_block_ends_with_a_burst_when_it_has_enough_packets() {
-    let mut maker = maker();
+    let mut encoder = encoder();
 
-    assert_eq!(ended(&mut maker, burst(0, 10, 5), at(0)), []);
-    assert_eq!(ended(&mut maker, burst(10, 10, 5), at(1)), [(0, 20)]);
-    assert_eq!(maker.timer(), None);
+    assert_eq!(ended(&mut encoder, burst(0, 10, 5), at(0)), []);
+    assert_eq!(ended(&mut encoder, burst(10, 10, 5), at(1)), [(0, 20)]);
+    assert_eq!(encoder.timer(), None);
 }
 
 #[test]
 fn a_large_burst_is_several_blocks() {
-    let mut maker = maker();
+    let mut encoder = encoder();
 
-    let blocks = ended(&mut maker, burst(0, 100, 5), at(0));
+    let blocks = ended(&mut encoder, burst(0, 100, 5), at(0));
 
     assert_eq!(blocks, [(0, 40), (40, 40), (80, 20)]);
 }
 
 #[test]
 fn a_block_ends_before_a_hole_and_with_its_group_and_does_not_take_what_is_late() {
-    let mut maker = maker();
-    let mut take = |first| ended(&mut maker, burst(first, 3, 5), at(0));
+    let mut encoder = encoder();
+    let mut take = |first| ended(&mut encoder, burst(first, 3, 5), at(0));
 
     assert_eq!(take(0), []);
     assert_eq!(take(4), [(0, 3)]);
@@ -91,7 +91,7 @@ fn a_block_ends_before_a_hole_and_with_its_group_and_does_not_take_what_is_late(
 
 #[test]
 fn packets_of_two_epochs_are_in_no_block_together() {
-    let mut maker = maker();
+    let mut encoder = encoder();
     let of_epoch = |first, epoch| {
         let run = burst(first, 1, 5);
         let mut bytes = run.bytes.to_vec();
@@ -100,40 +100,40 @@ fn packets_of_two_epochs_are_in_no_block_together() {
         Run { bytes, ..run }
     };
 
-    assert_eq!(ended(&mut maker, of_epoch(0, 1), at(0)), []);
-    assert_eq!(ended(&mut maker, of_epoch(1, 1), at(0)), []);
-    assert_eq!(ended(&mut maker, of_epoch(2, 2), at(0)), [(0, 2)]);
+    assert_eq!(ended(&mut encoder, of_epoch(0, 1), at(0)), []);
+    assert_eq!(ended(&mut encoder, of_epoch(1, 1), at(0)), []);
+    assert_eq!(ended(&mut encoder, of_epoch(2, 2), at(0)), [(0, 2)]);
 }
 
 #[test]
 fn a_block_waits_for_a_tenth_of_the_budget() {
-    let mut maker = maker();
-    ended(&mut maker, burst(0, 2, 5), at(100));
-    ended(&mut maker, burst(2, 2, 5), at(110));
+    let mut encoder = encoder();
+    ended(&mut encoder, burst(0, 2, 5), at(100));
+    ended(&mut encoder, burst(2, 2, 5), at(110));
 
-    assert_eq!(maker.timer(), Some(at(120)));
-    assert!(maker.due(at(119)).is_none());
-    assert_eq!(maker.due(at(120)).map(|block| block.packets()), Some(4));
-    assert_eq!(maker.timer(), None);
+    assert_eq!(encoder.timer(), Some(at(120)));
+    assert!(encoder.due(at(119)).is_none());
+    assert_eq!(encoder.due(at(120)).map(|block| block.packets()), Some(4));
+    assert_eq!(encoder.timer(), None);
 }
 
 #[test]
 fn nothing_is_kept_while_nobody_wants_parity() {
-    let mut maker = maker();
-    ended(&mut maker, burst(0, 3, 5), at(0));
-    assert!(!maker.is_idle(at(1)));
+    let mut encoder = encoder();
+    ended(&mut encoder, burst(0, 3, 5), at(0));
+    assert!(!encoder.is_idle(at(1)));
 
-    maker.reviewed(None, at(250));
+    encoder.reviewed(None, at(250));
 
-    assert_eq!(maker.timer(), None);
-    assert!(maker.is_idle(at(499)) && !maker.is_idle(at(500)));
-    assert_eq!(ended(&mut maker, burst(3, 50, 5), at(251)), []);
+    assert_eq!(encoder.timer(), None);
+    assert!(encoder.is_idle(at(499)) && !encoder.is_idle(at(500)));
+    assert_eq!(ended(&mut encoder, burst(3, 50, 5), at(251)), []);
 }
 
 #[test]
 fn shards_are_datagrams_of_the_size_of_the_packets() {
-    let mut maker = maker();
-    let (block, _) = maker.take(burst(5, 20, 300), at(0));
+    let mut encoder = encoder();
+    let (block, _) = encoder.take(burst(5, 20, 300), at(0));
     let key = carry();
 
     let shards = block.unwrap().encode(FLOW, |_| Some(&key), 4).unwrap();

@@ -1,18 +1,18 @@
 //! The sockets that a lane sends by: one per interface, so that a slow one keeps nobody else waiting.
 //!
 //! ```text
-//!                 ┌─ outlet 0: the lane's own socket     QUIC, and what finds no other
-//!  sends ─▶ ways ─┼─ outlet 1: a socket to send by       an interface
+//!                 ┌─ send_socket 0: the lane's own socket     QUIC, and what finds no other
+//!  sends ─▶ ways ─┼─ send_socket 1: a socket to send by       an interface
 //!                 └─ ...                                 each with a queue of its own (`send.rs`)
 //! ```
 //!
 //! The kernel counts what waits for any interface against the buffer of the socket it was sent by: on one socket an
 //! interface of 500 kb/s stops all others once its packets fill that buffer. Interfaces are told apart by the address
-//! that the host would send from (`sys/route.rs`), asked once per destination and again when its outlet is blocked:
-//! routes change. The node's QUIC leaves by the lane's own socket, so that one is left to it: control must not wait
-//! behind a slow interface's media. Where there can be no further sockets everything goes by it. A multicast group is
-//! spoken to by a socket of its interface. Not the order of what waits: `send.rs`. Called by the worker's turn.
-//! Invariant: at most [`OUTLETS_MAX`] sockets and [`WAYS_MAX`] destinations are known.
+//! that the host would send from (`sys/route.rs`), asked once per destination and again when its send_socket is
+//! blocked: routes change. The node's QUIC leaves by the lane's own socket, so that one is left to it: control must
+//! not wait behind a slow interface's media. Where there can be no further sockets everything goes by it. A multicast
+//! channel is spoken to by a socket of its interface. Not the order of what waits: `send.rs`. Called by the worker's
+//! turn. Invariant: at most [`OUTLETS_MAX`] sockets and [`WAYS_MAX`] destinations are known.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -30,17 +30,17 @@ use levada_lane::api::{Egress, Interface, Late, Transmit};
 pub const OUTLETS_MAX: usize = 8;
 /// The most destinations whose way is known; one more, and all are asked for again.
 pub const WAYS_MAX: usize = 4_096;
-/// How often a blocked outlet's destinations may be asked for again.
+/// How often a blocked send_socket's destinations may be asked for again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// One socket and what waits for it.
 #[derive(Debug)]
-struct Outlet {
+struct SendSocket {
     socket: Arc<Socket>,
     /// The host's address on its interface; `None` until something is sent.
     source: Option<IpAddr>,
     queue: SendQueue,
-    /// The interface by which it speaks to groups.
+    /// The interface by which it speaks to channels.
     speaks_by: Option<Interface>,
     /// It was full, and nothing was heard of it since.
     is_blocked: bool,
@@ -48,7 +48,7 @@ struct Outlet {
     readiness: Option<(mio::net::UdpSocket, bool)>,
 }
 
-impl Outlet {
+impl SendSocket {
     fn new(socket: Arc<Socket>, readiness: Option<mio::net::UdpSocket>) -> Self {
         Self {
             socket,
@@ -72,26 +72,26 @@ impl Outlet {
 
 /// See the module's head.
 #[derive(Debug)]
-pub(super) struct Outlets {
+pub(super) struct SendSockets {
     /// The lane's own socket first.
-    all: Vec<Outlet>,
+    all: Vec<SendSocket>,
     ways: BTreeMap<SocketAddr, usize>,
     asked_again: Instant,
 }
 
-impl Outlets {
+impl SendSockets {
     pub(super) fn new(own: Arc<Socket>, now: Instant) -> Self {
         Self {
-            all: vec![Outlet::new(own, None)],
+            all: vec![SendSocket::new(own, None)],
             ways: BTreeMap::new(),
             asked_again: now,
         }
     }
 
-    /// Takes a run, to be sent by the next [`Outlets::flush`]; says how many bytes wait with it.
+    /// Takes a run, to be sent by the next [`SendSockets::flush`]; says how many bytes wait with it.
     pub(super) fn push(&mut self, now: Instant, run: Transmit) -> usize {
         let way = match &run.egress {
-            Egress::Channel(group) => self.way_by(group.interface),
+            Egress::Channel(channel) => self.way_by(channel.interface),
             Egress::Link(_) => Some(self.way(now, run.datagrams.to)),
         };
         let Some(at) = way else {
@@ -110,15 +110,15 @@ impl Outlets {
 
     /// Sends what can be sent.
     pub(super) fn flush(&mut self, now: Instant) {
-        for outlet in &mut self.all {
-            outlet.flush(now);
+        for send_socket in &mut self.all {
+            send_socket.flush(now);
         }
     }
 
     /// Says over which links datagrams did not go because of their size, each with the least such size.
     pub(super) fn take_too_large(&mut self, mut say: impl FnMut(LinkIndex, usize)) {
-        for outlet in &mut self.all {
-            for (link, bytes) in outlet.queue.take_too_large() {
+        for send_socket in &mut self.all {
+            for (link, bytes) in send_socket.queue.take_too_large() {
                 say(link, bytes);
             }
         }
@@ -126,13 +126,15 @@ impl Outlets {
 
     /// Says what was not sent since it waited too long.
     pub(super) fn take_late(&mut self, into: &mut Vec<Late>) {
-        for outlet in &mut self.all {
-            into.extend(outlet.queue.take_late());
+        for send_socket in &mut self.all {
+            into.extend(send_socket.queue.take_late());
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.all.iter().all(|outlet| outlet.queue.is_empty())
+        self.all
+            .iter()
+            .all(|send_socket| send_socket.queue.is_empty())
     }
 
     /// Whether the lane's own socket is full.
@@ -147,11 +149,11 @@ impl Outlets {
 
     /// Has the poller tell when sockets that are full have room. The lane's own one is the worker's business.
     pub(super) fn arm(&mut self, registry: &Registry, first: Token) {
-        for (at, outlet) in self.all.iter_mut().enumerate() {
-            let Some((readiness, is_armed)) = &mut outlet.readiness else {
+        for (at, send_socket) in self.all.iter_mut().enumerate() {
+            let Some((readiness, is_armed)) = &mut send_socket.readiness else {
                 continue;
             };
-            let result = match (outlet.is_blocked, *is_armed) {
+            let result = match (send_socket.is_blocked, *is_armed) {
                 (true, false) => {
                     registry.register(readiness, Token(first.0 + at), Interest::WRITABLE)
                 }
@@ -159,28 +161,28 @@ impl Outlets {
                 _ => continue,
             };
             if result.is_ok() {
-                *is_armed = outlet.is_blocked;
+                *is_armed = send_socket.is_blocked;
             }
         }
     }
 
     /// One of the sockets that the poller was asked about has room again.
     pub(super) fn is_writable(&mut self, token: Token, first: Token) {
-        if let Some(outlet) = self.all.get_mut(token.0.wrapping_sub(first.0)) {
-            outlet.is_blocked = false;
+        if let Some(send_socket) = self.all.get_mut(token.0.wrapping_sub(first.0)) {
+            send_socket.is_blocked = false;
         }
     }
 
     pub(super) fn counters(&self) -> SendCounters {
         let mut sum = SendCounters::default();
-        for outlet in &self.all {
-            sum += &outlet.queue.counters;
-            sum.gso_failed += u64::from(outlet.socket.gso_has_failed());
+        for send_socket in &self.all {
+            sum += &send_socket.queue.counters;
+            sum.gso_failed += u64::from(send_socket.socket.gso_has_failed());
         }
         sum
     }
 
-    /// The outlet towards a destination.
+    /// The send_socket towards a destination.
     fn way(&mut self, now: Instant, to: SocketAddr) -> usize {
         match self.ways.get(&to) {
             Some(&at) if !self.all[at].is_blocked => return at,
@@ -197,13 +199,13 @@ impl Outlets {
         at
     }
 
-    /// The outlet that speaks to groups by an interface; `None` if there can be none.
+    /// The send_socket that speaks to channels by an interface; `None` if there can be none.
     fn way_by(&mut self, interface: Interface) -> Option<usize> {
-        let known = |one: &Outlet| one.speaks_by == Some(interface);
+        let known = |one: &SendSocket| one.speaks_by == Some(interface);
         if let Some(at) = self.all.iter().position(known) {
             return Some(at);
         }
-        // A socket has one interface for all groups, so each interface has a socket; where there can be only one, it
+        // A socket has one interface for all channels, so each interface has a socket; where there can be only one, it
         // speaks by one interface.
         let at = match self.open() {
             Some(at) => at,
@@ -215,7 +217,7 @@ impl Outlets {
         Some(at)
     }
 
-    /// The outlet of an interface, opened now if there is none and can be one.
+    /// The send_socket of an interface, opened now if there is none and can be one.
     fn towards(&mut self, source: IpAddr) -> usize {
         let known = self.all.iter().position(|one| one.source == Some(source));
         if let Some(at) = known {
@@ -235,7 +237,7 @@ impl Outlets {
         let socket = self.all[0].socket.open_to_send().ok()?;
         let readiness = mio::net::UdpSocket::from_std(socket.try_clone_io().ok()?);
         self.all
-            .push(Outlet::new(Arc::new(socket), Some(readiness)));
+            .push(SendSocket::new(Arc::new(socket), Some(readiness)));
         Some(self.all.len() - 1)
     }
 }
@@ -244,30 +246,30 @@ impl Outlets {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-    use crate::sys::{BareSettings, BareSocket, SocketSet, SocketSettings};
+    use crate::sys::{ProbeSettings, ProbeSocket, SocketSet, SocketSettings};
     use crate::testkit;
 
     const NOW: Instant = Instant::ZERO;
 
-    fn outlets(steering: bool) -> Outlets {
+    fn send_sockets(steering: bool) -> SendSockets {
         let settings = SocketSettings {
             steering,
             ..SocketSettings::default()
         };
         let set = SocketSet::bind("[::]:0".parse().unwrap(), &settings, 1).unwrap();
         let own = set.into_sockets().remove(0);
-        Outlets::new(Arc::new(own), NOW)
+        SendSockets::new(Arc::new(own), NOW)
     }
 
-    fn receiver(address: &str) -> BareSocket {
-        BareSocket::bind(address.parse().unwrap(), &BareSettings::default()).unwrap()
+    fn receiver(address: &str) -> ProbeSocket {
+        ProbeSocket::bind(address.parse().unwrap(), &ProbeSettings::default()).unwrap()
     }
 
-    fn run(to: &BareSocket) -> Transmit {
+    fn run(to: &ProbeSocket) -> Transmit {
         testkit::sent_over(LinkIndex(1), to.local_addr(), vec![6; 50], 50)
     }
 
-    fn received(socket: &BareSocket) -> usize {
+    fn received(socket: &ProbeSocket) -> usize {
         let mut buffer = [0; 100];
         std::iter::from_fn(|| socket.receive(&mut buffer).ok()).count()
     }
@@ -275,80 +277,83 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn an_interface_that_takes_nothing_keeps_no_other_waiting() {
-        let mut outlets = outlets(true);
+        let mut send_sockets = send_sockets(true);
         let (slow, fast) = (receiver("127.0.0.1:0"), receiver("[::1]:0"));
-        outlets.push(NOW, run(&slow));
-        outlets.push(NOW, run(&fast));
+        send_sockets.push(NOW, run(&slow));
+        send_sockets.push(NOW, run(&fast));
         assert_eq!(
-            outlets.all.len(),
+            send_sockets.all.len(),
             3,
             "the two are reached from two addresses, and the lane's own socket is for control"
         );
-        outlets.flush(NOW);
+        send_sockets.flush(NOW);
         assert_eq!((received(&fast), received(&slow)), (1, 1));
-        outlets.all[1].is_blocked = true;
+        send_sockets.all[1].is_blocked = true;
 
         for _ in 0..9 {
-            outlets.push(NOW, run(&fast));
-            outlets.push(NOW, run(&slow));
+            send_sockets.push(NOW, run(&fast));
+            send_sockets.push(NOW, run(&slow));
         }
-        outlets.flush(NOW);
+        send_sockets.flush(NOW);
 
         assert_eq!((received(&fast), received(&slow)), (9, 0));
         assert_eq!(
-            (outlets.counters().sent, outlets.counters().waiting),
+            (
+                send_sockets.counters().sent,
+                send_sockets.counters().waiting
+            ),
             (11, 9)
         );
-        assert!(!outlets.is_own_blocked());
-        outlets.is_writable(Token(3), Token(2));
-        outlets.flush(NOW);
+        assert!(!send_sockets.is_own_blocked());
+        send_sockets.is_writable(Token(3), Token(2));
+        send_sockets.flush(NOW);
         assert_eq!(received(&slow), 9);
-        assert!(outlets.is_empty());
+        assert!(send_sockets.is_empty());
     }
 
     #[test]
     fn where_the_port_is_not_shared_all_goes_by_the_lanes_own_socket() {
-        let mut outlets = outlets(false);
+        let mut send_sockets = send_sockets(false);
         let (one, other) = (receiver("127.0.0.1:0"), receiver("[::1]:0"));
 
-        outlets.push(NOW, run(&one));
-        outlets.push(NOW, run(&other));
-        outlets.flush(NOW);
+        send_sockets.push(NOW, run(&one));
+        send_sockets.push(NOW, run(&other));
+        send_sockets.flush(NOW);
 
-        assert_eq!(outlets.all.len(), 1);
+        assert_eq!(send_sockets.all.len(), 1);
         assert_eq!((received(&one), received(&other)), (1, 1));
     }
 
     #[test]
     fn more_interfaces_than_the_limit_share_the_lanes_own_socket() {
-        let mut outlets = outlets(true);
+        let mut send_sockets = send_sockets(true);
 
         let ways: Vec<usize> = (1..12_u8)
-            .map(|last| outlets.towards([10, 0, 0, last].into()))
+            .map(|last| send_sockets.towards([10, 0, 0, last].into()))
             .collect();
 
         let own = OUTLETS_MAX - 1;
-        assert!(outlets.all.len() <= OUTLETS_MAX);
+        assert!(send_sockets.all.len() <= OUTLETS_MAX);
         assert!(ways[..own].iter().all(|&way| way > 0), "{ways:?}");
         assert!(ways[own..].iter().all(|&way| way == 0), "{ways:?}");
     }
 
     #[test]
     fn ways_are_forgotten_at_the_limit_and_when_a_blocked_one_is_old() {
-        let mut outlets = outlets(true);
+        let mut send_sockets = send_sockets(true);
         for port in 1..=u16::try_from(WAYS_MAX).unwrap() {
-            outlets.way(NOW, ([127, 0, 0, 1], port).into());
+            send_sockets.way(NOW, ([127, 0, 0, 1], port).into());
         }
-        assert_eq!(outlets.ways.len(), WAYS_MAX);
+        assert_eq!(send_sockets.ways.len(), WAYS_MAX);
 
-        outlets.way(NOW, ([127, 0, 0, 1], 60_000).into());
-        outlets.way(NOW, ([127, 0, 0, 1], 60_001).into());
-        assert_eq!(outlets.ways.len(), 2);
+        send_sockets.way(NOW, ([127, 0, 0, 1], 60_000).into());
+        send_sockets.way(NOW, ([127, 0, 0, 1], 60_001).into());
+        assert_eq!(send_sockets.ways.len(), 2);
 
-        outlets.all[1].is_blocked = true;
-        outlets.way(NOW, ([127, 0, 0, 1], 60_000).into());
-        assert_eq!(outlets.ways.len(), 2, "not so soon");
-        outlets.way(NOW + ASK_AGAIN_AFTER, ([127, 0, 0, 1], 60_000).into());
-        assert_eq!(outlets.ways.len(), 1);
+        send_sockets.all[1].is_blocked = true;
+        send_sockets.way(NOW, ([127, 0, 0, 1], 60_000).into());
+        assert_eq!(send_sockets.ways.len(), 2, "not so soon");
+        send_sockets.way(NOW + ASK_AGAIN_AFTER, ([127, 0, 0, 1], 60_000).into());
+        assert_eq!(send_sockets.ways.len(), 1);
     }
 }

@@ -21,9 +21,9 @@ const SLOTS: u32 = 8;
 
 /// A generator of one flow: SplitMix64 (Steele, Lea and Flood, 2014). What it draws need not be secret, only different.
 #[derive(Clone, Debug)]
-pub(crate) struct Dice(u64);
+pub(crate) struct Backoff(u64);
 
-impl Dice {
+impl Backoff {
     pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -51,7 +51,7 @@ mod tests {
 
     /// The times that members with different seeds draw, the shortest first.
     fn drawn(members: u64) -> Vec<Duration> {
-        let times = (0..members).map(|seed| Dice::new(seed).back_off());
+        let times = (0..members).map(|seed| Backoff::new(seed).back_off());
         let mut times: Vec<_> = times.collect();
         times.sort_unstable();
         times
@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn a_time_is_drawn_anew_each_time_and_never_too_long() {
-        let mut dice = Dice::new(1);
-        let times: Vec<_> = (0..10_000).map(|_| dice.back_off()).collect();
+        let mut backoff = Backoff::new(1);
+        let times: Vec<_> = (0..10_000).map(|_| backoff.back_off()).collect();
 
         assert!(times.iter().all(|&time| time < BACK_OFF_MAX));
         assert!(times.iter().any(|&time| time < BACK_OFF_MAX / 16));
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn equal_seeds_draw_equal_times() {
-        let (mut one, mut other) = (Dice::new(7), Dice::new(7));
+        let (mut one, mut other) = (Backoff::new(7), Backoff::new(7));
 
         assert!((0..100).all(|_| one.back_off() == other.back_off()));
     }

@@ -2,7 +2,7 @@
 //!
 //! Not the lane's socket (`socket.rs`), and on purpose no code of it: a floor that shared its system calls would share
 //! its mistakes. It waits where it is told to, copies nothing, keeps nothing. Called by `levada bench` and
-//! `levada check`, never by a node. Invariant: [`BareSocket::receive`] says how long a datagram or train was, even
+//! `levada check`, never by a node. Invariant: [`ProbeSocket::receive`] says how long a datagram or train was, even
 //! when the buffer was shorter.
 
 use std::io;
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Type};
 
-/// What a bare socket is made like.
+/// What a probe socket is made like.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct BareSettings {
+pub struct ProbeSettings {
     /// The receive buffer to ask for; zero leaves what the system gives.
     pub receive_buffer: usize,
     /// Take trains where the system has GRO.
@@ -26,7 +26,7 @@ pub struct BareSettings {
 
 /// One receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BareArrival {
+pub struct ProbeArrival {
     /// How long it was, which may be more than the buffer holds.
     pub bytes: usize,
     /// Size of each datagram but the last.
@@ -37,20 +37,20 @@ pub struct BareArrival {
 
 /// See the module's head.
 #[derive(Debug)]
-pub struct BareSocket {
+pub struct ProbeSocket {
     io: UdpSocket,
     local: SocketAddr,
     receive_buffer: usize,
     has_gro: bool,
 }
 
-impl BareSocket {
+impl ProbeSocket {
     /// Binds it.
     ///
     /// # Errors
     ///
     /// When the system refuses the socket or the address.
-    pub fn bind(address: SocketAddr, settings: &BareSettings) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, settings: &ProbeSettings) -> io::Result<Self> {
         let domain = Domain::for_address(address);
         let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
         if settings.receive_buffer > 0 {
@@ -112,7 +112,7 @@ impl BareSocket {
     /// # Errors
     ///
     /// `WouldBlock` when nothing came in time.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<BareArrival> {
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<ProbeArrival> {
         system::receive(&self.io, buffer)
     }
 }
@@ -127,7 +127,7 @@ mod system {
 
     use socket2::SockAddr;
 
-    use super::BareArrival;
+    use super::ProbeArrival;
     use crate::sys::option;
 
     /// Room for the control messages of one call: a size, or a size and a time; aligned as the kernel's structure is.
@@ -187,7 +187,7 @@ mod system {
         }
     }
 
-    pub(super) fn receive(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<BareArrival> {
+    pub(super) fn receive(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<ProbeArrival> {
         let mut control = Control([0; 128]);
         let mut part = libc::iovec {
             iov_base: buffer.as_mut_ptr().cast(),
@@ -204,7 +204,7 @@ mod system {
         // written.
         let bytes = unsafe { libc::recvmsg(io.as_raw_fd(), &raw mut message, libc::MSG_TRUNC) };
         let bytes = usize::try_from(bytes).map_err(|_| io::Error::last_os_error())?;
-        let mut arrival = BareArrival {
+        let mut arrival = ProbeArrival {
             bytes,
             segment_bytes: bytes.max(1),
             at_nanos: None,
@@ -213,7 +213,7 @@ mod system {
         Ok(arrival)
     }
 
-    fn read_control(message: &libc::msghdr, arrival: &mut BareArrival) {
+    fn read_control(message: &libc::msghdr, arrival: &mut ProbeArrival) {
         // SAFETY: `msg_control` and `msg_controllen` describe the buffer that the kernel has just filled, which the
         // caller still holds; `CMSG_FIRSTHDR` and `CMSG_NXTHDR` stay within it. Behind the header of a `UDP_GRO`
         // message the kernel writes an `int`, behind that of `SCM_TIMESTAMPNS` a `timespec`.
@@ -247,7 +247,7 @@ mod system {
     use std::io;
     use std::net::{SocketAddr, UdpSocket};
 
-    use super::BareArrival;
+    use super::ProbeArrival;
 
     pub(super) fn join(_: &UdpSocket) -> bool {
         false
@@ -269,9 +269,9 @@ mod system {
         Ok(())
     }
 
-    pub(super) fn receive(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<BareArrival> {
+    pub(super) fn receive(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<ProbeArrival> {
         let (bytes, _) = io.recv_from(buffer)?;
-        Ok(BareArrival {
+        Ok(ProbeArrival {
             bytes,
             segment_bytes: bytes.max(1),
             at_nanos: None,
@@ -289,14 +289,14 @@ mod tests {
     const SEGMENT: usize = 1_000;
     const BYTES: usize = 4 * SEGMENT + 300;
 
-    fn bind(gro: bool) -> BareSocket {
-        let settings = BareSettings {
+    fn bind(gro: bool) -> ProbeSocket {
+        let settings = ProbeSettings {
             receive_buffer: 1 << 20,
             gro,
             timestamps: true,
             patience: Some(PATIENCE),
         };
-        BareSocket::bind("127.0.0.1:0".parse().unwrap(), &settings).unwrap()
+        ProbeSocket::bind("127.0.0.1:0".parse().unwrap(), &settings).unwrap()
     }
 
     #[test]
@@ -337,8 +337,8 @@ mod tests {
 
     #[test]
     fn without_patience_an_empty_socket_says_so_at_once() {
-        let settings = BareSettings::default();
-        let socket = BareSocket::bind("127.0.0.1:0".parse().unwrap(), &settings).unwrap();
+        let settings = ProbeSettings::default();
+        let socket = ProbeSocket::bind("127.0.0.1:0".parse().unwrap(), &settings).unwrap();
 
         let error = socket.receive(&mut [0; 16]).unwrap_err();
 

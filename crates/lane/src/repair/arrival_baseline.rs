@@ -18,7 +18,7 @@ type Offset = OriginTime;
 
 /// See the module's head.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Zero {
+pub(crate) struct ArrivalBaseline {
     held: Offset,
     least: Offset,
     least_before: Offset,
@@ -26,7 +26,7 @@ pub(crate) struct Zero {
     slewed_at: Instant,
 }
 
-impl Zero {
+impl ArrivalBaseline {
     /// A zero from the first packet.
     pub(crate) fn new(sent: OriginTime, now: Instant) -> Self {
         let first = offset(sent, now);
@@ -99,47 +99,47 @@ mod tests {
     }
 
     /// A packet a second, each on its way for `delay`.
-    fn run(zero: &mut Zero, seconds: std::ops::Range<u64>, delay: u64) {
+    fn run(baseline: &mut ArrivalBaseline, seconds: std::ops::Range<u64>, delay: u64) {
         for second in seconds {
-            zero.sample(sent(second * 1_000), at(second * 1_000 + delay));
+            baseline.sample(sent(second * 1_000), at(second * 1_000 + delay));
         }
     }
 
     #[test]
     fn the_fastest_packet_makes_the_zero() {
-        let mut zero = Zero::new(sent(0), at(70));
-        zero.sample(sent(100), at(140));
-        zero.sample(sent(200), at(290));
+        let mut baseline = ArrivalBaseline::new(sent(0), at(70));
+        baseline.sample(sent(100), at(140));
+        baseline.sample(sent(200), at(290));
 
-        assert_eq!(zero.time_of(sent(300), at(0)), at(340));
-        assert_eq!(zero.time_of(sent(300), at(900)), at(340));
+        assert_eq!(baseline.time_of(sent(300), at(0)), at(340));
+        assert_eq!(baseline.time_of(sent(300), at(900)), at(340));
     }
 
     #[test]
     fn a_slower_way_is_followed_after_the_window_and_slowly() {
-        let mut zero = Zero::new(sent(0), at(40));
-        run(&mut zero, 1..16, 40);
-        run(&mut zero, 16..40, 60);
+        let mut baseline = ArrivalBaseline::new(sent(0), at(40));
+        run(&mut baseline, 1..16, 40);
+        run(&mut baseline, 16..40, 60);
         assert!(
-            zero.time_of(sent(40_000), at(40_000)) < at(40_045),
-            "{zero:?}"
+            baseline.time_of(sent(40_000), at(40_000)) < at(40_045),
+            "{baseline:?}"
         );
 
-        run(&mut zero, 40..60, 60);
-        let after = zero.time_of(sent(60_000), at(60_000));
+        run(&mut baseline, 40..60, 60);
+        let after = baseline.time_of(sent(60_000), at(60_000));
         assert!(after > at(60_045) && after < at(60_060), "{after:?}");
 
-        run(&mut zero, 60..120, 60);
-        assert_eq!(zero.time_of(sent(120_000), at(120_000)), at(120_060));
+        run(&mut baseline, 60..120, 60);
+        assert_eq!(baseline.time_of(sent(120_000), at(120_000)), at(120_060));
     }
 
     #[test]
     fn a_faster_way_is_followed_at_once() {
-        let mut zero = Zero::new(sent(0), at(60));
-        run(&mut zero, 1..100, 60);
+        let mut baseline = ArrivalBaseline::new(sent(0), at(60));
+        run(&mut baseline, 1..100, 60);
 
-        zero.sample(sent(100_000), at(100_020));
+        baseline.sample(sent(100_000), at(100_020));
 
-        assert_eq!(zero.time_of(sent(101_000), at(101_000)), at(101_020));
+        assert_eq!(baseline.time_of(sent(101_000), at(101_000)), at(101_020));
     }
 }
