@@ -42,6 +42,17 @@ pub enum StreamChange {
 
 /// A watch of streams: first all that are known, then each that changes. Made by [`crate::Node::streams`].
 ///
+/// ```no_run
+/// # async fn example(node: levada::Node) -> Result<(), levada::Stopped> {
+/// let mut streams = node.streams().await?;
+/// while let Some(change) = streams.next().await {
+///     if let levada::StreamChange::Known(stream) = change {
+///         println!("{} is {}, wanted: {}", stream.name, stream.state, stream.demand.is_any());
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+///
 /// Several origins may offer one name: each is a stream here. What is not taken is not kept: there is one change at
 /// most for each stream, its newest. A watch does not keep the node alive.
 #[derive(Debug)]
