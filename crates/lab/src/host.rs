@@ -118,10 +118,10 @@ impl Host {
     /// # Errors
     ///
     /// When the kernel refuses.
-    pub fn join(&self, group: Ipv4Addr) -> anyhow::Result<()> {
+    pub fn join(&self, channel: Ipv4Addr) -> anyhow::Result<()> {
         let namespace = &self.namespace;
         tool::ip(&format!(
-            "-n {namespace} address add {group} dev eth0 autojoin"
+            "-n {namespace} address add {channel} dev eth0 autojoin"
         ))
         .map(drop)
     }

@@ -79,13 +79,13 @@ fn a_switch_floods_multicast_until_it_snoops_and_then_spares_those_who_did_not_a
     let mut lan = net.lan("lan").unwrap();
     let [alice, bob, carol] =
         ["alice", "bob", "carol"].map(|name| net.host(name, &mut lan).unwrap());
-    let group: SocketAddrV4 = "239.1.2.3:7801".parse().unwrap();
+    let channel: SocketAddrV4 = "239.1.2.3:7801".parse().unwrap();
     let received = [&bob, &carol].map(|host| host.count_received(Traffic::Media).unwrap());
     let sent = || {
         let before = received
             .each_ref()
             .map(|counter| counter.read().unwrap().packets);
-        send_to(&alice, group, "04", 5, 100);
+        send_to(&alice, channel, "04", 5, 100);
         let after = received
             .each_ref()
             .map(|counter| counter.read().unwrap().packets);
@@ -94,7 +94,7 @@ fn a_switch_floods_multicast_until_it_snoops_and_then_spares_those_who_did_not_a
 
     let flooded = sent();
     lan.snoop().unwrap();
-    carol.join(*group.ip()).unwrap();
+    carol.join(*channel.ip()).unwrap();
 
     assert_eq!(flooded, [5, 5]);
     eventually(

@@ -18,9 +18,9 @@ const SOON: Duration = Duration::from_secs(30);
 const FRAMES: u64 = 150;
 const MEMBERS: usize = 3;
 
-/// Where they are, by the IP version of a group.
+/// Where they are, by the IP version of a channel.
 struct Addresses {
-    group: &'static str,
+    channel: &'static str,
     hub: String,
     members: Vec<String>,
 }
@@ -29,7 +29,7 @@ fn addresses(is_ipv6: bool, hub: &Host, members: &[Host]) -> Addresses {
     if !is_ipv6 {
         let of = |host: &Host| host.address().to_string();
         return Addresses {
-            group: "239.70.1.1:7801",
+            channel: "239.70.1.1:7801",
             hub: of(hub),
             members: members.iter().map(of).collect(),
         };
@@ -40,7 +40,7 @@ fn addresses(is_ipv6: bool, hub: &Host, members: &[Host]) -> Addresses {
         member.add_address(&format!("{}/64", of(place))).unwrap();
     }
     Addresses {
-        group: "[ff15::70:1]:7801",
+        channel: "[ff15::70:1]:7801",
         hub: "fd07::ff".to_owned(),
         members: (0..members.len()).map(of).collect(),
     }
@@ -67,7 +67,7 @@ fn copies(is_ipv6: bool, loss_permille: u16) -> f64 {
     let peer = Path::new(env!("CARGO_BIN_EXE_lab-peer"));
     let listen = |(place, host): (usize, &Host)| {
         let place = place.to_string();
-        let words = ["member", addresses.group, &addresses.hub, &place];
+        let words = ["member", addresses.channel, &addresses.hub, &place];
         let member = Process::start(host, peer, words).unwrap();
         eventually(SOON, "a member listens", || {
             member
@@ -81,7 +81,7 @@ fn copies(is_ipv6: bool, loss_permille: u16) -> f64 {
     };
     let mut listening: Vec<Process> = members.iter().enumerate().map(listen).collect();
 
-    let words = ["hub", addresses.group].into_iter();
+    let words = ["hub", addresses.channel].into_iter();
     let words = words.chain(addresses.members.iter().map(String::as_str));
     let mut sending = Process::start(&hub, peer, words).unwrap();
 

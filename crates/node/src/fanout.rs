@@ -5,7 +5,7 @@
 //! at its own pace, so that a slow one holds up nobody. The newest group is kept (frames are shared handles, and a
 //! limit bounds them), so that a second subscriber starts at once like the first.
 //!
-//! Not the choice of the flow a reader hangs on, which is the core's and arrives through `driver`.
+//! Not the choice of the flow that a subscriber is attached to, which is the core's and arrives through `driver`.
 //! Invariant: a subscriber's first frame starts a group, and so does its first frame after frames were skipped
 //! here; what a lane does for a burst does not depend on how many subscribers there are.
 
@@ -41,11 +41,11 @@ pub(crate) struct Fanout {
     /// Lanes look here for a moment; only the driver writes.
     flows: RwLock<BTreeMap<FlowId, Arc<Ring>>>,
     /// The driver's alone.
-    readers: Mutex<BTreeMap<SlotId, Reader>>,
+    attachments: Mutex<BTreeMap<SlotId, Attachment>>,
 }
 
 #[derive(Debug)]
-struct Reader {
+struct Attachment {
     queue: Arc<Queue>,
     /// The flow that its frames come from, or came from last.
     flow: Option<FlowId>,
@@ -60,12 +60,12 @@ impl Fanout {
         Self {
             runtime,
             flows: RwLock::default(),
-            readers: Mutex::default(),
+            attachments: Mutex::default(),
         }
     }
 
-    fn readers(&self) -> MutexGuard<'_, BTreeMap<SlotId, Reader>> {
-        self.readers.lock().expect(SOUND)
+    fn attachments(&self) -> MutexGuard<'_, BTreeMap<SlotId, Attachment>> {
+        self.attachments.lock().expect(SOUND)
     }
 
     /// The ring of a flow, made if there is none.
@@ -79,20 +79,20 @@ impl Fanout {
         Arc::clone(ring)
     }
 
-    /// Adds a reader, on no flow yet.
+    /// Adds a subscriber, on no flow yet.
     pub(crate) fn add(&self, id: SlotId, queue: Arc<Queue>) {
-        let reader = Reader {
+        let attachment = Attachment {
             queue,
             flow: None,
             hangs: false,
             ends: false,
         };
-        self.readers().insert(id, reader);
+        self.attachments().insert(id, attachment);
     }
 
-    /// Forgets a reader, if there is one.
+    /// Forgets a subscriber, if there is one.
     pub(crate) fn remove(&self, id: SlotId) {
-        if let Some(removed) = self.readers().remove(&id) {
+        if let Some(removed) = self.attachments().remove(&id) {
             removed.queue.detach();
         }
     }
@@ -108,13 +108,13 @@ impl Fanout {
             return;
         };
         ring.close();
-        let mut readers = self.readers();
+        let mut attachments = self.attachments();
         for id in ring.readers() {
-            if let Some(reader) = readers.get_mut(&id) {
-                reader.queue.detach();
-                reader.hangs = false;
-                if reader.ends {
-                    reader.queue.push_end();
+            if let Some(attachment) = attachments.get_mut(&id) {
+                attachment.queue.detach();
+                attachment.hangs = false;
+                if attachment.ends {
+                    attachment.queue.push_end();
                 }
             }
         }
@@ -129,43 +129,43 @@ impl Fanout {
 
     /// Tells a subscriber how far its subscription has come.
     pub(crate) fn state(&self, id: SlotId, state: State) {
-        if let Some(reader) = self.readers().get(&id) {
-            reader.queue.push_state(state);
+        if let Some(attachment) = self.attachments().get(&id) {
+            attachment.queue.push_state(state);
         }
     }
 
-    /// Hangs a reader on a flow: its frames come from there from now on.
+    /// Attaches a subscriber to a flow: its frames come from there from now on.
     pub(crate) fn attach(&self, id: SlotId, flow: FlowId, instance: Instance) {
-        let mut readers = self.readers();
-        let Some(reader) = readers.get_mut(&id) else {
+        let mut attachments = self.attachments();
+        let Some(attachment) = attachments.get_mut(&id) else {
             return;
         };
-        reader.queue.push_state(State::Active { instance });
-        let before = reader.flow.replace(flow);
-        if !(reader.hangs && before == Some(flow)) {
+        attachment.queue.push_state(State::Active { instance });
+        let before = attachment.flow.replace(flow);
+        if !(attachment.hangs && before == Some(flow)) {
             let is_other = before.is_some_and(|before| before != flow);
             let instance = is_other.then_some(instance);
-            reader.hangs = true;
-            reader.ends = false;
-            reader.queue.attach(self.ring(flow), id, instance);
+            attachment.hangs = true;
+            attachment.ends = false;
+            attachment.queue.attach(self.ring(flow), id, instance);
         }
     }
 
     /// The core says that the stream was taken back. Its last frames may still be on their way: the subscriber is told
     /// after them.
     pub(crate) fn end(&self, id: SlotId) {
-        if let Some(reader) = self.readers().get_mut(&id) {
-            reader.ends = true;
-            if !reader.hangs {
-                reader.queue.push_end();
+        if let Some(attachment) = self.attachments().get_mut(&id) {
+            attachment.ends = true;
+            if !attachment.hangs {
+                attachment.queue.push_end();
             }
         }
     }
 
     /// Ends all queues: the node is gone.
     pub(crate) fn finish(&self) {
-        for reader in self.readers().values() {
-            reader.queue.finish();
+        for attachment in self.attachments().values() {
+            attachment.queue.finish();
         }
         for ring in self.flows.read().expect(SOUND).values() {
             ring.close();

@@ -206,19 +206,19 @@ impl Net {
         }
     }
 
-    /// Sends one datagram to a group on the sender's LAN; a TTL of 1 never leaves it. Says who hears it, and when.
+    /// Sends one datagram to a channel on the sender's LAN; a TTL of 1 never leaves it. Says who hears it, and when.
     pub fn multicast(
         &mut self,
         now: Instant,
         from: SocketAddr,
-        group: Ipv4Addr,
+        channel: Ipv4Addr,
         load: Load,
     ) -> Vec<(IpAddr, Instant)> {
         let Some(source) = self.hosts.get(&from.ip()).copied() else {
             return Vec::new();
         };
         let (lan, rng) = &mut self.lans[source.lan];
-        let heard = lan.multicast(now, rng, source.port, group, load);
+        let heard = lan.multicast(now, rng, source.port, channel, load);
         let address = |port: Port| {
             let place = Attachment {
                 lan: source.lan,
@@ -235,17 +235,17 @@ impl Net {
             .collect()
     }
 
-    /// A host joins a group on its LAN.
-    pub fn join(&mut self, now: Instant, host: IpAddr, group: Ipv4Addr) {
+    /// A host joins a channel on its LAN.
+    pub fn join(&mut self, now: Instant, host: IpAddr, channel: Ipv4Addr) {
         if let Some(place) = self.hosts.get(&host).copied() {
-            self.lans[place.lan].0.join(now, place.port, group);
+            self.lans[place.lan].0.join(now, place.port, channel);
         }
     }
 
-    /// A host leaves a group on its LAN.
-    pub fn leave(&mut self, now: Instant, host: IpAddr, group: Ipv4Addr) {
+    /// A host leaves a channel on its LAN.
+    pub fn leave(&mut self, now: Instant, host: IpAddr, channel: Ipv4Addr) {
         if let Some(place) = self.hosts.get(&host).copied() {
-            self.lans[place.lan].0.leave(now, place.port, group);
+            self.lans[place.lan].0.leave(now, place.port, channel);
         }
     }
 

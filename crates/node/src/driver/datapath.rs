@@ -195,12 +195,12 @@ fn sink(
             Event::Core(event) => event,
             Event::Delivery { flow, delivery } => return fanout.deliver(flow, delivery),
             Event::ChannelEnded { channel, .. } => {
-                return tracing::warn!(group = %channel.address, "a multicast egress was not renewed and ended");
+                return tracing::warn!(channel = %channel.address, "a multicast egress was not renewed and ended");
             }
             Event::CannotJoin {
                 channel, reason, ..
             } => {
-                return tracing::warn!(group = %channel.address, reason, "a multicast channel cannot be joined");
+                return tracing::warn!(channel = %channel.address, reason, "a multicast channel cannot be joined");
             }
         };
         let may_be_lost = match &event {

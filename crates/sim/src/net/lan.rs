@@ -2,10 +2,10 @@
 //!
 //! Unicast goes to its port. Multicast goes where the switch believes it is wanted: it *snoops* on the hosts'
 //! membership reports (RFC 4541) and forgets a port 260 s after its last report (RFC 3376 section 8.4). A *querier*
-//! makes the hosts report again every 125 s; where none is, a group falls silent after 260 s, and nobody is told. The
-//! table knows groups by their MAC address, of which 32 groups share one, and 224.0.0.x goes to every port. Each port
-//! loses by itself. Not the hosts' sockets: a host hears a group that it joined. Called by `net`, and by its tests with
-//! plain probes. Invariant: a frame never goes back to the port it came from.
+//! makes the hosts report again every 125 s; where none is, a channel falls silent after 260 s, and nobody is told.
+//! The table knows channels by their MAC address, of which 32 channels share one, and 224.0.0.x goes to every port.
+//! Each port loses by itself. Not the hosts' sockets: a host hears a channel that it joined. Called by `net`, and by
+//! its tests with plain probes. Invariant: a frame never goes back to the port it came from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -33,7 +33,7 @@ pub struct LanSettings {
     pub loss: Loss,
     /// Whether somebody asks for memberships.
     pub querier: bool,
-    /// Whether groups that nobody reported go to all ports; else they go nowhere.
+    /// Whether channels that nobody reported go to all ports; else they go nowhere.
     pub floods_unknown: bool,
 }
 
@@ -54,16 +54,16 @@ impl LanSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Port(u32);
 
-/// The MAC address of a group, as far as it differs: the low 23 bits of the group (RFC 1112 section 6.4).
+/// The MAC address of a channel, as far as it differs: the low 23 bits of the channel (RFC 1112 section 6.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct GroupMac(u32);
+struct ChannelMac(u32);
 
-impl GroupMac {
-    fn of(group: Ipv4Addr) -> Self {
-        Self(group.to_bits() & 0x007f_ffff)
+impl ChannelMac {
+    fn of(channel: Ipv4Addr) -> Self {
+        Self(channel.to_bits() & 0x007f_ffff)
     }
 
-    /// 224.0.0.x, and every group that a switch cannot tell from it: x.0.0.y and x.128.0.y.
+    /// 224.0.0.x, and every channel that a switch cannot tell from it: x.0.0.y and x.128.0.y.
     const fn is_link_local(self) -> bool {
         self.0 >> 8 == 0
     }
@@ -75,13 +75,13 @@ pub struct Lan {
     settings: LanSettings,
     ports: Vec<Host>,
     /// Until when a port counts as a member.
-    snooping: BTreeMap<(GroupMac, Port), Instant>,
+    snooping: BTreeMap<(ChannelMac, Port), Instant>,
     traffic: Traffic,
 }
 
 #[derive(Debug)]
 struct Host {
-    groups: BTreeSet<Ipv4Addr>,
+    channels: BTreeSet<Ipv4Addr>,
     loser: Loser,
     plugged: bool,
 }
@@ -107,7 +107,7 @@ impl Lan {
     pub fn attach(&mut self) -> Port {
         let port = Port(u32::try_from(self.ports.len()).expect("a scenario has few nodes"));
         self.ports.push(Host {
-            groups: BTreeSet::new(),
+            channels: BTreeSet::new(),
             loser: Loser::new(self.settings.loss),
             plugged: true,
         });
@@ -142,29 +142,32 @@ impl Lan {
         self.host_mut(port).loser = Loser::new(loss);
     }
 
-    /// A host joins a group and reports it.
-    pub fn join(&mut self, now: Instant, port: Port, group: Ipv4Addr) {
-        self.host_mut(port).groups.insert(group);
-        self.report(now, port, group);
+    /// A host joins a channel and reports it.
+    pub fn join(&mut self, now: Instant, port: Port, channel: Ipv4Addr) {
+        self.host_mut(port).channels.insert(channel);
+        self.report(now, port, channel);
     }
 
-    /// A host leaves a group. Only a querier asks whether the port still has a member; else the entry runs out.
-    pub fn leave(&mut self, now: Instant, port: Port, group: Ipv4Addr) {
-        let mac = GroupMac::of(group);
+    /// A host leaves a channel. Only a querier asks whether the port still has a member; else the entry runs out.
+    pub fn leave(&mut self, now: Instant, port: Port, channel: Ipv4Addr) {
+        let mac = ChannelMac::of(channel);
         let host = self.host_mut(port);
-        host.groups.remove(&group);
-        let still_wanted = host.groups.iter().any(|other| GroupMac::of(*other) == mac);
+        host.channels.remove(&channel);
+        let still_wanted = host
+            .channels
+            .iter()
+            .any(|other| ChannelMac::of(*other) == mac);
         if self.settings.querier && !still_wanted && self.snooping.contains_key(&(mac, port)) {
             self.snooping.insert((mac, port), now + LEAVE_INTERVAL);
         }
     }
 
-    /// The querier asks: every host reports its groups again.
+    /// The querier asks: every host reports its channels again.
     pub fn on_query(&mut self, now: Instant) {
         for index in 0..self.ports.len() {
             let port = Port(u32::try_from(index).expect("a scenario has few nodes"));
-            for group in self.ports[index].groups.clone() {
-                self.report(now, port, group);
+            for channel in self.ports[index].channels.clone() {
+                self.report(now, port, channel);
             }
         }
     }
@@ -192,13 +195,13 @@ impl Lan {
         Step::Onward { first, copy: None }
     }
 
-    /// Carries a frame to a group. Gives back the hosts that hear it: reached by the switch and joined.
+    /// Carries a frame to a channel. Gives back the hosts that hear it: reached by the switch and joined.
     pub fn multicast(
         &mut self,
         now: Instant,
         rng: &mut Rng,
         from: Port,
-        group: Ipv4Addr,
+        channel: Ipv4Addr,
         load: Load,
     ) -> Vec<(Port, Instant)> {
         if !self.is_plugged(from) {
@@ -206,10 +209,10 @@ impl Lan {
         }
         self.traffic.count(load);
         let at = now + self.settings.delay;
-        let reached = self.ports_of(now, from, group);
+        let reached = self.ports_of(now, from, channel);
         let joined = reached
             .into_iter()
-            .filter(|port| self.ports[port.0 as usize].groups.contains(&group));
+            .filter(|port| self.ports[port.0 as usize].channels.contains(&channel));
         let joined: Vec<_> = joined.collect();
         joined
             .into_iter()
@@ -218,10 +221,10 @@ impl Lan {
             .collect()
     }
 
-    /// The ports that a frame to a group goes to.
+    /// The ports that a frame to a channel goes to.
     #[must_use]
-    pub fn ports_of(&self, now: Instant, from: Port, group: Ipv4Addr) -> Vec<Port> {
-        let mac = GroupMac::of(group);
+    pub fn ports_of(&self, now: Instant, from: Port, channel: Ipv4Addr) -> Vec<Port> {
+        let mac = ChannelMac::of(channel);
         let is_member = |port: &Port| {
             self.snooping
                 .get(&(mac, *port))
@@ -237,10 +240,10 @@ impl Lan {
         others.into_iter().filter(is_member).collect()
     }
 
-    fn report(&mut self, now: Instant, port: Port, group: Ipv4Addr) {
+    fn report(&mut self, now: Instant, port: Port, channel: Ipv4Addr) {
         if self.is_plugged(port) {
             self.snooping
-                .insert((GroupMac::of(group), port), now + MEMBERSHIP_INTERVAL);
+                .insert((ChannelMac::of(channel), port), now + MEMBERSHIP_INTERVAL);
         }
     }
 

@@ -102,17 +102,17 @@ fn a_pulled_cable_closes_both_ways() {
 #[test]
 fn a_group_is_heard_on_its_lan_only() {
     let mut net = net();
-    let group = Ipv4Addr::new(239, 7, 8, 1);
+    let channel = Ipv4Addr::new(239, 7, 8, 1);
     for host in [address(0, 2), address(1, 1)] {
-        net.join(Instant::ZERO, host.ip(), group);
+        net.join(Instant::ZERO, host.ip(), channel);
     }
 
-    let heard = net.multicast(Instant::ZERO, address(0, 1), group, LOAD);
-    net.leave(Instant::ZERO, address(0, 2).ip(), group);
+    let heard = net.multicast(Instant::ZERO, address(0, 1), channel, LOAD);
+    net.leave(Instant::ZERO, address(0, 2).ip(), channel);
     let later = net.multicast(
         Instant::ZERO + lan::LEAVE_INTERVAL,
         address(0, 1),
-        group,
+        channel,
         LOAD,
     );
 

@@ -259,7 +259,7 @@ fn stream(names: &Names, raw: raw::Stream) -> Checked<StreamPlan> {
 fn subscription(
     names: &Names,
     streams: &[StreamPlan],
-    raw: raw::Subscription,
+    raw: raw::Subscribers,
 ) -> Checked<Vec<SubscriptionPlan>> {
     let of = format!("subscription to `{}`", raw.stream);
     let Some(stream) = streams

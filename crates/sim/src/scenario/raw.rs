@@ -23,7 +23,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) stream: Vec<Stream>,
     #[serde(default)]
-    pub(super) subscription: Vec<Subscription>,
+    pub(super) subscription: Vec<Subscribers>,
     #[serde(default)]
     pub(super) fault: Vec<Fault>,
 }
@@ -120,7 +120,7 @@ pub(super) struct Audio {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Subscription {
+pub(super) struct Subscribers {
     pub(super) stream: String,
     pub(super) nodes: Vec<String>,
     pub(super) from: Option<Span>,

@@ -62,7 +62,7 @@ pub enum SiteDatagram {
     Resignation(Resignation),
     /// This node is hub after me. Signed.
     Handover(Handover),
-    /// Do you hear packets of this size on this group?
+    /// Do you hear packets of this size on this channel?
     Probe(Probe),
 }
 

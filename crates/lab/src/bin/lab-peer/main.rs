@@ -3,8 +3,8 @@
 //! ```text
 //! lab-peer send HOST:PORT BYTE COUNT SIZE   COUNT datagrams of SIZE bytes that begin with BYTE (hex)
 //! lab-peer stranger COUNT                   hears media, then forges and replays COUNT times, a millisecond apart
-//! lab-peer hub GROUP:PORT MEMBER...         sends a stream to a multicast channel
-//! lab-peer member GROUP:PORT HUB PLACE      plays it, as the member at that place of the hub's list
+//! lab-peer hub ADDRESS:PORT MEMBER...         sends a stream to a multicast channel
+//! lab-peer member ADDRESS:PORT HUB PLACE      plays it, as the member at that place of the hub's list
 //! ```
 //!
 //! Not a node: a hub and its members have a datapath and keys that all know, the others know the first bytes of
@@ -20,12 +20,12 @@ use anyhow::{Context as _, bail};
 #[cfg(target_os = "linux")]
 mod datagram;
 #[cfg(target_os = "linux")]
-mod group;
+mod multicast;
 #[cfg(target_os = "linux")]
 mod stranger;
 
 const USAGE: &str = "usage: lab-peer send HOST:PORT BYTE COUNT SIZE | lab-peer stranger COUNT | \
-    lab-peer hub GROUP:PORT MEMBER... | lab-peer member GROUP:PORT HUB PLACE";
+    lab-peer hub ADDRESS:PORT MEMBER... | lab-peer member ADDRESS:PORT HUB PLACE";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,9 +43,9 @@ fn main() -> anyhow::Result<()> {
         #[cfg(target_os = "linux")]
         ["stranger", count] => stranger::run(count.parse().context(USAGE)?),
         #[cfg(target_os = "linux")]
-        ["hub", group, ref members @ ..] => group::hub(group, members),
+        ["hub", address, ref members @ ..] => multicast::hub(address, members),
         #[cfg(target_os = "linux")]
-        ["member", group, hub, place] => group::member(group, hub, place),
+        ["member", address, hub, place] => multicast::member(address, hub, place),
         _ => bail!(USAGE),
     }
 }

@@ -60,7 +60,7 @@ pub struct Flags(pub u16);
 impl Flags {
     /// Forwards for nodes outside its LAN.
     pub const RELAY: Self = Self(0x8000);
-    /// Proven as sender of multicast: someone heard it on a group.
+    /// Proven as sender of multicast: someone heard it on a channel.
     pub const SENDER: Self = Self(0x4000);
     /// Reaches the LAN by radio.
     pub const WIRELESS: Self = Self(0x2000);

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! off len field
-//! 40   8  flow      whose group is probed
+//! 40   8  flow      whose channel is probed
 //! 48   4  train     counts the sender's trains of probes
 //! 52   2  sequence  place in its train, from 0
 //! 54   2  count     how many the train has
-//! 56   1  slot      0: group A of the flow, 1: group B
+//! 56   1  slot      0: channel A of the flow, 1: channel B
 //! 57   -  padding   zero, up to the size of the stream's full packets less the MAC; ignored
 //! ```
 //!
@@ -20,10 +20,10 @@ use super::layout::{MAC_BYTES, SITE_HEADER_BYTES, take};
 use crate::id::FlowId;
 use crate::units::PacketSize;
 
-/// Do you hear packets of this size on this group?
+/// Do you hear packets of this size on this channel?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Whose group.
+    /// The flow whose channel is probed.
     pub flow: FlowId,
     /// Which train of probes.
     pub train: u32,
@@ -31,7 +31,7 @@ pub struct Probe {
     pub sequence: u16,
     /// How many the train has.
     pub count: u16,
-    /// Which of the flow's two groups.
+    /// Which of the flow's two channels.
     pub slot: Slot,
     /// The size of the whole datagram.
     pub size: PacketSize,

@@ -43,11 +43,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Peer {
     lanes: Lanes,
     events: Receiver<Event>,
-    group: Channel,
+    channel: Channel,
 }
 
 impl Peer {
-    fn start(group: &str) -> anyhow::Result<Self> {
+    fn start(address: &str) -> anyhow::Result<Self> {
         let seed = u64::from(std::process::id());
         let (say, events) = channel();
         let say = OnceLock::from(say);
@@ -72,8 +72,8 @@ impl Peer {
         Ok(Self {
             lanes,
             events,
-            group: Channel {
-                address: group.parse().context("no group")?,
+            channel: Channel {
+                address: address.parse().context("no address of a channel")?,
                 interface: interface()?,
             },
         })
@@ -130,13 +130,13 @@ fn interface() -> anyhow::Result<Interface> {
     })
 }
 
-/// Sends the stream to a group whose members these are, and prints what repair did.
+/// Sends the stream to a channel whose members these are, and prints what repair did.
 #[allow(
     clippy::disallowed_methods,
     reason = "a source has its pace, and how long members still ask it cannot know"
 )]
-pub(crate) fn hub(group: &str, members: &[&str]) -> anyhow::Result<()> {
-    let hub = Peer::start(group)?;
+pub(crate) fn hub(address: &str, members: &[&str]) -> anyhow::Result<()> {
+    let hub = Peer::start(address)?;
     hub.command(Command::Flow(
         FLOW,
         FlowCommand::Originate(Box::new(originate())),
@@ -147,7 +147,7 @@ pub(crate) fn hub(group: &str, members: &[&str]) -> anyhow::Result<()> {
         hub.command(Command::Flow(
             FLOW,
             FlowCommand::AddMember {
-                channel: hub.group,
+                channel: hub.channel,
                 link,
             },
         ))?;
@@ -175,13 +175,13 @@ fn say_ready() {
     eprintln!("ready");
 }
 
-/// Plays the stream that is heard on a group, and prints what repair did, and how many frames and gaps there were.
-pub(crate) fn member(group: &str, hub: &str, place: &str) -> anyhow::Result<()> {
-    let member = Peer::start(group)?;
+/// Plays the stream that is heard on a channel, and prints what repair did, and how many frames and gaps there were.
+pub(crate) fn member(address: &str, hub: &str, place: &str) -> anyhow::Result<()> {
+    let member = Peer::start(address)?;
     let place = LinkIndex(place.parse().context("no place")?);
     member.add_link(HUB, place, hub.parse().context("no address")?)?;
-    let (flow, group) = (FLOW, member.group);
-    member.command(Command::Flow(flow, FlowCommand::Join(group)))?;
+    let (flow, channel) = (FLOW, member.channel);
+    member.command(Command::Flow(flow, FlowCommand::Join(channel)))?;
     member.command(Command::Flow(flow, FlowCommand::Open))?;
     member.command(Command::Flow(
         flow,
@@ -219,7 +219,7 @@ pub(crate) fn member(group: &str, hub: &str, place: &str) -> anyhow::Result<()> 
                 _ => {}
             },
             Event::CannotJoin { reason, .. } => {
-                anyhow::bail!("the group cannot be heard: {reason}")
+                anyhow::bail!("the channel cannot be heard: {reason}")
             }
             _ => {}
         }
@@ -233,7 +233,7 @@ fn renew(hub: &Peer) -> anyhow::Result<()> {
     hub.command(Command::Flow(
         FLOW,
         FlowCommand::AddChannel {
-            channel: hub.group,
+            channel: hub.channel,
             lifetime: LIFETIME,
         },
     ))
