@@ -18,6 +18,7 @@ mod markdown;
 mod messages;
 mod nouns;
 mod ratchet;
+mod repeats;
 mod spec;
 mod unsafety;
 mod widths;
@@ -61,6 +62,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
         nouns::check,
         spec::check,
         unsafety::check,
+        repeats::check,
         widths::check,
         wire::check,
     ];

@@ -44,7 +44,7 @@ const TRAIN_BYTES_MAX: usize = 65_535;
 /// The lane's link to the origin; those to receivers follow.
 pub(crate) const UPSTREAM: LinkIndex = LinkIndex(0);
 
-/// Which of them.
+/// The forwarders that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Lane,

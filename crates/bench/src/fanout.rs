@@ -19,7 +19,7 @@ use crate::origin::{Camera, Feed};
 use crate::receivers::{Kind, Receivers};
 use crate::stats::Spread;
 
-/// What is measured.
+/// One measurement of fan-out: how many egresses, at which rate.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub egresses: usize,

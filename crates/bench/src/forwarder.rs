@@ -38,7 +38,7 @@ const HEADERS_BYTES: usize = 28;
 /// Packets that are told from their repetitions; further ones count as new. A minute at 100 Mb/s has a twentieth.
 const NUMBERS_MAX: usize = 1 << 24;
 
-/// What passes.
+/// Which packets a forwarder sends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Passes {
     All,

@@ -110,7 +110,7 @@ struct Floor {
     done: Receiver<Instant>,
 }
 
-/// What it does.
+/// What the sending thread is told to do.
 enum Task {
     Open(Vec<Datagrams>),
     Send(Vec<Datagrams>, SocketAddr),

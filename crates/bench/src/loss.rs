@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The highest rate that a chain on one machine carries evenly.
 pub const RATE_MAX: Bitrate = Bitrate(50_000_000);
 
-/// What is measured.
+/// One measurement of a chain that loses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Case {
     pub hops: usize,

@@ -50,7 +50,7 @@ pub(crate) const fn secret() -> ContentSecret {
     ContentSecret::from_bytes([5; 32])
 }
 
-/// What proves them.
+/// The key of the carry tags.
 pub(crate) const fn carry() -> CarryKey {
     CarryKey::from_bytes([4; 16])
 }

@@ -53,7 +53,7 @@ const FLOW_BYTES_MAX: u64 = 8 << 10;
 const CACHE_SLACK: f64 = 0.25;
 const FIXED_BYTES_MAX: u64 = 24 << 20;
 
-/// What is soaked.
+/// One run of a soak: how many flows, for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub flows: usize,

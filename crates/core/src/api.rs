@@ -123,23 +123,23 @@ pub enum LinkInput {
     },
     /// An attempt failed.
     DialFailed {
-        /// Which.
+        /// The number of the attempt that failed.
         dial: DialId,
         /// Why, for people.
         reason: String,
     },
     /// A connection is gone, whoever closed it.
     Disconnected {
-        /// Which.
+        /// This node's number for the link.
         link: LinkIndex,
-        /// How.
+        /// Who ended it, in which words.
         reason: ConnectionLost,
     },
     /// A control message of any concern came in on a connection: links decide whether it is heard.
     Message {
-        /// Which connection.
+        /// The number of the connection it came on.
         link: LinkIndex,
-        /// What it says.
+        /// Decoded, and not judged yet.
         message: Message,
     },
 }
@@ -167,7 +167,7 @@ pub enum FlowInput {
         id: SubscriptionId,
         /// The stream's name.
         name: StreamName,
-        /// Which layer.
+        /// The layer; 0 has all tracks.
         layer: Layer,
         /// How late packets may be that its consumer still has a use for.
         budget: RepairBudget,
@@ -208,19 +208,19 @@ pub enum Output {
     Dial {
         /// The attempt's number.
         dial: DialId,
-        /// Where.
+        /// The address and port that were dialled.
         remote: SocketAddr,
         /// Who must answer, when that is known.
         peer: Option<NodeId>,
     },
     /// Give up an attempt that is still under way.
     CancelDial {
-        /// Which.
+        /// The number of the attempt that failed.
         dial: DialId,
     },
     /// Close a connection.
     Close {
-        /// Which.
+        /// This node's number for the link.
         link: LinkIndex,
         /// Why.
         reason: LinkDown,
@@ -229,12 +229,12 @@ pub enum Output {
     Send {
         /// On which connection.
         link: LinkIndex,
-        /// What.
+        /// Of any concern: it has a stream of its own on the connection.
         message: Message,
     },
     /// A link is up: say [`LinkCommand::Add`] to the lanes, with its keys and addresses. Comes before any flow on it.
     LinkUp {
-        /// Which.
+        /// This node's number for the link.
         link: LinkIndex,
         /// The peer's own number for the link, to be written into datagrams to it.
         remote_index: LinkIndex,
@@ -253,20 +253,20 @@ pub enum Output {
 pub enum Event {
     /// A link came up.
     LinkUp {
-        /// Which.
+        /// This node's number for the link.
         link: LinkIndex,
-        /// To whom.
+        /// The peer's node id.
         peer: NodeId,
         /// What it calls itself.
         name: String,
-        /// Where it is.
+        /// The peer's address and port.
         remote: SocketAddr,
     },
     /// A link went down.
     LinkDown {
-        /// Which.
+        /// This node's number for the link.
         link: LinkIndex,
-        /// To whom.
+        /// The peer's node id.
         peer: NodeId,
         /// Why.
         reason: LinkDown,
@@ -274,9 +274,9 @@ pub enum Event {
     /// A link loses too much of what it is given: flows over it were cut, the newest first, and no further one is let
     /// in for a while (RFC 8083).
     Congested {
-        /// Which.
+        /// This node's number for the link.
         link: LinkIndex,
-        /// To whom.
+        /// The peer's node id.
         peer: NodeId,
         /// How many flows were cut.
         flows: usize,
@@ -285,7 +285,7 @@ pub enum Event {
     },
     /// A neighbour could not be reached; it is tried again.
     DialFailed {
-        /// Where.
+        /// The address and port that were dialled.
         remote: SocketAddr,
         /// Why, for people.
         reason: String,
@@ -309,14 +309,14 @@ pub enum Event {
     PeakExceeded {
         /// Its name.
         name: StreamName,
-        /// What was declared.
+        /// The declared most in any second.
         peak: Bitrate,
-        /// What was sent.
+        /// The rate over the last second.
         rate: Bitrate,
     },
     /// A subscription moved on.
     Subscription {
-        /// Which.
+        /// The caller's number for it.
         id: SubscriptionId,
         /// To what.
         state: SubscriptionState,
@@ -335,19 +335,19 @@ pub enum SubscriptionState {
     },
     /// The flow was requested.
     Requested {
-        /// Which flow.
+        /// The flow's id.
         flow: FlowId,
     },
     /// The flow was refused; another try follows.
     Refused {
-        /// Which flow.
+        /// The flow's id.
         flow: FlowId,
         /// Why.
         reason: RefuseReason,
     },
     /// Frames come from this flow from now on. A second one means that the stream moved to a new instance.
     Active {
-        /// Which flow.
+        /// The flow's id.
         flow: FlowId,
         /// What its origin says of it.
         announce: Box<Announce>,

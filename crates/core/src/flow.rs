@@ -82,26 +82,26 @@ pub enum Input {
     Lane(FlowId, FlowEvent),
     /// A link is up.
     LinkUp {
-        /// Which.
+        /// This node's number for the link.
         link: LinkIndex,
-        /// To whom.
+        /// The peer's node id.
         peer: NodeId,
     },
     /// A link is no more.
     LinkDown {
-        /// Which.
+        /// This node's number for the link.
         link: LinkIndex,
     },
     /// A neighbour speaks.
     Message {
         /// Over which link.
         link: LinkIndex,
-        /// What it says.
+        /// Of the concern of flows.
         message: FlowMessage,
     },
     /// The selected route to an origin changed.
     Route {
-        /// Which origin.
+        /// The origin's node id.
         origin: NodeId,
         /// The route; none when there is no way.
         route: Option<Route>,
@@ -110,7 +110,7 @@ pub enum Input {
     Path(LinkIndex, Path),
     /// Neighbours besides the selected one that tell of a way to an origin, the nearest first.
     Alternatives {
-        /// Which origin.
+        /// The origin's node id.
         origin: NodeId,
         /// The neighbours.
         alternatives: Vec<Alternative>,
@@ -126,7 +126,7 @@ pub enum Output {
     Outside(api::Output),
     /// Whether a link carries flows changed.
     Active {
-        /// Which link.
+        /// This node's number for the link.
         link: LinkIndex,
         /// Whether.
         active: bool,

@@ -44,21 +44,21 @@ use origin_routes::{Advertised, OriginRoutes};
 pub enum Input {
     /// A link is up.
     LinkUp {
-        /// Which.
+        /// This node's number for the link.
         link: LinkIndex,
-        /// To whom.
+        /// The peer's node id.
         peer: NodeId,
     },
     /// A link is no more.
     LinkDown {
-        /// Which.
+        /// This node's number for the link.
         link: LinkIndex,
     },
     /// A neighbour speaks.
     Message {
         /// Over which link.
         link: LinkIndex,
-        /// What it says.
+        /// Of the concern of routes.
         message: RouteMessage,
     },
     /// Whether this node is an origin: it tells of itself then.
@@ -72,12 +72,12 @@ pub enum Output {
     Send {
         /// Over which link.
         link: LinkIndex,
-        /// What.
+        /// Of the concern of routes.
         message: RouteMessage,
     },
     /// The selected route to an origin changed.
     Changed {
-        /// Which origin.
+        /// The origin's node id.
         origin: NodeId,
         /// The route; none when there is no way.
         route: Option<Route>,

@@ -49,7 +49,7 @@ pub struct LinkRow {
     pub peer: Option<NodeId>,
     /// What the peer calls itself.
     pub name: String,
-    /// Where it is.
+    /// The peer's address and port, or its configured name until that is resolved.
     pub remote: Remote,
     /// How far it has come.
     pub state: LinkState,
@@ -190,7 +190,7 @@ words! {
 /// The selected route to an origin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteRow {
-    /// Where it leads.
+    /// The node id of the origin that it leads to.
     pub origin: NodeId,
     /// How far that is; none while there is no way.
     pub distance_seconds: Option<Seconds>,
@@ -205,7 +205,7 @@ pub struct RouteRow {
 pub struct StreamRow {
     /// Its name.
     pub name: StreamName,
-    /// Who offers it.
+    /// The origin's node id: several origins may offer one name.
     pub origin: NodeId,
     /// This start of it.
     pub instance: InstanceId,
@@ -235,7 +235,7 @@ pub enum StreamChange {
     Gone {
         /// Its name.
         name: StreamName,
-        /// Who offered it.
+        /// The origin's node id.
         origin: NodeId,
     },
 }
@@ -243,7 +243,7 @@ pub enum StreamChange {
 /// One track of a stream, as its origin announces it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackRow {
-    /// What it carries.
+    /// Video, audio or data.
     pub kind: TrackKind,
     /// The codec in one word.
     pub codec: String,

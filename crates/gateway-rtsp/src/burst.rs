@@ -50,7 +50,7 @@ pub(crate) struct Entry {
     pub(crate) is_report: bool,
     /// Where its framing begins.
     start: usize,
-    /// Where it ends.
+    /// One past its last byte.
     end: usize,
 }
 

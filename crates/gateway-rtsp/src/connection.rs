@@ -51,7 +51,7 @@ pub enum Role {
     Record,
 }
 
-/// What happened.
+/// Inputs of the connection's machine.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A request came.
@@ -79,7 +79,7 @@ pub enum Question {
     Open {
         /// Its place, from 0.
         track: usize,
-        /// What for.
+        /// Whether the client plays or records.
         role: Role,
         /// What the client asked for. Interleaved channels are set already.
         transport: Transport,
@@ -91,7 +91,7 @@ pub enum Question {
 /// What is needed to decide whether a client may do something.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admission {
-    /// What it wants.
+    /// Whether it wants to play or to record.
     pub role: Role,
     /// With which stream.
     pub name: StreamName,

@@ -24,7 +24,7 @@ pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// `$`, channel, length.
 const INTERLEAVED_HEADER_BYTES: usize = 4;
 
-/// What came.
+/// A message, or a packet between messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// A request.

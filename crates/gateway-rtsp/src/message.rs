@@ -118,7 +118,7 @@ impl Method {
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What for.
+    /// The method of the request.
     pub method: Method,
     /// The URL as it was sent, or `*`.
     pub uri: String,
@@ -166,7 +166,7 @@ impl Request {
 /// What a server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// How it went.
+    /// The status code.
     pub status: Status,
     /// The headers.
     pub headers: Headers,

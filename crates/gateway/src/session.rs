@@ -317,7 +317,7 @@ impl Session {
         self.id
     }
 
-    /// What it counts.
+    /// Its counters, which whoever sends to the client writes.
     #[must_use]
     pub const fn counts(&self) -> &Arc<Counts> {
         &self.counts

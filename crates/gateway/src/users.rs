@@ -75,7 +75,7 @@ impl Hash {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Right {
-    /// What.
+    /// Whether it is a right to play or to publish.
     pub role: Role,
     /// With streams whose names begin like this; all if it is empty.
     #[serde(default)]

@@ -40,7 +40,7 @@ pub(crate) struct Chain {
     pub(crate) header_bytes: u64,
 }
 
-/// What was counted.
+/// Packets and bytes that passed a counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     /// Datagrams.

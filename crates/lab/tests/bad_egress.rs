@@ -32,7 +32,7 @@ const RUNS_MAX: usize = 5;
 const STILL_MAX: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What is bad.
+/// The fault of one egress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     Nothing,

@@ -18,7 +18,7 @@ impl Clock {
         Self(tokio::time::Instant::now())
     }
 
-    /// What it shows.
+    /// The time since the clock was started.
     #[must_use]
     pub fn now(self) -> Instant {
         let nanos = self.0.elapsed().as_nanos();

@@ -42,7 +42,7 @@ pub struct Session {
 pub struct Media {
     /// Its times count RTP ticks.
     pub track: Track,
-    /// How it travels.
+    /// The payload type, the clock and the encoding.
     pub mapping: Mapping,
     /// Of RTP; 0 if it is not decided here, as in RTSP.
     pub port: u16,

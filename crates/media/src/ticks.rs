@@ -23,7 +23,7 @@ pub fn rescale(ticks: i64, from: NonZeroU32, to: NonZeroU32) -> i64 {
 /// A length of time in ticks of some timescale. Spans of different timescales compare.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// How long.
+    /// The length in ticks of `timescale`.
     pub ticks: i64,
     /// Ticks per second.
     pub timescale: NonZeroU32,

@@ -242,7 +242,7 @@ pub enum StartError {
         "{count} neighbours are given and {max} are possible: leave some out, others are reached through the rest"
     )]
     Neighbours {
-        /// How many.
+        /// How many are given.
         count: usize,
         /// The most allowed.
         max: usize,
@@ -260,7 +260,7 @@ pub enum StartError {
         "{count} lanes are given and 1 to {LANES_MAX} are possible: leave it out for one per processor"
     )]
     Lanes {
-        /// How many.
+        /// How many are given.
         count: usize,
     },
     /// Another program has the port.

@@ -185,25 +185,25 @@ pub enum ConfigError {
         "`listen` is `{text}`, which is not an address: write `IP:PORT`, for example `0.0.0.0:7800` or `[::]:7800`"
     )]
     Listen {
-        /// What was written.
+        /// The value as written.
         text: String,
     },
     /// A word that is none of the three.
     #[error("`relay` is `{text}`: write `always`, `auto` or `never`")]
     Relay {
-        /// What was written.
+        /// The value as written.
         text: String,
     },
     /// Not a number of lanes that a node may have.
     #[error("`lanes` is {lanes}: write 1 to {LANES_MAX}, or leave it out for one per processor")]
     Lanes {
-        /// What was written.
+        /// The number as written.
         lanes: usize,
     },
     /// Not a rate.
     #[error("`uplink` is `{text}`: {reason}")]
     Uplink {
-        /// What was written.
+        /// The value as written.
         text: String,
         /// What is wrong with it.
         reason: String,
@@ -223,7 +223,7 @@ pub enum ConfigError {
     /// A stream's name that is not well formed.
     #[error("`publish.name` is `{name}`: {source}")]
     StreamName {
-        /// What was written.
+        /// The name as written.
         name: String,
         /// What is wrong with it.
         source: IdError,

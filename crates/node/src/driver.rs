@@ -115,7 +115,7 @@ pub(crate) enum Request {
         name: StreamName,
         /// Its tracks.
         description: Arc<Description>,
-        /// How.
+        /// As the program gave them, not checked yet.
         options: PublishOptions,
         /// Gets the flow.
         reply: oneshot::Sender<Result<FlowId, PublishError>>,
@@ -140,9 +140,9 @@ pub(crate) enum Request {
         slot: SlotId,
         /// The stream's name.
         name: StreamName,
-        /// How.
+        /// As the program gave them, not checked yet.
         options: SubscribeOptions,
-        /// Where deliveries go.
+        /// The subscriber's queue, which the fan-out fills.
         queue: Arc<Queue>,
         /// Told when the core knows, or why not.
         reply: oneshot::Sender<Result<(), SubscribeError>>,

@@ -16,23 +16,23 @@ use tokio::sync::broadcast::error::RecvError;
 pub enum Event {
     /// A link came up.
     LinkUp {
-        /// To whom.
+        /// The peer's node id.
         peer: NodeId,
         /// What it calls itself.
         name: String,
-        /// Where it is.
+        /// The peer's address and port.
         remote: SocketAddr,
     },
     /// A link went down.
     LinkDown {
-        /// To whom.
+        /// The peer's node id.
         peer: NodeId,
         /// Why, for people.
         reason: String,
     },
     /// A link loses too much of what it is given: its newest flows were cut, and no further one is let in for a while.
     Congested {
-        /// To whom.
+        /// The peer's node id.
         peer: NodeId,
         /// How many flows were cut.
         flows: usize,
@@ -41,7 +41,7 @@ pub enum Event {
     },
     /// A neighbour could not be reached; it is tried again.
     DialFailed {
-        /// Where.
+        /// The address and port that were dialled.
         remote: SocketAddr,
         /// Why, for people.
         reason: String,
@@ -65,7 +65,7 @@ pub enum Event {
     },
     /// The listener was too slow, and this many events are lost to it.
     Missed {
-        /// How many.
+        /// How many events were lost.
         events: u64,
     },
 }

@@ -191,7 +191,7 @@ pub enum PublishError {
     Description {
         /// The stream's name.
         name: StreamName,
-        /// What is wrong.
+        /// The rule of descriptions that it breaks.
         source: DescriptionError,
     },
     /// The node is at its limit.
@@ -222,7 +222,7 @@ pub enum SendError {
     Frame {
         /// The track's number.
         track: u8,
-        /// What is wrong.
+        /// The rule of descriptions that it breaks.
         source: FrameRefusal,
     },
     /// The new description is not sound.

@@ -30,7 +30,7 @@ pub(crate) enum QuicEvent {
     Established(Established),
     /// An attempt of ours failed.
     DialFailed {
-        /// Which.
+        /// The number of the attempt that failed.
         dial: DialId,
         /// Why, for people.
         reason: String,
@@ -39,14 +39,14 @@ pub(crate) enum QuicEvent {
     Message {
         /// On which link.
         link: LinkIndex,
-        /// What it says.
+        /// Decoded, and not judged yet.
         message: Message,
     },
     /// A connection is gone; nothing more comes from it.
     Lost {
         /// Which link it was.
         link: LinkIndex,
-        /// How it ended.
+        /// Who ended it, in which words.
         reason: ConnectionLost,
     },
 }

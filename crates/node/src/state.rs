@@ -323,7 +323,7 @@ pub enum StateError {
     Foreign {
         /// The directory.
         path: PathBuf,
-        /// Whose it is.
+        /// The uid of the directory's owner.
         owner: u32,
     },
     /// Other users may change it, or it holds more than a node's state, and they may read it.

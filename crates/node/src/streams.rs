@@ -33,7 +33,7 @@ pub enum StreamChange {
     Gone {
         /// Its name.
         name: StreamName,
-        /// Who offered it.
+        /// The origin's node id.
         origin: NodeId,
     },
     /// This watch was too slow to hear of all that went: what it knows is void, and all that is known follows.

@@ -129,7 +129,7 @@ impl Checks {
         self.violation.as_ref()
     }
 
-    /// What was counted.
+    /// The consumer checker's counts so far.
     pub(crate) const fn counts(&self) -> Counts {
         self.consumer.counts
     }

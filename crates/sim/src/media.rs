@@ -42,7 +42,7 @@ pub(crate) struct Stamp {
     pub(crate) stream: u16,
     /// Which start of a publisher.
     pub(crate) start: u32,
-    /// Which track.
+    /// The track's number in its stream.
     pub(crate) track: TrackId,
     /// Frames of this track before it.
     pub(crate) sequence: u32,

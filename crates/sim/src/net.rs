@@ -65,9 +65,9 @@ pub struct Load {
 /// A datagram on its way.
 #[derive(Clone, Copy, Debug)]
 pub struct Transit {
-    /// Who sent it.
+    /// The sender's address, as the receiver sees it.
     pub from: SocketAddr,
-    /// To whom.
+    /// The receiver's address, as the sender wrote it.
     pub to: SocketAddr,
     load: Load,
     source: Attachment,

@@ -67,7 +67,7 @@ pub struct KnownStream {
 pub struct NetworkTraffic {
     /// A LAN's name, or `from > to`.
     pub name: String,
-    /// What it carried.
+    /// Datagrams and bytes since the start.
     pub traffic: Traffic,
 }
 
@@ -169,7 +169,7 @@ pub struct Failure {
     pub at: Instant,
     /// Which checker saw it.
     pub checker: &'static str,
-    /// What it saw.
+    /// The violation, in one sentence.
     pub saw: String,
     /// The hash over all that was sent until then.
     pub trace: TraceHash,

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What is broken.
+/// A fault put in on purpose: a checker must find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Sabotage {

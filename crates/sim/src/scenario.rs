@@ -164,7 +164,7 @@ pub(crate) struct FaultPlan {
     pub(crate) chance: crate::chance::Probability,
 }
 
-/// What goes wrong.
+/// The faults that a scenario may script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FaultKind {
     /// The process is killed; later it starts again with the same identity and nothing else.

@@ -49,7 +49,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The port of every node.
 const PORT: u16 = 7_800;
 
-/// What can happen.
+/// What waits in the queue of virtual time.
 #[derive(Debug)]
 enum Event {
     /// A datagram or segment has come to the end of a stage.

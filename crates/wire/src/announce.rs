@@ -24,7 +24,7 @@ pub const LAYERS_MAX: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Announce {
-    /// Who offers it.
+    /// The origin's node id, whose key signs the announce.
     #[n(0)]
     pub origin: NodeId,
     /// Its name.
@@ -69,7 +69,7 @@ pub struct LayerOffer {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct TrackOffer {
-    /// What it carries.
+    /// Video, audio or data.
     #[n(0)]
     pub kind: TrackKind,
     /// The codec in one word.
@@ -118,7 +118,7 @@ impl Announce {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Withdraw {
-    /// Who offered it.
+    /// The origin's node id, whose key signs the withdraw.
     #[n(0)]
     pub origin: NodeId,
     /// Its name.
@@ -172,7 +172,7 @@ macro_rules! signed {
                 }
             }
 
-            /// What was signed.
+            /// The content, which the signature covers.
             #[must_use]
             pub const fn content(&self) -> &$body {
                 &self.content

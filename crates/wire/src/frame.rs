@@ -154,7 +154,7 @@ pub struct Track {
     /// Its number, from 1.
     #[n(0)]
     pub id: TrackId,
-    /// What it carries.
+    /// Video, audio or data.
     #[n(1)]
     pub kind: TrackKind,
     /// The codec in one word: `h264`, `aac`; a word for gateways, opaque to the overlay.

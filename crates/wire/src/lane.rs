@@ -45,7 +45,7 @@ pub enum FlowCommand {
     Open,
     /// The key that proves its packets during one epoch. At most two epochs are held.
     SetCarryKey {
-        /// Which epoch.
+        /// The key epoch, as in the headers of its packets.
         epoch: u8,
         /// The key.
         key: CarryKey,
@@ -74,16 +74,16 @@ pub enum FlowCommand {
     RemoveChannel(Channel),
     /// A link's peer hears that channel: it may ask for what it lost.
     AddMember {
-        /// Which channel.
+        /// A channel that the flow is sent to, or was.
         channel: Channel,
-        /// Whose link.
+        /// This node's number for the link to the member.
         link: LinkIndex,
     },
     /// It does not any more.
     RemoveMember {
-        /// Which channel.
+        /// A channel that the flow is sent to, or was.
         channel: Channel,
-        /// Whose link.
+        /// This node's number for the link to the member.
         link: LinkIndex,
     },
     /// What the origin declares that the flow needs at most: its share of the caches' room when that is short.
@@ -100,7 +100,7 @@ pub enum FlowCommand {
         suite: Suite,
         /// The key epoch of the secret.
         epoch: u8,
-        /// What opens them.
+        /// From it comes the key that opens each packet's body.
         secret: ContentSecret,
     },
     /// No local subscriber is left.
@@ -139,7 +139,7 @@ pub struct Originate {
     pub epoch: u8,
     /// What seals the packets.
     pub secret: ContentSecret,
-    /// What tags them.
+    /// The key of the carry tags during that epoch.
     pub carry: CarryKey,
     /// The size of full packets.
     pub packet_size: PacketSize,
@@ -181,7 +181,7 @@ pub enum Event {
 pub enum LinkEvent {
     /// A link datagram came in and opened.
     Datagram {
-        /// What it says.
+        /// Decoded; its sender is the link's peer.
         message: LinkDatagram,
         /// Datagrams that had arrived on the link before this one.
         received: u64,

@@ -153,7 +153,7 @@ impl<'b, C> Decode<'b, C> for NamePrefix {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(map)]
 pub struct Grant {
-    /// What.
+    /// What the holder may do with the names.
     #[n(0)]
     pub action: Action,
     /// On which names.
@@ -215,7 +215,7 @@ impl SignedTicket {
         }
     }
 
-    /// What was signed.
+    /// The content, which the signature covers.
     #[must_use]
     pub const fn content(&self) -> &Ticket {
         &self.content

@@ -22,7 +22,7 @@ pub enum Input {
     Lane(LinkIndex, LinkEvent),
     /// Whether a flow uses the link: it is watched more closely then.
     Active {
-        /// Which.
+        /// This node's number for the link.
         link: LinkIndex,
         /// Whether.
         active: bool,
@@ -40,21 +40,21 @@ pub enum Output {
     Outside(api::Output),
     /// A link is up.
     Up {
-        /// Which.
+        /// This node's number for the link.
         link: LinkIndex,
-        /// To whom.
+        /// The peer's node id.
         peer: NodeId,
     },
     /// A link that was up is no more.
     Down {
-        /// Which.
+        /// This node's number for the link.
         link: LinkIndex,
     },
     /// A message for another part, from a link that is up.
     Pass {
-        /// Which link.
+        /// This node's number for the link.
         link: LinkIndex,
-        /// What.
+        /// Of the concern of routes or of flows.
         message: Message,
     },
     /// What was found out about the path of a link.

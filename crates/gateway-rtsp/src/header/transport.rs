@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use super::parameter;
 
-/// How packets travel.
+/// Lower transports of RTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lower {
     /// Between the messages of the connection.
@@ -36,7 +36,7 @@ pub struct Pair<T> {
 /// One offered or taken transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transport {
-    /// How packets travel.
+    /// By datagrams, or interleaved in the connection.
     pub lower: Lower,
     /// Whether the profile is RTP/SAVP: encrypted.
     pub is_secure: bool,

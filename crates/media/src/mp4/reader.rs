@@ -38,7 +38,7 @@ pub enum Mp4Error {
     /// Its tables are above [`TABLES_BYTES_MAX`].
     #[error("its tables have {bytes} bytes, more than {TABLES_BYTES_MAX}")]
     TablesTooLarge {
-        /// How many.
+        /// The bytes of all tables together.
         bytes: u64,
     },
     /// No track can be carried.

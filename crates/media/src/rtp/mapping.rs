@@ -96,7 +96,7 @@ pub struct Mapping {
     pub payload_type: u8,
     /// Ticks of RTP time per second.
     pub clock: NonZeroU32,
-    /// What is inside.
+    /// The payload format, by its name in SDP.
     pub encoding: Encoding,
 }
 

@@ -97,7 +97,7 @@ pub struct Report {
 pub enum Rtcp {
     /// From one who sends.
     Sender {
-        /// Who.
+        /// The reporter's SSRC.
         ssrc: u32,
         /// What it says of itself.
         info: SenderInfo,
@@ -106,7 +106,7 @@ pub enum Rtcp {
     },
     /// From one who only receives.
     Receiver {
-        /// Who.
+        /// The reporter's SSRC.
         ssrc: u32,
         /// What it says of senders, at most [`COUNT_MAX`].
         reports: Vec<Report>,

@@ -87,7 +87,7 @@ impl Reader {
     }
 }
 
-/// What comes out.
+/// What a demuxer gives: tracks, or a frame of one.
 #[derive(Debug)]
 pub(super) enum Part {
     Description(Description),

@@ -16,7 +16,7 @@ pub enum Error {
         path = .path.display()
     )]
     Missing {
-        /// What was named.
+        /// The path as the user gave it.
         path: PathBuf,
         /// What the system says.
         source: io::Error,

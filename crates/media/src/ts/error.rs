@@ -16,18 +16,18 @@ pub struct Error {
     pub at: u64,
     /// Whose packet it was, when that is known.
     pub pid: Option<Pid>,
-    /// What.
+    /// The rule of the format that was broken.
     pub kind: ErrorKind,
 }
 
-/// What was wrong.
+/// The rules of the format that a stream may break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// Bytes that belong to no packet.
     #[error("{bytes} bytes are not transport stream packets")]
     Junk {
-        /// How many.
+        /// How many bytes were skipped.
         bytes: u64,
     },
     /// The sender marked the packet as damaged, or its adaptation field is longer than itself.
@@ -63,7 +63,7 @@ pub enum ErrorKind {
     /// Bytes of an audio track that belong to no frame.
     #[error("{bytes} bytes are not audio frames")]
     AudioJunk {
-        /// How many.
+        /// How many bytes were skipped.
         bytes: usize,
     },
     /// A frame of a track that never said a time.

@@ -59,7 +59,7 @@ impl fmt::Display for Pid {
 /// A packet, read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// Whose it is.
+    /// The PID, 0 to 8191.
     pub pid: Pid,
     /// The sender or the way here damaged it: nothing in it can be trusted.
     pub damaged: bool,
@@ -162,7 +162,7 @@ fn write_pcr(pcr: u64) -> [u8; PCR_BYTES] {
 /// A packet to be written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
-    /// Whose it is.
+    /// The PID, 0 to 8191.
     pub(super) pid: Pid,
     /// A PES packet or a section begins in it.
     pub(super) starts_unit: bool,

@@ -44,7 +44,7 @@ fn stride_at(bytes: &[u8], end: bool) -> Option<usize> {
 pub(super) struct Junk {
     /// Where it began, counted from the first byte pushed.
     pub(super) at: u64,
-    /// How many bytes.
+    /// How many bytes were skipped.
     pub(super) bytes: u64,
 }
 

@@ -166,7 +166,7 @@ pub(super) enum Request {
     Play(PlayRequest),
 }
 
-/// How to publish.
+/// Opens a publisher: its stream's name, options and tracks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PublishRequest {
     pub(super) name: String,
@@ -176,7 +176,7 @@ pub(super) struct PublishRequest {
     pub(super) description: DescriptionRow,
 }
 
-/// How to play.
+/// Opens a subscriber: the stream's name and options.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PlayRequest {
     pub(super) name: String,

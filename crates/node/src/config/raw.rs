@@ -39,7 +39,7 @@ pub struct RawConfig {
     pub uplink: Option<String>,
     /// The state directory.
     pub state: Option<PathBuf>,
-    /// What is logged.
+    /// The filter of the log: a level, or levels by module.
     pub log: Option<String>,
     /// Streams to publish from the start.
     pub publish: Option<Vec<RawPublish>>,
@@ -227,13 +227,13 @@ pub enum RawError {
     File {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The error, with its line in the file where it has one.
         error: Box<Self>,
     },
     /// Not TOML, or a value of the wrong type.
     #[error("{text}")]
     Malformed {
-        /// What and where.
+        /// The parser's words, with line and column.
         text: String,
     },
     /// A key that does not exist.
@@ -249,7 +249,7 @@ pub enum RawError {
     Number {
         /// The variable.
         variable: String,
-        /// What it is.
+        /// The value of the variable.
         value: String,
     },
     /// Neither true nor false.
@@ -257,7 +257,7 @@ pub enum RawError {
     Truth {
         /// The variable.
         variable: String,
-        /// What it is.
+        /// The value of the variable.
         value: String,
     },
 }

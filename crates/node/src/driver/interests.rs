@@ -14,7 +14,7 @@ use super::SlotId;
 use crate::fanout::Fanout;
 use crate::subscriber::{Instance, State};
 
-/// What is wanted.
+/// What subscribers must have in common to share one interest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Want {
     pub(super) name: StreamName,

@@ -108,7 +108,7 @@ pub(super) struct Resolving {
     pub(super) merged: BTreeMap<Option<NodeId>, Neighbour>,
     /// What was not found yet, and why.
     pub(super) unresolved: BTreeMap<String, String>,
-    /// What was found.
+    /// Neighbours by name, as resolved last.
     pub(super) names: Names,
     /// Where look-ups put what they find.
     pub(super) results: mpsc::Sender<Resolved>,

@@ -273,7 +273,7 @@ impl Ring {
         self.read().readers.len()
     }
 
-    /// Who reads here.
+    /// The slots of all subscribers attached to this ring.
     pub(super) fn readers(&self) -> Vec<SlotId> {
         self.read().readers.keys().copied().collect()
     }

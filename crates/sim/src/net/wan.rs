@@ -26,7 +26,7 @@ pub struct WanSettings {
     pub reorder: Probability,
     /// How long an overtaken datagram is held back at most.
     pub reorder_by: Duration,
-    /// What gets lost.
+    /// The model of loss: even, or in bursts.
     pub loss: Loss,
     /// The share that arrives twice.
     pub duplicate: Probability,

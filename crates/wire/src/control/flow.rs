@@ -91,7 +91,7 @@ pub struct Withdraw {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Request {
-    /// Which flow.
+    /// The flow's id, as in its packets.
     #[n(0)]
     pub flow: FlowId,
     /// Whether the accept must bring the carry key: the sender does not have it yet.
@@ -106,7 +106,7 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Accept {
-    /// Which flow.
+    /// The flow's id, as in its packets.
     #[n(0)]
     pub flow: FlowId,
     /// The carry key, when it was asked for.
@@ -130,7 +130,7 @@ pub struct CarryGrant {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Refuse {
-    /// Which flow.
+    /// The flow's id, as in its packets.
     #[n(0)]
     pub flow: FlowId,
     /// Why.
@@ -231,7 +231,7 @@ impl<'b, C> Decode<'b, C> for RefuseReason {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Cancel {
-    /// Which flow.
+    /// The flow's id, as in its packets.
     #[n(0)]
     pub flow: FlowId,
 }
@@ -240,7 +240,7 @@ pub struct Cancel {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(map)]
 pub struct InstanceRef {
-    /// Who offers it.
+    /// The origin's node id.
     #[n(0)]
     pub origin: NodeId,
     /// Its name.

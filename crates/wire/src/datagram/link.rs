@@ -146,7 +146,7 @@ pub struct Pull {
     pub flow: FlowId,
     /// The first number wanted.
     pub first: Number,
-    /// How many.
+    /// How many numbers are wanted from `first` on.
     pub count: u16,
 }
 

@@ -162,7 +162,7 @@ pub struct Scope {
 pub struct SiteHeader {
     /// What the body is.
     code: u8,
-    /// Where it belongs.
+    /// The site and network it is meant for: read before anything is proven.
     pub scope: Scope,
     /// The sender, by prefix.
     pub sender: NodePrefix,

@@ -256,13 +256,13 @@ pub enum TicketError {
     /// Of another node.
     #[error("the ticket is of node {subject}, not of the node that shows it")]
     NotYours {
-        /// Whose it is.
+        /// The node that the ticket was issued to.
         subject: NodeId,
     },
     /// Of another network.
     #[error("the ticket is of network {network}, not of this one")]
     WrongNetwork {
-        /// Whose it is.
+        /// The network that the ticket was issued for.
         network: NetworkId,
     },
     /// Signed by no one who may.
@@ -270,7 +270,7 @@ pub enum TicketError {
         "the ticket was issued by {issuer}, which is neither the root key nor shown to be an issuer"
     )]
     UnknownIssuer {
-        /// Who signed.
+        /// The node that signed the ticket.
         issuer: NodeId,
     },
     /// Grants what its issuer cannot grant.
@@ -282,7 +282,7 @@ pub enum TicketError {
     /// Taken back.
     #[error("ticket {serial:016x} was revoked")]
     Revoked {
-        /// Which.
+        /// The serial number of the revoked ticket.
         serial: u64,
     },
     /// Valid in the future only.

@@ -68,7 +68,7 @@ impl Storm {
         }
     }
 
-    /// Who feeds whom.
+    /// Pairs of a parent and its child.
     fn edges(&self) -> Vec<(usize, usize)> {
         let of = |node: usize| {
             self.net
@@ -79,7 +79,7 @@ impl Storm {
         (0..NODES).flat_map(of).collect()
     }
 
-    /// Who gets packets.
+    /// The nodes that packets of the origin reach.
     fn fed(&self) -> BTreeSet<usize> {
         let edges = self.edges();
         let mut fed = BTreeSet::from([0]);

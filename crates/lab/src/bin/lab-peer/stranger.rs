@@ -51,7 +51,7 @@ struct Memory {
     genuine: BTreeMap<(u8, SocketAddrV4), Datagram>,
 }
 
-/// What it sent.
+/// How many datagrams of each kind were sent.
 #[derive(Debug, Default)]
 struct Done {
     forged_media: u64,

@@ -30,11 +30,11 @@ use crate::id::{NodeId, NodePrefix};
 /// I am here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beacon {
-    /// Who.
+    /// The sender's node id.
     pub node: NodeId,
     /// What it says of itself.
     pub member: Member,
-    /// Whom it knows.
+    /// A digest of all members that the sender knows.
     pub roster: RosterDigest,
     /// The hub it follows, and that hub's epoch.
     pub hub: Option<(NodePrefix, Epoch)>,

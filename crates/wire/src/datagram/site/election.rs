@@ -24,7 +24,7 @@ use crate::identity::{self, Identity, Purpose, SIGNATURE_BYTES};
 /// I am hub from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Who.
+    /// The sender, which signs the datagram.
     pub node: NodeId,
     /// The new epoch.
     pub epoch: Epoch,
@@ -35,7 +35,7 @@ pub struct Claim {
 /// I am hub no longer; the deputy claims at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resignation {
-    /// Who.
+    /// The sender, which signs the datagram.
     pub node: NodeId,
     /// The epoch that ends.
     pub epoch: Epoch,
@@ -44,18 +44,18 @@ pub struct Resignation {
 /// This node is hub after me, as soon as it has the flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handover {
-    /// Who hands over.
+    /// The hub until now, which signs the datagram.
     pub node: NodeId,
     /// The epoch that ends.
     pub epoch: Epoch,
-    /// Who takes over.
+    /// The prefix of the hub to come.
     pub to: NodePrefix,
 }
 
 /// You are not hub: I still hear the one we have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Objection {
-    /// Whose claim.
+    /// The prefix of the node that claimed to be hub.
     pub claimer: NodePrefix,
     /// The epoch it claims.
     pub claimed: Epoch,
