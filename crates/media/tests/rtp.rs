@@ -11,6 +11,7 @@ use bytes::Bytes;
 use common::rtp::{FLOW, canonical, jpeg, pack, packer, pictures, unpack};
 use common::{frame, track};
 use levada_media::rtp::{Batch, Mapping, Numbering, PackError, Packer, Packet, Unpacker};
+use levada_wire::frame::FRAME_BYTES_MAX;
 use levada_wire::{Frame, Track};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -247,6 +248,43 @@ fn parameter_sets_that_come_apart_go_in_front_of_the_next_picture() {
             Bytes::from([&[0, 0, 0, 1], nals[3]].concat())
         ]
     );
+}
+
+#[test]
+fn a_picture_above_the_limit_is_left_out_and_the_next_is_whole() {
+    // The beginning of a piece, one that goes on, and one that ends.
+    let codecs: [(&str, [&[u8]; 3]); 2] = [
+        ("h264", [&[0x7C, 0x85], &[0x7C, 0x05], &[0x7C, 0x45]]),
+        ("av1", [&[0x58, 0x30], &[0xD0], &[0x90]]),
+    ];
+    for (codec, [begin, middle, end]) in codecs {
+        let track = track(1, codec);
+        let packet = |sequence: u16, time: u32, front: &[u8], bytes: usize| {
+            let head = levada_media::rtp::Head {
+                marker: front == end,
+                payload_type: 96,
+                sequence,
+                timestamp: time,
+                ssrc: 7,
+            };
+            [&head.encode()[..], front, &vec![0x90; bytes]].concat()
+        };
+        let pieces = u16::try_from(FRAME_BYTES_MAX / 60_000 + 2).unwrap();
+        let large = (1..pieces).map(|n| packet(n, 0, middle, 60_000));
+        let large = std::iter::once(packet(0, 0, begin, 60_000)).chain(large);
+        let small = [
+            packet(pieces + 1, 3_000, begin, 9),
+            packet(pieces + 2, 3_000, end, 9),
+        ];
+        let large = large.chain([packet(pieces, 0, end, 9)]);
+        let packets: Vec<_> = large.chain(small).collect();
+
+        let (back, unpacker) = unpack(&track, &packets);
+
+        let times: Vec<_> = back.iter().map(|frame| frame.data.len() < 40).collect();
+        assert_eq!(times, [true], "{codec}");
+        assert_eq!(unpacker.counts().damaged, 1, "{codec}");
+    }
 }
 
 #[test]

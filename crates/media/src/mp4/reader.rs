@@ -513,6 +513,31 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_that_no_frame_can_be_is_left_out() {
+        let mut source = io::Cursor::new(vec![7; FRAME_BYTES_MAX + 1]);
+        let mut read = |place, bytes| {
+            let sample = Sample {
+                place,
+                bytes,
+                dts: 0,
+                offset: 0,
+                step: 0,
+            };
+            read_sample(&mut source, sample)
+                .unwrap()
+                .map(|sample| sample.len())
+        };
+        let most = FRAME_BYTES_MAX as u64;
+
+        assert_eq!(read(0, most), Some(FRAME_BYTES_MAX));
+        assert_eq!(
+            (read(0, most + 1), read(2, most), read(0, 0)),
+            (None, None, None)
+        );
+        assert_eq!((read(u64::MAX, 1), read(i64::MAX as u64, 1)), (None, None));
+    }
+
+    #[test]
     fn duration_and_language_are_read() {
         let deu = (4_u16 << 10 | 5 << 5 | 21).to_be_bytes();
         let long = [
