@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Both sides are counted where they happen, never one from the other, so that a difference is a bug and not an
-//! identity. Not what the socket did with a copy afterwards: that is [`crate::worker::SendCounters`]. Written by
+//! identity. Not what the socket did with a copy afterwards: that is `SendCounters` of `levada_ports`. Written by
 //! `forward`, `flow` and `lane`; read by tables and by the simulator's checkers. Invariant: between any two
 //! calls of a lane [`Ledger::check`] gives a [`Difference`] of zero.
 

@@ -15,7 +15,7 @@
 //! the time that is left. Where it is too short for two tries, packets are covered beforehand (`parity`). Wire
 //! definition: docs/wire.md section 8.3. Not a choice of parent: `core`. Not multicast. Called by `forward` (runs, link
 //! datagrams) and by the lane (timers, joins). Invariant: only upstreams are asked and believed, only children are
-//! served, and one datagram causes at most twice [`NUMBERS_PER_DATAGRAM`] copies and [`ANSWERS_MAX`] answers.
+//! served, and one datagram causes at most twice [`NUMBERS_PER_DATAGRAM`] copies and `ANSWERS_MAX` answers.
 
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 use levada_wire::{Instant, LinkIndex, Number};

@@ -22,7 +22,7 @@ pub struct LaneSettings {
     pub flow_cache_bytes_max: usize,
     /// The most bytes cached of all flows together. When it is short flows share it by their declared peaks.
     pub cache_bytes_max: usize,
-    /// How late a flow's packets may be before [`crate::api::Command::SetBudget`] says otherwise.
+    /// How late a flow's packets may be before [`crate::api::FlowCommand::SetBudget`] says otherwise.
     pub repair_budget: Duration,
     /// Where its draws begin: nodes need different ones, so that not all ask at once for what all have lost.
     pub seed: u64,

@@ -29,7 +29,7 @@ pub(super) enum Secret {
 /// An answer that others wait for.
 #[derive(Debug)]
 pub(super) struct Pending {
-    /// Who waits, at most [`KEY_ASKERS_MAX`].
+    /// Who waits, at most `KEY_ASKERS_MAX`.
     pub(super) askers: Vec<LinkIndex>,
     /// Who was asked: nobody else's refusal counts.
     pub(super) asked: LinkIndex,

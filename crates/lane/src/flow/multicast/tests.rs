@@ -64,13 +64,7 @@ fn be_member(net: &mut Net, member: usize) {
     net.command(0, Command::Flow(flow, FlowCommand::RemoveEgress(link)));
     net.command(
         0,
-        Command::Flow(
-            flow,
-            FlowCommand::AddMember {
-                channel: channel,
-                link,
-            },
-        ),
+        Command::Flow(flow, FlowCommand::AddMember { channel, link }),
     );
     net.command(member, Command::Flow(flow, FlowCommand::Join(channel)));
 }

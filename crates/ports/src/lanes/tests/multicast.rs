@@ -39,10 +39,7 @@ fn member(origin: &Node, link: LinkIndex, flow: FlowId, channel: Channel) -> Nod
     let _ = member.lanes.fresh_counters();
     origin.command(Command::Flow(
         flow,
-        FlowCommand::AddMember {
-            channel: channel,
-            link,
-        },
+        FlowCommand::AddMember { channel, link },
     ));
     member
 }
@@ -71,7 +68,7 @@ fn one_copy_reaches_all_nodes_that_hear_the_group() {
         origin.command(Command::Flow(
             flow,
             FlowCommand::AddChannel {
-                channel: channel,
+                channel,
                 lifetime: MINUTE,
             },
         ));
@@ -108,7 +105,7 @@ fn a_node_that_left_the_group_hears_no_more() {
     origin.command(Command::Flow(
         flow,
         FlowCommand::AddChannel {
-            channel: channel,
+            channel,
             lifetime: MINUTE,
         },
     ));
