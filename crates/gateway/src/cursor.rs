@@ -69,8 +69,8 @@ impl Cursor {
             (Some((_, Some(next))), Join::NextIfWithin(near)) if is_near(next, near, now) => {
                 Position::Waiting(ring.head())
             }
-            (Some((group, _)), _) => Position::Following(group),
-            (None, _) => Position::Waiting(ring.head()),
+            (Some((group, _)), Join::Burst | Join::NextIfWithin(_)) => Position::Following(group),
+            _ => Position::Waiting(ring.head()),
         };
         Self {
             position,
