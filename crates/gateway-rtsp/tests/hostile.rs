@@ -1,4 +1,4 @@
-//! Clients that stop reading, that never end, that send what is no RTSP: nobody else notices.
+//! Clients that stop reading, that never end, that send what is no RTSP: nobody else notices. And one that is in a hurry.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
@@ -232,6 +232,29 @@ async fn bytes_beyond_the_limit_of_a_client_end_its_session() {
     while client.item().await.is_some() {}
 
     assert_eq!(house.ended().await.ended, Some(EndReason::Quota));
+}
+
+/// At a node that carries the stream already.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_picture_is_at_the_socket_within_300_ms() {
+    let house = House::new().await;
+    show_noise(&house, "noise", Duration::from_millis(40)).await;
+    let mut first = Raw::new(&house, "noise").await;
+    first.play().await;
+    first.packets(100).await;
+    let asked = Instant::now();
+
+    let mut second = Raw::new(&house, "noise").await;
+    let describe = Request::new(Method::Describe, second.base.clone());
+    assert_eq!(second.ask(describe).await.status, Status::OK);
+    second.play().await;
+    second.packets(1).await;
+
+    assert!(
+        asked.elapsed() < Duration::from_millis(300),
+        "{:?}",
+        asked.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
