@@ -8,7 +8,7 @@
 //!
 //! From the first PLAY on, everything that is written to a connection is written here, responses too, so that they
 //! never end up within a packet. Not the reading, which each connection's own task does. Started by `server`.
-//! Invariant: a write that does not fit waits for its client alone; a client that takes nothing for `STALL_MAX` is
+//! Invariant: a write that does not fit waits for its client alone; a client that takes nothing for too long is
 //! dropped.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,4 +1,5 @@
-//! Clients that stop reading, that never end, that send what is no RTSP: nobody else notices. And one that is in a hurry.
+//! Clients that stop reading, that never end, that send what is no RTSP: nobody else notices;
+//! and one that is in a hurry.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
