@@ -280,7 +280,7 @@ pub enum Event {
         peer: NodeId,
         /// How many flows were cut.
         flows: usize,
-        /// How long no further one is let in.
+        /// How long no further one is admitted.
         pause: Duration,
     },
     /// A neighbour could not be reached; it is tried again.
@@ -357,7 +357,7 @@ pub enum SubscriptionState {
     Ended,
 }
 
-/// Why a link is no more.
+/// Why a link closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkDown {

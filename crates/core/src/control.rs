@@ -1,4 +1,4 @@
-//! The whole of a node's decisions: hands each input to its part, and what one part says for another to that.
+//! The control core: routes each input to the part it concerns, and each part's output to the parts that need it.
 //!
 //! ```text
 //!            ┌────────┐ Up, Down   ┌────────┐ Changed  ┌───────┐
@@ -7,8 +7,8 @@
 //!                 ▲────────────────── Active ─────────────┘
 //! ```
 //!
-//! No decision is made here. Driven by `node::driver` and `sim::node`. Invariant: after each call all parts have
-//! said all they have to say; nothing waits inside.
+//! Makes no decision itself. Driven by `node::driver` and `sim::node`. Invariant: when a call returns, all internal
+//! queues are empty.
 
 use std::collections::VecDeque;
 

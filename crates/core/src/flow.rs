@@ -87,7 +87,7 @@ pub enum Input {
         /// The peer's node id.
         peer: NodeId,
     },
-    /// A link is no more.
+    /// A link went down.
     LinkDown {
         /// This node's number for the link.
         link: LinkIndex,

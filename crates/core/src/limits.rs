@@ -204,13 +204,13 @@ pub const BREAKER_TCP_STEADY: u64 = 20;
 /// asks.
 pub const BREAKER_WINDOWS: u32 = 3;
 
-/// How long nothing more is let in over a link whose breaker opened; twice as long each time.
+/// How long nothing more is admitted over a link whose breaker opened; twice as long each time.
 pub const BREAKER_PAUSE_MIN: Duration = Duration::from_secs(10);
 
 /// The longest such pause.
 pub const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(300);
 
-/// Between two flows that are let in after it: as long as it takes the breaker to open again.
+/// Between two flows that are admitted after it: as long as it takes the breaker to open again.
 pub const BREAKER_STEP: Duration = Duration::from_secs(8);
 
 /// So long after a pause the breaker has forgotten it.

@@ -1,8 +1,8 @@
-//! Links: who is there, who is silent, who is twice there.
+//! Links: dialling, greeting, liveness, and which of two connections to one peer is kept.
 //!
-//! Dials configured neighbours, greets, measures round trips and loss, and says when a link is up or no more.
-//! Everything a peer sends passes here first: what comes before its hello waits, what comes from no link is
-//! dropped. Not what travels over a link (`route`, `flow`), nor how bytes get there. Called by `Control`.
+//! Dials configured neighbours, exchanges hellos, measures round trips and loss, and reports when a link is up or
+//! down. All control messages of a peer pass here first: those before its hello are queued, those of an unknown link
+//! are dropped. Not the meaning of messages (`route`, `flow`), nor their transport. Called by `Control`.
 //!
 //! ```text
 //!  dial ──Connected──▶ Greeting ──Hello──▶ Up ──quiet for dead_after──▶ closed: Silent
@@ -11,9 +11,9 @@
 //!                      closed              closed
 //! ```
 //!
-//! Liveness is our own: datagrams on the path that media takes, every 100 ms while a flow uses the link, every
-//! second otherwise. QUIC's idle timer is 30 s and says nothing of media. Time during which this node itself
-//! did not run is not counted against anybody.
+//! Liveness does not rely on QUIC, whose idle timer is 30 s and whose packets are not media's: pings are datagrams on
+//! the path of media, every 100 ms while a flow uses the link, every second otherwise. Time during which this node's
+//! own process was stopped counts against no peer.
 //!
 //! Invariant: at most one link per node is up, and both ends agree which.
 

@@ -12,8 +12,8 @@
 //!   A dies:      none: B and C may pass through me. Ask for a newer sequence; the origin raises it; all are free
 //! ```
 //!
-//! To each neighbour the best route that does not pass through it, never an advantage for being warm. Hop
-//! lists (at most 32) catch what distances cannot say and give disjoint backups.
+//! Each neighbour is told the best route that does not pass through that neighbour; a route that carries flows
+//! already has no bonus. Hop lists (at most 32) catch what distances cannot say, and give disjoint backups.
 //!
 //! Not flows (`flow`), which only ask which link leads to an origin. Called by `Control`. Invariant: what is
 //! told never makes the selected route infeasible.
@@ -49,7 +49,7 @@ pub enum Input {
         /// The peer's node id.
         peer: NodeId,
     },
-    /// A link is no more.
+    /// A link went down.
     LinkDown {
         /// This node's number for the link.
         link: LinkIndex,
@@ -414,7 +414,7 @@ impl Routes {
         }
     }
 
-    /// Chooses anew and tells whoever must know.
+    /// Selects again, and tells whoever must know.
     fn reselect(&mut self, id: NodeId) {
         let Some(origin) = self.origins.get_mut(&id) else {
             return;

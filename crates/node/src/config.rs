@@ -59,7 +59,7 @@ pub struct Publish {
     pub name: StreamName,
     /// Where its frames come from: a file, `test`, `-`. Whoever opens it knows what is possible.
     pub source: String,
-    /// Whether a file starts anew at its end.
+    /// Whether a file repeats from its start.
     pub repeats: bool,
 }
 

@@ -30,13 +30,14 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
-    /// A link loses too much of what it is given: its newest flows were cut, and no further one is let in for a while.
+    /// A link loses too much of what it is given: its newest flows were cut, and no further one is admitted for a
+    /// while.
     Congested {
         /// The peer's node id.
         peer: NodeId,
         /// How many flows were cut.
         flows: usize,
-        /// How long no further one is let in.
+        /// How long no further one is admitted.
         pause: Duration,
     },
     /// A neighbour could not be reached; it is tried again.

@@ -1,4 +1,4 @@
-//! From the one opened flow to its local subscribers.
+//! Fan-out: delivers an opened flow to all its local subscribers.
 //!
 //! The datapath opens each flow once, however many subscribers it has here. The flow's lane calls [`Fanout::deliver`],
 //! which puts what came into the flow's [`Ring`] and wakes one task. Subscribers read the ring on their own tasks, each

@@ -2,7 +2,7 @@
 //!
 //! A burst's body is frames laid end to end, each behind this 22-byte header; both are sealed, so relays
 //! see neither. Not a codec: `codec` is a word, `config` and `data` are bytes, and only gateways and sources
-//! know what they mean. Called by `datapath` (cutting and rebuilding) and by everyone above it.
+//! know what they mean. Called by `lane` (cutting and rebuilding) and by everyone above it.
 //! Invariant: a header that decodes says how many bytes follow, at most [`FRAME_BYTES_MAX`].
 //!
 //! Wire definition: docs/wire.md section 5

@@ -32,7 +32,7 @@ pub enum LinkCommand {
         /// Opens what is received.
         receive: LinkKey,
     },
-    /// It is no more; its egresses and upstreams go with it.
+    /// It went down; its egresses and upstreams go with it.
     Remove,
     /// Send a link datagram; the lane fills in `sent` of a ping.
     Send(LinkDatagram),

@@ -2,7 +2,7 @@
 //! that every protocol machine keeps.
 //!
 //! This crate does no I/O, reads no clock and draws no random number. It knows no codec and decides
-//! nothing: it only says how things are written and how they are checked. `core` and `datapath` both
+//! nothing: it only says how things are written and how they are checked. `core` and `lane` both
 //! stand on it and know nothing of each other. The normative text is `docs/wire.md`; each file that
 //! defines bytes carries a marker line that ties it to its section there.
 //!

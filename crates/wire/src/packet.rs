@@ -3,7 +3,7 @@
 //! A packet is made once, at the origin, and no hop changes a byte of it. The clear header is all that
 //! relays and caches use; the *seal* proves the packet to who may open it, the *carry tag* proves it to who
 //! may only carry it. Not the frames inside (`frame.rs`), not other datagrams (`datagram`). Called by
-//! `datapath`. Invariant: [`Header::peek`] says `Some` only for bytes long enough to hold header and tags.
+//! `lane`. Invariant: [`Header::peek`] says `Some` only for bytes long enough to hold header and tags.
 //!
 //! Wire definition: docs/wire.md section 4
 //!

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!           3 windows too hard            the pause is over
-//!   closed ───────────────────▶ open ───────────────────────▶ half: one flow at a time is let in again,
+//!   closed ───────────────────▶ open ───────────────────────▶ half: one flow at a time is admitted again,
 //!     ▲                          ▲  newer half of the flows       each watched for 3 windows
 //!     │                          │  refused as congested              │
 //!     │                          └──── too hard again: twice as long ─┤
@@ -30,7 +30,7 @@ use crate::link::Pressure;
 pub(super) struct Breaker {
     /// Windows in a row that were too hard.
     windows: u32,
-    /// The last time it opened, how long that pause is, and when the next flow is let in.
+    /// The last time it opened, how long that pause is, and when the next flow is admitted.
     opened: Option<Opened>,
 }
 
@@ -76,17 +76,17 @@ impl Breaker {
         self.windows = 0;
     }
 
-    /// How long nothing is let in since it opened.
+    /// How long nothing is admitted since it opened.
     pub(super) fn pause(&self) -> Duration {
         self.opened.map_or(BREAKER_PAUSE_MIN, |opened| opened.pause)
     }
 
-    /// Whether one more flow may be let in.
+    /// Whether one more flow may be admitted.
     pub(super) fn is_closed(&self, now: Instant) -> bool {
         self.opened.is_none_or(|opened| opened.next_at <= now)
     }
 
-    /// A flow is let in: the next one waits until it has shown how much the link bears.
+    /// A flow is admitted: the next one waits until it has shown how much the link bears.
     pub(super) fn let_in(&mut self, now: Instant) {
         self.opened = self.opened.filter(|opened| !opened.is_over(now));
         if let Some(opened) = &mut self.opened {

@@ -1,7 +1,7 @@
-//! What is taken from a congested link: its newest flows, which come back one by one.
+//! Relief of a congested link: cuts its newest flows, and admits them again one by one.
 //!
-//! Not when (`breaker`), and not the measure (`link`). Called by [`Flows`] for each window of loss, and by `requests`
-//! before a child is let in. Invariant: a link that feeds nobody is never congested.
+//! Not the timing (`breaker`), and not the measurement (`link`). Called by [`Flows`] for each window of loss, and by
+//! `requests` before a child is admitted. Invariant: a link without children is never congested.
 
 use levada_wire::control::flow::RefuseReason;
 use levada_wire::{FlowId, Instant, LinkIndex};

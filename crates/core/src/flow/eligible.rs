@@ -1,15 +1,16 @@
-//! Which link may carry which flow: not one whose packets are larger than is proven to get over it, nor any further one
-//! over a link that is congested (`breaker`).
+//! Eligibility: which link may carry which flow. A link is not eligible while its path is not proven to carry the
+//! flow's packet size, or while its breaker is open (`breaker`).
 //!
 //! | who | does |
 //! |---|---|
 //! | parent | refuses a child over a link that does not carry the flow's packets; lets it wait while that is being found out |
 //! | child | asks for that flow over another neighbour that tells of a way, and asks the link again after a while |
 //!
-//! The parent judges, because only it knows the way that the packets take: to the child. Another neighbour is used
-//! under the condition that keeps routes free of loops (`route`), and kept while it tells of a way at all. Not how a
-//! size is proven (`link`). Called by [`Flows`]. Invariants: no child is fed over a link that does not carry the flow's
-//! packets, and none begins to be fed over a link that the flow comes or is asked for over.
+//! The parent decides, because it alone knows the path that the packets take: the one to the child. A child uses an
+//! alternative neighbour only under the feasibility condition (`route`), and keeps it for as long as that neighbour
+//! advertises a route. Not the search for the path's packet size (`link`). Called by [`Flows`]. Invariants: no child
+//! is fed over a link that does not carry the flow's packets, and no link becomes an egress of a flow while it is an
+//! upstream of that flow or is asked to be.
 
 use levada_wire::control::flow::RefuseReason;
 use levada_wire::{FlowId, LinkIndex, NodeId, PacketSize};

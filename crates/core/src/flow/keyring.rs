@@ -1,4 +1,4 @@
-//! The content secrets that this node holds or asks for, and the answers that others wait for here.
+//! The content secrets that this node holds, those it has asked for, and the requests that wait for an answer here.
 //!
 //! Not the messages (`keys`). Kept by [`super::Flows`], changed by `keys`. Invariant: a secret is kept only while a
 //! local subscription wants it.

@@ -1,4 +1,4 @@
-//! Streams that start here, and news of streams that start elsewhere.
+//! Announces: of streams published at this node, and of streams published elsewhere.
 //!
 //! Not requests for them (`requests`). Called by [`Flows`]. Invariant: what is published here is in the catalogue
 //! and has a flow per layer whose upstream is [`Upstream::Origin`].

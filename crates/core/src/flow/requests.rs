@@ -373,7 +373,7 @@ impl Flows {
         self.send(link, FlowMessage::Cancel(Cancel { flow }));
     }
 
-    /// The challenger has delivered: the old upstream is let go.
+    /// The challenger has delivered: the old upstream is dropped.
     pub(super) fn on_delivering(&mut self, flow: FlowId, link: LinkIndex) {
         let reassert_at = self.now + jittered(REQUEST_AGAIN, &mut self.rng);
         let Some(carried) = self.carried.get_mut(flow) else {

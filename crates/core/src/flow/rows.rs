@@ -1,7 +1,7 @@
-//! What is shown of flows and streams: a row each, in the order of their keys, made when it is taken.
+//! Rows of flows and streams for tables and JSON: made on request, in the order of their keys.
 //!
-//! Not the meaning of a column (`crate::view`). Called by `Control`, for whoever shows a node. Invariant: a row costs
-//! what it shows, however many links, flows and subscriptions there are besides.
+//! Not the meaning of a column (`crate::view`). Called by `Control`, for tables and watches. Invariant: the cost of a
+//! row does not depend on how many links, flows and subscriptions there are.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;

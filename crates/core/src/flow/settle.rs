@@ -1,8 +1,8 @@
-//! The one place that decides: what is wanted, and what must therefore be asked for, kept, or let go.
+//! The decision point of flows: compares demand (subscriptions, children) with what is requested, and requests, keeps
+//! or cancels.
 //!
-//! [`Flows::settle`] runs after every input and every timer, on what that touched. It compares what is wanted with what
-//! is, and closes the difference; it is idempotent, so nothing has to be remembered between an event and its
-//! consequences.
+//! [`Flows::settle`] runs after every input and every timer, on the flows that were touched. It is idempotent, so no
+//! other code has to remember a consequence of an event.
 //!
 //! ```text
 //!  subscriptions ──resolve─▶ targets ─┐

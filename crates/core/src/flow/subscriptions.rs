@@ -1,8 +1,9 @@
-//! Local subscriptions: a name that somebody here wants, wherever it comes from, for as long as it takes.
+//! Local subscriptions: a program at this node wants a stream by name, whichever origin serves it, until it
+//! unsubscribes.
 //!
-//! A subscription points at the flow that serves it now and, while the stream moves (a restart of the origin, a nearer
-//! one), at the flow that is to serve it next. Not the flows themselves (`carried`). Called by [`super::Flows`].
-//! Invariant: a subscription is told each change of its state once, and gives nothing up before its successor is ready.
+//! A subscription has a flow that serves it and, while the stream moves (the origin restarted, or a nearer one
+//! appeared), the flow that will serve it next. Not the flows themselves (`carried`). Called by [`super::Flows`].
+//! Invariant: each change of state is reported once, and the old flow is kept until the next one delivers.
 
 use std::collections::BTreeMap;
 

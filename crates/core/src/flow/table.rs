@@ -1,10 +1,9 @@
-//! The carried flows, and which of them must be looked at again.
+//! The table of carried flows, and the set of those that changed since `settle` ran.
 //!
-//! Whoever takes a flow to change it has touched it; `settle` visits what was touched and nothing else, so that one
-//! message costs as much with four thousand flows as with one. Besides, when each flow wants to be woken, and how many
-//! flows use each link and with which peaks. Not what is done with a flow (`settle`). Called by the parts of
-//! [`super::Flows`]. Invariant: for a flow that is not touched, its wake-up, its links, its state and what it reserves
-//! are those noted here.
+//! Mutable access to a flow marks it as touched; `settle` visits touched flows alone, so a message costs the same
+//! with four thousand flows as with one. The table also indexes each flow's timer, and the flows and their peaks per
+//! link. Not what is done with a flow (`settle`). Called by the parts of [`super::Flows`]. Invariant: for a flow that
+//! is not touched, the indexes agree with the flow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

@@ -1,13 +1,12 @@
-//! Which streams look otherwise than when they were taken last: a watch that asks the core nothing while nothing
-//! changes.
+//! The set of streams whose row changed since a watch took it last: while nothing changes, a watch costs the core
+//! nothing.
 //!
 //! ```text
 //!   watch ──▶ every stream is news, by name ──taken in slices──▶ only what changes is noted, once however often
 //! ```
 //!
-//! Not the rows, nor what is taken of the notes (`rows`). Marked by [`super::Flows`] where streams and flows change.
-//! Invariant: while nobody watches nothing is noted; at most one note for each stream that is known, or that went
-//! since.
+//! Not the rows, nor the taking of them (`rows`). Marked by [`super::Flows`] where streams and flows change.
+//! Invariant: nothing is recorded without a watch, and each stream is recorded once at most.
 
 use std::collections::BTreeSet;
 

@@ -45,7 +45,7 @@ pub enum Output {
         /// The peer's node id.
         peer: NodeId,
     },
-    /// A link that was up is no more.
+    /// A link that was up went down.
     Down {
         /// This node's number for the link.
         link: LinkIndex,

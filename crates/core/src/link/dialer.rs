@@ -1,8 +1,8 @@
-//! Dialling: each configured neighbour is tried until a link to it is up, and again when that link is gone.
+//! Dialling: each configured neighbour is dialled until a link to it is up, and again once that link has closed.
 //!
-//! A neighbour's addresses are dialled 250 ms apart, without waiting for the earlier ones to fail; the first
-//! that answers wins. Not the links themselves. Called by [`super::Links`]. Invariant: an attempt is
-//! either under way (and known by its id), or over.
+//! A neighbour's addresses are dialled 250 ms apart, without waiting for earlier attempts to fail; the first
+//! connection wins (happy eyeballs, RFC 8305). Not the links themselves. Called by [`super::Links`]. Invariant: an
+//! attempt is either under way (and known by its id), or over.
 //!
 //! ```text
 //!  Waiting { until } ──due──▶ Dialling { attempts } ──connected──▶ Linked { peer }

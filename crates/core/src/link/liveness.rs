@@ -1,16 +1,17 @@
-//! Whether one peer is there, how far it is, and how much is lost between.
+//! Liveness of one peer, its round trip, and the loss in either direction.
 //!
-//! Each side pings; a ping says how many datagrams were sent before it, a pong how many had come. Two counts
-//! of one direction, a window apart, give its loss; gaps in flows never do. While idle one missing pong makes the pings
-//! quick, until one is answered: a burst of loss that swallows what a few seconds of slow pings send is no silence.
+//! Each side pings. A ping carries how many datagrams its sender had sent, a pong how many its sender had received:
+//! the differences over a window give the loss of one direction, and gaps in flows are not used. On an idle link one
+//! missing pong makes pings as frequent as on an active one until a pong comes, so that a burst of loss is not
+//! mistaken for a dead peer.
 //!
 //! ```text
 //!  idle:   ping ·· pong ───────── 1 s ───────── ping ·· pong ──────────── 1 s ────
 //!          ping ── 400 ms, no pong ── ping 100 ms ping 100 ms ping ·· pong ── 1 s ──
 //! ```
 //!
-//! Not the decision to close (the parent's), nor the times, which are in `limits.rs`. Called by [`super::Links`].
-//! Invariant: no other part judges silence.
+//! Not the decision to close (the parent's), nor the intervals (`limits.rs`). Called by [`super::Links`]. Invariant:
+//! no other part decides that a peer is silent.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -7,10 +7,10 @@
 //!   X / T = packets / time * RTT * sqrt(2p/3)         the size cancels out
 //! ```
 //!
-//! p and the packets come from what pings and pongs count, over one window of loss. Loss alone is no proof of
-//! congestion: radio loses at random, and such a path is not relieved by silence. A round trip that has grown tells
-//! the two apart. Not the verdict, which needs the number of flows (`flow::breaker`). Called by [`super::Links`].
-//! Invariant: the pressure of a window without loss is zero.
+//! p and the packets come from the counts of pings and pongs over one window of loss. Loss alone does not prove
+//! congestion: radio loses at random, and sending less does not help there. A round trip that has grown tells the two
+//! apart. Not the decision, which needs the number of flows (`flow::breaker`). Called by [`super::Links`]. Invariant:
+//! the pressure of a window without loss is zero.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(super) struct Window {
     pub(super) lost: u64,
 }
 
-/// The least round trip of late: over one to two times [`RTT_KEPT`].
+/// The least round trip lately: over one to two times [`RTT_KEPT`].
 #[derive(Debug, Default)]
 pub(super) struct Floor {
     since: Option<Instant>,

@@ -1,4 +1,4 @@
-//! What is shown of links: a row each, by number, made when it is taken.
+//! Rows of links for tables and JSON: made on request, in the order of their numbers.
 //!
 //! Not the meaning of a column (`crate::view`), and not what the flows know of a link, which `Control` adds. Called by
 //! `Control`. Invariant: a row costs what it shows.

@@ -1,10 +1,9 @@
-//! How large packets may be that go over one link, found out by pings as large as packets.
+//! Path MTU discovery for one link, by padded pings (packetization layer path MTU discovery, like RFC 8899).
 //!
-//! A datagram that is too large for its path is lost without a word: nothing is ever fragmented, and routers'
-//! complaints may not come. So a ping as large as a packet is sent beside a short one. Its pong proves the size; pongs
-//! of short ones without it, several of them, prove the contrary. That holds whatever the link loses: both are lost
-//! alike. The short ones are padded a little, so that the pongs of `liveness`, which come besides, are not taken for
-//! theirs.
+//! Packets are never fragmented, and ICMP errors may be filtered: a datagram that is too large for its path vanishes
+//! silently. So a ping padded to a packet's size is sent together with a short one. A pong to the large one proves
+//! the size; several pongs to short ones alone prove that it is too large. Random loss does not disturb this, since
+//! it hits both alike. Short pings have a little padding, which tells their pongs from those of `liveness`.
 //!
 //! ```text
 //!            ┌── pong of that size ──▶ proven; the next larger size that a stream has, if any
@@ -14,8 +13,9 @@
 //!  proven ── every 2 s while a flow uses the link, every 60 s else ──▶ trying the proven size again (black holes)
 //! ```
 //!
-//! Only the way to the peer is judged; the peer judges the way back. Not who may use the link (`flow`). Called by
-//! `sizes`. Invariant: what is told grows at once, and falls only when it is known how far.
+//! Only the direction to the peer is measured; the peer measures the other one. Not which flows may use the link
+//! (`flow`). Called by `sizes`. Invariant: a larger size is reported at once, a smaller one when the search for it
+//! has ended.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,7 +1,6 @@
-//! Packet sizes of all links: which are tried, and who is told what was found.
+//! Path MTU discovery for all links: which packet sizes to try, and to whom results are reported.
 //!
-//! Not how a size is found out over one link (`size`). Called by [`Links`]. Invariant: what is told of a link is what
-//! `size` says of it, once.
+//! Not the search on one link (`size`). Called by [`Links`]. Invariant: each result of `size` is reported once.
 
 use std::collections::BTreeSet;
 

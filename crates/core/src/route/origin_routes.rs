@@ -1,7 +1,8 @@
-//! What is known of one origin: what each neighbour told, which route is selected, what was told to whom.
+//! The routes to one origin: what each neighbour advertised, which route is selected, and what was advertised to each
+//! neighbour.
 //!
-//! Not the messages, which [`super::Routes`] makes of what this decides. Invariant: `feasibility` is the least
-//! (newest sequence, then smallest distance) this node ever told, and the selected route satisfied it.
+//! Not the messages, which [`super::Routes`] makes from its results. Invariant: `feasibility` is the least (newest
+//! sequence, then smallest distance) that this node ever advertised, and the selected route satisfied it.
 
 use std::collections::BTreeMap;
 
@@ -85,7 +86,7 @@ impl OriginRoutes {
         self.advertised.remove(&link);
     }
 
-    /// The neighbour is no more.
+    /// The link to the neighbour went down.
     pub(super) fn forget_link(&mut self, link: LinkIndex) {
         self.advertised.remove(&link);
         self.told.remove(&link);

@@ -54,7 +54,7 @@ pub struct RawPublish {
     pub name: Option<String>,
     /// Where its frames come from.
     pub source: Option<String>,
-    /// Whether a file starts anew at its end.
+    /// Whether a file repeats from its start.
     pub r#loop: Option<bool>,
 }
 

@@ -1,4 +1,4 @@
-//! What subscribers want of the core: all who want the same share one interest, which is one subscription of the core.
+//! Interests: subscribers that want the same share one subscription of the core.
 //!
 //! So the core's work for a stream does not grow with the subscribers that it has here. Not the flows that interests
 //! hang on (the core's), nor what subscribers are told (`fanout`). Called by `requests` and `outputs`. Invariant: an

@@ -1,8 +1,8 @@
-//! Neighbours that are known by name: what each name stood for, and when it is worth asking again.
+//! Neighbours configured by name: the addresses each name resolved to, and when to resolve it again.
 //!
-//! A name may come to mean another machine. So when none of its addresses answers any more, it is looked up again, at
-//! most every [`AGAIN_EVERY`]; what answers is never touched. Sans-IO: `resolve` looks up, the core dials. Called by
-//! `task` and `outputs`. Invariant: of one name one look-up is under way at most.
+//! A name may come to stand for another machine: when none of its addresses answers, it is resolved again, at most
+//! every [`AGAIN_EVERY`]. A neighbour that answers is left alone. Sans-IO: `resolve` looks up, the core dials. Called
+//! by `task` and `outputs`. Invariant: at most one look-up of a name is under way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Does what the core says.
+//! Executes the outputs of the core.
 //!
 //! One line per kind of output; not the order of things (`task`).
 //! Invariant: no output is dropped in silence: what cannot be done comes back to the core as an input.

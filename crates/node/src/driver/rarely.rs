@@ -1,4 +1,4 @@
-//! A log line that repeats is written once a minute, with how often it happened.
+//! Rate limit of log lines: one that repeats is written once a minute, with its count.
 //!
 //! Called by `driver`. Invariant: the first one is always written.
 

@@ -1,4 +1,4 @@
-//! Does what the node's user says.
+//! Executes the requests of the program that runs the node.
 //!
 //! Not the user's end of it (`Handle`). Invariant: what a request began is undone by [`Request::End`] of its slot,
 //! even if nobody waits for the answer any more.

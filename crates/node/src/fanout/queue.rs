@@ -1,4 +1,4 @@
-//! What waits for one subscriber: what is its alone, and its place in the ring of a flow.
+//! The queue of one subscriber: notices of its own, and its cursor in the ring of a flow.
 //!
 //! ```text
 //!            first frame of a group, and room
@@ -8,8 +8,8 @@
 //!            queue full, or the ring went on without it (what comes is counted as skipped)
 //! ```
 //!
-//! A subscriber that has taken all that is its own looks into the ring and takes what is new there, on its own task.
-//! States and other starts of a stream come in between: what the ring has before them is taken first.
+//! A subscriber first takes its own notices, then reads new entries of the ring, on its own task. A change of state
+//! or another start of the stream comes behind the entries of the ring that preceded it.
 //!
 //! Not a channel: a full channel would make its sender wait or lose the newest, and here a whole run of frames
 //! up to the next group has to go, with one gap that says how many. Filled by `fanout` and from the ring, emptied by

@@ -1,4 +1,4 @@
-//! What all local subscribers of one flow read: one ring of shared frames.
+//! The ring of shared frames that all local subscribers of one flow read.
 //!
 //! ```text
 //!  lane ──push──▶ inbox ──settle──▶ entries ──fill──▶ Queue of a subscriber

@@ -42,7 +42,7 @@ impl Default for Limits {
     }
 }
 
-/// The most first packets that may wait for the task that looks at them. quinn drops more without a word; who sent them
+/// The most first packets that may wait for the task that looks at them. quinn drops more silently; who sent them
 /// repeats them.
 const INCOMING_MAX: usize = 256;
 /// How long a handshake may take.

@@ -13,8 +13,8 @@
 //!
 //! Steer stands where a media packet has it, so that one rule brings both to the lane that owns the flow.
 //! Loss is never guessed from gaps in a flow: a ping says how many datagrams its sender has sent, a pong how
-//! many have arrived. Not the decisions made from them: `core::link`, `datapath::repair`. Called by
-//! `datapath`, which opens, and by `core`, which reads. Invariant: no bytes make a decoder panic, and nothing
+//! many have arrived. Not the decisions made from them: `core::link`, `lane::repair`. Called by
+//! `lane`, which opens, and by `core`, which reads. Invariant: no bytes make a decoder panic, and nothing
 //! is decoded from a datagram that does not open.
 //!
 //! Wire definition: docs/wire.md section 8

@@ -1,7 +1,7 @@
 //! Checks the contract of any machine by fuzzing the order, the times and the inputs of its calls.
 //!
 //! Not a test of what a machine decides: only of how it behaves. Called by the tests of `core` and
-//! `datapath`, once per machine. Invariant: every random choice comes from the seed, so that a failure is
+//! `lane`, once per machine. Invariant: every random choice comes from the seed, so that a failure is
 //! replayed by the seed that its message names.
 
 use std::fmt::Debug;

@@ -3,7 +3,7 @@
 //! SipHash-1-3 under the flow's carry key over all of the packet before the tag: a copy in which any byte was
 //! changed is dropped at the first hop, and can neither take the place of the true one in a cache nor travel on.
 //! Why all of it, and why this hash: `docs/decisions/0009-the-carry-tag-covers-the-body.md`. Not the AEAD
-//! (`seal.rs`), which also keeps out those who hold the carry key. Called by `datapath::forward` before it touches
+//! (`seal.rs`), which also keeps out those who hold the carry key. Called by `lane::forward` before it touches
 //! window, cache or any counter but its own. Invariant: no bytes make [`check`] panic, and one changed bit fails.
 //!
 //! Wire definition: docs/wire.md section 4.3

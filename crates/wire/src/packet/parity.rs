@@ -1,4 +1,5 @@
-//! Parity datagrams: a node sends them beside the packets of a flow, and whoever lost some of those makes them anew.
+//! Parity datagrams: sent beside the packets of a flow, so that a receiver recovers lost packets without asking
+//! (FEC).
 //!
 //! ```text
 //! off len field
@@ -14,11 +15,11 @@
 //! unit of a packet:  flags (1) | index (2) | bytes from 28 on: sent, body, seal, carry | 80 | zeros
 //! ```
 //!
-//! A **block** is packets with consecutive numbers of one group, key and description version, so a unit leaves out what
-//! any other packet of the block tells. That makes room for this header: no parity datagram is longer than the longest
-//! packet it covers, and a path that carries the one carries the other. Not the code (`code.rs`), not when to send it
-//! and when to use it (`datapath::repair::parity`). Invariant: no bytes make a decoder panic, and a packet made anew
-//! proves itself by its carry tag like any other.
+//! A **block** is packets with consecutive numbers of one group, key and description version, so a unit omits the
+//! fields that every packet of the block has in common. That makes room for this header: no parity datagram is longer
+//! than the longest packet it covers, and any path that carries the one carries the other. Not the code (`code.rs`),
+//! not when to send or use it (`lane::repair::parity`). Invariant: no bytes make a decoder panic, and a recovered
+//! packet proves itself by its carry tag like any other.
 //!
 //! Wire definition: docs/wire.md section 4.5
 

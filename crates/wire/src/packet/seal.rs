@@ -3,7 +3,7 @@
 //! AEAD over the body with the clear header as associated data; the nonce is the generation's salt XOR the
 //! packet's number. A number is never used twice under one instance, and an instance never starts twice,
 //! so no nonce repeats. Not the carry tag, which `Sealer` appends last (`carry.rs`). Called by
-//! `datapath::origin` and `datapath::reassembly`. Invariant: bytes that do not open leave no trace but `None`.
+//! `lane::origin` and `lane::reassembly`. Invariant: bytes that do not open leave no trace but `None`.
 //!
 //! Wire definition: docs/wire.md section 4.2
 

@@ -12,7 +12,7 @@
 //! many shards as it likes and a receiver takes whichever came. Multiplying is done for eight bytes of a word at once
 //! by adding up the word's doubles, which one unit shares among all shards: no table but that of inverses, no `unsafe`,
 //! and the compiler makes vectors of it. Why not a library: docs/decisions/0022-parity-has-a-code-of-our-own.md. Not
-//! what a unit is: `parity.rs`. Called by `datapath::repair::parity`. Invariant: what [`recover`] gives is what was
+//! what a unit is: `parity.rs`. Called by `lane::repair::parity`. Invariant: what [`recover`] gives is what was
 //! added up.
 //!
 //! Wire definition: docs/wire.md section 4.5

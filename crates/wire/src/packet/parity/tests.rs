@@ -1,4 +1,4 @@
-//! Tests of parity datagrams: their bytes, and packets that are made anew.
+//! Tests of parity datagrams: their bytes, and packets that are recovered.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
