@@ -54,6 +54,7 @@ const NOUNS: &[&str] = &[
     "levada_media::Demuxer",
     "levada_media::Muxer",
     "levada_media::Playout",
+    "levada_media::Source",
     "levada_sim::Rng",
     "levada_sim::Scenario",
     "levada_wire::Accept",

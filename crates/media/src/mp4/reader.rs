@@ -73,7 +73,7 @@ impl std::fmt::Display for Listed<'_> {
 #[derive(Debug)]
 pub struct Reader<R> {
     source: R,
-    tracks: Vec<Source>,
+    tracks: Vec<TrackSamples>,
     description: Description,
     omitted: Vec<Omission>,
     /// Where the search for fragments goes on; `None` in a file without, or at its end.
@@ -84,7 +84,7 @@ pub struct Reader<R> {
 
 /// One track that is read.
 #[derive(Debug)]
-struct Source {
+struct TrackSamples {
     id: TrackId,
     is_sound: bool,
     timescale: NonZeroU32,
@@ -174,7 +174,7 @@ impl<R: Read + Seek> Reader<R> {
 
     /// How long the longest track is, if the file says so.
     pub fn duration(&self) -> Option<Span> {
-        let of = |track: &Source| Span {
+        let of = |track: &TrackSamples| Span {
             ticks: i64::try_from(track.duration).unwrap_or(i64::MAX),
             timescale: track.timescale,
         };
@@ -252,7 +252,7 @@ impl<R: Read + Seek> Reader<R> {
                 .all(|track| track.listed.len() < SAMPLES_MAX / 2)
             && self.list_fragment()?
         {}
-        let next = |(at, track): (usize, &Source)| {
+        let next = |(at, track): (usize, &TrackSamples)| {
             let ticks = track.next?.dts.saturating_add(track.shift);
             let timescale = track.timescale;
             Some((Span { ticks, timescale }, at))
@@ -296,7 +296,7 @@ impl<R: Read + Seek> Reader<R> {
     }
 }
 
-impl Source {
+impl TrackSamples {
     fn advance(&mut self) {
         self.next = self.cursor.next(&self.tables).inspect(|sample| {
             self.behind = sample.dts.saturating_add(sample.step);
@@ -384,7 +384,7 @@ fn read_track(
     trak: &Bytes,
     before: usize,
     movie_scale: Option<NonZeroU32>,
-) -> Result<(Track, Source), OmissionReason> {
+) -> Result<(Track, TrackSamples), OmissionReason> {
     let form = OmissionReason::Form;
     let mdia = child(trak, b"mdia").ok_or(form)?;
     let mdhd = child(&mdia, b"mdhd").ok_or(form)?;
@@ -406,7 +406,7 @@ fn read_track(
         config: entry.config,
         language,
     };
-    let source = Source {
+    let source = TrackSamples {
         id,
         is_sound: entry.kind == TrackKind::Audio,
         timescale,

@@ -40,7 +40,7 @@ pub(crate) struct Queue {
 struct Inner {
     frames_max: usize,
     bytes_max: usize,
-    source: Option<Source>,
+    attached: Option<AttachedRing>,
     items: VecDeque<Delivery>,
     frames: usize,
     bytes: usize,
@@ -62,9 +62,9 @@ struct Inner {
     waker: Option<Waker>,
 }
 
-/// Where it reads, and as whom.
+/// The ring that it reads, and its reader there.
 #[derive(Debug)]
-struct Source {
+struct AttachedRing {
     ring: Arc<Ring>,
     id: SlotId,
     reader: Reader,
@@ -119,7 +119,7 @@ impl Queue {
                 inner.take_end();
             }
             let reader = joined.reader;
-            inner.source = Some(Source { ring, id, reader });
+            inner.attached = Some(AttachedRing { ring, id, reader });
         });
     }
 
@@ -168,12 +168,12 @@ impl Inner {
     /// Takes what is new in the ring.
     fn read(&mut self) {
         // Taken out for as long as the ring is read.
-        if let Some(mut source) = self.source.take() {
-            if source.ring.has_news(&source.reader) {
-                let Source { ring, reader, .. } = &mut source;
+        if let Some(mut attached) = self.attached.take() {
+            if attached.ring.has_news(&attached.reader) {
+                let AttachedRing { ring, reader, .. } = &mut attached;
                 ring.fill(reader, |found| self.take(found));
             }
-            self.source = Some(source);
+            self.attached = Some(attached);
         }
     }
 
@@ -186,7 +186,7 @@ impl Inner {
         {
             self.waker = Some(waker.clone());
         }
-        if let Some(Source { ring, reader, .. }) = &mut self.source {
+        if let Some(AttachedRing { ring, reader, .. }) = &mut self.attached {
             ring.wait(reader, waker);
             self.read();
         }
@@ -194,8 +194,8 @@ impl Inner {
 
     fn detach(&mut self) {
         self.read();
-        if let Some(source) = self.source.take() {
-            source.ring.leave(source.id);
+        if let Some(attached) = self.attached.take() {
+            attached.ring.leave(attached.id);
         }
     }
 
