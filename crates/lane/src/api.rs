@@ -35,7 +35,7 @@ pub enum Input {
     Late(Late),
     /// The system does not let a channel be joined.
     CannotJoin {
-        /// Which channel.
+        /// The channel that nobody joined.
         channel: Channel,
         /// What the system says.
         reason: String,
@@ -60,7 +60,7 @@ pub struct Late {
 /// The kernel joins by addresses only: segments of different flows, and QUIC, may be in one train.
 #[derive(Clone, Debug)]
 pub struct Train {
-    /// Who sent it.
+    /// The source address of all its datagrams.
     pub from: SocketAddr,
     /// The datagrams end to end.
     pub bytes: Bytes,
@@ -113,11 +113,11 @@ pub enum Output {
 /// One send, and what it is: whoever has to know later need not look into its bytes.
 #[derive(Clone, Debug)]
 pub struct Transmit {
-    /// Over which link, or to which group.
+    /// The link it goes over, or the channel it goes to.
     pub egress: Egress,
     /// Which packets it carries; `None` for what is not media.
     pub packets: Option<Packets>,
-    /// What is sent.
+    /// The datagrams, of one size but the last.
     pub datagrams: Datagrams,
 }
 
@@ -151,7 +151,7 @@ pub struct Packets {
 /// Datagrams of equal size but the last, to one destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagrams {
-    /// To whom.
+    /// The destination address and port.
     pub to: SocketAddr,
     /// The datagrams end to end, at most 64 KiB less headers.
     pub bytes: Bytes,
@@ -174,25 +174,25 @@ pub enum Event {
     Core(lane::Event),
     /// A channel that a flow was sent to was not renewed in time: nothing is sent to it any more.
     ChannelEnded {
-        /// Which flow.
+        /// The flow that was sent to it.
         flow: FlowId,
-        /// Which channel.
+        /// The channel, which nothing is sent to any more.
         channel: Channel,
     },
     /// A channel cannot be joined: its packets must come another way.
     CannotJoin {
         /// For which flow.
         flow: FlowId,
-        /// Which channel.
+        /// The channel that nobody joined.
         channel: Channel,
         /// What the system says.
         reason: String,
     },
     /// Something for the local subscribers of a flow, in order.
     Delivery {
-        /// Which flow.
+        /// The flow that it came of.
         flow: FlowId,
-        /// What.
+        /// A frame, a gap, a description or the end.
         delivery: Delivery,
     },
 }

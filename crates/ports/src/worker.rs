@@ -66,7 +66,7 @@ const EARS: Token = Token(OUTLETS.0 + OUTLETS_MAX);
 
 /// What a worker is made of.
 pub struct Config {
-    /// What it drives.
+    /// The lane, which moves to the thread.
     pub lane: Lane,
     /// What it drives it over.
     pub socket: Socket,

@@ -12,31 +12,29 @@ const QUESTIONS: [&str; 8] = [
 ];
 /// Documentation with more words behind the question word is taken to say something.
 const WORDS_MAX: usize = 2;
-/// Crates that have such lines from before the rule. Nothing is added here.
-const NOT_YET: &[&str] = &["crates/lane/", "crates/ports/"];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let files = tree.rust.iter();
-    let held = files.filter(|file| !NOT_YET.iter().any(|place| file.path.starts_with(place)));
-    held.flat_map(|file| {
-        let lines: Vec<&str> = file.source.lines().collect();
-        let doc = |at: usize| {
-            lines
-                .get(at)
-                .and_then(|line| line.trim_start().strip_prefix("/// "))
-        };
-        let found = (0..lines.len()).filter(|at| {
-            let is_alone = at.checked_sub(1).and_then(doc).is_none() && doc(at + 1).is_none();
-            is_alone && doc(*at).is_some_and(only_asks)
-        });
-        let found: Vec<usize> = found.collect();
-        found.into_iter().map(|at| {
+    files
+        .flat_map(|file| {
+            let lines: Vec<&str> = file.source.lines().collect();
+            let doc = |at: usize| {
+                lines
+                    .get(at)
+                    .and_then(|line| line.trim_start().strip_prefix("/// "))
+            };
+            let found = (0..lines.len()).filter(|at| {
+                let is_alone = at.checked_sub(1).and_then(doc).is_none() && doc(at + 1).is_none();
+                is_alone && doc(*at).is_some_and(only_asks)
+            });
+            let found: Vec<usize> = found.collect();
+            found.into_iter().map(|at| {
             let text =
                 "repeats the name; say the unit, the range, or what the name does not, or nothing";
             Finding::new(&file.path, at + 1, text)
         })
-    })
-    .collect()
+        })
+        .collect()
 }
 
 fn only_asks(doc: &str) -> bool {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 /// See the module's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ingress {
-    /// Who sent them.
+    /// The source address of the packets.
     pub(crate) from: SocketAddr,
     /// They were heard on a multicast channel: others have them too, and the link did not count them.
     pub(crate) is_heard: bool,

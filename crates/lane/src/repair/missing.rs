@@ -433,7 +433,7 @@ struct Gap {
     start: Number,
     end: Number,
     ask_at: Instant,
-    /// Who showed it.
+    /// How it came to be known; none for a packet that came and was bad.
     shown: Option<Shown>,
 }
 

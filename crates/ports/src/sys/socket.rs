@@ -66,7 +66,7 @@ pub struct BufferBytes {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot bind UDP {address}: {source}")]
 pub struct BindError {
-    /// Where.
+    /// The address and port that were asked for.
     pub address: SocketAddr,
     /// Why.
     pub source: io::Error,
