@@ -9,7 +9,7 @@
 //! | cache | what keeping the packets adds to that |
 //! | egress | what each egress adds, by packet: from no egress to many, divided |
 //! | parity | eight shards made over a block of forty packets, for a loss of a tenth; by packet of the block |
-//! | made anew | four packets of such a block made of its parity; by packet of the block |
+//! | recovered | four packets of such a block recovered from its parity; by packet of the block |
 //!
 //! Not the kernel's part, which is the larger one. Called by the command. Invariant: every row is measured in every
 //! round, and the same packets serve all of them.
@@ -72,7 +72,7 @@ pub fn measure(rounds: usize) -> anyhow::Result<Vec<Row>> {
         ("open AES-128-GCM", open),
         ("carry", check),
         ("parity", |m| parity(m, 0)),
-        ("made anew", |m| parity(m, LOST)),
+        ("recovered", |m| parity(m, LOST)),
         ("forward", |m| lane(m, 0, false)),
         ("forward and cache", |m| lane(m, 0, true)),
     ];

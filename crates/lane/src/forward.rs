@@ -277,12 +277,12 @@ fn fan_out(
             }
             continue;
         }
-        let verdict = if child.is_free(is_late, now) {
+        let disposition = if child.is_free(is_late, now) {
             Disposition::Send
         } else {
             child.judge(run, kept, is_late, now)
         };
-        match verdict {
+        match disposition {
             Disposition::Send => {
                 child.buckets.live.take(run.bytes.len(), now);
                 copies.sent = true;

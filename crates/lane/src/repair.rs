@@ -11,11 +11,12 @@
 //! ```
 //!
 //! Packets go on at once, out of order; a repaired packet runs through `forward` like any other. A deadline is the
-//! packet's own time plus the budget (`zero`), the same for all hops, so that the hop that lost a packet may use all
-//! the time that is left. Where it is too short for two tries, packets are covered beforehand (`parity`). Wire
-//! definition: docs/wire.md section 8.3. Not a choice of parent: `core`. Not multicast. Called by `forward` (runs, link
-//! datagrams) and by the lane (timers, joins). Invariant: only upstreams are asked and believed, only children are
-//! served, and one datagram causes at most twice [`NUMBERS_PER_DATAGRAM`] copies and `ANSWERS_MAX` answers.
+//! packet's own time (`arrival_baseline`) plus the budget, the same for all hops, so that the hop that lost a packet
+//! may use all the time that is left. Where it is too short for two tries, packets are covered beforehand (`parity`). Wire
+//! definition: docs/wire.md section 8.3. Not a choice of parent: `core`. Not the sending to channels:
+//! `flow/multicast.rs`. Called by `forward` (runs, link datagrams) and by the lane (timers, joins). Invariant: only
+//! upstreams are asked and believed, only children are served, and one datagram causes at most twice
+//! [`NUMBERS_PER_DATAGRAM`] copies and `ANSWERS_MAX` answers.
 
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 use levada_wire::{Instant, LinkIndex, Number};
@@ -182,11 +183,11 @@ fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: I
             (Err(reason), _) => io.ledger.drop_copies(reason, 1),
         }
     }
-    let to_group = channel.map(|channel| channel.channel);
+    let to_channel = channel.map(|channel| channel.channel);
     let (counters, cache) = (&mut flow.counters, &flow.cache);
     for run in runs(cache, &for_all) {
         io.ledger.repair.repairs_sent += run.packets() as u64;
-        let channel = to_group.expect("only what a channel's member asks for is for all");
+        let channel = to_channel.expect("only what a channel's member asks for is for all");
         io.outbox
             .send(&run, Egress::to_channel(channel), &mut io.ledger, counters);
     }

@@ -1,6 +1,6 @@
 //! The limits of a lane that a node sets.
 //!
-//! Not those that are the same in every node: `limits.rs`. Recovered by the node, `lanes` of the ports share them out.
+//! Not those that are the same in every node: `limits.rs`. Made by the node, `lanes` of the ports share them out.
 //! Invariant: the defaults are those of a node with one lane.
 
 use std::time::Duration;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! What is done to one flow is a function of the flow, the io and the time, so that the flow is looked up once. Not the
-//! doing: `forward`, `commands`, `repair`, `child`. Recovered by the lane. Invariant: no flow is reachable from the io.
+//! doing: `forward`, `commands`, `repair`, `child`. Made by the lane. Invariant: no flow is reachable from the io.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

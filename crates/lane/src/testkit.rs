@@ -347,7 +347,7 @@ impl Net {
     /// Delivers one send.
     pub fn arrive(&mut self, from: usize, transmit: &Datagrams) {
         if transmit.to.ip().is_multicast() {
-            return self.hear(from, transmit);
+            return self.arrive_by_channel(from, transmit);
         }
         // `from` may be a stranger: a number that no lane has.
         let to = (0..self.lanes.len()).find(|&lane| address(lane) == transmit.to);
@@ -359,8 +359,8 @@ impl Net {
         self.input(to.unwrap(), Input::Train(train));
     }
 
-    /// Delivers one send to a group.
-    fn hear(&mut self, from: usize, transmit: &Datagrams) {
+    /// Delivers one send to a channel.
+    fn arrive_by_channel(&mut self, from: usize, transmit: &Datagrams) {
         for lane in self.hearers.clone() {
             let train = Train {
                 from: address(from),

@@ -46,7 +46,7 @@ pub use send::{BACKLOG_MAX, SEND_QUEUE_BYTES_MAX, SendCounters};
 pub use send_sockets::{OUTLETS_MAX, WAYS_MAX};
 pub use spread::SHARED_FROM;
 
-use handover::{Giver, Group};
+use handover::{Giver, SiblingLanes};
 use queue::Shared;
 
 /// The counters that anyone may read at any time are at most this old.
@@ -60,9 +60,9 @@ pub const THREAD_NAME: &str = "levada-lane";
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
 /// The first of the sockets to send by; the lane's own is none of them.
-const OUTLETS: Token = Token(2);
-/// The first of the sockets that hear groups.
-const EARS: Token = Token(OUTLETS.0 + OUTLETS_MAX);
+const FIRST_SEND_SOCKET: Token = Token(2);
+/// The first of the sockets that receive channels.
+const FIRST_CHANNEL_SOCKET: Token = Token(FIRST_SEND_SOCKET.0 + OUTLETS_MAX);
 
 /// What a worker is made of.
 pub struct Config {
@@ -145,7 +145,7 @@ pub(crate) struct Seat {
     giver: Giver,
 }
 
-/// SegmentMask for that many workers that know each other.
+/// Makes the places of that many workers that know each other.
 pub(crate) fn seats(lanes: usize) -> io::Result<Vec<Seat>> {
     let mut polls = Vec::new();
     for _ in 0..lanes {
@@ -154,12 +154,12 @@ pub(crate) fn seats(lanes: usize) -> io::Result<Vec<Seat>> {
         polls.push((poll, shared));
     }
     let all = polls.iter().map(|(_, shared)| Arc::clone(shared));
-    let group = Arc::new(Group::new(all.collect()));
+    let siblings = Arc::new(SiblingLanes::new(all.collect()));
     let seat = |(here, (poll, shared))| Seat {
         here,
         poll,
         shared,
-        giver: Giver::new(Arc::clone(&group)),
+        giver: Giver::new(Arc::clone(&siblings)),
     };
     Ok(polls.into_iter().enumerate().map(seat).collect())
 }
@@ -173,7 +173,7 @@ impl Seat {
             registry.register(&mut readiness, SOCKET, Interest::READABLE)?;
         }
         let socket = Arc::new(config.socket);
-        let lanes = self.giver.group.len();
+        let lanes = self.giver.siblings.len();
         let worker = turn::Worker::new(turn::Parts {
             lane: config.lane,
             clock: config.clock,

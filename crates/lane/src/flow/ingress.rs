@@ -1,6 +1,6 @@
 //! How packets came to a node.
 //!
-//! Not what they are: their headers say it. Recovered by `forward`. Invariant: none.
+//! Not what they are: their headers say it. Made by `forward`. Invariant: none.
 
 use std::net::SocketAddr;
 

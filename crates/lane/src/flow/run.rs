@@ -2,7 +2,7 @@
 //!
 //! It is what is cached, and what one send per egress takes: a burst that arrived whole in one receive goes on as one
 //! slice of that receive, without a copy; where datagrams of others lay in between, its packets are gathered. Not a
-//! burst: a burst that came in pieces is several runs. Recovered by `forward` and `origin`. Invariant: all packets
+//! burst: a burst that came in pieces is several runs. Made by `forward` and `origin`. Invariant: all packets
 //! but the last have `segment_bytes`; the last is not longer.
 
 use std::ops::Range;

@@ -75,7 +75,7 @@ impl Over {
         let arrivals = self
             .receivers
             .iter()
-            .map(|receiver| hear(receiver, packets));
+            .map(|receiver| receive(receiver, packets));
         let arrivals = arrivals.sum();
         [bursts, packets, arrivals]
     }
@@ -104,7 +104,7 @@ impl Over {
 }
 
 /// Receives so many packets; gives in how many pieces they came.
-fn hear(receiver: &ProbeSocket, packets: u64) -> u64 {
+fn receive(receiver: &ProbeSocket, packets: u64) -> u64 {
     let (mut heard, mut pieces) = (0, 0);
     let mut buffer = [0; 64];
     while heard < packets {

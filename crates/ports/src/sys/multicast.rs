@@ -1,14 +1,15 @@
 //! Channel: sockets that hear channels, and the interface by which a socket speaks to them.
 //!
 //! ```text
-//! 7800 the lanes' sockets: hear no channel at all a socket to send by, set to one interface, speaks to channels
+//! 7800   the lanes' sockets: receive no channel at all
+//!        a socket to send by, set to one interface, sends to channels
 //! 7801   sockets of their own, at most 16 channels each,   shared by all nodes of the machine (SO_REUSEADDR)
 //!        each hears only what it joined itself
 //! ```
 //!
 //! By default Linux gives a socket what *any* program of the host has joined (`IP_MULTICAST_ALL`, ip(7)), and asks no
 //! steering program for multicast: hence `IP_MULTICAST_ALL` off everywhere and sockets apart. Not which channels there
-//! are, and not a loop: `worker/channel_sockets.rs`. Called by it, by `socket.rs` and by the worker's send_sockets.
+//! are, and not a loop: `worker/channel_sockets.rs`. Called by it, by `socket.rs` and by `worker/send_sockets.rs`.
 //! Invariant: a datagram comes out of such a socket only if it was sent to the socket's port, by way of a channel that
 //! it joined or to this host alone.
 
@@ -20,7 +21,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockRef, Type
 use super::socket::{Socket, SocketSettings};
 use levada_lane::api::{Channel, Interface};
 
-/// Groups do not leave the LAN: no router passes a hop limit of 1 on.
+/// Channels do not leave the LAN: no router passes a hop limit of 1 on.
 const HOPS: u32 = 1;
 
 /// Opens a socket that hears channels on that port, of the IP version of `address`; it has joined none.

@@ -180,7 +180,7 @@ mod tests {
         address: Some(Ipv4Addr::LOCALHOST),
     };
 
-    /// Groups on a port that was free a moment ago.
+    /// Channels on a port that was free a moment ago.
     fn channels(count: u16) -> Vec<Channel> {
         let any: SocketAddr = "0.0.0.0:0".parse().unwrap();
         let free = multicast::bind_to_hear(any, &SocketSettings::default()).unwrap();

@@ -101,13 +101,13 @@ fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
 
 /// All lanes of a node, as their threads see each other.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub(crate) struct SiblingLanes {
     lanes: Vec<Arc<Shared>>,
     /// Lanes that may still give something to another.
     giving: AtomicUsize,
 }
 
-impl Group {
+impl SiblingLanes {
     pub(crate) fn new(lanes: Vec<Arc<Shared>>) -> Self {
         Self {
             giving: AtomicUsize::new(lanes.len()),
@@ -168,14 +168,14 @@ impl Group {
 /// One lane's right to give to others. It ends with this, however the thread ends.
 #[derive(Debug)]
 pub(super) struct Giver {
-    pub(super) group: Arc<Group>,
+    pub(super) siblings: Arc<SiblingLanes>,
     has_ended: bool,
 }
 
 impl Giver {
-    pub(super) const fn new(group: Arc<Group>) -> Self {
+    pub(super) const fn new(siblings: Arc<SiblingLanes>) -> Self {
         Self {
-            group,
+            siblings,
             has_ended: false,
         }
     }
@@ -183,7 +183,7 @@ impl Giver {
     /// This lane gives nothing any more.
     pub(super) fn end(&mut self) {
         if !std::mem::replace(&mut self.has_ended, true) {
-            self.group.end_giving();
+            self.siblings.end_giving();
         }
     }
 }

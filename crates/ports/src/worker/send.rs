@@ -7,7 +7,7 @@
 //!
 //! Half a group is of no use and would keep the next one waiting, so an egress that is behind goes on with the next
 //! whole one. The lane of the flow is told, so that the child hears GONE and what else is of that group is not given
-//! at all. Not the socket: `sys`. Called by the worker's send_sockets. Invariant: runs leave in the order they were
+//! at all. Not the socket: `sys`. Called by `send_sockets.rs`. Invariant: runs leave in the order they were
 //! given, at most [`SEND_QUEUE_BYTES_MAX`] wait, and datagrams given = sent + too large + refused + dropped + skipped
 //! + waiting.
 
@@ -218,7 +218,7 @@ impl SendQueue {
         true
     }
 
-    /// Links are told of a size that is too large for them, and groups have one that all networks take.
+    /// Links are told of a size that is too large for them, and channels have one that all networks take.
     fn note_too_large(&mut self, egress: Egress, bytes: usize) {
         let Egress::Link(link) = egress else {
             return;

@@ -44,7 +44,7 @@ impl Spread {
 
     /// The lane that sends to a destination.
     pub(super) fn home(&mut self, egress: Egress) -> usize {
-        // A group is spoken to by one socket of one lane, so that what is said there stays in order.
+        // A channel is sent to by one socket of one lane, so that its packets stay in order.
         let Egress::Link(link) = egress else {
             return self.here;
         };

@@ -12,11 +12,14 @@ use levada_wire::{Instant, Machine};
 use mio::{Events, Interest, Poll};
 
 use super::channel_sockets::ChannelSockets;
-use super::handover::{Giver, Group, Taken};
+use super::handover::{Giver, SiblingLanes, Taken};
 use super::queue::Shared;
 use super::send_sockets::SendSockets;
 use super::spread::Spread;
-use super::{COUNTERS_INTERVAL, EARS, OUTLETS, SOCKET, STOP_PATIENCE, WAKER, WorkerCounters};
+use super::{
+    COUNTERS_INTERVAL, FIRST_CHANNEL_SOCKET, FIRST_SEND_SOCKET, SOCKET, STOP_PATIENCE, WAKER,
+    WorkerCounters,
+};
 use crate::clock::Clock;
 use crate::steer;
 use crate::sys::{ReceiveBuffer, Socket};
@@ -92,21 +95,21 @@ struct Counters {
 /// the other lanes too: without its flows the node is no node.
 struct Finish {
     shared: Arc<Shared>,
-    group: Arc<Group>,
+    siblings: Arc<SiblingLanes>,
 }
 
 impl Drop for Finish {
     fn drop(&mut self) {
         self.shared.finish();
         if !self.shared.is_stopping() {
-            self.group.stop();
+            self.siblings.stop();
         }
     }
 }
 
 impl Worker {
     pub(super) fn new(parts: Parts) -> Self {
-        let (lanes, now) = (parts.giver.group.len(), parts.clock.now());
+        let (lanes, now) = (parts.giver.siblings.len(), parts.clock.now());
         Self {
             published: now,
             spread: Spread::new(parts.here, lanes),
@@ -129,7 +132,7 @@ impl Worker {
     pub(super) fn run(mut self, mut poll: Poll, mut events: Events) {
         let _finish = Finish {
             shared: Arc::clone(&self.parts.shared),
-            group: Arc::clone(&self.parts.giver.group),
+            siblings: Arc::clone(&self.parts.giver.siblings),
         };
         loop {
             // Read first: commands sent before the wish to stop, or to know, are taken before it is granted.
@@ -161,7 +164,7 @@ impl Worker {
         self.commands = commands;
         self.take_from_others();
         self.receive();
-        self.hear();
+        self.receive_channels();
         let now = self.parts.clock.now();
         if self
             .parts
@@ -187,7 +190,7 @@ impl Worker {
             if lane == self.parts.here {
                 self.input(Input::Late(one));
             } else {
-                self.group().give_late(lane, one);
+                self.siblings().give_late(lane, one);
             }
         }
         self.taken.late = late;
@@ -205,12 +208,12 @@ impl Worker {
         self.send_sockets.take_too_large(say);
     }
 
-    /// Takes what was heard on groups: it is of this lane's flows.
-    fn hear(&mut self) {
+    /// Takes what came on channels: it is of this lane's flows.
+    fn receive_channels(&mut self) {
         let mut heard = std::mem::take(&mut self.heard);
         let mut errors = 0;
-        let (hearing, buffer) = (&mut self.channel_sockets, &mut self.buffer);
-        hearing.receive(buffer, RECEIVES_PER_TURN, |train| match train {
+        let (channels, buffer) = (&mut self.channel_sockets, &mut self.buffer);
+        channels.receive(buffer, RECEIVES_PER_TURN, |train| match train {
             Ok(train) => heard.push(train),
             Err(_) => errors += 1,
         });
@@ -260,7 +263,7 @@ impl Worker {
             }
             self.is_stale = true;
             let datagrams = part.bytes.len().div_ceil(part.segment_bytes.max(1)) as u64;
-            match self.group().give_train(lane, part) {
+            match self.siblings().give_train(lane, part) {
                 Ok(()) => self.counters.passed_on += datagrams,
                 Err(_) => self.counters.lane_busy += datagrams,
             }
@@ -353,7 +356,7 @@ impl Worker {
         let mut sends = std::mem::take(&mut self.given[lane]);
         if !sends.is_empty() {
             let before = sends.len();
-            self.group().give_sends(lane, &mut sends);
+            self.siblings().give_sends(lane, &mut sends);
             self.counters.shared_sends += (before - sends.len()) as u64;
             self.send_sockets.drop_runs(&mut sends);
         }
@@ -366,8 +369,8 @@ impl Worker {
         }
     }
 
-    fn group(&self) -> &Group {
-        &self.parts.giver.group
+    fn siblings(&self) -> &SiblingLanes {
+        &self.parts.giver.siblings
     }
 
     /// How long there is nothing to do unless something comes.
@@ -410,8 +413,10 @@ impl Worker {
                         self.send_sockets.own_is_writable();
                     }
                 }
-                other if other >= EARS => self.channel_sockets.is_readable(other, EARS),
-                other => self.send_sockets.is_writable(other, OUTLETS),
+                other if other >= FIRST_CHANNEL_SOCKET => self
+                    .channel_sockets
+                    .is_readable(other, FIRST_CHANNEL_SOCKET),
+                other => self.send_sockets.is_writable(other, FIRST_SEND_SOCKET),
             }
         }
         true
@@ -419,8 +424,9 @@ impl Worker {
 
     /// Has the poller tell what is waited for now.
     fn arm(&mut self, poll: &Poll) {
-        self.send_sockets.arm(poll.registry(), OUTLETS);
-        self.channel_sockets.arm(poll.registry(), EARS);
+        self.send_sockets.arm(poll.registry(), FIRST_SEND_SOCKET);
+        self.channel_sockets
+            .arm(poll.registry(), FIRST_CHANNEL_SOCKET);
         let reads = self.parts.receives.then_some(Interest::READABLE);
         let writes = self.send_sockets.is_own_blocked();
         let writes = writes.then_some(Interest::WRITABLE);
@@ -474,7 +480,7 @@ impl Worker {
         self.parts.giver.end();
         loop {
             // Asked first: what is there when all others have ended is all that there will be.
-            let is_quiet = self.group().is_quiet();
+            let is_quiet = self.siblings().is_quiet();
             self.take_from_others();
             if is_quiet || !self.wait(poll, events, None) {
                 return;

@@ -27,20 +27,20 @@ pub(crate) struct Datagram {
     pub(crate) payload: Vec<u8>,
 }
 
-/// Hears everything that comes to this host's interfaces, whomever it is for.
+/// Receives everything that comes to this host's interfaces, whomever it is for.
 #[derive(Debug)]
-pub(crate) struct Ear {
+pub(crate) struct Capture {
     socket: Socket,
     buffer: Vec<u8>,
 }
 
 /// Sends with any address.
 #[derive(Debug)]
-pub(crate) struct Mouth {
+pub(crate) struct RawSender {
     socket: Socket,
 }
 
-impl Ear {
+impl Capture {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let protocol = Protocol::from(i32::from(ETH_P_IP.to_be()));
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(protocol))
@@ -52,7 +52,7 @@ impl Ear {
     }
 
     /// Waits for the next datagram.
-    pub(crate) fn hear(&mut self) -> anyhow::Result<Datagram> {
+    pub(crate) fn receive(&mut self) -> anyhow::Result<Datagram> {
         loop {
             let length = self.socket.read(&mut self.buffer)?;
             if let Some(datagram) = Datagram::from_ip(&self.buffer[..length]) {
@@ -62,14 +62,14 @@ impl Ear {
     }
 }
 
-impl Mouth {
+impl RawSender {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(IPPROTO_RAW)))
             .context("cannot send with addresses of others")?;
         Ok(Self { socket })
     }
 
-    pub(crate) fn say(&self, datagram: &Datagram) -> anyhow::Result<()> {
+    pub(crate) fn send(&self, datagram: &Datagram) -> anyhow::Result<()> {
         let to = SockAddr::from(SocketAddrV4::new(*datagram.to.ip(), 0));
         self.socket.send_to(&datagram.to_ip()?, &to)?;
         Ok(())

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::datagram::{Datagram, Ear, Mouth};
+use crate::datagram::{Capture, Datagram, RawSender};
 
 /// Between two forged packets.
 const BEAT: Duration = Duration::from_millis(1);
@@ -61,7 +61,7 @@ struct Done {
 
 pub(crate) fn run(count: u64) -> anyhow::Result<()> {
     let heard = listen()?;
-    let mouth = Mouth::new()?;
+    let sender = RawSender::new()?;
     let mut memory = Memory::default();
     wait_for_media(&heard, &mut memory)?;
     let begin = Instant::now();
@@ -72,20 +72,20 @@ pub(crate) fn run(count: u64) -> anyhow::Result<()> {
         match heard.recv_timeout(wait) {
             Ok(datagram) => memory.keep(datagram?),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => bail!("deaf"),
+            Err(RecvTimeoutError::Disconnected) => bail!("cannot receive any more"),
         }
         if Instant::now() < due {
             continue;
         }
         if let Some(genuine) = memory.genuine(beats) {
-            mouth.say(&forge(genuine, beats))?;
+            sender.send(&forge(genuine, beats))?;
             match genuine.payload[0] {
                 MEDIA => done.forged_media += 1,
                 _ => done.forged_link += 1,
             }
         }
         if let Some(old) = memory.heard.pop_front() {
-            mouth.say(&old)?;
+            sender.send(&old)?;
             done.replayed += 1;
         }
         beats += 1;
@@ -94,12 +94,12 @@ pub(crate) fn run(count: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Hears in a thread of its own: the time limit of a socket counts in ticks of the kernel, which are longer than a
+/// Receives in a thread of its own: the time limit of a socket counts in ticks of the kernel, which are longer than a
 /// beat.
 fn listen() -> anyhow::Result<Receiver<anyhow::Result<Datagram>>> {
-    let mut ear = Ear::new()?;
+    let mut capture = Capture::new()?;
     let (sender, receiver) = sync_channel(HEARD_MAX);
-    thread::spawn(move || while sender.send(ear.hear()).is_ok() {});
+    thread::spawn(move || while sender.send(capture.receive()).is_ok() {});
     Ok(receiver)
 }
 

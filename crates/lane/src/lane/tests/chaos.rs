@@ -189,7 +189,7 @@ impl Chaos {
         }
     }
 
-    fn group(rng: &mut impl Rng) -> Channel {
+    fn channel(rng: &mut impl Rng) -> Channel {
         let interface = Interface {
             index: 1,
             address: None,
@@ -202,38 +202,26 @@ impl Chaos {
 
     fn egress(rng: &mut impl Rng) -> Egress {
         match rng.next_u32() % 4 {
-            0 => Egress::Channel(Self::group(rng)),
+            0 => Egress::Channel(Self::channel(rng)),
             link => Egress::Link(link_to(link as usize - 1)),
         }
     }
 
     fn multicast_command(rng: &mut impl Rng, flow: FlowId, link: LinkIndex) -> Command {
-        let group = Self::group(rng);
+        let channel = Self::channel(rng);
         match rng.next_u32() % 7 {
             0 | 1 => Command::Flow(
                 flow,
                 FlowCommand::AddChannel {
-                    channel: group,
+                    channel,
                     lifetime: Duration::from_millis(u64::from(rng.next_u32() % 3_000)),
                 },
             ),
-            2 => Command::Flow(flow, FlowCommand::RemoveChannel(group)),
-            5 if link.0.is_multiple_of(2) => Command::Flow(flow, FlowCommand::Join(group)),
-            5 => Command::Flow(flow, FlowCommand::Leave(group)),
-            3 | 4 => Command::Flow(
-                flow,
-                FlowCommand::AddMember {
-                    channel: group,
-                    link,
-                },
-            ),
-            _ => Command::Flow(
-                flow,
-                FlowCommand::RemoveMember {
-                    channel: group,
-                    link,
-                },
-            ),
+            2 => Command::Flow(flow, FlowCommand::RemoveChannel(channel)),
+            5 if link.0.is_multiple_of(2) => Command::Flow(flow, FlowCommand::Join(channel)),
+            5 => Command::Flow(flow, FlowCommand::Leave(channel)),
+            3 | 4 => Command::Flow(flow, FlowCommand::AddMember { channel, link }),
+            _ => Command::Flow(flow, FlowCommand::RemoveMember { channel, link }),
         }
     }
 }

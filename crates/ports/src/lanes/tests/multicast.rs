@@ -60,7 +60,7 @@ fn played(node: &Node) -> Vec<Frame> {
 }
 
 #[test]
-fn one_copy_reaches_all_nodes_that_hear_the_group() {
+fn one_copy_reaches_all_nodes_that_hear_the_channel() {
     for steering in [true, false] {
         let (flow, channel) = (flow_of(1), channel(1 + u8::from(steering)));
         let origin = Node::start("127.0.0.1:0", 2, steering);
@@ -98,7 +98,7 @@ fn one_copy_reaches_all_nodes_that_hear_the_group() {
 }
 
 #[test]
-fn a_node_that_left_the_group_hears_no_more() {
+fn a_node_that_left_the_channel_hears_no_more() {
     let (flow, channel) = (flow_of(0), channel(9));
     let origin = Node::start("127.0.0.1:0", 2, true);
     origin.originate(flow);
@@ -125,7 +125,7 @@ fn a_node_that_left_the_group_hears_no_more() {
 }
 
 #[test]
-fn a_group_that_cannot_be_joined_is_reported() {
+fn a_channel_that_cannot_be_joined_is_reported() {
     let node = Node::start("127.0.0.1:0", 1, true);
     let (flow, mut channel) = (flow_of(0), channel(10));
     channel.address.set_ip(Ipv4Addr::new(10, 0, 0, 1).into());

@@ -51,7 +51,7 @@ fn heard(socket: &Socket) -> usize {
 }
 
 #[test]
-fn all_nodes_of_a_machine_hear_a_group_that_they_joined() {
+fn all_nodes_of_a_machine_hear_a_channel_that_they_joined() {
     for (address, from) in [("239.7.7.1", "127.0.0.1:0"), ("239.7.7.1", "[::]:0")] {
         let first = listener(address, 0);
         let channel = channel(address, first.local_addr().port());
@@ -70,7 +70,7 @@ fn all_nodes_of_a_machine_hear_a_group_that_they_joined() {
 }
 
 #[test]
-fn a_socket_hears_no_group_that_only_another_one_joined() {
+fn a_socket_hears_no_channel_that_only_another_one_joined() {
     let address = "239.7.7.2";
     let joined = listener(address, 0);
     let channel = channel(address, joined.local_addr().port());
@@ -83,7 +83,7 @@ fn a_socket_hears_no_group_that_only_another_one_joined() {
 }
 
 #[test]
-fn a_group_that_was_left_is_not_heard() {
+fn a_channel_that_was_left_is_not_heard() {
     let socket = listener("239.7.7.3", 0);
     let channel = channel("239.7.7.3", socket.local_addr().port());
     join(&socket, &channel).unwrap();
