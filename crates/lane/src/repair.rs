@@ -12,8 +12,8 @@
 //!
 //! Packets go on at once, out of order; a repaired packet runs through `forward` like any other. A deadline is the
 //! packet's own time (`arrival_baseline`) plus the budget, the same for all hops, so that the hop that lost a packet
-//! may use all the time that is left. Where it is too short for two tries, packets are covered beforehand (`parity`). Wire
-//! definition: docs/wire.md section 8.3. Not a choice of parent: `core`. Not the sending to channels:
+//! may use all the time that is left. Where it is too short for two tries, packets are covered beforehand (`parity`).
+//! Wire definition: docs/wire.md section 8.3. Not a choice of parent: `core`. Not the sending to channels:
 //! `flow/multicast.rs`. Called by `forward` (runs, link datagrams) and by the lane (timers, joins). Invariant: only
 //! upstreams are asked and believed, only children are served, and one datagram causes at most twice
 //! [`NUMBERS_PER_DATAGRAM`] copies and `ANSWERS_MAX` answers.

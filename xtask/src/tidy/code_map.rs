@@ -1,7 +1,8 @@
-//! The code map in `ARCHITECTURE.md` names every crate of the workspace, and only files that exist.
+//! The code map in `ARCHITECTURE.md` names every crate of the workspace, and documents name only files that exist.
 //!
-//! A member is a `### crates/NAME` heading under `## Code map`. Names of types are not checked: rustdoc does that
-//! where they are linked, and the map names few.
+//! A member is a `### crates/NAME` heading under `## Code map`; within its entry a path may begin at the crate's
+//! folder. Elsewhere a path is what begins with a folder of the repository. A part in capitals (`crates/gateway-NAME`)
+//! stands for whatever is chosen. Names of types are not checked: rustdoc does that where they are linked.
 //! Called by `tidy`.
 //! Invariant: a crate without an entry fails, so nobody adds a room that is not on the map.
 
@@ -12,9 +13,42 @@ const DOCUMENT: &str = "ARCHITECTURE.md";
 const SECTION: &str = "Code map";
 /// How a backticked word that names a file begins or ends.
 const FILE_ENDINGS: &[&str] = &[".rs", ".toml", ".md", ".txt", ".ts", ".html"];
+/// The documents whose paths are checked. Decisions are not among them: they speak of their day.
+const DOCUMENTS: &[&str] = &[
+    DOCUMENT,
+    "CONTRIBUTING.md",
+    "README.md",
+    "docs/STYLE.md",
+    "docs/glossary.md",
+];
 const ROOT_FOLDERS: &[&str] = &["crates/", "docs/", "fuzz/", "xtask/", "web/", "bench/"];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
+    let mut findings = map(tree);
+    findings.extend(DOCUMENTS.iter().flat_map(|document| paths(tree, document)));
+    findings
+}
+
+/// Paths from the root of the repository, wherever a document names them, that lead nowhere.
+fn paths(tree: &Tree, document: &str) -> Vec<Finding> {
+    let text = tree.text(document).unwrap_or_default();
+    let map = (document == DOCUMENT)
+        .then(|| markdown::section(text, SECTION))
+        .flatten()
+        .unwrap_or_default();
+    let lines = markdown::prose(text).filter(|(number, _)| !map.contains(number));
+    let named = lines
+        .flat_map(|(number, line)| markdown::inline_code(line).map(move |path| (number, path)));
+    named
+        .filter(|(_, path)| is_rooted(path) && is_path(path) && !tree.has(path))
+        .map(|(number, path)| {
+            let text = format!("`{path}` does not exist; name what took its place");
+            Finding::new(document, number, text)
+        })
+        .collect()
+}
+
+fn map(tree: &Tree) -> Vec<Finding> {
     let Some(text) = tree.text(DOCUMENT) else {
         return vec![Finding::new(
             DOCUMENT,
@@ -87,12 +121,25 @@ fn is_path(word: &str) -> bool {
         .chars()
         .all(|letter| letter.is_ascii_alphanumeric() || "/._-".contains(letter));
     let file = word.contains('/') && FILE_ENDINGS.iter().any(|ending| word.ends_with(ending));
-    plain && (file || ROOT_FOLDERS.iter().any(|root| word.starts_with(root)))
+    plain && !has_placeholder(word) && (file || is_rooted(word))
+}
+
+/// Whether a word begins with a folder of the repository.
+fn is_rooted(word: &str) -> bool {
+    ROOT_FOLDERS.iter().any(|root| word.starts_with(root))
+}
+
+/// Whether a part of a folder's name stands for whatever is chosen: `gateway-NAME`.
+fn has_placeholder(word: &str) -> bool {
+    let is_capital =
+        |part: &str| part.len() > 1 && part.chars().all(|letter| letter.is_ascii_uppercase());
+    word.split(['/', '-']).any(is_capital)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::TextFile;
     use crate::tree::fixture::{member, shown, tree};
 
     fn with_map(map: &str) -> Tree {
@@ -111,7 +158,7 @@ mod tests {
     #[test]
     fn a_complete_map_passes() {
         let map = "# A\n## Code map\n### `crates/wire`\nsee `src/header.rs`, `crates/wire/src/header.rs`, \
-                   `levada_core::flow::Flows`, `a/b`\n### crates/core: decisions\n## Life\n`crates/none.rs`\n";
+                   `levada_core::flow::Flows`, `a/b`\n### crates/core: decisions\n## Life\n`crates/gateway-NAME`\n";
 
         assert_eq!(check(&with_map(map)), []);
     }
@@ -142,6 +189,31 @@ mod tests {
             .collect();
 
         assert_eq!(lines, [3, 5]);
+    }
+
+    #[test]
+    fn files_that_do_not_exist_are_found_in_every_section_and_document() {
+        let map = "# A\n`crates/none.rs`\n## Code map\n### crates/wire\n### crates/core\n## Life\n`xtask/gone`\n";
+        let words = "`docs/gone.md`\n```text\n`docs/fenced.md`\n```\n`crates/core/src/lib.rs`\n";
+        let mut tree = with_map(map);
+        for document in &DOCUMENTS[1..] {
+            tree.paths.push((*document).to_owned());
+            tree.texts.push(TextFile {
+                path: (*document).to_owned(),
+                text: words.to_owned(),
+            });
+        }
+
+        let found: Vec<(String, usize)> = check(&tree)
+            .iter()
+            .map(|found| (found.path.clone(), found.line))
+            .collect();
+
+        let map = [2, 7].map(|line| (DOCUMENT.to_owned(), line));
+        let others = DOCUMENTS[1..]
+            .iter()
+            .map(|document| ((*document).to_owned(), 1));
+        assert_eq!(found, map.into_iter().chain(others).collect::<Vec<_>>());
     }
 
     #[test]
