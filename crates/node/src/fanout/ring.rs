@@ -11,7 +11,8 @@
 //! side; the lane takes it only when nobody has emptied the inbox for [`INBOX_ENTRIES_MAX`] entries.
 //!
 //! **No wake is lost.** Whoever brings something says so first ([`Ring::has_news`]) and takes the wakers then;
-//! whoever waits leaves its waker first and looks for news then. Both pass the lock of the wakers in between.
+//! whoever waits leaves its waker first and looks for news then. Both pass the lock of the wakers in between. Whoever
+//! empties the inbox moves the end ([`Ring::end`]) first: at each moment one of the two says what there is.
 //!
 //! Not a subscriber's own state (`queue`). Made by `fanout`. Invariant: what a subscriber has not read stays, and so
 //! does the newest group; beyond [`RING_ENTRIES_MAX`] or [`RING_BYTES_MAX`] the oldest goes, and whoever had not read
@@ -123,7 +124,7 @@ pub(super) struct Ring {
     inbox: Apart<Mutex<Inbox>>,
     /// Something is in the inbox: looked at without its lock, so that many readers do not meet the lane there.
     has_news: AtomicBool,
-    /// The number of the entry that comes next: looked at without lock B.
+    /// The number of the entry that comes next, counting what is being put in order: looked at without lock B.
     end: AtomicU64,
     waiting: Apart<Mutex<Waiting>>,
     /// Wakes [`Ring::serve`].
@@ -329,14 +330,19 @@ impl Ring {
             let mut inbox = self.inbox();
             std::mem::swap(&mut inbox.deliveries, &mut fresh);
             inbox.bytes = 0;
+            // Each delivery makes one entry. Who sees this end before they are there waits for lock B to read them.
+            let end = shared.end() + fresh.len() as u64;
+            self.end.store(end, Ordering::Release);
             self.has_news.store(false, Ordering::Release);
         }
+        #[cfg(test)]
+        tests::hook::run();
         for delivery in fresh.drain(..) {
             shared.on_delivery(delivery);
         }
         shared.spare = fresh;
         shared.trim();
-        self.end.store(shared.end(), Ordering::Release);
+        debug_assert_eq!(self.end.load(Ordering::Relaxed), shared.end());
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
@@ -513,3 +519,6 @@ const fn frame_bytes(delivery: &datapath::Delivery) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;
