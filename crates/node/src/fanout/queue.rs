@@ -195,7 +195,7 @@ impl Inner {
     fn detach(&mut self) {
         self.read();
         if let Some(attached) = self.attached.take() {
-            attached.ring.leave(attached.id);
+            attached.ring.leave(attached.id, &attached.reader);
         }
     }
 

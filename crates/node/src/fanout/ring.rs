@@ -115,7 +115,10 @@ struct Seat {
 struct Waiting {
     /// How often they were woken.
     round: u64,
-    wakers: Vec<Waker>,
+    /// Empty where somebody left meanwhile.
+    wakers: Vec<Option<Waker>>,
+    /// Which are empty.
+    free: Vec<usize>,
 }
 
 /// See the module's head.
@@ -215,7 +218,7 @@ impl Ring {
         };
         match only {
             // Who does not wait runs, and looks for news before it waits.
-            Some(wakers) => wakers.into_iter().for_each(Waker::wake),
+            Some(wakers) => wakers.into_iter().flatten().for_each(Waker::wake),
             // Wakes once, however often it is called before the task has run.
             None => self.news.notify_one(),
         }
@@ -227,7 +230,7 @@ impl Ring {
             self.news.notified().await;
             self.settle();
             let wakers = self.waiting.0.lock().expect(SOUND).take();
-            for (at, waker) in wakers.into_iter().enumerate() {
+            for (at, waker) in wakers.into_iter().flatten().enumerate() {
                 if at > 0 && at.is_multiple_of(WAKES_AT_ONCE) {
                     let_others_run().await;
                 }
@@ -263,7 +266,10 @@ impl Ring {
         }
     }
 
-    pub(super) fn leave(&self, id: SlotId) {
+    pub(super) fn leave(&self, id: SlotId, reader: &Reader) {
+        if let Some(seat) = reader.seat {
+            self.waiting.0.lock().expect(SOUND).leave(seat);
+        }
         let mut shared = self.write();
         shared.readers.remove(&id);
         self.inbox().audience = shared.audience();
@@ -287,15 +293,7 @@ impl Ring {
     /// Leaves a subscriber's waker. To be called before [`Ring::has_news`] by who waits.
     pub(super) fn wait(&self, reader: &mut Reader, waker: &Waker) {
         let mut waiting = self.waiting.0.lock().expect(SOUND);
-        let seat = reader.seat.filter(|seat| seat.round == waiting.round);
-        match seat.and_then(|seat| waiting.wakers.get_mut(seat.at)) {
-            Some(left) => left.clone_from(waker),
-            None => {
-                let (round, at) = (waiting.round, waiting.wakers.len());
-                reader.seat = Some(Seat { round, at });
-                waiting.wakers.push(waker.clone());
-            }
-        }
+        reader.seat = Some(waiting.seat(reader.seat, waker));
     }
 
     /// Shows a subscriber all that it has not read.
@@ -379,9 +377,35 @@ impl Ring {
 
 impl Waiting {
     /// Ends a round of waiting.
-    fn take(&mut self) -> Vec<Waker> {
+    fn take(&mut self) -> Vec<Option<Waker>> {
         self.round += 1;
+        self.free.clear();
         std::mem::take(&mut self.wakers)
+    }
+
+    /// Leaves a waker, at the place that it had in this round, if any.
+    fn seat(&mut self, before: Option<Seat>, waker: &Waker) -> Seat {
+        if let Some(seat) = before.filter(|seat| seat.round == self.round) {
+            match &mut self.wakers[seat.at] {
+                Some(left) => left.clone_from(waker),
+                free => *free = Some(waker.clone()),
+            }
+            return seat;
+        }
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.wakers.push(None);
+            self.wakers.len() - 1
+        });
+        self.wakers[at] = Some(waker.clone());
+        let round = self.round;
+        Seat { round, at }
+    }
+
+    fn leave(&mut self, seat: Seat) {
+        if seat.round == self.round {
+            self.wakers[seat.at] = None;
+            self.free.push(seat.at);
+        }
     }
 }
 

@@ -50,3 +50,20 @@ fn who_waits_while_another_empties_the_inbox_sees_what_was_in_it() {
         "it sleeps, and nobody wakes it"
     );
 }
+
+#[test]
+fn who_comes_and_goes_on_a_silent_flow_leaves_no_waker_behind() {
+    let ring = Ring::default();
+    let mut stays = ring.join(SlotId(1)).reader;
+    ring.wait(&mut stays, Waker::noop());
+
+    for _ in 0..100 {
+        let mut goes = ring.join(SlotId(2)).reader;
+        ring.wait(&mut goes, Waker::noop());
+        ring.leave(SlotId(2), &goes);
+    }
+
+    let wakers = ring.waiting.0.lock().unwrap().take();
+    assert_eq!(wakers.iter().flatten().count(), 1);
+    assert_eq!(wakers.len(), 2, "one place serves all that come and go");
+}
