@@ -138,3 +138,83 @@ fn a_queue_that_is_full_for_seconds_is_relieved() {
     let opened = trace.matches("origin Congested").count();
     assert!((1..=3).contains(&opened), "{opened}");
 }
+
+/// An origin, a relay and a player, both ways as long; the relay is killed at 30 s, if at all, and comes back.
+fn far_away(delay: &str, more: &str, is_killed: bool) -> String {
+    let kill = r#"
+        [[fault]]
+        kind = "crash"
+        node = "relay"
+        at = "30s"
+        for = "20s"
+    "#;
+    let kill = if is_killed { kill } else { "" };
+    format!(
+        r#"
+        about = "two hops by satellite"
+        duration = "60s"
+        network = [{{ name = "o" }}, {{ name = "r" }}, {{ name = "p" }}]
+        node = [
+            {{ name = "origin", network = "o", neighbours = ["relay"] }},
+            {{ name = "relay", network = "r", relay = true }},
+            {{ name = "player", network = "p", neighbours = ["relay"] }},
+        ]
+        wan = [
+            {{ between = ["o", "r"], delay = "{delay}", {more} }},
+            {{ between = ["r", "p"], delay = "{delay}", {more} }},
+        ]
+        subscription = [
+            {{ stream = "cam", nodes = ["player"], from = "2s", until = "8s", budget = "3s" }},
+            {{ stream = "cam", nodes = ["player"], from = ["14s", "15s"], budget = "3s" }},
+        ]
+        [bounds]
+        frames = "20s"
+        quiet = "10s"
+        unwanted = "20s"
+        answers = "8s"
+        [[stream]]
+        name = "cam"
+        origin = "origin"
+        video = {{ frames_per_second = 25, bytes = 4000, sync_every = 25, sync_bytes = 12000 }}
+        {kill}
+        "#
+    )
+}
+
+#[test]
+fn streams_play_and_no_link_dies_where_a_round_trip_takes_600_ms_or_a_second() {
+    for (delay, more) in [
+        ("300ms", r#"loss = "2%""#),
+        ("300ms", r#"jitter = "40ms""#),
+        // At 2% such a rate over such a distance is more than the breaker lets pass.
+        ("500ms", r#"loss = "0.5%""#),
+    ] {
+        let (report, trace) = traced(&far_away(delay, more, false), 1);
+
+        let deaths = trace.matches("Silent").count();
+        assert_eq!(deaths, 0, "{delay}, {more}");
+        assert!(report.frames_delivered > 1_100, "{delay}, {more}: {report}");
+    }
+}
+
+/// The times of the lines of a trace that say this, in seconds.
+fn times(trace: &str, what: &str) -> Vec<f64> {
+    let lines = trace.lines().filter(|line| line.contains(what));
+    let time = |line: &str| line.split_once("s ")?.0.parse().ok();
+    lines.filter_map(time).collect()
+}
+
+#[test]
+fn a_kill_is_noticed_within_three_halves_of_a_round_trip_and_half_a_second_where_that_is_long() {
+    for (delay, bound) in [("300ms", 1.4), ("500ms", 2.0)] {
+        let (_, trace) = traced(&far_away(delay, "", true), 1);
+
+        let noticed = times(&trace, "Silent");
+
+        assert_eq!(noticed.len(), 2, "by the origin and by the player");
+        let late = noticed
+            .iter()
+            .find(|at| !(30.0..30.0 + bound).contains(*at));
+        assert_eq!(late, None, "{delay}");
+    }
+}

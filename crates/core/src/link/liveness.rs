@@ -10,7 +10,9 @@
 //!          ping ── 400 ms, no pong ── ping 100 ms ping 100 ms ping ·· pong ── 1 s ──
 //! ```
 //!
-//! Not the decision to close (the parent's), nor the intervals (`limits.rs`). Called by [`super::Links`]. Invariant:
+//! What is waited for grows with the round trip and with how uneven it is (RFC 6298): what is on its way is not silence.
+//!
+//! Not the decision to close (the parent's), nor the times (`limits.rs`). Called by [`super::Links`]. Invariant:
 //! no other part decides that a peer is silent.
 
 use std::collections::VecDeque;
@@ -24,8 +26,8 @@ use rand_chacha::ChaCha20Rng;
 use super::pressure::{Floor, Pressure, Window};
 use crate::chance::jittered;
 use crate::limits::{
-    DEAD_ACTIVE, DEAD_IDLE, LOSS_WINDOW, PING_ACTIVE, PING_ANSWER, PING_IDLE, SUSPECT_ACTIVE,
-    SUSPECT_IDLE,
+    DEAD_ACTIVE, DEAD_IDLE, DEAD_LATE, LOSS_WINDOW, PING_ACTIVE, PING_ANSWER, PING_IDLE,
+    SUSPECT_ACTIVE, SUSPECT_IDLE, SUSPECT_LATE, TRIP_UNKNOWN,
 };
 use crate::view::LinkState;
 
@@ -41,6 +43,8 @@ pub(super) struct Liveness {
     /// Whether a ping has been sent since the last pong.
     is_waiting: bool,
     rtt: Option<Duration>,
+    /// The mean of how far a round trip is from `rtt`.
+    rtt_deviation: Duration,
     inward: Loss,
     outward: Loss,
     floor: Floor,
@@ -65,6 +69,7 @@ impl Liveness {
             idle_ping_at: now,
             is_waiting: false,
             rtt: None,
+            rtt_deviation: Duration::ZERO,
             inward: Loss::default(),
             outward: Loss::default(),
             floor: Floor::default(),
@@ -143,7 +148,14 @@ impl Liveness {
             return;
         }
         self.floor.sample(now, trip);
-        self.rtt = Some(self.rtt.map_or(trip, |rtt| (rtt * 7 + trip) / 8));
+        (self.rtt, self.rtt_deviation) = match self.rtt {
+            // The first is waited for half as long again.
+            None => (Some(trip), trip / 8),
+            Some(rtt) => {
+                let deviation = self.rtt_deviation * 3 + rtt.abs_diff(trip);
+                (Some((rtt * 7 + trip) / 8), deviation / 4)
+            }
+        };
     }
 
     /// A flow uses the link from now on, or does so no more.
@@ -183,7 +195,7 @@ impl Liveness {
         self.ping_at = if self.active || self.is_waiting {
             now + jittered(PING_ACTIVE, rng)
         } else {
-            now + PING_ANSWER.max(self.rtt.unwrap_or_default() * 2)
+            now + self.answer_after()
         };
         self.is_waiting = true;
         // The datapath, which counts, fills in `sent`.
@@ -194,16 +206,39 @@ impl Liveness {
         })
     }
 
-    const fn suspect_after(&self) -> Duration {
-        if self.active {
-            SUSPECT_ACTIVE
-        } else {
-            SUSPECT_IDLE
+    /// How long a round trip takes, almost always.
+    fn longest_trip(&self) -> Duration {
+        self.rtt
+            .map_or(TRIP_UNKNOWN, |rtt| rtt + self.rtt_deviation * 4)
+    }
+
+    /// How long an answer is waited for before pings become quick.
+    fn answer_after(&self) -> Duration {
+        match self.rtt {
+            Some(rtt) => PING_ANSWER.max(rtt * 2).max(self.longest_trip()),
+            None => PING_ANSWER,
         }
     }
 
-    const fn dead_after(&self) -> Duration {
-        if self.active { DEAD_ACTIVE } else { DEAD_IDLE }
+    /// Quick pings begin later than on a short way by so much, and so does what counts them.
+    fn idle_delay(&self) -> Duration {
+        self.answer_after().saturating_sub(PING_ANSWER)
+    }
+
+    fn suspect_after(&self) -> Duration {
+        if self.active {
+            SUSPECT_ACTIVE.max(self.longest_trip() + SUSPECT_LATE)
+        } else {
+            SUSPECT_IDLE + self.idle_delay()
+        }
+    }
+
+    fn dead_after(&self) -> Duration {
+        if self.active {
+            DEAD_ACTIVE.max(self.longest_trip() + DEAD_LATE)
+        } else {
+            DEAD_IDLE + self.idle_delay()
+        }
     }
 }
 

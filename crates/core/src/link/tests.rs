@@ -12,8 +12,8 @@ use levada_wire::machine::harness::check_contract;
 use super::*;
 use crate::api::{ConnectionLost, Neighbour};
 use crate::limits::{
-    ADDRESSES_MAX, DEAD_ACTIVE, DEAD_IDLE, DIAL_STAGGER, NEIGHBOURS_MAX, PING_ACTIVE, REDIAL_MAX,
-    REDIAL_MIN,
+    ADDRESSES_MAX, DEAD_ACTIVE, DEAD_IDLE, DEAD_LATE, DIAL_STAGGER, NEIGHBOURS_MAX, PING_ACTIVE,
+    REDIAL_MAX, REDIAL_MIN, TRIP_UNKNOWN,
 };
 
 mod dialling;
@@ -281,7 +281,7 @@ fn a_peer_that_never_greets_is_closed() {
 #[test]
 fn a_silent_peer_is_dead_after_its_threshold_and_not_before() {
     for (active, dead_after) in [(false, DEAD_IDLE), (true, DEAD_ACTIVE)] {
-        let mut links = up_at(0);
+        let mut links = measured(Duration::ZERO);
         links.handle_input(at(0), Input::Active { link: LINK, active });
 
         let before = sleep_until(&mut links, at(0) + dead_after - Duration::from_millis(1));
@@ -290,6 +290,54 @@ fn a_silent_peer_is_dead_after_its_threshold_and_not_before() {
         assert_eq!(downs(&before), []);
         assert_eq!(downs(&after), [LinkDown::Silent]);
     }
+}
+
+/// Links with one that is up since time zero, whose round trip is known to take so long: its first pong came then.
+fn measured(trip: Duration) -> Links {
+    let mut links = links();
+    links.handle_input(at(0), connected(LINK, 2, None));
+    links.handle_input(at(0), hello(LINK, 1));
+    let first = pings(&drain(&mut links))[0];
+    sleep_until(&mut links, at(0) + trip);
+    links.handle_input(at(0) + trip, pong(&first));
+    drain(&mut links);
+    links
+}
+
+#[test]
+fn a_peer_that_is_far_away_is_dead_when_what_it_said_last_must_have_come() {
+    let trip = Duration::from_millis(600);
+    let mut links = measured(trip);
+    let active = Input::Active {
+        link: LINK,
+        active: true,
+    };
+    links.handle_input(at(600), active);
+
+    // One round trip was measured: it may deviate by an eighth.
+    let dead_after = trip + trip / 2 + DEAD_LATE;
+    let before = sleep_until(&mut links, at(600) + dead_after - Duration::from_millis(1));
+    let after = sleep_until(&mut links, at(600) + dead_after);
+
+    assert_eq!(downs(&before), []);
+    assert_eq!(downs(&after), [LinkDown::Silent]);
+}
+
+#[test]
+fn a_peer_whose_distance_is_not_known_yet_is_not_dead_for_that() {
+    let mut links = up_at(0);
+    let active = Input::Active {
+        link: LINK,
+        active: true,
+    };
+    links.handle_input(at(0), active);
+
+    let dead_after = TRIP_UNKNOWN + DEAD_LATE;
+    let before = sleep_until(&mut links, at(0) + dead_after - Duration::from_millis(1));
+    let after = sleep_until(&mut links, at(0) + dead_after);
+
+    assert_eq!(downs(&before), []);
+    assert_eq!(downs(&after), [LinkDown::Silent]);
 }
 
 #[test]
@@ -312,7 +360,7 @@ fn a_peer_that_speaks_is_never_dead() {
 
 #[test]
 fn time_in_which_this_node_did_not_run_counts_against_nobody() {
-    let mut links = up_at(0);
+    let mut links = measured(Duration::ZERO);
     links.handle_input(
         at(0),
         Input::Active {
