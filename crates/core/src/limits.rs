@@ -39,15 +39,15 @@ pub const PING_IDLE: Duration = Duration::from_secs(1);
 /// twice the round trip where that is longer. Also in docs/wire.md 8.2.
 pub const PING_ANSWER: Duration = Duration::from_millis(400);
 
-/// Silence after which a peer is suspect, while a flow uses the link; where that is longer, a round trip, four times its
-/// deviation, and [`SUSPECT_LATE`].
+/// Silence after which a peer is suspect, while a flow uses the link; where that is longer, a round trip, four times
+/// its deviation, and [`SUSPECT_LATE`].
 pub const SUSPECT_ACTIVE: Duration = Duration::from_millis(150);
 
 /// How late the pong to the first of the quick pings may be.
 pub const SUSPECT_LATE: Duration = Duration::from_millis(50);
 
-/// The same while idle: a dozen pings unanswered, the first of which was slow. Longer by as much as a pong is waited for
-/// longer than [`PING_ANSWER`].
+/// The same while idle: a dozen pings unanswered, the first of which was slow. Longer by as much as a pong is waited
+/// for longer than [`PING_ANSWER`].
 pub const SUSPECT_IDLE: Duration = Duration::from_millis(2_500);
 
 /// Silence after which a peer is dead, while a flow uses the link: four pings unanswered; where that is longer, a round
@@ -57,7 +57,8 @@ pub const DEAD_ACTIVE: Duration = Duration::from_millis(400);
 /// The pongs to three quick pings are lost before a peer that is far away is dead.
 pub const DEAD_LATE: Duration = Duration::from_millis(200);
 
-/// The same while idle: two dozen pings unanswered; longer where the same of a suspect is. Longer than the bursts of loss of a path that is worth keeping.
+/// The same while idle: two dozen pings unanswered; longer where the same of a suspect is. Longer than the bursts of
+/// loss of a path that is worth keeping.
 pub const DEAD_IDLE: Duration = Duration::from_secs(4);
 
 /// What a round trip is taken for until the first is measured (RFC 6298 section 2.1).

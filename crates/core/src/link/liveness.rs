@@ -10,7 +10,8 @@
 //!          ping ── 400 ms, no pong ── ping 100 ms ping 100 ms ping ·· pong ── 1 s ──
 //! ```
 //!
-//! What is waited for grows with the round trip and with how uneven it is (RFC 6298): what is on its way is not silence.
+//! What is waited for grows with the round trip and with how uneven it is (RFC 6298): what is on its way is not
+//! silence.
 //!
 //! Not the decision to close (the parent's), nor the times (`limits.rs`). Called by [`super::Links`]. Invariant:
 //! no other part decides that a peer is silent.

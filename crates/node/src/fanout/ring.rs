@@ -117,7 +117,7 @@ struct Waiting {
     round: u64,
     /// Empty where somebody left meanwhile.
     wakers: Vec<Option<Waker>>,
-    /// Which are empty.
+    /// Indices of the empty ones in `wakers`.
     free: Vec<usize>,
 }
 
