@@ -212,7 +212,12 @@ impl SendSockets {
             None if self.all[0].speaks_by.is_none() => 0,
             None => return None,
         };
-        multicast::speak_by(&self.all[at].socket, &interface).ok()?;
+        if multicast::speak_by(&self.all[at].socket, &interface).is_err() {
+            if at > 0 {
+                self.all.pop(); // it was opened for this alone
+            }
+            return None;
+        }
         self.all[at].speaks_by = Some(interface);
         Some(at)
     }
@@ -322,6 +327,22 @@ mod tests {
 
         assert_eq!(send_sockets.all.len(), 1);
         assert_eq!((received(&one), received(&other)), (1, 1));
+    }
+
+    #[test]
+    fn an_interface_that_cannot_be_spoken_by_leaves_no_socket_behind() {
+        let mut send_sockets = send_sockets(true);
+        let missing = Interface {
+            index: 9_999_999,
+            address: Some([192, 0, 2, 77].into()),
+        };
+
+        for _ in 0..3 {
+            assert_eq!(send_sockets.way_by(missing), None);
+        }
+
+        assert_eq!(send_sockets.all.len(), 1);
+        assert_eq!(send_sockets.towards([10, 0, 0, 1].into()), 1);
     }
 
     #[test]
