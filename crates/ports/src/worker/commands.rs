@@ -6,12 +6,14 @@
 //! ```
 //!
 //! Within a queue the order is that of calls. Between them it is kept where it matters: a frame comes after the
-//! `Originate` that was given before it, and the end of a flow after the frames that were.
+//! `Originate` that was given before it. While frames of a flow wait, what would keep them from somebody, or make
+//! another flow of it, waits behind them among the frames, and behind that all that the flow is told from then on.
 //!
 //! Not the lock around it, nor the waking (`queue`). Invariant: neither queue exceeds its limits, and one frame may
-//! always wait.
+//! always wait; the commands of [`Command::Flow`] of one flow are taken in the order of calls.
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 
 use levada_lane::api::{Command, FlowCommand, PublisherCommand};
 use levada_wire::FlowId;
@@ -48,6 +50,10 @@ pub(super) struct Commands {
     frames: VecDeque<Waiting>,
     /// Of the frames.
     bytes: usize,
+    /// How many [`Command::Flow`] wait among the frames.
+    behind: usize,
+    /// What waits of each flow there.
+    of_flows: BTreeMap<FlowId, OfFlow>,
     /// How many commands must be taken of `control` before a frame that is given now.
     originated: u64,
 }
@@ -59,10 +65,20 @@ struct Waiting {
     after: u64,
 }
 
+/// How much waits of a flow among the frames.
+#[derive(Debug, Default)]
+struct OfFlow {
+    all: usize,
+    /// Those of them that are [`Command::Flow`].
+    behind: usize,
+}
+
 /// Which queue a command waits in, and whose room it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Queue {
     Control,
+    /// That of frames, in the room of control.
+    Behind,
     Frames,
     /// That of frames, in the room for ends.
     Ends,
@@ -76,26 +92,34 @@ impl Commands {
     pub(super) fn give(&mut self, command: Command) -> Result<(), Full> {
         let bytes = frame_bytes(&command);
         let queue = self.queue(&command);
+        let frames = self.frames.len() - self.behind;
         let has_room = match queue {
-            Queue::Control => self.control.len() < COMMANDS_MAX,
+            Queue::Control | Queue::Behind => self.control.len() + self.behind < COMMANDS_MAX,
             Queue::Frames => {
                 let has_bytes = self.bytes == 0 || self.bytes + bytes <= FRAME_BYTES_MAX;
-                self.frames.len() < FRAMES_MAX && has_bytes
+                frames < FRAMES_MAX && has_bytes
             }
-            Queue::Ends => self.frames.len() < FRAMES_MAX + ENDS_MAX,
+            Queue::Ends => frames < FRAMES_MAX + ENDS_MAX,
         };
         if !has_room {
             return Err(Full(Box::new(command)));
         }
-        if queue == Queue::Control {
-            self.put(command);
-        } else {
-            self.bytes += bytes;
-            self.frames.push_back(Waiting {
-                command,
-                after: self.originated,
-            });
+        let after = match queue {
+            Queue::Control => {
+                self.put(command);
+                return Ok(());
+            }
+            Queue::Behind => self.taken + self.control.len() as u64,
+            Queue::Frames | Queue::Ends => self.originated,
+        };
+        self.bytes += bytes;
+        if let Some(flow) = flow_of(&command) {
+            let of_flow = self.of_flows.entry(flow).or_default();
+            of_flow.all += 1;
+            of_flow.behind += usize::from(queue == Queue::Behind);
+            self.behind += usize::from(queue == Queue::Behind);
         }
+        self.frames.push_back(Waiting { command, after });
         Ok(())
     }
 
@@ -129,9 +153,25 @@ impl Commands {
                 return;
             }
             frames += 1;
-            self.bytes -= frame_bytes(&next.command);
-            into.extend(self.frames.pop_front().map(|taken| taken.command));
+            into.extend(self.pop());
         }
+    }
+
+    /// Takes the first that waits among the frames.
+    fn pop(&mut self) -> Option<Command> {
+        let command = self.frames.pop_front()?.command;
+        self.bytes -= frame_bytes(&command);
+        let is_behind = usize::from(matches!(command, Command::Flow(..)));
+        self.behind -= is_behind;
+        let flow = flow_of(&command);
+        if let Some(Entry::Occupied(mut of_flow)) = flow.map(|flow| self.of_flows.entry(flow)) {
+            of_flow.get_mut().all -= 1;
+            of_flow.get_mut().behind -= is_behind;
+            if of_flow.get().all == 0 {
+                of_flow.remove();
+            }
+        }
+        Some(command)
     }
 
     fn queue(&self, command: &Command) -> Queue {
@@ -139,17 +179,38 @@ impl Commands {
             Command::Publisher(_, PublisherCommand::Finish) => Queue::Ends,
             Command::Publisher(..) => Queue::Frames,
             // What was handed in before is sent before.
-            Command::Flow(flow, FlowCommand::Close) if self.has_frames_of(*flow) => Queue::Ends,
+            Command::Flow(flow, command)
+                if self
+                    .of_flows
+                    .get(flow)
+                    .is_some_and(|of_flow| of_flow.behind > 0 || stays_behind_frames(command)) =>
+            {
+                Queue::Behind
+            }
             Command::Link(..) | Command::Flow(..) => Queue::Control,
         }
     }
+}
 
-    fn has_frames_of(&self, of: FlowId) -> bool {
-        self.frames.iter().any(|waiting| match &waiting.command {
-            Command::Publisher(flow, _) | Command::Flow(flow, _) => *flow == of,
-            Command::Link(..) => false,
-        })
+const fn flow_of(command: &Command) -> Option<FlowId> {
+    match command {
+        Command::Publisher(flow, _) | Command::Flow(flow, _) => Some(*flow),
+        Command::Link(..) => None,
     }
+}
+
+/// Whether frames that were handed in before would not get where they were to go if the command came first.
+const fn stays_behind_frames(command: &FlowCommand) -> bool {
+    matches!(
+        command,
+        FlowCommand::Open
+            | FlowCommand::Originate(_)
+            | FlowCommand::RemoveEgress(_)
+            | FlowCommand::RemoveChannel(_)
+            | FlowCommand::RemoveMember { .. }
+            | FlowCommand::StopConsuming
+            | FlowCommand::Close
+    )
 }
 
 const fn frame_bytes(command: &Command) -> usize {
@@ -161,6 +222,9 @@ const fn frame_bytes(command: &Command) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use levada_lane::api::{Channel, Interface};
+    use levada_wire::LinkIndex;
+
     use super::*;
     use crate::testkit::{self, FLOW, frame};
 
@@ -244,7 +308,7 @@ mod tests {
 
         assert!(commands.give(finish()).is_ok());
         assert!(commands.give(close()).is_ok());
-        assert_eq!(fill(&mut commands, finish), ENDS_MAX - 2);
+        assert_eq!(fill(&mut commands, finish), ENDS_MAX - 1);
 
         let mut all = String::new();
         while !commands.is_empty() {
@@ -258,7 +322,7 @@ mod tests {
         let mut commands = Commands::default();
         let other = Command::Publisher(OTHER, PublisherCommand::Finish);
 
-        for command in [other, close(), open()] {
+        for command in [other, close(), of_flow(FlowCommand::Open)] {
             assert!(commands.give(command).is_ok());
         }
 
@@ -279,5 +343,94 @@ mod tests {
 
         assert_eq!(turn(&mut commands), ".".repeat(COMMANDS_PER_TURN));
         assert_eq!(turn(&mut commands), "OpF");
+    }
+
+    fn of_flow(command: FlowCommand) -> Command {
+        Command::Flow(FLOW, command)
+    }
+
+    /// All that is taken, turn after turn.
+    fn all(commands: &mut Commands) -> Vec<Command> {
+        let mut all = Vec::new();
+        while !commands.is_empty() {
+            commands.take(&mut all);
+        }
+        all
+    }
+
+    #[test]
+    fn what_would_keep_frames_from_somebody_comes_after_those_that_were_given_before() {
+        let link = LinkIndex(1);
+        let channel = Channel {
+            address: ([232, 1, 1, 1], 5_000).into(),
+            interface: Interface {
+                index: 1,
+                address: None,
+            },
+        };
+        for command in [
+            FlowCommand::StopConsuming,
+            FlowCommand::RemoveEgress(link),
+            FlowCommand::RemoveMember { channel, link },
+            FlowCommand::RemoveChannel(channel),
+        ] {
+            let mut commands = Commands::default();
+            for command in [push(1), finish(), of_flow(command), push(1)] {
+                assert!(commands.give(command).is_ok());
+            }
+
+            assert_eq!(turn(&mut commands), "pF.p");
+        }
+    }
+
+    #[test]
+    fn a_flow_that_is_closed_and_opened_again_is_told_all_in_order() {
+        let mut commands = Commands::default();
+        let link = LinkIndex(1);
+        let originate = || of_flow(FlowCommand::Originate(Box::new(testkit::originate())));
+        let given = || {
+            [
+                push(1),
+                close(),
+                of_flow(FlowCommand::Open),
+                originate(),
+                of_flow(FlowCommand::AddUpstream(link)),
+                push(2),
+                of_flow(FlowCommand::RemoveUpstream(link)),
+            ]
+        };
+        for command in given() {
+            assert!(commands.give(command).is_ok());
+        }
+        assert!(commands.give(open()).is_ok(), "of another flow");
+
+        let taken = format!("{:?}", all(&mut commands));
+
+        let mut in_order = vec![open()];
+        in_order.extend(given());
+        assert_eq!(taken, format!("{in_order:?}"));
+        assert!(commands.behind == 0 && commands.of_flows.is_empty());
+        assert!(commands.give(originate()).is_ok());
+        assert_eq!(commands.control.len(), 1, "nothing waits of it any more");
+    }
+
+    #[test]
+    fn what_waits_behind_frames_does_not_overtake_control_that_was_given_before() {
+        let mut commands = Commands::default();
+        let link = LinkIndex(1);
+        assert!(commands.give(push(1)).is_ok());
+        for _ in 0..COMMANDS_PER_TURN {
+            assert!(commands.give(open()).is_ok());
+        }
+        for command in [
+            FlowCommand::AddUpstream(link),
+            FlowCommand::RemoveUpstream(link),
+            FlowCommand::Close,
+        ] {
+            assert!(commands.give(of_flow(command)).is_ok());
+        }
+
+        assert_eq!(turn(&mut commands), ".".repeat(COMMANDS_PER_TURN) + "p");
+        assert_eq!(turn(&mut commands), "..C");
     }
 }
