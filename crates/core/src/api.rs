@@ -271,6 +271,16 @@ pub enum Event {
         /// Why.
         reason: LinkDown,
     },
+    /// Two processes run with the key of one node, whose machine or state directory was copied. One is linked, the other
+    /// is refused. Said once a minute at most.
+    KeyCopied {
+        /// The node id that both prove.
+        peer: NodeId,
+        /// Where the one is that is linked.
+        linked: SocketAddr,
+        /// Where the other is.
+        refused: SocketAddr,
+    },
     /// A link loses too much of what it is given: flows over it were cut, the newest first, and no further one is let
     /// in for a while (RFC 8083).
     Congested {
@@ -373,6 +383,8 @@ pub enum LinkDown {
     Duplicate,
     /// The peer restarted, and its new link took the place of this one.
     Superseded,
+    /// Another process with the peer's key is linked.
+    Copied,
     /// Not the node that was expected.
     WrongNode,
     /// The node linked to itself.
@@ -408,6 +420,9 @@ impl fmt::Display for LinkDown {
             Self::Lost(lost) => lost.fmt(f),
             Self::Duplicate => f.write_str("another link to the same node is kept"),
             Self::Superseded => f.write_str("the peer restarted"),
+            Self::Copied => f.write_str(
+                "another node with the same key is linked: its state directory was copied; give each a key of its own",
+            ),
             Self::WrongNode => f.write_str("another node answers at this address"),
             Self::Self_ => f.write_str("this address is this node's own"),
             Self::WrongNetwork => f.write_str("the peer belongs to another network"),

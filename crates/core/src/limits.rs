@@ -24,6 +24,12 @@ pub const GREETING_MAX: Duration = Duration::from_secs(5);
 /// The most messages that wait for the hello of their link. One more closes it. Also in docs/wire.md 7.1.
 pub const HELD_MESSAGES_MAX: usize = 64;
 
+/// So many former lives of a peer are remembered while it is linked: one that comes back is a copy of its key.
+pub const FORMER_BOOTS_MAX: usize = 8;
+
+/// Between two words to the user that a peer's key has a copy.
+pub const COPY_WARNING: Duration = Duration::from_secs(60);
+
 /// A timer that fires this late means that this node did not run.
 pub const OWN_LATENESS: Duration = Duration::from_millis(50);
 
@@ -107,7 +113,7 @@ pub const DIAL_WAIT: Duration = Duration::from_secs(3);
 /// Before the first retry.
 pub const REDIAL_MIN: Duration = Duration::from_millis(250);
 
-/// Between retries at most.
+/// Between retries at most. A link that lived so long, or that the peer did not close, makes the next pause short again.
 pub const REDIAL_MAX: Duration = Duration::from_secs(5);
 
 /// The most neighbours that can be configured; more are ignored.

@@ -29,9 +29,13 @@ use levada_wire::{Instant, LinkIndex, NetworkId, NodeId, PacketSize};
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
 
-use crate::api::{self, DialId, Event, LinkDown, LinkInput, Settings};
+use crate::api::{self, ConnectionLost, DialId, Event, LinkDown, LinkInput, Settings};
 use crate::chance;
-use crate::limits::{DIAL_WAIT, GREETING_MAX, HELD_MESSAGES_MAX, LINKS_MAX, OWN_LATENESS};
+use crate::limits::{
+    COPY_WARNING, DIAL_WAIT, FORMER_BOOTS_MAX, GREETING_MAX, HELD_MESSAGES_MAX, LINKS_MAX,
+    OWN_LATENESS, REDIAL_MAX,
+};
+use crate::view::LinkState;
 
 mod border;
 mod dialer;
@@ -86,11 +90,22 @@ enum State {
 
 #[derive(Debug)]
 struct Up {
+    since: Instant,
     boot: u64,
+    lives: Lives,
     name: String,
     relay: bool,
     liveness: Liveness,
     size: Size,
+}
+
+/// What links to one peer, each in the place of the one before, know of its processes.
+#[derive(Clone, Debug, Default)]
+struct Lives {
+    /// Former boots, the latest last.
+    former: VecDeque<u64>,
+    /// When the user was told that the peer's key has a copy.
+    warned: Option<Instant>,
 }
 
 impl Link {
@@ -99,6 +114,12 @@ impl Link {
             State::Up(up) => Some(up),
             State::Greeting { .. } => None,
         }
+    }
+
+    /// Whether it is up, and the peer was heard lately.
+    fn is_well(&self) -> bool {
+        self.up()
+            .is_some_and(|up| up.liveness.state() == LinkState::Up)
     }
 
     fn up_mut(&mut self) -> Option<&mut Up> {
@@ -263,12 +284,17 @@ impl Links {
             Some(dial) => self.dialer.on_connected(dial),
             None => self.accept,
         };
-        let mut dialled = self.links.values().filter(|link| link.dialled);
+        // Nothing was said on the new connection yet, so the peer does not prefer it either. One that is suspect may be
+        // of a former life of the peer: both ends then choose by their hellos.
+        let mut kept = self
+            .links
+            .values()
+            .filter(|link| link.dialled || link.is_well());
         if self.leaving {
             Some(LinkDown::Leaving)
         } else if peer == self.me {
             Some(LinkDown::Self_)
-        } else if dial.is_some() && dialled.any(|link| link.peer == peer) {
+        } else if dial.is_some() && kept.any(|link| link.peer == peer) {
             Some(LinkDown::Duplicate)
         } else if !wanted || self.links.contains_key(&link) {
             Some(LinkDown::Unwanted)
@@ -343,29 +369,67 @@ impl Links {
         let (peer, dialled) = (greeted.peer, greeted.dialled);
         let rival = self.links.iter().find_map(|(index, other)| {
             let up = other.up()?;
-            (other.peer == peer && *index != link).then_some((*index, other.dialled, up.boot))
+            (other.peer == peer && *index != link).then_some((*index, other.dialled, up))
         });
-        if let Some((rival, rival_dialled, boot)) = rival {
+        let mut lives = Lives::default();
+        if let Some((rival, rival_dialled, up)) = rival {
+            let same = up.boot == hello.boot;
+            if up.lives.former.contains(&hello.boot) {
+                // A life that was taken for over goes on: two processes have this key.
+                self.warn_of_copy(rival, link);
+                self.close(link, LinkDown::Copied);
+                return;
+            }
             // Both ends see the same two connections and keep the one that the smaller id opened; a restarted
             // peer's old link is dead whatever its age.
-            let keep_rival =
-                boot == hello.boot && rival_dialled != dialled && rival_dialled == (self.me < peer);
+            let keep_rival = same && rival_dialled != dialled && rival_dialled == (self.me < peer);
             if keep_rival {
                 self.close(link, LinkDown::Duplicate);
                 return;
             }
-            let reason = if boot == hello.boot {
+            lives.clone_from(&up.lives);
+            let reason = if same {
                 LinkDown::Duplicate
             } else {
+                lives.former.push_back(up.boot);
+                while lives.former.len() > FORMER_BOOTS_MAX {
+                    lives.former.pop_front();
+                }
                 LinkDown::Superseded
             };
             self.close(rival, reason);
         }
         truncate(&mut hello.name, NODE_NAME_BYTES_MAX);
-        self.open(link, hello);
+        self.open(link, hello, lives);
     }
 
-    fn open(&mut self, link: LinkIndex, hello: Hello) {
+    /// Tells the user, now and then, that two processes have the key of one node.
+    fn warn_of_copy(&mut self, kept: LinkIndex, refused: LinkIndex) {
+        let Some(remote) = self.links.get(&refused).map(|link| link.remote) else {
+            return;
+        };
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&kept) else {
+            return;
+        };
+        let (peer, linked) = (link.peer, link.remote);
+        let Some(up) = link.up_mut() else { return };
+        if up
+            .lives
+            .warned
+            .is_some_and(|at| now.since(at) < COPY_WARNING)
+        {
+            return;
+        }
+        up.lives.warned = Some(now);
+        self.put(api::Output::Event(Event::KeyCopied {
+            peer,
+            linked,
+            refused: remote,
+        }));
+    }
+
+    fn open(&mut self, link: LinkIndex, hello: Hello, lives: Lives) {
         let now = self.now;
         let Some(peer) = self.links.get(&link).map(|opened| opened.peer) else {
             return;
@@ -377,6 +441,8 @@ impl Links {
         );
         let opened = self.links.get_mut(&link).expect("it was there above");
         let up = Up {
+            since: now,
+            lives,
             boot: hello.boot,
             name: hello.name.clone(),
             relay: hello.relay,
@@ -385,7 +451,6 @@ impl Links {
         };
         let before = std::mem::replace(&mut opened.state, State::Up(Box::new(up)));
         let remote = opened.remote;
-        self.dialer.on_up(peer);
         self.put(api::Output::LinkUp {
             link,
             remote_index: hello.index,
@@ -476,6 +541,14 @@ impl Links {
             return;
         };
         let peer = dropped.peer;
+        // One whose peer closes each link as soon as it is up is dialled less and less often.
+        let is_sent_away = matches!(reason, LinkDown::Lost(ConnectionLost::ClosedByPeer(_)));
+        let has_lived = dropped
+            .up()
+            .is_some_and(|up| !is_sent_away || self.now.since(up.since) >= REDIAL_MAX);
+        if has_lived {
+            self.dialer.on_lived(peer);
+        }
         if !self.links.values().any(|other| other.peer == peer) {
             self.dialer.on_lost(self.now, peer, &reason.to_string());
         }

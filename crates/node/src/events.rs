@@ -30,6 +30,15 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
+    /// Two nodes run with one key, whose state directory was copied: one is linked, the other is refused.
+    KeyCopied {
+        /// The node id that both prove.
+        peer: NodeId,
+        /// Where the one is that is linked.
+        linked: SocketAddr,
+        /// Where the other is.
+        refused: SocketAddr,
+    },
     /// A link loses too much of what it is given: its newest flows were cut, and no further one is admitted for a
     /// while.
     Congested {

@@ -217,8 +217,8 @@ impl Dialer {
         Some(remote)
     }
 
-    /// A link to `peer` is up: what kept it from being so is over.
-    pub(super) fn on_up(&mut self, peer: NodeId) {
+    /// A link to `peer` was up: what kept it from being so is over.
+    pub(super) fn on_lived(&mut self, peer: NodeId) {
         for configured in self
             .configured
             .iter_mut()

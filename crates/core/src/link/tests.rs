@@ -506,6 +506,95 @@ fn a_restarted_peer_takes_the_place_of_its_former_self() {
 }
 
 #[test]
+fn a_late_dial_of_this_node_leaves_a_link_that_lives_alone() {
+    // Whichever id is the smaller.
+    for (me, peer) in [(1, 2), (2, 1)] {
+        let mut links = Links::new(&settings(me, 1));
+        let neighbour = Neighbour {
+            addresses: vec![remote(1)],
+            node: None,
+        };
+        links.handle_input(at(0), Input::Outside(LinkInput::AddNeighbour(neighbour)));
+        links.handle_input(at(1), connected(LINK, peer, None));
+        links.handle_input(at(2), hello(LINK, 5));
+        drain(&mut links);
+
+        links.handle_input(at(900), connected(OTHER, peer, Some(DialId(0))));
+
+        let outputs = drain(&mut links);
+        assert_eq!(closes(&outputs), [(OTHER, LinkDown::Duplicate)]);
+        let is_said = |output: &Output| matches!(output, Output::Outside(api::Output::Send { .. }));
+        assert!(!outputs.iter().any(is_said), "the peer hears no hello");
+        let later = sleep_until(&mut links, at(2_000));
+        let dials = |output: &Output| matches!(output, Output::Outside(api::Output::Dial { .. }));
+        assert!(!later.iter().any(dials), "the neighbour is linked");
+    }
+}
+
+#[test]
+fn of_two_copies_of_one_key_one_stays_linked_and_the_user_is_told() {
+    let mut links = links();
+    let mut events = Vec::new();
+    let mut closed = Vec::new();
+
+    // Both try again whenever they are closed.
+    for round in 0..40_u32 {
+        let link = LinkIndex(round);
+        let now = at(u64::from(round) * 250);
+        links.handle_input(now, connected(link, 2, None));
+        links.handle_input(now, hello(link, u64::from(round % 2)));
+        links.handle_input(now, ping(LinkIndex(1)));
+        let outputs = drain(&mut links);
+        closed.extend(closes(&outputs));
+        events.extend(outputs.into_iter().filter_map(|output| match output {
+            Output::Outside(api::Output::Event(event @ Event::KeyCopied { .. })) => Some(event),
+            _ => None,
+        }));
+    }
+
+    // The second is taken for a restart of the first; who of the two comes then is known.
+    let superseded = closed
+        .iter()
+        .filter(|(_, why)| *why == LinkDown::Superseded);
+    assert_eq!(superseded.map(|(link, _)| link.0).collect::<Vec<_>>(), [0]);
+    let copies = closed.iter().filter(|(_, why)| *why == LinkDown::Copied);
+    assert!(copies.count() >= 19, "{closed:?}");
+    assert_eq!(events.len(), 1, "not for each of them");
+}
+
+#[test]
+fn a_neighbour_that_closes_each_link_as_soon_as_it_is_up_is_dialled_less_and_less_often() {
+    let mut links = links();
+    let neighbour = Neighbour {
+        addresses: vec![remote(1)],
+        node: None,
+    };
+    links.handle_input(at(0), Input::Outside(LinkInput::AddNeighbour(neighbour)));
+    let mut dials = 0;
+    let mut link = 0;
+
+    for millis in (0..60_000).step_by(10) {
+        for output in sleep_until(&mut links, at(millis)) {
+            let Output::Outside(api::Output::Dial { dial, .. }) = output else {
+                continue;
+            };
+            dials += 1;
+            link += 1;
+            let link = LinkIndex(link);
+            links.handle_input(at(millis), connected(link, 2, Some(dial)));
+            links.handle_input(at(millis), hello(link, 1));
+            let reason = ConnectionLost::ClosedByPeer("another has this key".into());
+            links.handle_input(
+                at(millis),
+                Input::Outside(LinkInput::Disconnected { link, reason }),
+            );
+        }
+    }
+
+    assert!((12..=20).contains(&dials), "{dials} dials in a minute");
+}
+
+#[test]
 fn a_node_never_links_to_itself_and_never_across_networks() {
     let mut links = links();
     links.handle_input(at(0), connected(LINK, 1, None));

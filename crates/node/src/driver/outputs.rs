@@ -111,6 +111,22 @@ impl Driver {
                 tracing::info!(link = link.0, peer = peer.short(), reason, "link down");
                 self.tell(Event::LinkDown { peer, reason });
             }
+            core::Event::KeyCopied {
+                peer,
+                linked,
+                refused,
+            } => {
+                tracing::warn!(
+                    peer = peer.short(), %linked, %refused,
+                    "two nodes run with one key, so that only one can be linked; give the one that was copied a state \
+                     directory of its own"
+                );
+                self.tell(Event::KeyCopied {
+                    peer,
+                    linked,
+                    refused,
+                });
+            }
             core::Event::Congested {
                 link,
                 peer,

@@ -44,7 +44,7 @@ impl Code {
 /// Code and words for the core's reason.
 pub(crate) fn of(reason: &LinkDown) -> (Code, String) {
     let code = match reason {
-        LinkDown::Duplicate | LinkDown::Superseded => Code::Duplicate,
+        LinkDown::Duplicate | LinkDown::Superseded | LinkDown::Copied => Code::Duplicate,
         LinkDown::WrongNode | LinkDown::WrongNetwork | LinkDown::Self_ => Code::Wrong,
         LinkDown::Protocol(_) => Code::Protocol,
         LinkDown::Full => Code::Full,
