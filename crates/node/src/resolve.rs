@@ -12,6 +12,7 @@ use std::time::Duration;
 use levada_core::Neighbour;
 use levada_wire::NodeId;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::builder::PORT_DEFAULT;
 
@@ -137,32 +138,48 @@ pub(crate) enum Resolved {
 
 /// Looks `addresses` up until each is found; what comes out goes to `results`. Ends when all are, or nobody listens.
 pub(crate) async fn run(addresses: Vec<Address>, results: mpsc::Sender<Resolved>) {
-    let mut waiting = addresses;
+    run_by(addresses, results, look_up).await;
+}
+
+/// The same by any way to look a name up. None waits for another: a name server may be silent for half a minute.
+async fn run_by<L, F>(addresses: Vec<Address>, results: mpsc::Sender<Resolved>, look_up: L)
+where
+    L: Fn(Address) -> F + Copy + Send + 'static,
+    F: Future<Output = Result<Neighbour, String>> + Send + 'static,
+{
+    let mut look_ups = JoinSet::new();
+    for address in addresses {
+        look_ups.spawn(until_found(address, results.clone(), look_up));
+    }
+    // Dropping the set, when the node ends, ends them all.
+    while look_ups.join_next().await.is_some() {}
+}
+
+async fn until_found<F>(
+    address: Address,
+    results: mpsc::Sender<Resolved>,
+    look_up: impl Fn(Address) -> F,
+) where
+    F: Future<Output = Result<Neighbour, String>>,
+{
     let mut delay = RETRY_MIN;
-    while !waiting.is_empty() {
-        let mut unknown = Vec::new();
-        for address in waiting {
-            let result = look_up(&address).await;
-            let resolved = match result {
-                Ok(neighbour) => Resolved::Found { address, neighbour },
-                Err(cause) => {
-                    unknown.push(address.clone());
-                    Resolved::NotYet { address, cause }
-                }
-            };
-            if results.send(resolved).await.is_err() {
-                return;
-            }
+    loop {
+        let found = look_up(address.clone()).await;
+        let is_found = found.is_ok();
+        let address = address.clone();
+        let resolved = match found {
+            Ok(neighbour) => Resolved::Found { address, neighbour },
+            Err(cause) => Resolved::NotYet { address, cause },
+        };
+        if results.send(resolved).await.is_err() || is_found {
+            return;
         }
-        waiting = unknown;
-        if !waiting.is_empty() {
-            tokio::time::sleep(delay).await;
-            delay = (delay * 2).min(RETRY_MAX);
-        }
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(RETRY_MAX);
     }
 }
 
-async fn look_up(address: &Address) -> Result<Neighbour, String> {
+async fn look_up(address: Address) -> Result<Neighbour, String> {
     let found = tokio::net::lookup_host(address.endpoint()).await;
     let addresses: Vec<SocketAddr> = match found {
         Ok(found) => found.take(ADDRESSES_MAX).collect(),
@@ -265,7 +282,29 @@ mod tests {
             told.push(address.port);
         }
 
+        told.sort_unstable();
         assert_eq!(told, ports.collect::<Vec<_>>());
         look_ups.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_name_whose_look_up_hangs_delays_no_other() {
+        let (results, mut resolved) = mpsc::channel(RESOLVED_MAX);
+        let names = ["hangs.example", "answers.example"];
+        let names = names.map(|name| name.parse().unwrap()).to_vec();
+
+        let look_ups = tokio::spawn(run_by(names, results, |address: Address| async move {
+            if address.host.starts_with("hangs") {
+                std::future::pending::<()>().await;
+            }
+            Err("no".to_owned())
+        }));
+
+        let first = tokio::time::timeout(Duration::from_secs(20), resolved.recv());
+        let first = first.await.expect("it does not wait for the other");
+        assert!(
+            matches!(first, Some(Resolved::NotYet { address, .. }) if address.host.starts_with("answers"))
+        );
+        look_ups.abort();
     }
 }
