@@ -18,7 +18,7 @@ use super::interests::Interests;
 use super::names::Names;
 use super::pump::Pump;
 use super::rarely::Rarely;
-use super::task::{Driver, Inbox, Resolving};
+use super::task::{DRIVER_GONE, Driver, Inbox, Resolving};
 use super::{
     About, EVENTS_MAX, Handle, QUIC_EVENTS_MAX, REQUESTS_MAX, SLOTS_MAX, Shared, datapath,
 };
@@ -122,7 +122,11 @@ fn lines(
     let (ask, asked) = mpsc::channel(REQUESTS_MAX + SLOTS_MAX);
     let (results, resolved) = mpsc::channel(resolve::RESOLVED_MAX);
     let (events, _) = broadcast::channel(EVENTS_MAX);
-    let (stopped, is_stopped) = watch::channel(None);
+    // A driver that panics says nothing more.
+    let unsaid = Failed {
+        reason: DRIVER_GONE,
+    };
+    let (stopped, is_stopped) = watch::channel(Some(unsaid));
     let shared = Shared {
         about,
         datapath,

@@ -41,6 +41,9 @@ const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
 /// Why a node fails whose datapath ended.
 const DATAPATH_GONE: &str = "the thread that moves its packets has ended, which is a bug: the log says where; start it \
     again, and please report it";
+/// Why a node fails whose driver panicked: what is said of its end until the driver comes to it.
+pub(super) const DRIVER_GONE: &str = "the task that decides has ended, which is a bug: the log says where; start it \
+    again, and please report it";
 
 /// The task's state. See the module's head.
 #[derive(Debug)]
@@ -65,7 +68,7 @@ pub(super) struct Driver {
     pub(super) leaving: Option<Deadline>,
     /// Keeps the lock for as long as the node runs.
     pub(super) state: StateDir,
-    /// Its end is the message that the node is gone; what is in it, why it had to.
+    /// Its end is the message that the node is gone; what is in it then, why it had to.
     pub(super) stopped: watch::Sender<Option<Failed>>,
     /// End with the node.
     pub(super) helpers: Vec<JoinHandle<()>>,
@@ -146,12 +149,13 @@ impl Driver {
                 Step::LeaveDeadline => self.links.clear(),
                 Step::DatapathGone => {
                     self.fail(DATAPATH_GONE);
-                    break;
+                    return self.shut_down().await;
                 }
             }
             self.settle().await;
             self.show_streams();
         }
+        self.stopped.send_replace(None);
         self.shut_down().await;
     }
 

@@ -41,3 +41,20 @@ async fn a_node_that_was_told_to_leave_has_not_failed() {
     let stopped = tokio::time::timeout(Duration::from_secs(20), handle.stopped());
     assert_eq!(stopped.await.unwrap(), Ok(()));
 }
+
+#[tokio::test]
+async fn a_node_whose_driver_panics_has_failed() {
+    let builder = Node::builder()
+        .temporary_state()
+        .listen(([127, 0, 0, 1], 0).into());
+    let handle = start(builder).await.unwrap();
+
+    let looked = handle
+        .look(|_| panic!("as any bug of the driver would"))
+        .await;
+
+    assert_eq!(looked, Err(Stopped));
+    let stopped = tokio::time::timeout(Duration::from_secs(20), handle.stopped());
+    let error = stopped.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("had to stop"), "{error}");
+}
