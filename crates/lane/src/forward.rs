@@ -280,7 +280,9 @@ fn fan_out(
         let disposition = if child.is_free(is_late, now) {
             Disposition::Send
         } else {
-            child.judge(run, kept, is_late, now)
+            let verdict = child.judge(run, kept, is_late, now);
+            children.wake = earliest(children.wake, child.wake());
+            verdict
         };
         match disposition {
             Disposition::Send => {
@@ -294,9 +296,6 @@ fn fan_out(
             }
             Disposition::Withhold(reason) => counters.withhold(reason, packets, &mut io.ledger),
             Disposition::Ignore => {}
-        }
-        if child.progress.is_behind() {
-            children.wake = earliest(children.wake, child.wake());
         }
     }
     for channel in flow.multicast.channels() {

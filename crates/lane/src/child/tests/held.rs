@@ -388,6 +388,26 @@ fn what_is_left_of_a_full_cache_is_passed_over_and_said() {
 }
 
 #[test]
+fn a_child_that_goes_on_live_with_the_next_group_hears_at_once_what_is_gone() {
+    let settings = LaneSettings {
+        flow_cache_bytes_max: 500, // nothing is kept
+        ..LaneSettings::default()
+    };
+    let mut relay = Relay::with_settings(PEAK, &settings);
+    relay.drain();
+    relay.burst(1, false, 0);
+    relay.sleep(Duration::from_secs(1));
+    relay.take();
+    let gone = relay.burst(1, false, 0);
+
+    relay.begin_group();
+    let next = relay.burst(1, false, 0);
+    relay.sleep(Duration::ZERO);
+
+    assert_eq!(relay.take(), (next, gone));
+}
+
+#[test]
 fn former_children_owe_what_they_were_sent_up_to_the_limit() {
     let mut children = Children::default();
     let now = Instant::from_nanos(1_000_000_000);
