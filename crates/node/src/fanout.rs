@@ -174,8 +174,9 @@ impl Fanout {
 
     /// Takes what the datapath delivers of a flow. Called on a lane's thread; never waits for a subscriber.
     pub(crate) fn deliver(&self, flow: FlowId, delivery: datapath::Delivery) {
-        if let Some(ring) = self.flows.read().expect(SOUND).get(&flow) {
-            ring.push(delivery);
+        let ring = self.flows.read().expect(SOUND).get(&flow).cloned();
+        if let Some(ring) = ring {
+            ring.push(delivery); // which may put a whole inbox in order: not while others wait for the table
         }
     }
 }

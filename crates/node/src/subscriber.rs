@@ -21,6 +21,9 @@ use crate::fanout::Queue;
 use crate::node::Stopped;
 
 /// How a stream is subscribed to.
+///
+/// The limits are those of the subscriber's own queue. What it has not read yet waits in memory that all subscribers of
+/// the flow on this node share: at most about 8,192 frames and other events, and 64 MiB of frames, beside that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubscribeOptions {

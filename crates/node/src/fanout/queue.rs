@@ -13,8 +13,9 @@
 //!
 //! Not a channel: a full channel would make its sender wait or lose the newest, and here a whole run of frames
 //! up to the next group has to go, with one gap that says how many. Filled by `fanout` and from the ring, emptied by
-//! [`crate::Subscriber`]. Invariant: at most the subscriber's own limit of frames and bytes waits, and at most
-//! [`NOTICES_MAX`] other things.
+//! [`crate::Subscriber`]. Invariant: at most the subscriber's own limit of frames and bytes waits here, and at most
+//! [`NOTICES_MAX`] other things. Beside it waits what it has not read of the ring, which has a limit of its own for all
+//! subscribers of the flow together.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};

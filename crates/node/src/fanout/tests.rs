@@ -570,6 +570,34 @@ fn a_subscriber_in_the_middle_of_reading_does_not_hold_up_the_lane() {
     assert_eq!(taken(&queue).len(), 3);
 }
 
+#[test]
+fn a_lane_that_puts_one_flow_in_order_does_not_hold_up_the_opening_of_another() {
+    let bench = Bench::new();
+    let ring = bench.fanout.ring(FLOW);
+    let (done, is_done) = std::sync::mpsc::channel();
+
+    std::thread::scope(|scope| {
+        let reads = ring.hold();
+        let left = INBOX_ENTRIES_MAX - ring.unsettled();
+        // With the last it waits for who reads.
+        let lane = {
+            let bench = &bench;
+            scope.spawn(move || bench.group(FLOW, 0, left))
+        };
+        while ring.unsettled() < INBOX_ENTRIES_MAX {
+            std::thread::yield_now();
+        }
+        scope.spawn(|| {
+            bench.fanout.open(OTHER);
+            done.send(()).unwrap();
+        });
+        let opened = is_done.recv_timeout(Duration::from_secs(20));
+        assert!(!lane.is_finished());
+        drop(reads);
+        assert_eq!(opened, Ok(()), "the driver waits for a lane");
+    });
+}
+
 #[tokio::test]
 async fn all_who_wait_are_woken() {
     let fanout = Fanout::new(Handle::current());
