@@ -271,8 +271,8 @@ pub enum Event {
         /// Why.
         reason: LinkDown,
     },
-    /// Two processes run with the key of one node, whose machine or state directory was copied. One is linked, the other
-    /// is refused. Said once a minute at most.
+    /// Two processes run with the key of one node, whose machine or state directory was copied. One is linked, the
+    /// other is refused. Said once a minute at most.
     KeyCopied {
         /// The node id that both prove.
         peer: NodeId,

@@ -113,7 +113,8 @@ pub const DIAL_WAIT: Duration = Duration::from_secs(3);
 /// Before the first retry.
 pub const REDIAL_MIN: Duration = Duration::from_millis(250);
 
-/// Between retries at most. A link that lived so long, or that the peer did not close, makes the next pause short again.
+/// Between retries at most. A link that lived so long, or that the peer did not close, makes the next pause short
+/// again.
 pub const REDIAL_MAX: Duration = Duration::from_secs(5);
 
 /// The most neighbours that can be configured; more are ignored.

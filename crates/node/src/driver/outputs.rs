@@ -93,6 +93,7 @@ impl Driver {
         .await;
     }
 
+    // tidy: long an arm for each event
     fn on_event(&mut self, event: core::Event) {
         match event {
             core::Event::LinkUp {
