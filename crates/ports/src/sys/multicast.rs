@@ -1,4 +1,4 @@
-//! Channel: sockets that hear channels, and the interface by which a socket speaks to them.
+//! Multicast: sockets that receive channels, and the interface by which a socket sends to them.
 //!
 //! ```text
 //! 7800   the lanes' sockets: receive no channel at all
