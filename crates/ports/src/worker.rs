@@ -43,7 +43,7 @@ pub(crate) use commands::LINK_COMMANDS_MAX;
 pub use commands::{COMMANDS_MAX, FRAME_BYTES_MAX, FRAMES_MAX, Full};
 pub use handover::{HANDED_BYTES_MAX, HANDED_SENDS_MAX};
 pub use send::{BACKLOG_MAX, SEND_QUEUE_BYTES_MAX, SendCounters};
-pub use send_sockets::{OUTLETS_MAX, WAYS_MAX};
+pub use send_sockets::{DESTINATIONS_MAX, SEND_SOCKETS_MAX};
 pub use spread::SHARED_FROM;
 
 use handover::{Giver, SiblingLanes};
@@ -62,7 +62,7 @@ const WAKER: Token = Token(1);
 /// The first of the sockets to send by; the lane's own is none of them.
 const FIRST_SEND_SOCKET: Token = Token(2);
 /// The first of the sockets that receive channels.
-const FIRST_CHANNEL_SOCKET: Token = Token(FIRST_SEND_SOCKET.0 + OUTLETS_MAX);
+const FIRST_CHANNEL_SOCKET: Token = Token(FIRST_SEND_SOCKET.0 + SEND_SOCKETS_MAX);
 
 /// What a worker is made of.
 pub struct Config {

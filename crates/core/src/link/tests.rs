@@ -563,6 +563,33 @@ fn of_two_copies_of_one_key_one_stays_linked_and_the_user_is_told() {
 }
 
 #[test]
+fn so_many_former_lives_of_a_peer_are_known_and_the_oldest_is_forgotten() {
+    let mut links = links();
+    let lives = FORMER_BOOTS_MAX as u64 + 2;
+    let mut come = |link: u64, boot| {
+        let index = LinkIndex(u32::try_from(link).unwrap());
+        links.handle_input(at(link), connected(index, 2, None));
+        links.handle_input(at(link), hello(index, boot));
+        closes(&drain(&mut links))
+    };
+    for boot in 0..lives {
+        come(boot, boot);
+    }
+
+    let known = come(lives, 1);
+    let forgotten = come(lives + 1, 0);
+
+    let copied = (LinkIndex(u32::try_from(lives).unwrap()), LinkDown::Copied);
+    assert!(known.contains(&copied), "{known:?}");
+    assert!(
+        forgotten
+            .iter()
+            .all(|(_, why)| *why == LinkDown::Superseded),
+        "taken for a new life: {forgotten:?}"
+    );
+}
+
+#[test]
 fn a_neighbour_that_closes_each_link_as_soon_as_it_is_up_is_dialled_less_and_less_often() {
     let mut links = links();
     let neighbour = Neighbour {

@@ -12,7 +12,7 @@
 //! blocked: routes change. The node's QUIC leaves by the lane's own socket, so that one is left to it: control must
 //! not wait behind a slow interface's media. Where there can be no further sockets everything goes by it. A multicast
 //! channel is spoken to by a socket of its interface. Not the order of what waits: `send.rs`. Called by the worker's
-//! turn. Invariant: at most [`OUTLETS_MAX`] sockets and [`WAYS_MAX`] destinations are known.
+//! turn. Invariant: at most [`SEND_SOCKETS_MAX`] sockets and [`DESTINATIONS_MAX`] destinations are known.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,9 +27,9 @@ use crate::sys::{Socket, multicast, source_towards};
 use levada_lane::api::{Egress, Interface, Late, Transmit};
 
 /// The most sockets that one lane sends by; further interfaces share its own.
-pub const OUTLETS_MAX: usize = 8;
+pub const SEND_SOCKETS_MAX: usize = 8;
 /// The most destinations whose way is known; one more, and all are asked for again.
-pub const WAYS_MAX: usize = 4_096;
+pub const DESTINATIONS_MAX: usize = 4_096;
 /// How often a blocked send_socket's destinations may be asked for again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -191,7 +191,7 @@ impl SendSockets {
                 self.asked_again = now;
                 self.ways.clear();
             }
-            None if self.ways.len() >= WAYS_MAX => self.ways.clear(),
+            None if self.ways.len() >= DESTINATIONS_MAX => self.ways.clear(),
             None => {}
         }
         let at = source_towards(to).map_or(0, |source| self.towards(source));
@@ -236,7 +236,7 @@ impl SendSockets {
     }
 
     fn open(&mut self) -> Option<usize> {
-        if self.all.len() >= OUTLETS_MAX {
+        if self.all.len() >= SEND_SOCKETS_MAX {
             return None;
         }
         let socket = self.all[0].socket.open_to_send().ok()?;
@@ -353,8 +353,8 @@ mod tests {
             .map(|last| send_sockets.towards([10, 0, 0, last].into()))
             .collect();
 
-        let own = OUTLETS_MAX - 1;
-        assert!(send_sockets.all.len() <= OUTLETS_MAX);
+        let own = SEND_SOCKETS_MAX - 1;
+        assert!(send_sockets.all.len() <= SEND_SOCKETS_MAX);
         assert!(ways[..own].iter().all(|&way| way > 0), "{ways:?}");
         assert!(ways[own..].iter().all(|&way| way == 0), "{ways:?}");
     }
@@ -362,10 +362,10 @@ mod tests {
     #[test]
     fn ways_are_forgotten_at_the_limit_and_when_a_blocked_one_is_old() {
         let mut send_sockets = send_sockets(true);
-        for port in 1..=u16::try_from(WAYS_MAX).unwrap() {
+        for port in 1..=u16::try_from(DESTINATIONS_MAX).unwrap() {
             send_sockets.way(NOW, ([127, 0, 0, 1], port).into());
         }
-        assert_eq!(send_sockets.ways.len(), WAYS_MAX);
+        assert_eq!(send_sockets.ways.len(), DESTINATIONS_MAX);
 
         send_sockets.way(NOW, ([127, 0, 0, 1], 60_000).into());
         send_sockets.way(NOW, ([127, 0, 0, 1], 60_001).into());
