@@ -181,8 +181,8 @@ pub(crate) fn member(address: &str, hub: &str, place: &str) -> anyhow::Result<()
     let place = LinkIndex(place.parse().context("no place")?);
     member.add_link(HUB, place, hub.parse().context("no address")?)?;
     let (flow, channel) = (FLOW, member.channel);
-    member.command(Command::Flow(flow, FlowCommand::Join(channel)))?;
     member.command(Command::Flow(flow, FlowCommand::Open))?;
+    member.command(Command::Flow(flow, FlowCommand::Join(channel)))?;
     member.command(Command::Flow(
         flow,
         FlowCommand::SetBudget(RepairBudget::MAX),
