@@ -204,6 +204,7 @@ pub(crate) fn member(address: &str, hub: &str, place: &str) -> anyhow::Result<()
             secret: ContentSecret::from_bytes([5; 32]),
         },
     ))?;
+    let _ = member.lanes.fresh_counters(); // its socket has joined when it has answered
     say_ready();
     let (mut frames, mut gaps) = (0, 0);
     loop {
