@@ -337,15 +337,18 @@ impl Children {
             .count();
     }
 
-    /// Those that wait for the group that starts there, in the order of their waiting. Nobody waits for any from now
-    /// on.
+    /// Those that wait for the group that starts there, in the order of their waiting, and are live still: whoever fell
+    /// behind meanwhile has a cursor, which goes forward only. Nobody waits for any from now on.
     fn take_awaiting(&mut self, group: Number) -> Vec<usize> {
         if self.awaiting == 0 {
             return Vec::new();
         }
         self.awaiting = 0;
         let all = self.all.iter_mut().enumerate();
-        let awaits = all.filter_map(|(place, child)| Some((child.awaits.take()?, place)));
+        let awaits = all.filter_map(|(place, child)| {
+            let awaits = child.awaits.take();
+            Some((awaits.filter(|_| child.is_live())?, place))
+        });
         let mut awaits: Vec<_> = awaits.filter(|&((of, _), _)| of == group).collect();
         awaits.sort_unstable();
         awaits.into_iter().map(|(_, place)| place).collect()

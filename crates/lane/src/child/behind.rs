@@ -14,8 +14,9 @@
 //! before the cursor, late or repaired, is sent at once: the cursor has passed its place. Age is told by the packets'
 //! own `sent` times, against the newest: no clock of ours. What is given up is withheld, so that the child hears GONE
 //! at once. Not the sending: `forward` for what comes, `pace.rs` for what waits; both call this. Invariant: no number
-//! is sent twice to one child, but as a repair; bursts are shed whole or not at all, and class 0 that is not
-//! DISCARDABLE is never shed (docs/wire.md 4.1).
+//! is sent twice to one child, but as a repair, or where it was live and is sent a group from its start that it can
+//! join after all (`join.rs`); bursts are shed whole or not at all, and class 0 that is not DISCARDABLE is never shed
+//! (docs/wire.md 4.1).
 
 use std::time::Duration;
 

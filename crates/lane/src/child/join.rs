@@ -5,7 +5,7 @@
 //!                  ├─ yes: Queued at its interface ─ its turn ─▶ CatchingUp: the group, run by run, in turn with
 //!                  │       others ─▶ Live
 //!                  └─ no:  Live: it gets what comes, hears GONE of the group's start, and is queued if the group can
-//!                          be joined after all
+//!                          be joined after all while it is live still
 //! ```
 //!
 //! A newcomer is sent the newest group that is cached before it is live. Whoever comes no nearer to the end of the flow

@@ -1,20 +1,24 @@
 //! How far a child is with a flow: the states, each with what it needs to know.
 //!
 //! ```text
-//!              its turn comes              comes no nearer
-//!   Queued ────────────────▶ CatchingUp ──────────────────▶ Throttled ◀── next group begins ── Skipping
-//!     │  └─ next group begins ──│──────────────────────────▶ ▲  │  │                             ▲  ▲
-//!     │ its group cannot        │ caught up        bucket is │  │  └── too much waits ───────────┘  │
-//!     │ be joined               ▼                  empty     │  │ caught up                         │
-//!     └─────────────────────▶ Live ──────────────────────────┘◀─┘                                   │
-//!                               └── packets did not go out, since the way was full for too long ────┘
-//!   ByChannel: hears a multicast channel, and is sent nothing over its link but repairs
+//!               its turn comes                comes no nearer
+//!    Queued ──────────────────▶ CatchingUp ────────────────────▶ Throttled ─── too much waits ───▶ Skipping
+//!     ▲ │ └─ the next group begins ──│─│──────────────────────────▶ ▲ ▲ │                          ▲ │ ▲ │
+//!     │ │                            │ └─ the cache let go of what it was due ────────────────────▶┘ │ │ │
+//!     │ │                            │                              │ └─│─ next group begins, kept ──┘ │ │
+//!     │ │ its group                  │ caught up         its bucket │   │ caught up                    │ │
+//!     │ │ cannot be joined           ▼                     is empty │   ▼                              │ │
+//!     │ └──────────────────────────▶ Live ──────────────────────────┘ ◀─┘                              │ │
+//!     └── it can after all ─────────┘ ▲ └── packets did not go out, or wait and are not kept ──────────┘ │
+//!                                     └── next group begins, and is not kept in the cache ───────────────┘
+//!    ByChannel: hears a multicast channel, and is sent nothing over its link but repairs. AddEgress makes it Queued
+//!    or Live; RemoveEgress makes each of the others ByChannel
 //! ```
 //!
 //! All but `Live` and `ByChannel` are **behind**: what the child is due lies in the flow's cache, once for whoever
 //! waits for it, and its **cursor** is the next number that it is sent from there. Not what moves a child from one
 //! state to another: that is `behind.rs`, and `join.rs` for newcomers. Called by all of the folder. Invariant: a cursor
-//! goes forward only, and what is before `start` was never due.
+//! goes forward only, until the child is live, and what is before `start` was never due.
 
 use levada_wire::Number;
 

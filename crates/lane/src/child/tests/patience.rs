@@ -205,6 +205,36 @@ fn children_that_wait_for_a_group_and_go_are_forgotten() {
 }
 
 #[test]
+fn whoever_falls_behind_while_it_waits_for_a_group_is_not_sent_that_from_its_start() {
+    let mut relay = Relay::new(800_000);
+    let (flow, link, terms) = (FLOW, link_to(2), terms(800_000));
+    relay
+        .net
+        .command(1, Command::Flow(flow, FlowCommand::RemoveEgress(link)));
+    relay.burst(1, false, 0);
+    (relay.next, relay.offset) = (2, 2); // one is late
+    relay.burst(3, false, 0);
+    relay.sleep(Duration::from_secs(2));
+    relay
+        .net
+        .command(1, Command::Flow(flow, FlowCommand::AddEgress(link, terms)));
+    let flow = relay.net.lanes[1].state_mut().flows.get_mut(FLOW);
+    assert_eq!(flow.unwrap().children.awaiting, 1);
+    relay.take();
+    relay.drain();
+    let waiting = relay.burst(1, false, 0);
+
+    (relay.next, relay.offset) = (1, 1);
+    let late = relay.burst(1, false, 0);
+    relay.sleep(Duration::from_secs(1));
+
+    assert!(relay.net.lanes[1].counters().flows[0].is_joinable);
+    let mut sent = relay.take().0;
+    sent.sort_unstable();
+    assert_eq!(sent, [late, waiting].concat());
+}
+
+#[test]
 fn leaving_and_joining_in_turns_does_not_renew_the_credit_of_repairs() {
     let mut relay = Relay::new(u64::MAX);
     let numbers = relay.burst(60, false, 0);
