@@ -1,4 +1,4 @@
-//! The wish to end: Ctrl-C, or a signal from whoever started us.
+//! The request to end: Ctrl-C, or a signal from whoever started us.
 //!
 //! Not the ending itself: each command ends in its own way (streams are taken back, neighbours told). Made once by
 //! `main`. Invariant: the first signal asks, the second ends the process at once.

@@ -16,7 +16,7 @@
 //!
 //! - QUIC: `connection` has its order, its repeats and its round trips, and no congestion control, no flow control, no
 //!   limit of connections and handshakes;
-//! - the queues around the machines: the worker's commands and its send queue, the node's happenings, events and
+//! - the queues around the machines: the worker's commands and its send queue, the node's QUIC events, events and
 //!   deliveries, with their limits and what happens there. Here all that a machine says is done at once;
 //! - threads: a node's core and lane take turns, and no time passes while they work;
 //! - several lanes: a node here has one, so steering, hand-over and the sharing of sends are not proven here;

@@ -85,7 +85,7 @@ impl<'w> Trace<'w> {
     }
 
     /// A fault begins or ends, or the script does something.
-    pub(crate) fn happening(&mut self, now: Instant, what: &str) {
+    pub(crate) fn event(&mut self, now: Instant, what: &str) {
         self.head(now, b'h');
         self.bytes(what.as_bytes());
         self.line(now, || format!("=== {what}"));
@@ -153,7 +153,7 @@ mod tests {
 
         trace.line(Instant::from_nanos(1_500_000), || "hello".to_owned());
         assert_eq!(trace.hash(), silent);
-        trace.happening(Instant::ZERO, "crash of relay");
+        trace.event(Instant::ZERO, "crash of relay");
         assert_ne!(trace.hash(), silent);
 
         let text = String::from_utf8(file).unwrap();

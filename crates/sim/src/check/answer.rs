@@ -12,7 +12,7 @@ use levada_wire::{FlowId, Instant};
 use super::Facts;
 use crate::connection::{ConnectionId, End};
 
-/// The numbers of messages that ask for a flow, grant or refuse it, or take the wish back (docs/wire.md section 7.3).
+/// The numbers of messages that ask for a flow, grant or refuse it, or cancel the request (docs/wire.md section 7.3).
 const ABOUT_ONE_FLOW: std::ops::RangeInclusive<u8> = 0x10..=0x13;
 
 #[derive(Debug)]

@@ -32,7 +32,7 @@ impl World<'_> {
 
     pub(super) fn on_fault_begins(&mut self, index: usize) {
         let kind = &self.scenario.faults[index].kind;
-        self.trace.happening(
+        self.trace.event(
             self.now,
             &format!("fault {index} begins: {}", self.named(kind)),
         );
@@ -68,7 +68,7 @@ impl World<'_> {
 
     pub(super) fn on_fault_ends(&mut self, index: usize) {
         let kind = &self.scenario.faults[index].kind;
-        self.trace.happening(
+        self.trace.event(
             self.now,
             &format!("fault {index} ends: {}", self.named(kind)),
         );

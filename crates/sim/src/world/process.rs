@@ -42,8 +42,7 @@ impl World<'_> {
                 .first()
                 .is_some_and(|stream| stream.origin == index);
         node.process = Some(Process::new(settings, is_sabotaged));
-        self.trace
-            .happening(self.now, &format!("{} starts", plan.name));
+        self.trace.event(self.now, &format!("{} starts", plan.name));
         for &neighbour in &plan.neighbours {
             let other = &self.nodes[neighbour];
             // People know where a neighbour is, and some of them also who.
@@ -66,7 +65,7 @@ impl World<'_> {
         };
         node.inbox.clear();
         node.wake = None;
-        self.trace.happening(
+        self.trace.event(
             self.now,
             &format!("{} is gone", self.scenario.nodes[index].name),
         );

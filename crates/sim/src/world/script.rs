@@ -111,7 +111,7 @@ impl World<'_> {
         let start = self.starts;
         self.starts += 1;
         let offer = media::offer(plan, node.clock.wall(self.now));
-        self.trace.happening(
+        self.trace.event(
             self.now,
             &format!(
                 "{} publishes {}",
@@ -143,7 +143,7 @@ impl World<'_> {
     fn unpublish(&mut self, stream: usize) {
         let plan = &self.scenario.streams[stream];
         if self.publishers[stream].take().is_some() {
-            self.trace.happening(
+            self.trace.event(
                 self.now,
                 &format!(
                     "{} withdraws {}",
@@ -163,7 +163,7 @@ impl World<'_> {
             return;
         }
         let (id, name) = (SubscriptionId(index as u64), plan.stream.clone());
-        self.trace.happening(
+        self.trace.event(
             self.now,
             &format!("{} plays {name}", self.scenario.nodes[plan.node].name),
         );
@@ -187,7 +187,7 @@ impl World<'_> {
         }
         let id = SubscriptionId(index as u64);
         let name = &self.scenario.nodes[plan.node].name;
-        self.trace.happening(
+        self.trace.event(
             self.now,
             &format!("{name} does not play {} any more", plan.stream),
         );
