@@ -231,6 +231,17 @@ impl Children {
         members.map(|child| child.link)
     }
 
+    /// The flow goes on before the highest number that went on: who was behind goes on there as well.
+    pub(crate) fn go_back(&mut self, next: Number) {
+        self.next = next;
+        for child in &mut self.all {
+            if child.progress.is_behind() {
+                child.progress = Progress::Live;
+            }
+            child.withheld = None;
+        }
+    }
+
     /// A child has something to do when it says.
     pub(crate) fn wake_for(&mut self, place: usize) {
         self.wake = earliest(self.wake, self.all[place].wake());

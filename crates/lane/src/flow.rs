@@ -34,6 +34,7 @@ pub(crate) mod cache;
 pub(crate) mod closed;
 pub(crate) mod ingress;
 pub(crate) mod keys;
+pub(crate) mod line;
 pub(crate) mod multicast;
 pub(crate) mod run;
 pub(crate) mod upstream;
@@ -42,6 +43,7 @@ pub(crate) mod window;
 use cache::{Cache, Room};
 use ingress::Ingress;
 use keys::Keys;
+use line::Line;
 use multicast::MulticastEgresses;
 use run::Run;
 use upstream::Upstreams;
@@ -61,6 +63,7 @@ pub(crate) struct Flow {
     pub(crate) keys: Keys,
     pub(crate) upstreams: Upstreams,
     pub(crate) window: Window,
+    pub(crate) line: Line,
     pub(crate) cache: Cache,
     pub(crate) children: Children,
     pub(crate) multicast: MulticastEgresses,
@@ -85,6 +88,7 @@ impl Flow {
             keys: Keys::default(),
             upstreams: Upstreams::default(),
             window: Window::new(),
+            line: Line::default(),
             cache: Cache::new(settings.flow_cache_bytes_max, settings.repair_budget),
             children: Children::default(),
             multicast: MulticastEgresses::default(),

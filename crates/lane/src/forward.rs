@@ -35,8 +35,9 @@ use crate::child::behind::Disposition;
 use crate::child::earliest;
 use crate::flow::ingress::Ingress;
 use crate::flow::run::{Growing, Run};
+use crate::flow::upstream::Arrival;
 use crate::flow::window::Novelty;
-use crate::flow::{Early, Flow};
+use crate::flow::{Early, Flow, line};
 use crate::ledger::{DropReason, Fate};
 use crate::limits::TRAIN_SEGMENTS_MAX;
 use crate::link;
@@ -135,7 +136,7 @@ fn take_packet(state: &mut State, packet: &[u8], came: Ingress, now: Instant) ->
         io.ledger.drop_packets(reason, 1);
         return None;
     };
-    match admit(flow, io, header, packet, came) {
+    match admit(flow, io, header, packet, came, now) {
         Ok(header) => return Some(header),
         // Copied: it may wait for long, and must not hold the whole train meanwhile.
         Err(Stop::Hold) => hold(flow, io, Bytes::copy_from_slice(packet), came),
@@ -151,16 +152,26 @@ fn admit(
     header: Header,
     packet: &[u8],
     came: Ingress,
+    now: Instant,
 ) -> Result<Header, Stop> {
     let Some(key) = flow.keys.get(header.key) else {
         return Err(stop_without_key(flow, came.from, &io.links));
     };
     prove(key, &header, packet).map_err(Stop::Drop)?;
-    if !note_arrival(flow, io, &header, came) {
+    let Some(arrival) = note_arrival(flow, io, &header, came) else {
         // A genuine packet from elsewhere is a replay: it must not make a newcomer start in the past.
         return Err(Stop::Drop(DropReason::NotUpstream));
+    };
+    let link = arrival.expected.then_some(arrival.link);
+    if !flow.window.explains(header.number) && !line::takes(flow, io, (&header, packet), link, now)
+    {
+        return Err(Stop::Drop(line::refusal(flow, header.number)));
     }
-    take_number(flow, header).map_err(Stop::Drop)
+    let header = take_number(flow, header).map_err(Stop::Drop)?;
+    if let Some(link) = link {
+        flow.line.took(link, now);
+    }
+    Ok(header)
 }
 
 /// Judges a packet that was recovered from parity: as one that came, but that it came over no link.
@@ -171,6 +182,9 @@ fn admit_recovered(flow: &mut Flow, packet: &[u8]) -> Result<Header, DropReason>
     }
     let key = flow.keys.get(header.key).ok_or(DropReason::NoKey)?;
     prove(key, &header, packet)?;
+    if !flow.window.explains(header.number) {
+        return Err(line::refusal(flow, header.number));
+    }
     take_number(flow, header)
 }
 
@@ -318,7 +332,7 @@ pub(crate) fn release(state: &mut State, id: FlowId, early: Early, now: Instant)
     let Early { came, packet } = early;
     io.ledger.held -= 1;
     let header = Header::peek(&packet).ok_or(Stop::Drop(DropReason::BadHeader));
-    match header.and_then(|header| admit(flow, io, header, &packet, came)) {
+    match header.and_then(|header| admit(flow, io, header, &packet, came, now)) {
         Ok(header) => {
             let bytes = packet.len();
             let run = Growing::new(header, 0, bytes).finish(packet, bytes);
@@ -397,12 +411,10 @@ fn hold(flow: &mut Flow, io: &mut Io, packet: Bytes, came: Ingress) {
     }
 }
 
-/// Counts a proven packet on the link it came over, and reports an upstream's first; `false` if it came over none.
-fn note_arrival(flow: &mut Flow, io: &mut Io, header: &Header, came: Ingress) -> bool {
+/// Counts a proven packet on the link it came over, and reports an upstream's first; `None` if it came over none.
+fn note_arrival(flow: &mut Flow, io: &mut Io, header: &Header, came: Ingress) -> Option<Arrival> {
     let arrived = flow.upstreams.arrived(header.number, came.from, &io.links);
-    let Some(arrival) = arrived else {
-        return false;
-    };
+    let arrival = arrived?;
     if arrival.first {
         io.outbox
             .tell_flow(flow.id, FlowEvent::Delivering(arrival.link));
@@ -411,7 +423,7 @@ fn note_arrival(flow: &mut Flow, io: &mut Io, header: &Header, came: Ingress) ->
     if let Some(link) = io.links.get_mut(arrival.link).filter(|_| counts) {
         link.counts.received += 1;
     }
-    true
+    Some(arrival)
 }
 
 /// Takes a segment that is neither a media packet nor parity.

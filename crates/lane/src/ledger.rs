@@ -44,6 +44,8 @@ reasons! {
         Duplicate => "duplicate",
         /// It is older than the window remembers.
         TooOld => "too_old",
+        /// It is farther ahead than the flow explains, and not enough others confirm it.
+        FarNumber => "far_number",
         /// Nobody wants it and the cache does not keep it.
         Unwanted => "unwanted",
         /// Its flow was closed while it waited for the key, or was under way.

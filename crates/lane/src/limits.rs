@@ -31,6 +31,29 @@ pub(crate) const TRAIN_SEGMENTS_MAX: usize = RUN_PACKETS_MAX;
 /// that live packets overtake on the way.
 pub(crate) const WINDOW_NUMBERS: u64 = 8_192;
 
+/// The most numbers that a window may lack and still be moved over more: half a second at 100 Mb/s, ten at 4 Mb/s. What
+/// is left of [`WINDOW_NUMBERS`] is for those that come while the one that leapt ahead goes on.
+pub(crate) const LACKED_MAX: u64 = WINDOW_NUMBERS / 4 * 3;
+
+/// So many packets in a row, each by itself beyond what the flow explains, show that it goes on there.
+pub(crate) const STRAYS_CONFIRM: u8 = 8;
+
+/// Two packets that are farther apart do not confirm one another: one send's worth.
+pub(crate) const STRAY_STEP_MAX: u64 = RUN_PACKETS_MAX as u64;
+
+/// Nothing that explains itself has come for so long: the flow may go on elsewhere.
+pub(crate) const LINE_QUIET: Duration = Duration::from_millis(50);
+
+/// The most beginnings of other lines that are remembered of one upstream: it cannot displace another's.
+pub(crate) const STRAYS_PER_UPSTREAM: usize = 2;
+
+/// The most former lines of a flow, each of some 1 KiB: the one by which most came is kept longest.
+pub(crate) const FORMER_LINES_MAX: usize = 3;
+
+/// A line that begins no farther ahead goes on from the one before it, and what lies between is missing: 6 s at
+/// 100 Mb/s.
+pub(crate) const LINE_GAP_MAX: u64 = 65_536;
+
 /// The most packets of a flow that wait for its key: 600 ms at 4 Mb/s, far above a control round trip.
 pub const EARLY_PACKETS_MAX: usize = 256;
 

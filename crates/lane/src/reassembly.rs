@@ -76,6 +76,8 @@ pub(crate) struct Reassembly {
     broken: Option<Number>,
     /// The packet that is next has come and was false.
     next_was_false: bool,
+    /// First packets of groups that were false; empty between two calls of the lane.
+    refused: Vec<(Number, OriginTime)>,
     unpacker: Unpacker,
 }
 
@@ -89,6 +91,7 @@ impl Reassembly {
             burst: None,
             broken: None,
             next_was_false: false,
+            refused: Vec::new(),
             unpacker: Unpacker::default(),
         }
     }
@@ -107,6 +110,22 @@ impl Reassembly {
         self.openers.push((epoch, opener));
     }
 
+    /// Whether a packet is of use and is true.
+    pub(crate) fn wants(&mut self, header: &Header, packet: &[u8]) -> bool {
+        !self.is_past(header.number) && self.opens(header, packet) == Some(true)
+    }
+
+    /// Whether it opens; `None` without its key.
+    fn opens(&mut self, header: &Header, packet: &[u8]) -> Option<bool> {
+        let mut openers = self.openers.iter_mut();
+        let (_, opener) = openers.find(|(epoch, _)| *epoch == header.key)?;
+        Some(opener.open(packet, &mut Vec::new()).is_some())
+    }
+
+    fn is_false(&mut self, header: &Header, packet: &[u8]) -> bool {
+        self.opens(header, packet) == Some(false)
+    }
+
     /// Takes proven packets, in any order.
     pub(crate) fn push(&mut self, run: &Run) {
         for (number, packet) in run.iter() {
@@ -119,7 +138,12 @@ impl Reassembly {
             let Some(burst) = header.burst() else {
                 continue; // nor do they contradict themselves
             };
-            if matches!(self.state, State::Seeking) && header.offset == 0 && header.index == 0 {
+            let is_start = header.offset == 0 && header.index == 0;
+            if is_start && self.is_seeking() {
+                if self.is_false(&header, &packet) {
+                    self.refused.push((number, header.sent));
+                    continue; // it must not begin where the stream never comes by
+                }
                 self.waiting = self.waiting.split_off(&number);
                 self.state = State::Running { next: number };
             }
@@ -142,7 +166,13 @@ impl Reassembly {
         room: usize,
         is_hopeless: impl Fn(Number) -> bool,
     ) -> Advanced {
-        let mut done = Advanced::default();
+        let mut done = Advanced {
+            forgotten: self.refused.pop(),
+            ..Advanced::default()
+        };
+        if done.forgotten.is_some() {
+            return done;
+        }
         while let State::Running { next } = self.state {
             if done.deliveries.len() + FRAMES_PER_BURST_MAX > room {
                 done.has_more = self.waiting.contains_key(&next) || is_hopeless(next);

@@ -81,6 +81,7 @@ pub(crate) fn remove_link(state: &mut State, link: LinkIndex, now: Instant) -> b
     for flow in flows.values_mut() {
         flow.children.forget(link);
         flow.upstreams.remove(link);
+        flow.line.retire(link);
     }
     io.queue.remove(now, |_, other| other == link);
     io.closed.remove_link(link);

@@ -243,6 +243,30 @@ impl Cache {
         }
     }
 
+    /// Lets go of all from that number on: the flow does not go on there.
+    pub(crate) fn forget_from(&mut self, number: Number, room: &mut Room) {
+        if self.start.is_some_and(|start| start.first >= number) {
+            self.start = None;
+        }
+        while self
+            .held
+            .back()
+            .is_some_and(|held| held.run.first >= number)
+        {
+            self.remove(self.held.len() - 1, room);
+        }
+        self.skipped.take_if(|start| *start >= number);
+        self.dropped = self.dropped.min(number);
+        if self.start.is_none() {
+            let all = self.held.iter().rev().map(|held| &held.run);
+            let newest = all
+                .filter(|run| run.first == run.group_start)
+                .map(|run| run.first)
+                .next();
+            newest.into_iter().for_each(|first| self.start_at(first));
+        }
+    }
+
     /// What the flow needs at most from now on, by which its share is measured.
     pub(crate) fn set_peak(&mut self, peak: Bitrate, room: &mut Room) {
         room.peaks = room.peaks - u128::from(self.peak.0) + u128::from(peak.0);

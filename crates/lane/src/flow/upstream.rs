@@ -12,7 +12,7 @@ use levada_wire::{Instant, LinkIndex, Number, OriginTime};
 
 use super::ingress::Ingress;
 use super::window::{Novelty, Window};
-use crate::limits::UPSTREAMS_MAX;
+use crate::limits::{STRAYS_CONFIRM, UPSTREAMS_MAX};
 use crate::link;
 use crate::repair::arrival_baseline::ArrivalBaseline;
 use crate::repair::missing::RepairPeer;
@@ -32,6 +32,8 @@ pub(crate) struct Upstream {
     is_multicast: bool,
     /// What came over it, whatever came over others.
     window: Window,
+    /// Packets one after the other that this does not explain.
+    strays: u8,
     /// When packets should come over it; `None` before the first.
     baseline: Option<ArrivalBaseline>,
     /// It is not asked for what is missing before this moment.
@@ -45,6 +47,8 @@ pub(crate) struct Arrival {
     pub(crate) link: LinkIndex,
     /// It is the first one since the upstream was added.
     pub(crate) first: bool,
+    /// Packets are expected over it.
+    pub(crate) expected: bool,
     /// It did not come over this upstream before, so it counts as received.
     pub(crate) counts: bool,
 }
@@ -93,6 +97,7 @@ impl Upstreams {
             heard: false,
             is_multicast: false,
             window: Window::new(),
+            strays: 0,
             baseline: None,
             ask_from: Instant::ZERO,
         });
@@ -205,8 +210,25 @@ impl Upstreams {
         Some(Arrival {
             link: upstream.link,
             first,
-            counts: upstream.window.take(number) == Novelty::New,
+            expected: upstream.expected,
+            counts: upstream.take(number),
         })
+    }
+}
+
+impl Upstream {
+    /// Takes a number that came over it; says whether it counts: a far one does only when others confirm it.
+    fn take(&mut self, number: Number) -> bool {
+        if self.window.explains(number) {
+            self.strays = 0;
+            return self.window.take(number) == Novelty::New;
+        }
+        self.strays += 1;
+        if self.strays < STRAYS_CONFIRM {
+            return false;
+        }
+        (self.window, self.strays) = (Window::new(), 0);
+        self.window.take(number) == Novelty::New
     }
 }
 

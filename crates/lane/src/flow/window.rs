@@ -11,7 +11,7 @@
 
 use levada_wire::Number;
 
-use crate::limits::WINDOW_NUMBERS;
+use crate::limits::{LACKED_MAX, WINDOW_NUMBERS};
 
 const WORDS: usize = (WINDOW_NUMBERS / 64) as usize;
 
@@ -33,6 +33,10 @@ pub(crate) struct Window {
     bits: Box<[u64; WORDS]>,
     /// One past the highest number seen; zero before the first.
     next: u64,
+    /// Where it began: what came before that is not lacked.
+    first: u64,
+    /// How many numbers between `first` and `next` are remembered as not seen.
+    lacks: u64,
 }
 
 impl Window {
@@ -40,7 +44,20 @@ impl Window {
         Self {
             bits: Box::new([0; WORDS]),
             next: 0,
+            first: 0,
+            lacks: 0,
         }
+    }
+
+    /// Whether a number can be of this window's flow: it is remembered, or so little ahead that what is on its way
+    /// will still find a place when it comes. In an empty window any can.
+    pub(crate) const fn explains(&self, number: Number) -> bool {
+        let number = number.value();
+        if number < self.next {
+            return self.next - number <= WINDOW_NUMBERS;
+        }
+        let ahead = number - self.next;
+        self.next == 0 || ahead == 0 || self.lacks + ahead <= LACKED_MAX
     }
 
     /// Judges a number and remembers it.
@@ -56,6 +73,7 @@ impl Window {
             return Novelty::Duplicate;
         }
         self.bits[word] |= bit;
+        self.lacks -= u64::from(number >= self.first);
         Novelty::New
     }
 
@@ -72,6 +90,8 @@ impl Window {
         let number = number.value();
         if number < self.next && self.next - number <= WINDOW_NUMBERS {
             let (word, bit) = place(number);
+            let was_seen = self.bits[word] & bit != 0;
+            self.lacks += u64::from(was_seen && number >= self.first);
             self.bits[word] &= !bit;
         }
     }
@@ -82,11 +102,15 @@ impl Window {
     }
 
     fn move_past(&mut self, number: u64) {
-        if number - self.next >= WINDOW_NUMBERS {
+        if self.next == 0 || number - self.next >= WINDOW_NUMBERS {
             self.bits.fill(0);
+            (self.first, self.lacks) = (number, 1);
         } else {
             for passed in self.next..=number {
                 let (word, bit) = place(passed);
+                let was_lacked =
+                    self.bits[word] & bit == 0 && passed >= self.first + WINDOW_NUMBERS;
+                self.lacks = self.lacks + 1 - u64::from(was_lacked);
                 self.bits[word] &= !bit;
             }
         }
@@ -133,6 +157,9 @@ mod tests {
 
                 prop_assert_eq!(window.take(number(at)), expected);
             }
+            let oldest = window.next.saturating_sub(WINDOW_NUMBERS).max(window.first);
+            let taken = seen.range(oldest..window.next).count() as u64;
+            prop_assert_eq!(window.lacks, window.next - oldest - taken);
         }
     }
 
@@ -149,6 +176,23 @@ mod tests {
         assert_eq!(window.take(number(5)), Novelty::New);
         assert_eq!(window.take(number(6)), Novelty::Duplicate);
         assert_eq!(window.take(number(900)), Novelty::New);
+    }
+
+    #[test]
+    fn one_that_leaps_ahead_again_and_again_leaves_room_for_what_it_leapt_over() {
+        let mut window = Window::new();
+        window.take(number(100));
+        let step = LACKED_MAX / 3;
+
+        let mut at = 100;
+        while window.explains(number(at + step)) {
+            at += step;
+            assert_eq!(window.take(number(at)), Novelty::New);
+        }
+
+        assert!(at + step - 100 > LACKED_MAX && at - 100 < WINDOW_NUMBERS);
+        assert!(!window.explains(Number::MAX) && window.explains(number(at + 1)));
+        assert_eq!(window.take(number(101)), Novelty::New);
     }
 
     #[test]

@@ -11,7 +11,9 @@ use super::*;
 use crate::api::{
     Command, Datagrams, Event, FlowCommand, FlowEvent, Input, LaneCounters, LinkCommand,
 };
-use crate::limits::{RUN_BYTES_MAX, RUN_PACKETS_MAX, TRAIN_SEGMENTS_MAX};
+use crate::limits::{
+    LINE_QUIET, RUN_BYTES_MAX, RUN_PACKETS_MAX, STRAYS_CONFIRM, TRAIN_SEGMENTS_MAX,
+};
 use crate::testkit::{self, FLOW, Net, address, frame, header, link_to, seal};
 
 /// A number that no lane has: somebody who hears everything and may send from anywhere else.
@@ -170,8 +172,10 @@ fn a_stranger_cannot_make_a_newcomer_start_in_the_past() {
 #[test]
 fn a_packet_older_than_the_window_is_dropped_for_that_reason() {
     let (mut net, heard) = flowing();
-    let far = 1_000_000;
-    net.arrive_alone(0, RELAY, seal(&header(far), b""));
+    net.sleep(LINE_QUIET);
+    for number in 0..u64::from(STRAYS_CONFIRM) {
+        net.arrive_alone(0, RELAY, seal(&header(1_000_000 + number), b""));
+    }
     let before = net.lanes[RELAY].counters();
 
     net.arrive_alone(0, RELAY, heard[0].clone());
@@ -472,13 +476,17 @@ fn the_better_of_two_paths_delivers_and_both_count_as_received() {
 }
 
 #[test]
-fn numbers_that_jump_far_ahead_go_on_from_there() {
+fn numbers_that_jump_far_ahead_go_on_from_there_once_enough_confirm_it() {
     let (mut net, _) = flowing();
-    let far = Number::MAX.value() - 1;
+    net.sleep(LINE_QUIET);
+    net.wires.clear();
+    let far = Number::MAX.value() - u64::from(STRAYS_CONFIRM);
 
-    for number in [far, far + 1] {
+    for number in far..=Number::MAX.value() {
         net.arrive_alone(0, RELAY, seal(&header(number), b""));
     }
 
     assert_eq!(sends_to(&mut net, 2).len(), 2);
+    let dropped = net.lanes[RELAY].ledger().dropped(DropReason::FarNumber);
+    assert_eq!(dropped, u64::from(STRAYS_CONFIRM) - 1);
 }

@@ -75,9 +75,10 @@ fn apply_to_flow(state: &mut State, id: FlowId, command: FlowCommand, now: Insta
             }
             io.links.contains(link) && flow.upstreams.add(link)
         }),
-        FlowCommand::RemoveUpstream(link) => {
-            with_flow(state, id, |flow, _| flow.upstreams.retire(link))
-        }
+        FlowCommand::RemoveUpstream(link) => with_flow(state, id, |flow, _| {
+            flow.line.retire(link);
+            flow.upstreams.retire(link)
+        }),
         FlowCommand::Join(channel) => with_flow(state, id, |_, io| {
             io.joined.join(id, channel, &mut io.outbox)
         }),

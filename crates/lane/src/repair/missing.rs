@@ -94,6 +94,13 @@ pub(crate) struct Missing {
     wake: Option<Instant>,
 }
 
+/// How far repair has come on a line of numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reached {
+    next: Option<Number>,
+    latest: Option<(Number, OriginTime)>,
+}
+
 /// A group that an upstream could not send from its start on.
 #[derive(Clone, Copy, Debug)]
 struct Unjoinable {
@@ -145,6 +152,27 @@ impl Missing {
     /// How many numbers of a range are missing and may still come.
     pub(crate) fn expected_in(&self, range: Range<Number>) -> u64 {
         self.wants.range(range).count() as u64
+    }
+
+    /// How far it has come.
+    pub(crate) const fn reached(&self) -> Reached {
+        Reached {
+            next: self.next,
+            latest: self.latest,
+        }
+    }
+
+    /// Goes on from where it had come on another line; from nowhere it begins like a newcomer.
+    pub(crate) fn resume(&mut self, reached: Reached) {
+        (self.next, self.latest) = (reached.next, reached.latest);
+        match reached.next {
+            Some(next) => drop(self.wants.split_off(&next)),
+            None => {
+                self.wants.clear();
+                self.join();
+            }
+        }
+        (self.joined, self.unjoinable) = (None, None);
     }
 
     /// Whether anything was given up since the last call.

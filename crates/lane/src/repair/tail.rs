@@ -79,6 +79,11 @@ impl Tail {
         self.highest
     }
 
+    /// The flow goes on before the highest number that was sent.
+    pub(crate) const fn go_back(&mut self) {
+        self.highest = None;
+    }
+
     /// Nobody is told any more.
     pub(crate) const fn rest(&mut self) {
         self.timer = None;
