@@ -175,7 +175,8 @@ impl Reassembly {
         }
         while let State::Running { next } = self.state {
             if done.deliveries.len() + FRAMES_PER_BURST_MAX > room {
-                done.has_more = self.waiting.contains_key(&next) || is_hopeless(next);
+                let is_waiting = !self.waiting.is_empty();
+                done.has_more = self.waiting.contains_key(&next) || is_waiting && is_hopeless(next);
                 return done;
             }
             if self.waiting.contains_key(&next) {
@@ -184,7 +185,12 @@ impl Reassembly {
                 }
             } else if self.waiting.len() > WAITING_PACKETS_MAX {
                 self.skip(next, GapReason::Overrun, &mut done);
-            } else if is_hopeless(next) {
+            } else if !self.waiting.is_empty() && is_hopeless(next) {
+                // What is given up is given up for a later packet, and that one must be true.
+                done.forgotten = self.take_false(next);
+                if done.forgotten.is_some() {
+                    return done;
+                }
                 let reason = if self.next_was_false {
                     GapReason::Bad
                 } else {
@@ -290,6 +296,23 @@ impl Reassembly {
             self.state = State::Ended;
             self.waiting.clear();
         }
+    }
+
+    /// Takes the first false packet out of those that a skip of `next` would go by.
+    fn take_false(&mut self, next: Number) -> Option<(Number, OriginTime)> {
+        let mut at = next;
+        while let Some((&number, waiting)) = self.waiting.range(at..).next() {
+            let (header, packet, burst) = (waiting.header, waiting.packet.clone(), waiting.burst);
+            if self.is_false(&header, &packet) {
+                self.waiting.remove(&number);
+                return Some((number, header.sent));
+            }
+            if burst > next {
+                return None;
+            }
+            at = number.next();
+        }
+        None
     }
 
     /// Gives up the number that is next, and with it the rest of its burst; goes on at the next burst.

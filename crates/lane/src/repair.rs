@@ -120,7 +120,7 @@ fn learn(flow: &mut Flow, io: &mut Io, link: LinkIndex, message: &LinkDatagram, 
         LinkDatagram::Head(head) => {
             flow.upstreams.heard(link);
             let shown = flow.shown(link, &io.links, now);
-            flow.missing.head(head.highest, shown, now, counts);
+            flow.missing.head(head.highest, shown, now);
         }
         LinkDatagram::Pending(numbers) => {
             let source = RepairPeer {
@@ -137,7 +137,7 @@ fn learn(flow: &mut Flow, io: &mut Io, link: LinkIndex, message: &LinkDatagram, 
             let before = flow.missing.next();
             if let Some(highest) = numbers.iter().last().filter(|_| before.is_some()) {
                 let shown = flow.shown(link, &io.links, now);
-                flow.missing.head(highest, shown, now, counts);
+                flow.missing.head(highest, shown, now);
             }
             let sources = flow.upstreams.sources(|link| io.links.trip(link));
             for number in numbers.iter() {

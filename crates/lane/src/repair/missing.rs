@@ -7,11 +7,12 @@
 //!   comes: repaired      GONE from every upstream, or no time left for an answer and then the deadline: given up
 //! ```
 //!
-//! A gap shows when a higher number comes, or when a HEAD names one. The deadline is the packet's own time
-//! (`arrival_baseline`) plus the budget; what cannot arrive before it is not asked for. When the last answer but one
-//! would come too late for another full try, the last try is made a little early: half a chance is better than none.
-//! Not sending, and not knowing links: `repair` does both. Called by it. Invariant: at most [`MISSING_MAX`] numbers are
-//! tracked; more, and the oldest are given up. After [`Missing::ask`] the next wake-up lies ahead.
+//! A gap shows when a higher number comes; a HEAD that names one asks its sender alone, and gives nothing up. The
+//! deadline is the packet's own time (`arrival_baseline`) plus the budget; what cannot arrive before it is not asked
+//! for. When the last answer but one would come too late for another full try, the last try is made a little early: half
+//! a chance is better than none. Not sending, and not knowing links: `repair` does both. Called by it. Invariant: at
+//! most [`MISSING_MAX`] numbers are tracked; more, and the oldest are given up. After [`Missing::ask`] the next wake-up
+//! lies ahead.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -57,6 +58,8 @@ struct Want {
     tries: u8,
     /// The upstream that showed that it is missing, later the one that was asked.
     link: Option<LinkIndex>,
+    /// Only this upstream says that there is such a number: nobody else is asked.
+    only: Option<LinkIndex>,
     /// What came is false.
     bad: bool,
     /// Upstreams that said that it will not come.
@@ -77,8 +80,12 @@ pub(crate) struct Shown {
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Missing {
-    /// One past the highest number known to have been sent.
+    /// One past the highest number that came: what lies before it was sent.
     next: Option<Number>,
+    /// How far each upstream says that it has sent, where that is beyond `next`.
+    told: Vec<(LinkIndex, Number)>,
+    /// Numbers from `next` on that were given up since that upstream alone spoke of them.
+    told_in_vain: BTreeMap<Number, LinkIndex>,
     /// One past the highest number that came, and when that was sent; `None` before the first.
     latest: Option<(Number, OriginTime)>,
     wants: BTreeMap<Number, Want>,
@@ -113,6 +120,8 @@ impl Missing {
     pub(crate) const fn new(budget: Duration) -> Self {
         Self {
             next: None,
+            told: Vec::new(),
+            told_in_vain: BTreeMap::new(),
             latest: None,
             wants: BTreeMap::new(),
             is_joining: true,
@@ -144,7 +153,7 @@ impl Missing {
         !self.is_hopeless(number)
     }
 
-    /// One past the highest number known to have been sent; `None` before the first.
+    /// One past the highest number that came; `None` before the first.
     pub(crate) const fn next(&self) -> Option<Number> {
         self.next
     }
@@ -173,6 +182,7 @@ impl Missing {
             }
         }
         (self.joined, self.unjoinable) = (None, None);
+        (self.told, self.told_in_vain) = (Vec::new(), BTreeMap::new());
     }
 
     /// Whether anything was given up since the last call.
@@ -195,7 +205,7 @@ impl Missing {
         time_of: impl Fn(OriginTime) -> Instant,
         counts: &mut RepairCounts,
     ) -> Option<Vec<Number>> {
-        if self.next == Some(run.first) && !self.is_joining {
+        if self.next == Some(run.first) && !self.is_joining && self.told.is_empty() {
             (self.next, self.latest) = (Some(run.end()), Some((run.end(), run.sent)));
             return None;
         }
@@ -246,6 +256,10 @@ impl Missing {
             self.latest = Some((run.end(), run.sent));
         }
         self.next = self.next.max(Some(run.end()));
+        self.told.retain(|&(_, told)| Some(told) > self.next);
+        if let Some(next) = self.next.filter(|_| !self.told_in_vain.is_empty()) {
+            self.told_in_vain = self.told_in_vain.split_off(&next);
+        }
         Some(filled)
     }
 
@@ -275,28 +289,57 @@ impl Missing {
         })
     }
 
-    /// An upstream says the highest number that it has sent.
-    pub(crate) fn head(
-        &mut self,
-        highest: Number,
-        shown: Shown,
-        now: Instant,
-        counts: &mut RepairCounts,
-    ) {
-        let start = self.next.unwrap_or(highest);
+    /// An upstream says the highest number that it has sent. It is asked for what has not come; nothing is given up for
+    /// its word alone, since others may go on before that number.
+    pub(crate) fn head(&mut self, highest: Number, shown: Shown, now: Instant) {
+        let came = self.next.unwrap_or(highest);
+        let told = self.told.iter_mut().find(|(link, _)| *link == shown.link);
+        let start = told.as_ref().map_or(came, |(_, told)| came.max(*told));
         // Farther ahead than any window reaches it is no tail: packets will show what is missing, or nothing does.
-        if highest < start || highest.since(start) >= WINDOW_NUMBERS {
+        if highest < start || highest.since(came) >= WINDOW_NUMBERS {
             return;
         }
         let end = highest.next();
+        match told {
+            Some((_, told)) => *told = end,
+            None => self.told.push((shown.link, end)), // one for each upstream at most
+        }
         let gap = Gap {
             start,
             end,
             ask_at: now + shown.trip.reordering() + shown.back_off,
             shown: Some(shown),
         };
-        self.add(gap, now, |_| now, counts);
-        self.next = Some(end);
+        self.add_told(&gap, shown.link, now);
+    }
+
+    /// Tracks what one upstream says that it has sent, the oldest if it is too much.
+    fn add_told(&mut self, gap: &Gap, link: LinkIndex, now: Instant) {
+        for number in (0..gap.end.since(gap.start)).map(|at| gap.start.plus(at)) {
+            if let Some(want) = self.wants.get_mut(&number) {
+                want.only = want.only.filter(|&only| only == link);
+            } else if self.wants.len() < MISSING_MAX
+                && self.told_in_vain.get(&number) != Some(&link)
+            {
+                self.track(number, gap, Some(link), now + self.budget);
+            }
+        }
+    }
+
+    fn track(&mut self, number: Number, gap: &Gap, only: Option<LinkIndex>, deadline: Instant) {
+        let ask_at = gap.first_try(deadline);
+        self.wants.entry(number).or_insert_with(|| Want {
+            deadline,
+            ask_at,
+            retry_at: ask_at,
+            repeats: false,
+            tries: 0,
+            link: gap.shown.map(|shown| shown.link),
+            only,
+            bad: false,
+            gone_at: Vec::new(),
+        });
+        self.wake = Some(self.wake.map_or(ask_at, |wake| wake.min(ask_at)));
     }
 
     /// Parity for all numbers up to that one has come, as far as it comes: what is still missing is asked for from `at`
@@ -367,6 +410,9 @@ impl Missing {
             .all(|source| want.gone_at.contains(&source.link))
         {
             self.wants.remove(&number);
+            if self.next.is_some_and(|next| number >= next) {
+                self.told_in_vain.insert(number, from);
+            }
             self.give_up(1, counts);
         } else {
             (want.ask_at, want.repeats) = (now, false);
@@ -387,6 +433,9 @@ impl Missing {
         let before = self.wants.len();
         self.wants.retain(|&number, want| {
             if want.deadline <= now {
+                if let Some(only) = want.only {
+                    self.told_in_vain.insert(number, only);
+                }
                 return false;
             }
             let at = want
@@ -422,31 +471,35 @@ impl Missing {
         let tracked = count.min(MISSING_MAX as u64);
         self.give_up(count - tracked, counts);
         for number in (0..tracked).map(|at| gap.start.plus(count - tracked + at)) {
+            if let Some(want) = self.wants.get_mut(&number) {
+                want.only = None; // it was told of already
+                continue;
+            }
             // A clock that jumped must not make anybody wait for ever.
             let mut deadline = time_of(number).min(now) + self.budget;
             if let Some((_, earliest)) = self.joined.filter(|&(first, _)| number >= first) {
                 deadline = deadline.max(earliest);
             }
+            let in_vain = self.told_in_vain.get(&number).copied();
+            if in_vain.is_some() && in_vain == gap.shown.map(|shown| shown.link) {
+                self.has_given_up = true; // and counted
+                continue;
+            }
             if deadline <= now {
                 self.give_up(1, counts);
                 continue;
             }
-            let ask_at = gap.first_try(deadline);
-            self.wants.entry(number).or_insert_with(|| Want {
-                deadline,
-                ask_at,
-                retry_at: ask_at,
-                repeats: false,
-                tries: 0,
-                link: gap.shown.map(|shown| shown.link),
-                bad: false,
-                gone_at: Vec::new(),
-            });
-            self.wake = Some(self.wake.map_or(ask_at, |wake| wake.min(ask_at)));
+            self.track(number, &gap, None, deadline);
         }
         while self.wants.len() > MISSING_MAX {
-            self.wants.pop_first();
-            self.give_up(1, counts);
+            let last = self.wants.last_entry();
+            match last.filter(|want| want.get().only.is_some()) {
+                Some(told) => drop(told.remove()),
+                None => {
+                    self.wants.pop_first();
+                    self.give_up(1, counts);
+                }
+            }
         }
     }
 
@@ -563,9 +616,10 @@ impl Want {
         let onward = usize::from(self.tries > 0 && !self.repeats);
         let first = before.map_or(0, |place| place + onward);
         let in_turn = (0..sources.len()).map(|at| &sources[(first + at) % sources.len()]);
-        in_turn
-            .into_iter()
-            .find(|source| !self.gone_at.contains(&source.link))
+        in_turn.into_iter().find(|source| {
+            let is_told = self.only.is_none_or(|only| only == source.link);
+            is_told && !self.gone_at.contains(&source.link)
+        })
     }
 }
 

@@ -93,7 +93,7 @@ pub(crate) fn on_datagram(
     // It shows what was sent as a head does; and what is missing before its end has no more parity to wait for than is
     // under way now.
     let last = first.plus(u64::from(header.packets) - 1);
-    flow.missing.head(last, shown, now, counts);
+    flow.missing.head(last, shown, now);
     flow.missing.release(last, now + reordering);
     io.touched.push(flow.id);
     Ok(())

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_wire::OriginTime;
+use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 
 use super::*;
-use crate::api::{Command, FlowCommand};
+use crate::api::{Command, FlowCommand, LinkCommand};
 use crate::ledger::DropReason;
 use crate::limits::UPSTREAMS_MAX;
 use crate::testkit::{self, FLOW, Net, frame, header, link_to, seal};
@@ -99,6 +100,36 @@ fn all_frames_come_before_while_and_after_a_liar_sends_for_5_s() {
 
         assert_eq!(got, (0..300).collect::<Vec<_>>(), "lane {victim}");
         assert!(net.lanes[victim].ledger().dropped(DropReason::FarNumber) > 5_000);
+    }
+}
+
+#[test]
+fn what_a_liar_says_of_numbers_to_come_costs_no_frame() {
+    for victim in [RELAY, CONSUMER] {
+        let mut net = lied_to(victim);
+        let got = play(&mut net, 0..300, |net, dts| {
+            if !(30..180).contains(&dts) {
+                return;
+            }
+            let next = net.lanes[victim].state_mut().flows.get_mut(FLOW);
+            let first = next.unwrap().window.next().plus(8_000);
+            let head = LinkDatagram::Head(Head {
+                flow: FLOW,
+                highest: first,
+            });
+            let gone = LinkDatagram::Gone(Numbers {
+                flow: FLOW,
+                first: first.minus(7_900).unwrap(),
+                bitmap: vec![0xFF; 32],
+            });
+            for message in [head, gone] {
+                let send = LinkCommand::Send(message);
+                net.command(LIAR, Command::Link(link_to(victim), send));
+                net.deliver();
+            }
+        });
+
+        assert_eq!(got, (0..300).collect::<Vec<_>>(), "lane {victim}");
     }
 }
 

@@ -222,6 +222,8 @@ fn what_waited_too_long_for_the_socket_is_gone_for_each_member_and_nobody_asks()
     net.wires.retain(|(_, sent)| !sent.to.ip().is_multicast());
     net.input(0, Input::Late(late));
     net.sleep(GONE_INTERVAL * 2);
+    net.push(frame(1, false, 3, 100)); // a gap is told with what comes after it
+    net.deliver();
     let gaps = |net: &mut Net, member| {
         let gap = |delivery: &Delivery| matches!(delivery, Delivery::Gap(_));
         net.deliveries(member).iter().filter(|it| gap(it)).count()

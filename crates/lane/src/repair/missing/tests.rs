@@ -268,10 +268,7 @@ fn a_head_shows_the_tail_and_one_far_ahead_shows_nothing() {
         back_off: Duration::ZERO,
         hold: Duration::ZERO,
     };
-    let head = |rig: &mut Rig, value| {
-        rig.missing
-            .head(number(value), shown, at(100), &mut rig.counts)
-    };
+    let head = |rig: &mut Rig, value| rig.missing.head(number(value), shown, at(100));
 
     head(&mut rig, 2);
     assert_eq!(rig.missing.wake(), None);
@@ -280,6 +277,61 @@ fn a_head_shows_the_tail_and_one_far_ahead_shows_nothing() {
     head(&mut rig, 4);
 
     assert_eq!(rig.asks(at(105)), [(at(105), FIRST, vec![3, 4])]);
+}
+
+#[test]
+fn the_head_of_one_upstream_asks_him_alone_and_gives_up_nothing() {
+    let mut rig = Rig::new(&[FIRST, SECOND]);
+    rig.arrive(0, 3, at(0));
+    let shown = Shown {
+        link: SECOND,
+        trip: trip(TRIP),
+        back_off: Duration::ZERO,
+        hold: Duration::ZERO,
+    };
+
+    for lie in 0..100 {
+        let ahead = number(8_000 + lie);
+        rig.missing.head(ahead, shown, at(10));
+    }
+    let asks = rig.asks(at(2_000));
+
+    assert!(asks.iter().all(|(_, link, _)| *link == SECOND) && !asks.is_empty());
+    assert!((3..8_000).all(|value| rig.missing.expects(number(value))));
+    assert!(rig.missing.wants.is_empty() && rig.missing.told_in_vain.len() <= MISSING_MAX);
+
+    // What the other one shows to be missing is asked for as if nobody had lied.
+    rig.arrive(3, 1, at(2_000));
+    rig.arrive(6, 2, at(2_010));
+    assert_eq!(rig.asks(at(2_015)), [(at(2_015), FIRST, vec![4, 5])]);
+    assert!(
+        rig.missing
+            .told_in_vain
+            .keys()
+            .all(|value| *value >= number(8))
+    );
+}
+
+#[test]
+fn what_packets_show_displaces_what_is_only_told() {
+    let mut rig = Rig::new(&[FIRST, SECOND]);
+    rig.arrive(0, 3, at(0));
+    let shown = Shown {
+        link: SECOND,
+        trip: trip(TRIP),
+        back_off: Duration::ZERO,
+        hold: Duration::ZERO,
+    };
+    rig.missing.head(number(8_000), shown, at(1));
+    assert_eq!(rig.missing.wants.len(), MISSING_MAX);
+
+    rig.missing.joined = None;
+    rig.arrive(20, 2, at(1));
+    rig.missing.head(number(8_001), shown, at(1));
+
+    assert!(rig.missing.wants.len() <= MISSING_MAX);
+    assert!((3..20).all(|value| rig.missing.wants[&number(value)].only.is_none()));
+    assert_eq!(rig.counts.given_up, 0);
 }
 
 #[test]
@@ -292,7 +344,7 @@ fn what_a_head_showed_and_came_counts_for_the_deadline_of_what_is_missing_next()
         back_off: Duration::ZERO,
         hold: Duration::ZERO,
     };
-    rig.missing.head(number(1), shown, at(350), &mut rig.counts);
+    rig.missing.head(number(1), shown, at(350));
     rig.arrive(1, 1, at(400));
     rig.missing.joined = None; // it is no newcomer
 
