@@ -37,6 +37,7 @@ pub(crate) mod keys;
 pub(crate) mod line;
 pub(crate) mod multicast;
 pub(crate) mod run;
+pub(crate) mod stray;
 pub(crate) mod upstream;
 pub(crate) mod window;
 

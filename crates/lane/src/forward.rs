@@ -37,7 +37,7 @@ use crate::flow::ingress::Ingress;
 use crate::flow::run::{Growing, Run};
 use crate::flow::upstream::Arrival;
 use crate::flow::window::Novelty;
-use crate::flow::{Early, Flow, line};
+use crate::flow::{Early, Flow, stray};
 use crate::ledger::{DropReason, Fate};
 use crate::limits::TRAIN_SEGMENTS_MAX;
 use crate::link;
@@ -163,9 +163,9 @@ fn admit(
         return Err(Stop::Drop(DropReason::NotUpstream));
     };
     let link = arrival.expected.then_some(arrival.link);
-    if !flow.window.explains(header.number) && !line::takes(flow, io, (&header, packet), link, now)
+    if !flow.window.explains(header.number) && !stray::takes(flow, io, (&header, packet), link, now)
     {
-        return Err(Stop::Drop(line::refusal(flow, header.number)));
+        return Err(Stop::Drop(stray::refusal(flow, header.number)));
     }
     let header = take_number(flow, header).map_err(Stop::Drop)?;
     if let Some(link) = link {
@@ -183,7 +183,7 @@ fn admit_recovered(flow: &mut Flow, packet: &[u8]) -> Result<Header, DropReason>
     let key = flow.keys.get(header.key).ok_or(DropReason::NoKey)?;
     prove(key, &header, packet)?;
     if !flow.window.explains(header.number) {
-        return Err(line::refusal(flow, header.number));
+        return Err(stray::refusal(flow, header.number));
     }
     take_number(flow, header)
 }

@@ -15,18 +15,13 @@
 //! that tells copies apart. Called by `forward` for what the window does not explain. Invariant: a packet that is
 //! not taken changes nothing but what is remembered here, at most [`STRAYS_PER_UPSTREAM`] of each upstream.
 
-use levada_wire::{Header, Instant, LinkIndex, Number};
+use levada_wire::{Instant, LinkIndex, Number};
 
-use super::Flow;
 use super::window::Window;
-use crate::ledger::DropReason;
 use crate::limits::{
-    FORMER_LINES_MAX, LINE_GAP_MAX, LINE_QUIET, STRAY_STEP_MAX, STRAYS_CONFIRM,
-    STRAYS_PER_UPSTREAM, WINDOW_NUMBERS,
+    FORMER_LINES_MAX, LINE_QUIET, STRAY_STEP_MAX, STRAYS_CONFIRM, STRAYS_PER_UPSTREAM,
 };
 use crate::repair::missing::Reached;
-use crate::repair::parity::decode::ParityDecoder;
-use crate::state::Io;
 
 /// The beginning of another line, perhaps.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +38,7 @@ pub(crate) struct FormerLine {
     pub(crate) window: Window,
     /// How far repair had come.
     pub(crate) reached: Reached,
-    packets: u64,
+    pub(crate) packets: u64,
 }
 
 /// See the module's head.
@@ -126,79 +121,6 @@ impl Line {
             least.map(|at| self.former.remove(at));
         }
         (self.latest, self.strays) = (None, Vec::new());
-    }
-}
-
-/// Whether a proven packet that the window does not explain is taken all the same: then the flow goes on there. `link`
-/// is the upstream that brought it, if it is expected to deliver.
-#[cold]
-pub(crate) fn takes(
-    flow: &mut Flow,
-    io: &mut Io,
-    (header, packet): (&Header, &[u8]),
-    link: Option<LinkIndex>,
-    now: Instant,
-) -> bool {
-    let (number, Some(link)) = (header.number, link) else {
-        return false;
-    };
-    if flow.origin.is_some() {
-        return false; // nobody knows better than it where the flow is
-    }
-    if let Some(consumer) = &mut flow.consumer {
-        if !consumer.wants(header, packet) {
-            return false;
-        }
-        flow.line.confirms(number, link, now);
-        move_to(flow, io, number, None);
-        return true;
-    }
-    if let Some(former) = flow.line.take_former(number) {
-        move_to(flow, io, number, Some(former));
-        return true;
-    }
-    let is_confirmed = flow.line.confirms(number, link, now);
-    if is_confirmed {
-        move_to(flow, io, number, None);
-    }
-    is_confirmed
-}
-
-/// Why a packet is dropped that the window does not explain.
-pub(crate) fn refusal(flow: &Flow, number: Number) -> DropReason {
-    if number < flow.window.next() {
-        DropReason::TooOld
-    } else {
-        DropReason::FarNumber
-    }
-}
-
-/// The flow goes on at a number that its window does not explain: at a former line, or where it has not been.
-fn move_to(flow: &mut Flow, io: &mut Io, number: Number, former: Option<FormerLine>) {
-    let is_back = number < flow.window.next();
-    let goes_on = !is_back && number.since(flow.window.next()) <= LINE_GAP_MAX;
-    let reached = flow.missing.reached();
-    let (window, resumed) = match former {
-        Some(former) => {
-            flow.missing.resume(former.reached);
-            (former.window, former.packets)
-        }
-        None => {
-            if !goes_on {
-                flow.missing.resume(Reached::default());
-            }
-            (Window::new(), 0)
-        }
-    };
-    let left = std::mem::replace(&mut flow.window, window);
-    flow.line.leave(left, reached, resumed);
-    if is_back {
-        // What was beyond is of no line that goes on: nobody is to begin with it, or to wait for it.
-        flow.cache
-            .forget_from(number.plus(WINDOW_NUMBERS), &mut io.room);
-        flow.children.go_back(number);
-        flow.tail.go_back();
-        flow.parity_decoder = ParityDecoder::default();
     }
 }
 

@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use levada_wire::OriginTime;
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
+use levada_wire::{Header, OriginTime};
 
 use super::*;
 use crate::api::{Command, FlowCommand, LinkCommand};
 use crate::ledger::DropReason;
-use crate::limits::UPSTREAMS_MAX;
+use crate::limits::{LINE_GAP_MAX, UPSTREAMS_MAX};
 use crate::testkit::{self, FLOW, Net, frame, header, link_to, seal};
 
 const FAR: u64 = 1 << 40;
@@ -247,33 +247,32 @@ fn of_too_many_former_lines_the_one_with_the_fewest_packets_goes() {
 
 #[test]
 fn losses_of_a_second_of_100_mbit_are_gone_over_and_what_confirmed_that_is_asked_for() {
-    let lost = 10_400;
-    let mut net = lied_to(RELAY);
-    play(&mut net, 0..30, |_, _| {});
-    let heard = net.lanes[RELAY]
-        .state_mut()
-        .flows
-        .get_mut(FLOW)
-        .unwrap()
-        .window
-        .next();
-    net.sleep(Duration::from_secs(1));
-
-    for step in 0..20 {
-        let header = Header {
-            sent: OriginTime::from_instant(net.now),
-            ..header(heard.value() + lost + step)
+    // So far ahead that it is another line, nothing in between is missing.
+    for (lost, is_gap) in [(10_400, true), (LINE_GAP_MAX + 1, false)] {
+        let mut net = lied_to(RELAY);
+        play(&mut net, 0..30, |_, _| {});
+        let next = |net: &mut Net| {
+            let flow = net.lanes[RELAY].state_mut().flows.get_mut(FLOW);
+            flow.unwrap().window.next()
         };
-        net.arrive_alone(0, RELAY, seal(&header, b""));
-    }
+        let heard = next(&mut net);
+        net.sleep(Duration::from_secs(1));
 
-    let ledger = net.lanes[RELAY].ledger();
-    assert_eq!(
-        ledger.dropped(DropReason::FarNumber),
-        u64::from(STRAYS_CONFIRM) - 1
-    );
-    assert_eq!(ledger.dropped(DropReason::TooOld), 0);
-    let flow = net.lanes[RELAY].state_mut().flows.get_mut(FLOW).unwrap();
-    assert_eq!(flow.window.next(), heard.plus(lost + 20));
-    assert!(flow.missing.expects(heard.plus(lost)));
+        for step in 0..20 {
+            let header = Header {
+                sent: OriginTime::from_instant(net.now),
+                ..header(heard.value() + lost + step)
+            };
+            net.arrive_alone(0, RELAY, seal(&header, b""));
+        }
+
+        let ledger = net.lanes[RELAY].ledger();
+        let confirming = u64::from(STRAYS_CONFIRM) - 1;
+        assert_eq!(ledger.dropped(DropReason::FarNumber), confirming);
+        assert_eq!(ledger.dropped(DropReason::TooOld), 0);
+        assert_eq!(ledger.repair.given_up > 0, is_gap);
+        assert_eq!(next(&mut net), heard.plus(lost + 20));
+        let flow = net.lanes[RELAY].state_mut().flows.get_mut(FLOW).unwrap();
+        assert_eq!(flow.missing.expects(heard.plus(lost)), is_gap);
+    }
 }

@@ -313,6 +313,25 @@ fn the_head_of_one_upstream_asks_him_alone_and_gives_up_nothing() {
 }
 
 #[test]
+fn a_head_before_the_first_packet_is_no_beginning() {
+    let mut rig = Rig::new(&[FIRST, SECOND]);
+    let shown = Shown {
+        link: SECOND,
+        trip: trip(TRIP),
+        back_off: Duration::ZERO,
+        hold: Duration::ZERO,
+    };
+
+    rig.missing.head(number(1 << 40), shown, at(0));
+    rig.arrive(0, 3, at(10));
+    rig.arrive(4, 2, at(20));
+
+    let is_asked = |(_, link, asked): &(_, _, Vec<u64>)| *link == FIRST && *asked == [3];
+    assert!(rig.asks(at(25)).iter().any(is_asked));
+    assert!((6..9_000).all(|value| rig.missing.expects(number(value))));
+}
+
+#[test]
 fn what_packets_show_displaces_what_is_only_told() {
     let mut rig = Rig::new(&[FIRST, SECOND]);
     rig.arrive(0, 3, at(0));
