@@ -1,7 +1,7 @@
 //! What becomes of a packet that the window does not explain, and what of a flow moves with it.
 //!
-//! Not the judgement of who only carries: that is `line.rs`, whose head shows all cases. Called by `forward`. Invariant:
-//! a packet that is not taken changes nothing but what `line.rs` remembers.
+//! Not the judgement of who only carries: that is `line.rs`, whose head shows all cases. Called by `forward`.
+//! Invariant: a packet that is not taken changes nothing but what `line.rs` remembers.
 
 use levada_wire::{Header, Instant, LinkIndex, Number};
 

@@ -8,12 +8,11 @@
 //! ```
 //!
 //! A gap shows when a higher number comes; a HEAD that names one asks its sender alone, and gives nothing up. The
-//! A gap shows when a higher number comes; a HEAD that names one asks its sender alone, and gives nothing up. The
 //! deadline is the packet's own time (`arrival_baseline`) plus the budget; what cannot arrive before it is not asked
-//! for. When the last answer but one would come too late for another full try, the last try is made a little early: half
-//! a chance is better than none. Not sending, and not knowing links: `repair` does both. Called by it. Invariant: at
-//! most [`MISSING_MAX`] numbers are tracked; more, and the oldest are given up. After [`Missing::ask`] the next wake-up
-//! lies ahead.
+//! for. When the last answer but one would come too late for another full try, the last try is made a little early:
+//! half a chance is better than none. Not sending, and not knowing links: `repair` does both. Called by it.
+//! Invariant: at most [`MISSING_MAX`] numbers are tracked; more, and the oldest are given up. After [`Missing::ask`]
+//! the next wake-up lies ahead.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
