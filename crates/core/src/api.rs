@@ -362,6 +362,12 @@ pub enum SubscriptionState {
         /// What its origin says of it.
         announce: Box<Announce>,
     },
+    /// A neighbour accepted, and nothing has come for [`crate::limits::STALLED_AFTER`]; another is asked besides, if
+    /// there is one. [`SubscriptionState::Active`] follows when something comes.
+    Stalled {
+        /// The flow's id.
+        flow: FlowId,
+    },
     /// The origin took the stream back on purpose. Its last packets may still be on their way: the flow stays open for
     /// [`crate::limits::ENDING`].
     Ended,

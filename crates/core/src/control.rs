@@ -91,7 +91,7 @@ impl Control {
             id: settings.identity.id(),
             now: Instant::ZERO,
             links: Links::new(&settings),
-            routes: Routes::new(settings.identity.id()),
+            routes: Routes::new(settings.identity.id(), settings.relay),
             flows: Flows::new(&settings),
             outputs: VecDeque::new(),
         }

@@ -181,7 +181,8 @@ pub const REQUEST_AGAIN: Duration = Duration::from_secs(3);
 /// How long a request lasts that is not said again. Also in docs/wire.md 7.3.
 pub const REQUEST_EXPIRY: Duration = Duration::from_secs(10);
 
-/// Within this time a request is accepted or refused. Also in docs/wire.md 7.3.
+/// Within this time a request is accepted or refused; and so long children stay whose flow does not come any more. Also
+/// in docs/wire.md 7.3.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long an answer is waited for. Longer than the deadline and the way of the refusal.
@@ -194,7 +195,11 @@ pub const LINGER: Duration = Duration::from_secs(1);
 /// repaired. A flow whose budget is longer than half of it is kept for its budget and half of this.
 pub const ENDING: Duration = Duration::from_secs(2);
 
-/// How long another neighbour is preferred to one that refused a flow for a reason of the link between.
+/// After this time without a packet from a neighbour that accepted its flow is stalled: consumers are told, and another
+/// neighbour is asked besides.
+pub const STALLED_AFTER: Duration = Duration::from_secs(3);
+
+/// How long another neighbour is preferred to one that refused a flow, did not answer, or delivered nothing.
 pub const LINK_AVOIDED: Duration = Duration::from_secs(10);
 
 /// The pause after a refusal.

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Each neighbour is told the best route that does not pass through that neighbour; a route that carries flows
-//! already has no bonus. Hop lists (at most 32) catch what distances cannot say, and give disjoint backups.
+//! already has no bonus. A node that does not relay tells of no way but to itself. Hop lists (at most 32) catch what
+//! distances cannot say, and give disjoint backups.
 //!
 //! Not flows (`flow`), which only ask which link leads to an origin. Called by `Control`. Invariant: what is
 //! told never makes the selected route infeasible.
@@ -95,6 +96,8 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Routes {
     me: NodeId,
+    /// Whether this node forwards for others: who does not tells of no way but to itself.
+    relay: bool,
     now: Instant,
     neighbours: BTreeMap<LinkIndex, NodeId>,
     origins: BTreeMap<NodeId, OriginRoutes>,
@@ -183,9 +186,10 @@ impl Routes {
     /// A restarted origin begins at sequence one again. Whoever remembers more finds that infeasible and asks
     /// for a newer one, which costs one round trip.
     #[must_use]
-    pub fn new(me: NodeId) -> Self {
+    pub fn new(me: NodeId, relay: bool) -> Self {
         Self {
             me,
+            relay,
             now: Instant::ZERO,
             neighbours: BTreeMap::new(),
             origins: BTreeMap::new(),
@@ -349,6 +353,9 @@ impl Routes {
             self.on_sequence_wanted(request.sequence);
             return;
         }
+        if !self.relay {
+            return;
+        }
         let Some(origin) = self.origins.get_mut(&request.origin) else {
             return;
         };
@@ -465,7 +472,9 @@ impl Routes {
     }
 
     fn tell(&mut self, id: NodeId, link: LinkIndex) {
-        self.untold.insert((id, link));
+        if self.relay {
+            self.untold.insert((id, link));
+        }
     }
 
     /// Tells one neighbour the best route that does not pass through it, if that is news.

@@ -118,6 +118,8 @@ pub enum State {
         /// Why.
         reason: RefuseReason,
     },
+    /// A neighbour said that it sends it, and nothing comes.
+    Stalled,
     /// Frames come.
     Active {
         /// From which start of the stream.
@@ -136,6 +138,9 @@ impl fmt::Display for State {
             ),
             Self::Requested => f.write_str("requested"),
             Self::Refused { reason } => write!(f, "refused: {reason}; trying again"),
+            Self::Stalled => {
+                f.write_str("a neighbour accepted, but nothing comes; another is tried")
+            }
             Self::Active { instance } => write!(f, "comes from node {}", instance.origin.short()),
         }
     }

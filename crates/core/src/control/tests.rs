@@ -32,6 +32,7 @@ mod breaker;
 mod ending;
 mod flows;
 mod keys;
+mod refusals;
 mod sizes;
 mod storm;
 mod terms;

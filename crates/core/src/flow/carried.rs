@@ -3,7 +3,7 @@
 //! Not the decision to request it (`settle`) and not the messages (`requests`). Called by [`super::Flows`].
 //! Invariant: a child is granted only while the flow has its carry key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use levada_wire::control::flow::{CarryGrant, InstanceRef, RefuseReason};
 use levada_wire::key::{CarryKey, Suite};
@@ -11,7 +11,7 @@ use levada_wire::machine::Wakeup;
 use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, PacketSize, RepairBudget};
 
 use super::catalogue::FlowOffer;
-use crate::limits::ENDING;
+use crate::limits::{ANSWER_DEADLINE, ENDING, STALLED_AFTER};
 use crate::view::{FlowCause, FlowState, note_look};
 
 #[derive(Debug)]
@@ -35,8 +35,22 @@ pub(super) struct Carried {
     pub(super) linger_until: Option<Instant>,
     /// Set once it was withdrawn.
     pub(super) ending_at: Option<Instant>,
-    /// Links that refused it for a reason of their own, which, and until when another is asked if there is one.
+    /// Links that refused it or bring nothing, why, and until when another is asked if there is one.
     pub(super) avoided: BTreeMap<LinkIndex, (RefuseReason, Instant)>,
+    /// When the children that are fed are refused: set while the flow does not come.
+    pub(super) dry_until: Option<Instant>,
+    /// The asked links that have brought packets.
+    pub(super) delivering: BTreeSet<LinkIndex>,
+    /// The link that accepted, while it has brought nothing.
+    pub(super) silent: Option<Silent>,
+}
+
+/// A neighbour that accepted and delivers nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Silent {
+    pub(super) link: LinkIndex,
+    /// When the flow counts as stalled; `None` once it does.
+    pub(super) until: Option<Instant>,
 }
 
 /// Where a flow comes from.
@@ -148,6 +162,9 @@ impl Carried {
             linger_until: None,
             ending_at: None,
             avoided: BTreeMap::new(),
+            dry_until: None,
+            delivering: BTreeSet::new(),
+            silent: None,
         }
     }
 
@@ -293,6 +310,32 @@ impl Carried {
         (!is_fed_to_the_end).then_some(child.expires)
     }
 
+    /// Notes since when the flow does not come though it is fed on, and since when who accepted is silent.
+    pub(super) fn note_absence(&mut self, now: Instant) {
+        let is_dry =
+            !self.is_ready() && self.ending_at.is_none() && self.granted().next().is_some();
+        self.dry_until = is_dry.then(|| self.dry_until.unwrap_or(now + ANSWER_DEADLINE));
+        let asked: BTreeSet<LinkIndex> = self.asked().collect();
+        self.delivering.retain(|link| asked.contains(link));
+        let link = match self.upstream {
+            Upstream::Flowing { link, .. } if self.ending_at.is_none() => Some(link),
+            _ => None,
+        };
+        let silent = link.filter(|link| !self.delivering.contains(link));
+        self.silent = silent.map(|link| {
+            let known = self.silent.filter(|silent| silent.link == link);
+            known.unwrap_or(Silent {
+                link,
+                until: Some(now + STALLED_AFTER),
+            })
+        });
+    }
+
+    /// Whether who accepted has delivered nothing for too long.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.silent.is_some_and(|silent| silent.until.is_none())
+    }
+
     /// The flow was withdrawn: it is kept for as long as its last packets can be repaired.
     pub(super) fn end(&mut self, now: Instant) {
         self.ending_at = Some(now + ENDING.max(self.budget.time() + ENDING / 2));
@@ -355,8 +398,14 @@ impl Carried {
             at,
             why: "a link may be asked again",
         });
+        let dry = self.dry_until.map(|at| Wakeup {
+            at,
+            why: "refuse children of a dry flow",
+        });
+        let stalled = self.silent.and_then(|silent| silent.until);
+        let stalled = stalled.map(|at| Wakeup { at, why: "stalled" });
         children
-            .chain([linger, ending, avoided])
+            .chain([linger, ending, avoided, dry, stalled])
             .fold(upstream, Wakeup::earlier)
     }
 }

@@ -134,17 +134,10 @@ impl Flows {
         detour.or_else(kept).or(Some(route))
     }
 
-    /// The link refused the flow for a reason of its own: another is asked for a while, if there is one.
+    /// The neighbour refused the flow, does not answer or delivers nothing: for a while another is asked, if any.
     pub(super) fn avoid(&mut self, flow: FlowId, link: LinkIndex, reason: RefuseReason) {
-        let of_the_link = matches!(
-            reason,
-            RefuseReason::TooLarge
-                | RefuseReason::Congested
-                | RefuseReason::Full
-                | RefuseReason::Capacity
-        );
         let until = self.now + crate::limits::LINK_AVOIDED;
-        if let Some(carried) = self.carried.get_mut(flow).filter(|_| of_the_link)
+        if let Some(carried) = self.carried.get_mut(flow)
             && carried.asked().any(|asked| asked == link)
         {
             carried.avoided.insert(link, (reason, until));

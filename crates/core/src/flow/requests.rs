@@ -379,6 +379,15 @@ impl Flows {
         let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
+        if carried.asked().any(|asked| asked == link) {
+            carried.delivering.insert(link);
+            carried
+                .avoided
+                .retain(|by, (why, _)| *by != link || *why != RefuseReason::Timeout);
+            if self.wanted.contains_key(&flow) && carried.is_stalled() {
+                self.subscriptions_touched = true;
+            }
+        }
         let Upstream::Flowing {
             link: old,
             challenger: Some(challenger),
@@ -434,6 +443,9 @@ impl Flows {
             .filter_map(|(link, child)| match child.state {
                 ChildState::Waiting { until, .. } if until <= self.now => {
                     Some((*link, self.obstacle(*link, carried).unwrap_or(late)))
+                }
+                ChildState::Granted if carried.dry_until.is_some_and(|at| at <= self.now) => {
+                    Some((*link, late))
                 }
                 _ if carried.expiry_of(child).is_some_and(|at| at <= self.now) => {
                     Some((*link, RefuseReason::Timeout))

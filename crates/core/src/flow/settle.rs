@@ -73,6 +73,9 @@ impl Flows {
             let wanted = self.wanted.get(flow).map(|wanted| wanted.budget);
             self.settle_budget(*flow, wanted);
             self.drive(*flow, wanted.is_some());
+            if let Some(carried) = self.carried.get_mut(*flow) {
+                carried.note_absence(self.now);
+            }
             self.grant_waiting(*flow);
             self.consume(*flow, wanted.is_some());
         }
@@ -181,7 +184,13 @@ impl Flows {
             ready && self.distance_to(&target.announce.origin).is_finite()
         };
         let serving = subscription.serving.as_ref();
-        let state = if let Some(target) = serving.filter(comes) {
+        let stalls = |target: &&Target| {
+            let carried = self.carried.get(target.flow);
+            carried.is_some_and(Carried::is_stalled)
+        };
+        let state = if let Some(target) = serving.filter(comes).filter(stalls) {
+            Some(SubscriptionState::Stalled { flow: target.flow })
+        } else if let Some(target) = serving.filter(comes) {
             let (flow, announce) = (target.flow, Box::new(target.announce.clone()));
             Some(SubscriptionState::Active { flow, announce })
         } else if let Some(target) = subscription.next.as_ref().or(serving) {
@@ -273,6 +282,16 @@ impl Flows {
             return;
         }
         carried.avoided.retain(|_, (_, until)| *until > now);
+        if let Some(silent) = &mut carried.silent
+            && silent.until.is_some_and(|at| at <= now)
+        {
+            silent.until = None;
+            let link = silent.link;
+            self.avoid(flow, link, RefuseReason::Timeout);
+        }
+        let Some(carried) = self.carried.get_mut(flow) else {
+            return;
+        };
         let used = wanted || !carried.children.is_empty();
         if used {
             carried.linger_until = None;
@@ -306,6 +325,12 @@ impl Flows {
             Upstream::Asking { link, until } => {
                 let (link, late) = (*link, *until <= now);
                 if late || toward.is_some_and(|toward| toward != link) {
+                    if late {
+                        self.avoid(flow, link, RefuseReason::Timeout);
+                    }
+                    let Some(carried) = self.carried.get_mut(flow) else {
+                        return;
+                    };
                     let retry_at = if late { now + REQUEST_PAUSE } else { now };
                     let cause = late.then_some(RefuseReason::Timeout);
                     carried.upstream = Upstream::Idle {

@@ -31,7 +31,7 @@ impl Net {
     fn new(nodes: usize, links: &[(usize, usize)]) -> Self {
         let mut net = Self {
             now: Instant::ZERO,
-            nodes: (0..nodes).map(|node| Routes::new(id(node))).collect(),
+            nodes: (0..nodes).map(|node| Routes::new(id(node), true)).collect(),
             linked: BTreeMap::new(),
             selected: vec![BTreeMap::new(); nodes],
             alternatives: vec![BTreeMap::new(); nodes],
@@ -213,7 +213,7 @@ impl Net {
 fn the_contract_holds() {
     check_contract(
         0..300,
-        |_| Routes::new(id(0)),
+        |_| Routes::new(id(0), true),
         |rng| {
             let link = LinkIndex(rng.next_u32() % 3);
             let peer = id(link.0 as usize + 1);
@@ -302,7 +302,7 @@ fn a_restarted_origin_is_found_again_at_once() {
     // Its sequence begins anew, behind what the others remember.
     net.unlink(0, 1);
     net.deliver_all();
-    net.nodes[0] = Routes::new(id(0));
+    net.nodes[0] = Routes::new(id(0), true);
     net.link(0, 1);
     net.input(0, Input::Originate(true));
     net.deliver_all();
@@ -341,7 +341,7 @@ fn an_origin_nobody_tells_of_is_forgotten_and_not_too_early() {
 
 #[test]
 fn one_origin_too_many_is_ignored() {
-    let mut routes = Routes::new(id(0));
+    let mut routes = Routes::new(id(0), true);
     routes.handle_input(
         Instant::ZERO,
         Input::LinkUp {
@@ -374,7 +374,7 @@ fn one_origin_too_many_is_ignored() {
 
 #[test]
 fn a_route_that_passes_here_or_was_not_made_by_its_teller_is_no_route() {
-    let mut routes = Routes::new(id(0));
+    let mut routes = Routes::new(id(0), true);
     routes.handle_input(
         Instant::ZERO,
         Input::LinkUp {
@@ -469,7 +469,7 @@ fn a_quiet_net_says_little() {
 
 #[test]
 fn more_news_than_one_call_may_tell_is_told_in_parts() {
-    let mut routes = Routes::new(id(0));
+    let mut routes = Routes::new(id(0), true);
     let origins = 200;
     let links = NEWS_PER_CALL_MAX / origins + 2;
     let link = |node: usize| LinkIndex(u32::try_from(node).unwrap());

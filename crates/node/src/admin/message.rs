@@ -199,6 +199,7 @@ pub(super) enum Notice {
     Refused {
         reason: String,
     },
+    Stalled,
     Active {
         instance: InstanceRow,
     },
@@ -258,6 +259,7 @@ pub(super) fn delivery(delivery: Delivery) -> Option<Message> {
         Delivery::State(State::Refused { reason }) => Notice::Refused {
             reason: reason.to_string(),
         },
+        Delivery::State(State::Stalled) => Notice::Stalled,
         Delivery::State(State::Active { instance }) => Notice::Active {
             instance: instance.into(),
         },
@@ -295,6 +297,7 @@ pub(super) fn parse_delivery(message: &Message) -> io::Result<Delivery> {
         Notice::Refused { reason } => Delivery::State(State::Refused {
             reason: by_words(RefuseReason::all(), &reason).unwrap_or(RefuseReason::Other),
         }),
+        Notice::Stalled => Delivery::State(State::Stalled),
         Notice::Active { instance } => Delivery::State(State::Active {
             instance: instance.parse()?,
         }),
@@ -476,6 +479,7 @@ mod tests {
                 origin: NodeId([1; 32]),
             }),
             Delivery::State(State::Requested),
+            Delivery::State(State::Stalled),
             Delivery::State(State::Active { instance }),
             Delivery::NewInstance(instance),
             Delivery::Description(Arc::new(Description { tracks: Vec::new() })),

@@ -185,6 +185,7 @@ impl Driver {
             SubscriptionState::Unreachable { origin } => Told::State(State::Unreachable { origin }),
             SubscriptionState::Requested { .. } => Told::State(State::Requested),
             SubscriptionState::Refused { reason, .. } => Told::State(State::Refused { reason }),
+            SubscriptionState::Stalled { .. } => Told::State(State::Stalled),
             SubscriptionState::Active { flow, announce } => {
                 tracing::info!(stream = %announce.name, origin = announce.origin.short(), "stream flows");
                 let instance = Instance::from(&*announce);

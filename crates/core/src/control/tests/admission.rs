@@ -44,8 +44,9 @@ fn is_refused(states: &[SubscriptionState]) -> bool {
 fn a_child_that_does_not_fit_is_served_by_the_other_relay_and_shows_why() {
     let mut net = two_relays(Bitrate(2 * CAM.0), 3);
 
-    for player in [3, 4, 5] {
+    for (player, relay) in [(3, 1), (4, 1), (5, 2)] {
         net.subscribe(player, 1, "cam");
+        net.deliver(player, "cam", relay);
         net.pass(Duration::from_secs(1));
     }
 

@@ -263,7 +263,7 @@ fn a_request_nobody_can_serve_is_refused_within_the_deadline() {
 }
 
 #[test]
-fn a_node_that_does_not_relay_refuses_and_says_so() {
+fn a_node_that_does_not_relay_leads_nowhere_and_carries_nothing_for_others() {
     let unwilling = Control::new(Settings {
         relay: false,
         ..settings(1)
@@ -279,13 +279,19 @@ fn a_node_that_does_not_relay_refuses_and_says_so() {
 
     net.subscribe(2, 1, "cam");
 
-    let states = net.states(2);
-    let reason = RefuseReason::NotWilling;
-    let refused = |state: &SubscriptionState| match state {
-        SubscriptionState::Refused { reason: given, .. } => *given == reason,
-        _ => false,
+    let origin = net.nodes[0].id();
+    assert_eq!(net.states(2), [SubscriptionState::Unreachable { origin }]);
+    // Nor does it for who asks all the same.
+    let request = Request {
+        flow: net.nodes[0].view().streams[0].flow,
+        needs_key: true,
+        budget: RepairBudget::DEFAULT,
     };
-    assert!(states.iter().any(refused), "{states:?}");
+    let message = Message::Flow(FlowMessage::Request(request));
+    let link = index(2);
+    net.input(1, Input::Link(LinkInput::Message { link, message }));
+    net.settle();
+    assert!(net.flow(1, "cam").is_none());
 }
 
 #[test]
