@@ -12,7 +12,6 @@
 
 #![forbid(unsafe_code)]
 
-mod align;
 pub mod auth;
 mod burst;
 mod channel;

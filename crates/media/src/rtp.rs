@@ -7,6 +7,7 @@
 //! | `mapping` | how a track is carried |
 //! | [`rtcp`] | reports of senders and receivers |
 //! | `packer`, `batch` | frames into packets that all clients share |
+//! | `align` | where the tracks of a sender stand to each other |
 //! | `unpacker`, `reorder`, `pictures`, `decoding`, `time` | packets into frames |
 //! | `nal`, `av1`, `vp8`, `vp9`, `jpeg`, `aac`, `g711`, `mpeg_audio`, `single` | the formats |
 //!
@@ -15,6 +16,7 @@
 //! the format's file states.
 
 mod aac;
+mod align;
 mod av1;
 mod batch;
 mod decoding;
@@ -35,6 +37,7 @@ mod unpacker;
 pub(crate) mod vp8;
 pub(crate) mod vp9;
 
+pub use align::{Align, PACKETS_MAX, Start, WAIT};
 pub use batch::{Batch, Run};
 pub use mapping::{AacSizes, Encoding, Mapping, MappingError};
 pub(crate) use mapping::{

@@ -1,7 +1,7 @@
 //! A connection that publishes: what it announces, and its packets as frames of a stream.
 //!
-//! Not the placing of its tracks in time, which is `align`. Called by `client`. Invariant: a publisher that sends
-//! faster than the node takes is held up by its own connection, and by nothing else.
+//! Not the placing of its tracks in time, which is `levada_media::rtp::Align`. Called by `client`. Invariant: a
+//! publisher that sends faster than the node takes is held up by its own connection, and by nothing else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use levada::{Description, Frame, PublishOptions, Publisher, StreamName};
 use levada_gateway::Role;
-use levada_media::rtp::Unpacker;
+use levada_media::rtp::{Align, Unpacker};
 use levada_media::sdp;
 
 use super::client::Client;
-use crate::align::Align;
 use crate::connection::Answer;
 use crate::header::transport::{Pair, Transport};
 use crate::message::Status;

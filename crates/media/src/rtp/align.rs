@@ -2,34 +2,35 @@
 //!
 //! Sender reports say which RTP time of each track is which time of the publisher's clock (RFC 3550 section 6.4.1).
 //! Packets wait until every track has one, and at most [`WAIT`]; a track without one is placed by when its first packet
-//! arrived. Not the unpacking. Called by `server::record`. Invariant: at most [`PACKETS_MAX`] packets wait.
+//! arrived. Not the unpacking. Called by gateways and sources. Invariant: at most [`PACKETS_MAX`] packets wait.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use levada_media::rtp::Packet;
-use levada_media::rtp::rtcp::{self, NtpTime, Rtcp, SenderInfo};
+
+use super::Packet;
+use super::rtcp::{self, NtpTime, Rtcp, SenderInfo};
 
 /// How long packets wait for sender reports.
-pub(crate) const WAIT: Duration = Duration::from_millis(500);
+pub const WAIT: Duration = Duration::from_millis(500);
 /// How many packets wait, at most; then it is as if the time were up.
-pub(crate) const PACKETS_MAX: usize = 4_096;
+pub const PACKETS_MAX: usize = 4_096;
 /// How far apart tracks may begin.
 const APART_MAX: Duration = Duration::from_secs(60);
 
 /// Which tick of a track its first packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Start {
+pub struct Start {
     /// The RTP time of the packet.
-    pub(crate) rtp_time: u32,
+    pub rtp_time: u32,
     /// The same in ticks of the RTP clock from the stream's beginning.
-    pub(crate) ticks: i64,
+    pub ticks: i64,
 }
 
 /// Packets and reports of a publisher whose tracks are not placed yet.
 #[derive(Debug)]
-pub(crate) struct Align {
+pub struct Align {
     tracks: Vec<Clocked>,
     waiting: Vec<(usize, Bytes)>,
     first: Option<Instant>,
@@ -47,7 +48,8 @@ struct Clocked {
 
 impl Align {
     /// Tracks with these RTP clocks.
-    pub(crate) fn new(clocks: impl IntoIterator<Item = NonZeroU32>) -> Self {
+    #[must_use]
+    pub fn new(clocks: impl IntoIterator<Item = NonZeroU32>) -> Self {
         let track = |clock| Clocked {
             clock,
             report: None,
@@ -62,7 +64,7 @@ impl Align {
     }
 
     /// A report of a track came.
-    pub(crate) fn on_report(&mut self, track: usize, packet: &[u8]) {
+    pub fn on_report(&mut self, track: usize, packet: &[u8]) {
         let report = rtcp::parse(packet).find_map(|packet| match packet {
             Rtcp::Sender { info, .. } => Some(info),
             _ => None,
@@ -74,7 +76,7 @@ impl Align {
 
     /// A packet of a track came. What can be unpacked leaves by `out`, in the order of arrival: the track, its start if
     /// this is its first packet, and the packet.
-    pub(crate) fn on_packet(
+    pub fn on_packet(
         &mut self,
         place: usize,
         packet: Bytes,
