@@ -1,22 +1,26 @@
 //! From sources to the network: opens them, publishes what comes out, and takes the streams back at the end.
 //!
-//! Not the sources (`source.rs`) and not the node (`access.rs`). Called by `publish` and `run`. Invariant: one stream
-//! that ends or fails does not disturb the others.
+//! Not the sources (`levada_media::source`) and not the node (`access.rs`). Called by `publish`, `run` and `demo`.
+//! Invariant: one stream that ends or fails does not disturb the others.
+
+use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use levada::{Description, PublishOptions, StreamName};
-use levada_media::source::{Feed, Item, Options, Source};
+use levada_media::source::{Catalogue, Change, Error, Item, Opened, Request, Source, Sources};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::access::Access;
+use crate::access::{Access, AnyPublisher};
+use crate::say;
 use crate::shutdown::Shutdown;
 
-/// One thing that the user wants published.
-#[derive(Clone, Debug)]
-pub(crate) struct PublishSpec {
-    pub(crate) name: StreamName,
-    pub(crate) source: Source,
-    pub(crate) options: Options,
+/// Changes of folders that wait to be published.
+const CHANGES_MAX: usize = 16;
+
+/// All sources that there are.
+pub(crate) fn sources() -> Sources {
+    Sources::new()
 }
 
 /// A stream whose source is open and whose tracks are known.
@@ -24,96 +28,216 @@ pub(crate) struct PublishSpec {
 pub(crate) struct Ready {
     pub(crate) name: StreamName,
     pub(crate) description: Description,
-    feed: Feed,
+    source: Box<dyn Source>,
+}
+
+/// What was asked for, open.
+#[derive(Debug, Default)]
+pub(crate) struct Opening {
+    pub(crate) streams: Vec<Ready>,
+    /// Folders, whose files come and go.
+    catalogues: Vec<Catalogue>,
 }
 
 /// Opens the sources. Nothing is announced before all are open.
-pub(crate) async fn open(specs: &[PublishSpec]) -> anyhow::Result<Vec<Ready>> {
-    let pipes = specs.iter().filter(|spec| spec.source == Source::Pipe);
+pub(crate) async fn open(requests: &[Request]) -> anyhow::Result<Opening> {
+    let pipes = requests.iter().filter(|request| request.text == "-");
     anyhow::ensure!(
         pipes.count() <= 1,
         "standard input can be the source of one stream only: publish the others from files, or by `levada publish`"
     );
-    let mut ready = Vec::new();
-    for spec in specs {
-        let feeds = spec.source.open(&spec.name, spec.options).await;
-        let feeds = feeds.with_context(|| format!("cannot publish `{}`", spec.name))?;
-        for (name, mut feed) in feeds {
-            let first = feed.next().await?;
-            let Some(Item::Description(description)) = first else {
-                anyhow::bail!(
-                    "cannot publish `{name}`: {} does not say what it holds",
-                    spec.source
-                );
-            };
-            ready.push(Ready {
-                name,
-                description,
-                feed,
-            });
+    let (sources, mut opening) = (sources(), Opening::default());
+    for request in requests {
+        let name = &request.name;
+        let opened = sources.open(request.clone()).await;
+        match opened.with_context(|| format!("cannot publish `{name}`"))? {
+            Opened::One(source) => opening.streams.push(begin(name.clone(), source).await?),
+            Opened::Folder(mut catalogue) => {
+                for (name, source) in catalogue.take_first() {
+                    opening.streams.push(begin(name, source).await?);
+                }
+                opening.catalogues.push(*catalogue);
+            }
         }
     }
-    Ok(ready)
+    Ok(opening)
+}
+
+/// Learns the tracks of a source.
+async fn begin(name: StreamName, mut source: Box<dyn Source>) -> anyhow::Result<Ready> {
+    match source.next().await? {
+        Some(Item::Description(description)) => Ok(Ready {
+            name,
+            description,
+            source,
+        }),
+        _ => anyhow::bail!("cannot publish `{name}`: its source does not say what it holds"),
+    }
 }
 
 /// The streams that are being published.
-#[derive(Debug, Default)]
-pub(crate) struct Broadcasts(JoinSet<(StreamName, anyhow::Result<()>)>);
+#[derive(Debug)]
+pub(crate) struct Broadcasts {
+    access: Access,
+    options: PublishOptions,
+    shutdown: Shutdown,
+    flows: JoinSet<(StreamName, anyhow::Result<()>)>,
+    /// What ends a stream; those that have ended are forgotten when the next begins.
+    stops: BTreeMap<StreamName, oneshot::Sender<()>>,
+    changes: mpsc::Receiver<Change>,
+    changes_in: mpsc::Sender<Change>,
+    /// Folders that are watched.
+    folders: usize,
+}
+
+/// What became of a stream.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A file came into a folder, and is published.
+    Begun(StreamName, Description),
+    /// It has ended, and how.
+    Ended(StreamName, anyhow::Result<()>),
+}
 
 impl Broadcasts {
-    /// Announces a stream; from then on it flows by itself, until its source ends or `shutdown` comes.
-    pub(crate) async fn start(
-        &mut self,
-        access: &Access,
-        ready: Ready,
-        options: PublishOptions,
-        shutdown: &Shutdown,
-    ) -> anyhow::Result<()> {
+    /// None yet.
+    pub(crate) fn new(access: &Access, options: PublishOptions, shutdown: &Shutdown) -> Self {
+        let (changes_in, changes) = mpsc::channel(CHANGES_MAX);
+        Self {
+            access: access.clone(),
+            options,
+            shutdown: shutdown.clone(),
+            flows: JoinSet::new(),
+            stops: BTreeMap::new(),
+            changes,
+            changes_in,
+            folders: 0,
+        }
+    }
+
+    /// Announces a stream; from then on it flows by itself, until its source ends or the command does.
+    pub(crate) async fn start(&mut self, ready: Ready) -> anyhow::Result<()> {
         let Ready {
             name,
             description,
-            feed,
+            source,
         } = ready;
-        let publisher = access.publish(&name, description, options).await?;
-        let mut shutdown = shutdown.clone();
-        self.0.spawn(async move {
-            let result = flow(feed, publisher, &mut shutdown).await;
+        let options = self.options;
+        let publisher = self.access.publish(&name, description, options).await?;
+        let (stop, stopped) = oneshot::channel();
+        self.stops.retain(|_, stop| !stop.is_closed());
+        self.stops.insert(name.clone(), stop);
+        let mut shutdown = self.shutdown.clone();
+        self.flows.spawn(async move {
+            let result = flow(source, publisher, &mut shutdown, stopped).await;
             (name, result)
         });
         Ok(())
     }
 
-    /// Waits until a stream has ended, and says which and how; `None` when there is none left.
-    pub(crate) async fn ended(&mut self) -> Option<(StreamName, anyhow::Result<()>)> {
-        match self.0.join_next().await? {
-            Ok(ended) => Some(ended),
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => unreachable!("nobody aborts a broadcast"),
-            },
+    /// Watches the folders that were opened, from now on until the command ends.
+    pub(crate) fn watch(&mut self, opening: &mut Opening) {
+        for mut catalogue in opening.catalogues.drain(..) {
+            self.folders += 1;
+            let (changes, mut shutdown) = (self.changes_in.clone(), self.shutdown.clone());
+            tokio::spawn(async move {
+                loop {
+                    let change = tokio::select! {
+                        change = catalogue.next() => change,
+                        () = shutdown.wait() => return,
+                    };
+                    if changes.send(change).await.is_err() {
+                        return;
+                    }
+                }
+            });
         }
+    }
+
+    /// Waits for what becomes of a stream; `None` when there is none left and none will come.
+    pub(crate) async fn next(&mut self) -> Option<News> {
+        loop {
+            let is_watching = self.folders > 0 && !self.shutdown.is_asked();
+            let change = tokio::select! {
+                Some(ended) = self.flows.join_next() => {
+                    let (name, result) = match ended {
+                        Ok(ended) => ended,
+                        Err(error) => match error.try_into_panic() {
+                            Ok(panic) => std::panic::resume_unwind(panic),
+                            Err(_) => unreachable!("nobody aborts a broadcast"),
+                        },
+                    };
+                    return Some(News::Ended(name, result));
+                }
+                Some(change) = self.changes.recv(), if is_watching => change,
+                () = self.shutdown.wait(), if is_watching => continue,
+                else => return None,
+            };
+            match change {
+                Change::Removed(name) => {
+                    // One that has ended already needs no word.
+                    let _ = self.stops.remove(&name).map(|stop| stop.send(()));
+                }
+                Change::Added(name, source) => match self.add(name.clone(), source).await {
+                    Ok(description) => return Some(News::Begun(name, description)),
+                    Err(error) => return Some(News::Ended(name, Err(error))),
+                },
+            }
+        }
+    }
+
+    async fn add(
+        &mut self,
+        name: StreamName,
+        source: Box<dyn Source>,
+    ) -> anyhow::Result<Description> {
+        let ready = begin(name, source).await?;
+        let description = ready.description.clone();
+        self.start(ready).await?;
+        Ok(description)
     }
 }
 
 async fn flow(
-    mut feed: Feed,
-    mut publisher: crate::access::AnyPublisher,
+    mut source: Box<dyn Source>,
+    mut publisher: AnyPublisher,
     shutdown: &mut Shutdown,
+    stopped: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
+    tokio::pin!(stopped);
     loop {
         let item = tokio::select! {
-            item = feed.next() => item,
+            item = source.next() => item,
             () = shutdown.wait() => Ok(None),
+            _ = &mut stopped => Ok(None),
         };
         match item {
             Ok(Some(Item::Frame(frame))) => publisher.send(frame).await?,
             Ok(Some(Item::Description(description))) => publisher.describe(description).await?,
             Ok(None) => return publisher.finish().await,
-            Err(error) => {
-                // What was read is still to be sent, and the stream to be taken back.
-                publisher.finish().await?;
-                return Err(error.into());
-            }
+            Err(error) => return give_up(publisher, error).await,
+        }
+    }
+}
+
+/// What was read is still to be sent, and the stream to be taken back.
+async fn give_up(publisher: AnyPublisher, error: Error) -> anyhow::Result<()> {
+    publisher.finish().await?;
+    Err(error.into())
+}
+
+/// What a stream holds, in words of codecs.
+pub(crate) fn codecs(description: &Description) -> String {
+    let codecs = description.tracks.iter().map(|track| &*track.codec);
+    codecs.collect::<Vec<_>>().join(", ")
+}
+
+/// Says how a stream ended, in the log of a node.
+pub(crate) fn report(name: &StreamName, ended: anyhow::Result<()>) {
+    match ended {
+        Ok(()) => tracing::info!(stream = %name, "the source has ended"),
+        Err(error) => {
+            tracing::warn!(stream = %name, "the stream has ended: {}", say::failure(&error));
         }
     }
 }

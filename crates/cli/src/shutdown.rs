@@ -26,6 +26,11 @@ impl Shutdown {
         Ok(Self(receiver))
     }
 
+    /// Whether the user wants the command to end already.
+    pub(crate) fn is_asked(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Waits until the user wants the command to end.
     pub(crate) async fn wait(&mut self) {
         // Never ends by an error: the task that holds the sender lives as long as the process.

@@ -111,6 +111,7 @@ fn a_locked_state_directory_is_named_and_its_node_goes_on() {
         &[
             &node.state,
             "in use by another levada",
+            "--node",
             "process",
             "--state",
         ],
@@ -122,8 +123,8 @@ fn a_locked_state_directory_is_named_and_its_node_goes_on() {
 fn a_source_that_is_no_media_is_refused_before_anything_is_announced() {
     let home = Home::new();
     let node = home.node(&[]);
-    let file = home.path("notes.txt");
-    std::fs::write(&file, "not a transport stream").unwrap();
+    let file = home.path("notes.dat");
+    std::fs::write(&file, "nothing that anybody plays").unwrap();
     let empty = home.path("empty.ts");
     std::fs::write(&empty, "").unwrap();
     let publish = |source: &str| home.run(&["publish", "cam", source]);
@@ -131,23 +132,28 @@ fn a_source_that_is_no_media_is_refused_before_anything_is_announced() {
     let text = publish(file.to_str().unwrap());
     let nothing = publish(empty.to_str().unwrap());
     let missing = publish("/no/such/file.ts");
-    let unknown = publish("rtsp://camera/1");
+    let nowhere = publish("udp://239.1.1.1");
+    let unknown = publish("foo://me:secret@camera/1");
+    let mut command = home.levada(&["publish", "cam", file.to_str().unwrap()]);
+    command.env("PATH", home.path("nothing"));
+    let without = Process::start(command).end();
 
-    assert_refused(
-        &text,
-        &[
-            "`cam`",
-            "notes.txt",
-            "not an MPEG transport stream",
-            "ffmpeg -i",
-        ],
-    );
+    assert_refused(&text, &["`cam`", "ffmpeg cannot read", "notes.dat: "]);
     assert_refused(&nothing, &["empty.ts is empty"]);
     assert_refused(
         &missing,
         &["/no/such/file.ts", "No such file", "a source is `test`"],
     );
-    assert_refused(&unknown, &["rtsp://camera/1", "a source is `test`"]);
+    assert_refused(
+        &nowhere,
+        &["udp://239.1.1.1", "no port", "udp://GROUP:PORT"],
+    );
+    assert_refused(
+        &unknown,
+        &["ffmpeg cannot read foo://camera/1", "Protocol not found"],
+    );
+    assert!(!unknown.errors.contains("secret"), "{}", unknown.errors);
+    assert_refused(&without, &["notes.dat", "ffmpeg", "apt install ffmpeg"]);
     assert_eq!(home.view("streams", &node), serde_json::json!([]));
 }
 

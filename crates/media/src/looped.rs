@@ -30,7 +30,7 @@ struct Extent {
     timescale: NonZeroU32,
     first: Option<i64>,
     last: i64,
-    /// Ticks between the last two frames, which the last one is taken to last.
+    /// Ticks between the last two frames, which the last one is taken to last; a guess before the second.
     step: i64,
 }
 
@@ -44,7 +44,8 @@ impl Looper {
             timescale: track.timescale,
             first: None,
             last: 0,
-            step: 1,
+            // Of a single frame nobody knows; a picture then lasts a 25th of a second.
+            step: i64::from(track.timescale.get() / 25).max(1),
         };
         let tracks = description
             .tracks

@@ -1,47 +1,52 @@
 //! Sources: where the frames of a published stream come from.
 //!
 //! ```text
-//! text ── Source::parse ──▶ Source ── Source::open ──▶ Feed (one for each stream) ── next ──▶ Item, when it is due
+//! text ── Sources::open ──▶ Opened ──▶ Source (one for each stream) ── next ──▶ Item, when it is due
 //! ```
 //!
-//! A new source is a variant of [`Source`], a file beside the others and a variant of `Kind`. Not the publishing
-//! . Called by `levada publish` and `run`, and by gateways. Invariant: what a feed gives starts at time zero, and the
-//! times of a track never fall.
+//! What a source is, is one trait: [`Source`]. Which text names which is the table of [`Sources`], to which others add
+//! theirs by the scheme of a URL; the recipe is in CONTRIBUTING. Not the publishing. Called by `levada publish` and
+//! `run`, and by gateways. Invariant: what a source gives starts at time zero, and the times of a track never fall.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use levada_wire::{Description, Frame, StreamName};
 
 mod card;
+mod clip;
 mod demux;
 mod error;
+mod ffmpeg;
 mod file;
 mod folder;
 mod pipe;
+mod sdp;
+mod socket;
 mod timeline;
+mod udp;
 
 pub use error::Error;
+pub use folder::{Catalogue, Change};
 
-/// What may be published, as the user names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// `test`: the built-in test card.
-    TestCard,
-    /// `-`: MPEG-TS on standard input.
-    Pipe,
-    /// A file, or a folder of files.
-    Path(PathBuf),
+/// What is not ready yet.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// An open source of one stream.
+pub trait Source: fmt::Debug + Send {
+    /// Waits until the next item is due; `None` at the end. The first is a description, which is there at once.
+    ///
+    /// Whoever drops the future before it is ready may lose an item and should drop the source too. An error is of a
+    /// source that cannot be read on; what was read before has come out.
+    fn next(&mut self) -> Pending<'_, Result<Option<Item>, Error>>;
 }
 
-/// How a source is opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// A file starts anew at its end.
-    pub repeats: bool,
-}
-
-/// What comes out of a feed.
+/// What comes out of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// The tracks: first of all, and whenever they change.
@@ -50,74 +55,123 @@ pub enum Item {
     Frame(Frame),
 }
 
-impl Source {
-    /// The source that `text` names: everything but the two words is a path.
+/// What somebody wants published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The source, as the user names it.
+    pub text: String,
+    /// The stream's name; of a folder, the first part of the names.
+    pub name: StreamName,
+    /// What the user wants of it.
+    pub options: Options,
+}
+
+/// How a source is opened. Sources take what concerns them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A file starts anew at its end.
+    pub repeats: bool,
+    /// The program of a transport stream with several; the first one if none.
+    pub program: Option<NonZeroU16>,
+    /// Pictures in a second of motion JPEG, which has no times; 25 if none.
+    pub rate: Option<NonZeroU32>,
+}
+
+/// What a request opened.
+#[derive(Debug)]
+pub enum Opened {
+    /// One stream, of the name that was asked for.
+    One(Box<dyn Source>),
+    /// A stream for each file of a folder.
+    Folder(Box<Catalogue>),
+}
+
+type Open = dyn Fn(Request) -> Pending<'static, Result<Opened, Error>> + Send + Sync;
+
+/// Which text names which source.
+///
+/// | text | source |
+/// |---|---|
+/// | `test` | the built-in test card |
+/// | `-` | MPEG-TS on standard input |
+/// | `udp://`, `rtp://` | MPEG-TS in datagrams, unicast or multicast |
+/// | a scheme that was added | what [`Sources::with_scheme`] was given |
+/// | any other `SCHEME://` | what ffmpeg makes of it |
+/// | a folder | its files, and those that come |
+/// | a file | MPEG-TS, MP4, motion JPEG, the SDP of an RTP session, or what ffmpeg makes of it |
+#[derive(Clone, Default)]
+pub struct Sources {
+    schemes: BTreeMap<String, Arc<Open>>,
+}
+
+impl Sources {
+    /// The sources of this crate.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
-        match text {
-            "test" => Self::TestCard,
-            "-" => Self::Pipe,
-            path => Self::Path(path.into()),
-        }
+    pub fn new() -> Self {
+        let schemes = BTreeMap::new();
+        Self { schemes }
+            .with_scheme("udp", |request| Box::pin(udp::open(request)))
+            .with_scheme("rtp", |request| Box::pin(udp::open(request)))
     }
 
-    /// Opens it: a folder has one feed for each of its files, everything else has one.
+    /// Adds what opens the URLs of a scheme, written in small letters and without `://`.
+    #[must_use]
+    pub fn with_scheme(
+        mut self,
+        scheme: &str,
+        open: impl Fn(Request) -> Pending<'static, Result<Opened, Error>> + Send + Sync + 'static,
+    ) -> Self {
+        self.schemes.insert(scheme.to_owned(), Arc::new(open));
+        self
+    }
+
+    /// Opens what a request names.
     ///
     /// # Errors
     ///
-    /// A source that cannot be published is refused here, before anything is announced.
-    pub async fn open(
-        &self,
-        name: &StreamName,
-        options: Options,
-    ) -> Result<Vec<(StreamName, Feed)>, Error> {
-        let feed = match self {
-            Self::TestCard => Kind::TestCard(card::Feed::new()),
-            Self::Pipe => Kind::Pipe(Box::new(pipe::Feed::open().await?)),
-            Self::Path(path) if is_folder(path).await? => {
-                return folder::open(path, name, options).await;
+    /// What cannot be published is refused here, before anything is announced.
+    pub async fn open(&self, request: Request) -> Result<Opened, Error> {
+        let scheme = request.text.split_once("://");
+        let scheme = scheme.map(|(scheme, _)| scheme.to_ascii_lowercase());
+        match (request.text.as_str(), scheme) {
+            ("test", _) => Ok(Opened::One(Box::new(card::Card::new()))),
+            ("-", _) => {
+                let pipe = pipe::open_stdin(request.options).await?;
+                Ok(Opened::One(Box::new(pipe)))
             }
-            Self::Path(path) => Kind::File(Box::new(file::Feed::open(path, options).await?)),
-        };
-        Ok(vec![(name.clone(), Feed(feed))])
+            (_, Some(scheme)) => match self.schemes.get(&scheme) {
+                Some(open) => open(request).await,
+                None => ffmpeg::open(&request).await,
+            },
+            (path, None) if is_folder(Path::new(path)).await? => {
+                let catalogue = Catalogue::open(request).await?;
+                Ok(Opened::Folder(Box::new(catalogue)))
+            }
+            (path, None) => {
+                let source = file::open(Path::new(path), request.options).await?;
+                Ok(Opened::One(source))
+            }
+        }
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TestCard => f.write_str("the test card"),
-            Self::Pipe => f.write_str("standard input"),
-            Self::Path(path) => path.display().fmt(f),
-        }
+        f.debug_set().entries(self.schemes.keys()).finish()
     }
 }
 
-/// An open source of one stream.
-#[derive(Debug)]
-pub struct Feed(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    TestCard(card::Feed),
-    Pipe(Box<pipe::Feed>),
-    File(Box<file::Feed>),
-}
-
-impl Feed {
-    /// Waits until the next item is due; `None` at the end.
-    ///
-    /// Whoever drops the future before it is ready may lose an item and should drop the feed too.
-    ///
-    /// # Errors
-    ///
-    /// When the source cannot be read on; what was read before has come out.
-    pub async fn next(&mut self) -> Result<Option<Item>, Error> {
-        match &mut self.0 {
-            Kind::TestCard(feed) => Ok(Some(feed.next().await)),
-            Kind::Pipe(feed) => feed.next().await,
-            Kind::File(feed) => feed.next().await,
-        }
+/// What a user named, without the name and the password that a URL may have.
+#[must_use]
+pub fn without_credentials(text: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Cow::Borrowed(text);
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at @ 1..) => Cow::Owned(format!("{scheme}://{}", &rest[at + 1..])),
+        // `udp://@GROUP` has none, and is how some write it.
+        _ => Cow::Borrowed(text),
     }
 }
 
@@ -132,12 +186,59 @@ async fn is_folder(path: &Path) -> Result<bool, Error> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
 
+    fn request(text: &str) -> Request {
+        Request {
+            text: text.into(),
+            name: "cam".parse().unwrap(),
+            options: Options::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_test_card_is_a_source_and_begins_with_its_tracks() {
+        let Opened::One(mut card) = Sources::new().open(request("test")).await.unwrap() else {
+            panic!("it is one stream");
+        };
+
+        let first = card.next().await.unwrap();
+
+        assert!(matches!(first, Some(Item::Description(tracks)) if tracks.tracks.len() == 3));
+    }
+
+    #[tokio::test]
+    async fn a_scheme_that_was_added_opens_its_urls() {
+        let sources = Sources::new().with_scheme("cam", |request| {
+            Box::pin(async move {
+                assert_eq!(request.text, "CAM://7");
+                Ok(Opened::One(Box::new(card::Card::new())))
+            })
+        });
+
+        assert!(sources.open(request("CAM://7")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_refused_with_what_a_source_is() {
+        let error = Sources::new().open(request("./nowhere.ts")).await;
+
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("./nowhere.ts"), "{error}");
+        assert!(error.contains("udp://"), "{error}");
+    }
+
     #[test]
-    fn a_source_is_a_word_or_a_path() {
-        assert_eq!(Source::parse("test"), Source::TestCard);
-        assert_eq!(Source::parse("-"), Source::Pipe);
-        assert_eq!(Source::parse("./test"), Source::Path("./test".into()));
+    fn credentials_of_a_url_are_not_shown() {
+        for (text, shown) in [
+            ("rtsp://me:secret@cam/1?a@b", "rtsp://cam/1?a@b"),
+            ("http://me:p@ss@host", "http://host"),
+            ("http://host/a@b", "http://host/a@b"),
+            ("udp://@239.1.1.1:5000", "udp://@239.1.1.1:5000"),
+            ("clips/me@home.ts", "clips/me@home.ts"),
+        ] {
+            assert_eq!(without_credentials(text), shown);
+        }
     }
 }

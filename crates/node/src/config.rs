@@ -10,6 +10,7 @@
 //! cannot be is refused with the key, the reason and the cure.
 
 use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
 use levada_wire::id::IdError;
@@ -57,10 +58,14 @@ pub struct Config {
 pub struct Publish {
     /// Its name.
     pub name: StreamName,
-    /// Where its frames come from: a file, `test`, `-`. Whoever opens it knows what is possible.
+    /// Where its frames come from: a file, a folder, a URL, `test`, `-`. Whoever opens it knows what is possible.
     pub source: String,
     /// Whether a file repeats from its start.
     pub repeats: bool,
+    /// The program of a transport stream with several; the first one if none.
+    pub program: Option<NonZeroU16>,
+    /// Pictures in a second of motion JPEG, if the default is not meant.
+    pub rate: Option<NonZeroU32>,
 }
 
 impl Config {
@@ -173,7 +178,14 @@ fn resolve_publish(raw: RawPublish) -> Result<Publish, ConfigError> {
         name: parsed.map_err(|source| ConfigError::StreamName { name, source })?,
         source,
         repeats: raw.r#loop.unwrap_or(false),
+        program: raw.program.map(counting("publish.program")).transpose()?,
+        rate: raw.rate.map(counting("publish.rate")).transpose()?,
     })
+}
+
+/// For a number that counts: there is no 0.
+fn counting<N, C: TryFrom<N>>(key: &'static str) -> impl Fn(N) -> Result<C, ConfigError> {
+    move |number| C::try_from(number).map_err(|_| ConfigError::Zero { key })
 }
 
 /// Why a configuration is refused.
@@ -217,6 +229,12 @@ pub enum ConfigError {
     /// A key that must be there.
     #[error("`{key}` is missing: each `[[publish]]` has a `name` and a `source`")]
     Missing {
+        /// The key.
+        key: &'static str,
+    },
+    /// A number that counts, and is 0.
+    #[error("`{key}` is 0: write 1 or more, or leave it out")]
+    Zero {
         /// The key.
         key: &'static str,
     },

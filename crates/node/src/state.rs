@@ -294,8 +294,9 @@ fn unhex(text: &str) -> Option<Zeroizing<[u8; 32]>> {
 pub enum StateError {
     /// A node runs in it.
     #[error(
-        "state directory {} is in use by another levada{}: stop it, or give another directory with --state",
-        path.display(), process(holder)
+        "state directory {} is in use by another levada{}: have commands use that node with `--node {}`, stop it, or \
+         give another directory with --state",
+        path.display(), process(holder), path.display()
     )]
     InUse {
         /// The directory.

@@ -23,7 +23,6 @@ const NOUNS: &[&str] = &[
     "levada_cli::AnySubscriber",
     "levada_cli::Destination",
     "levada_cli::Player",
-    "levada_cli::PublishSpec",
     "levada_core::Advertised",
     "levada_core::Alternative",
     "levada_core::Breaker",

@@ -21,12 +21,12 @@ use levada::{
     Delivery, Node, PublishOptions, Relay, StreamName, SubscribeOptions, Subscriber, View, WallTime,
 };
 use levada_media::clock::{self, Clock};
-use levada_media::source::{Options, Source};
+use levada_media::source::{Options, Request};
 use levada_wire::Instant;
 use tokio::time::MissedTickBehavior;
 
 use crate::access::Access;
-use crate::broadcast::{self, Broadcasts, PublishSpec};
+use crate::broadcast::{self, Broadcasts, News};
 use crate::logging::{self, Level};
 use crate::shutdown::Shutdown;
 use crate::units;
@@ -72,8 +72,7 @@ async fn show(args: &Args, network: &Network, mut shutdown: Shutdown) -> anyhow:
     let mut screen = Screen::new(args.json);
     screen.introduce(network)?;
 
-    let mut broadcasts = Broadcasts::default();
-    network.publish(&stream, &mut broadcasts, &shutdown).await?;
+    let mut broadcasts = network.publish(&stream, &shutdown).await?;
     let meter = Arc::new(Mutex::new(Meter::new()));
     let places: [(_, Note); 2] = [
         (&network.relay, Meter::note_at_relay),
@@ -105,7 +104,7 @@ async fn show(args: &Args, network: &Network, mut shutdown: Shutdown) -> anyhow:
             () = clock.wait_if(end) => break,
             () = shutdown.wait() => break,
             // The test card never ends, so this is an error.
-            Some((_, ended)) = broadcasts.ended() => ended?,
+            Some(News::Ended(_, ended)) = broadcasts.next() => ended?,
         }
     }
     let total = lock(&meter).total();
@@ -198,20 +197,19 @@ impl Network {
     async fn publish(
         &self,
         stream: &StreamName,
-        broadcasts: &mut Broadcasts,
         shutdown: &Shutdown,
-    ) -> anyhow::Result<()> {
-        let spec = PublishSpec {
+    ) -> anyhow::Result<Broadcasts> {
+        let request = Request {
+            text: "test".to_owned(),
             name: stream.clone(),
-            source: Source::TestCard,
             options: Options::default(),
         };
         let access = Access::Own(self.origin.clone());
-        for ready in broadcast::open(&[spec]).await? {
-            let options = PublishOptions::default();
-            broadcasts.start(&access, ready, options, shutdown).await?;
+        let mut broadcasts = Broadcasts::new(&access, PublishOptions::default(), shutdown);
+        for ready in broadcast::open(&[request]).await?.streams {
+            broadcasts.start(ready).await?;
         }
-        Ok(())
+        Ok(broadcasts)
     }
 
     async fn views(&self) -> anyhow::Result<Views> {

@@ -1,16 +1,18 @@
-//! `levada publish NAME SOURCE`: publishes one stream, or one for each file of a folder, until its source ends.
+//! `levada publish NAME SOURCE`: publishes one stream until its source ends, or one for each file of a folder until it
+//! is told to end.
 //!
-//! Not the sources themselves (`source.rs`). Invariant: whatever ends it (the source, Ctrl-C, an error), the stream is
-//! taken back.
+//! Not the sources themselves (`levada_media::source`). Invariant: whatever ends it (the source, Ctrl-C, an error), the
+//! stream is taken back.
 
 use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::process::ExitCode;
 
-use levada::{Bitrate, PublishOptions, StreamName};
-use levada_media::source::{Options, Source};
+use levada::{Bitrate, Description, PublishOptions, StreamName};
+use levada_media::source::{Options, Request};
 
 use crate::access::{Access, NodeArgs, here};
-use crate::broadcast::{self, Broadcasts, PublishSpec, Ready};
+use crate::broadcast::{self, Broadcasts, News, Opening};
 use crate::logging::{self, Level};
 use crate::say;
 use crate::shutdown::Shutdown;
@@ -21,11 +23,20 @@ use crate::units;
 pub(crate) struct Args {
     /// The stream's name, for example `lobby/cam1`; the first part of the names for a folder
     name: StreamName,
-    /// `test` for the test card, an MPEG-TS file, a folder of them, or `-` for MPEG-TS on standard input
+    /// `test` for the test card; a file: MPEG-TS, MP4, motion JPEG, or the SDP of an RTP session; a folder, whose files
+    /// are a stream each, also those that come later; `-` for MPEG-TS on standard input; `udp://` or `rtp://` and
+    /// `GROUP:PORT`, `IP:PORT` or `:PORT` for MPEG-TS in datagrams. Other files and URLs are read by ffmpeg, if it is
+    /// installed
     source: String,
     /// Start a file anew at its end, without a seam
     #[arg(long = "loop")]
     repeats: bool,
+    /// The program of a transport stream that has several [default: the first]
+    #[arg(long, value_name = "NUMBER", value_parser = units::whole(1..=u16::MAX), allow_hyphen_values = true)]
+    program: Option<u16>,
+    /// How many pictures a second motion JPEG has, which does not say so itself [default: 25]
+    #[arg(long, value_name = "NUMBER", value_parser = units::whole(1..=1_000_u32), allow_hyphen_values = true)]
+    rate: Option<u32>,
     /// The highest rate of the stream in any second, which nodes reserve and hold it to [default: measured]
     #[arg(long, value_name = "RATE", value_parser = units::bitrate, allow_hyphen_values = true)]
     peak: Option<Bitrate>,
@@ -39,16 +50,14 @@ pub(crate) async fn execute(
     debug: bool,
 ) -> anyhow::Result<ExitCode> {
     logging::start(Level::Warn, debug)?;
-    let specs = [PublishSpec {
+    let requests = [Request {
+        text: args.source.clone(),
         name: args.name.clone(),
-        source: Source::parse(&args.source),
-        options: Options {
-            repeats: args.repeats,
-        },
+        options: args.options(),
     }];
     let mut waiting = shutdown.clone();
-    let streams = tokio::select! {
-        streams = broadcast::open(&specs) => streams?,
+    let opening = tokio::select! {
+        opening = broadcast::open(&requests) => opening?,
         () = waiting.wait() => return Ok(ExitCode::SUCCESS),
     };
     let mut options = PublishOptions::default();
@@ -56,36 +65,54 @@ pub(crate) async fn execute(
         options = options.with_peak(peak);
     }
     let access = args.node.access("publish", &args.name).await?;
-    let result = publish(&access, streams, options, &shutdown).await;
+    let result = publish(&access, opening, options, &shutdown).await;
     access.leave().await;
     result.map(|()| ExitCode::SUCCESS)
 }
 
+impl Args {
+    fn options(&self) -> Options {
+        Options {
+            repeats: self.repeats,
+            program: self.program.and_then(NonZeroU16::new),
+            rate: self.rate.and_then(NonZeroU32::new),
+        }
+    }
+}
+
 async fn publish(
     access: &Access,
-    streams: Vec<Ready>,
+    mut opening: Opening,
     options: PublishOptions,
     shutdown: &Shutdown,
 ) -> anyhow::Result<()> {
-    let mut broadcasts = Broadcasts::default();
-    let count = streams.len();
-    for ready in streams {
-        let said = introduction(access, &ready);
-        broadcasts.start(access, ready, options, shutdown).await?;
+    let mut broadcasts = Broadcasts::new(access, options, shutdown);
+    let mut count = 0;
+    for ready in std::mem::take(&mut opening.streams) {
+        let said = introduction(access, &ready.name, &ready.description);
+        broadcasts.start(ready).await?;
+        count += 1;
         say::note(said);
     }
+    broadcasts.watch(&mut opening);
     let mut failed = Vec::new();
     loop {
-        let ended = tokio::select! {
+        let news = tokio::select! {
             biased;
             // Whoever told our node to leave has ended the streams with it.
             stopped = access.stopped() => return Ok(stopped?),
-            ended = broadcasts.ended() => ended,
+            news = broadcasts.next() => news,
         };
-        match ended {
+        match news {
             None => break,
-            Some((_, Ok(()))) => {}
-            Some((name, Err(error))) => failed.push(format!("`{name}`: {}", say::failure(&error))),
+            Some(News::Begun(name, description)) => {
+                count += 1;
+                say::note(introduction(access, &name, &description));
+            }
+            Some(News::Ended(_, Ok(()))) => {}
+            Some(News::Ended(name, Err(error))) => {
+                failed.push(format!("`{name}`: {}", say::failure(&error)));
+            }
         }
     }
     anyhow::ensure!(
@@ -98,22 +125,13 @@ async fn publish(
 }
 
 /// What is published, and how somebody else gets it.
-fn introduction(access: &Access, ready: &Ready) -> String {
-    let codecs: Vec<_> = ready
-        .description
-        .tracks
-        .iter()
-        .map(|track| &*track.codec)
-        .collect();
-    let name = &ready.name;
+fn introduction(access: &Access, name: &StreamName, description: &Description) -> String {
     let how = match access {
         Access::Running(_) => format!("levada play {name}"),
         Access::Own(node) => play_at(name, node.local_addr()),
     };
-    format!(
-        "publishing `{name}` ({}); watch it: {how}",
-        codecs.join(", ")
-    )
+    let codecs = broadcast::codecs(description);
+    format!("publishing `{name}` ({codecs}); watch it: {how}")
 }
 
 /// The command that plays a stream at a node of our own. One that listens on all addresses does not know by which of

@@ -10,11 +10,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use levada::config::{Config, RawConfig, RawPublish};
 use levada::{Node, PublishOptions};
-use levada_media::source::{Options, Source};
+use levada_media::source::{Options, Request};
 use levada_ports::LANES_MAX;
 
 use crate::access::Access;
-use crate::broadcast::{self, Broadcasts, PublishSpec};
+use crate::broadcast::{self, Broadcasts, News, report};
 use crate::gateways::{GatewayArgs, Gateways};
 use crate::home;
 use crate::logging::{self, Level};
@@ -73,9 +73,9 @@ pub(crate) async fn execute(
     let (json, wanted) = (args.json, args.gateways.clone());
     let config = args.config()?;
     logging::start_with(&config.log, debug)?;
-    let specs = specs(&config);
-    let streams = tokio::select! {
-        streams = broadcast::open(&specs) => streams?,
+    let requests = requests(&config);
+    let mut opening = tokio::select! {
+        opening = broadcast::open(&requests) => opening?,
         () = shutdown.wait() => return Ok(ExitCode::SUCCESS),
     };
     let node = config.builder().start().await?;
@@ -83,25 +83,23 @@ pub(crate) async fn execute(
     introduce(&node, &gateways, json)?;
 
     let access = Access::Own(node.clone());
-    let mut broadcasts = Broadcasts::default();
-    for ready in streams {
+    let mut broadcasts = Broadcasts::new(&access, PublishOptions::default(), &shutdown);
+    for ready in std::mem::take(&mut opening.streams) {
         let name = ready.name.clone();
-        let started = broadcasts
-            .start(&access, ready, PublishOptions::default(), &shutdown)
-            .await;
-        if let Err(error) = started {
+        if let Err(error) = broadcasts.start(ready).await {
             tracing::warn!(stream = %name, "is not published: {}", say::failure(&error));
         }
     }
+    broadcasts.watch(&mut opening);
     loop {
         tokio::select! {
-            Some((name, ended)) = broadcasts.ended() => report(&name, ended),
+            Some(news) = broadcasts.next() => on_news(news),
             () = shutdown.wait() => break,
             stopped = node.stopped() => return stopped.map(|()| ExitCode::SUCCESS).map_err(Into::into),
         }
     }
-    while let Some((name, ended)) = broadcasts.ended().await {
-        report(&name, ended);
+    while let Some(news) = broadcasts.next().await {
+        on_news(news);
     }
     drop(gateways);
     access.leave().await;
@@ -109,12 +107,13 @@ pub(crate) async fn execute(
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(name: &levada::StreamName, ended: anyhow::Result<()>) {
-    match ended {
-        Ok(()) => tracing::info!(stream = %name, "the source has ended"),
-        Err(error) => {
-            tracing::warn!(stream = %name, "the stream has ended: {}", say::failure(&error))
+fn on_news(news: News) {
+    match news {
+        News::Begun(name, description) => {
+            let codecs = broadcast::codecs(&description);
+            tracing::info!(stream = %name, codecs, "a file came, and is published");
         }
+        News::Ended(name, ended) => report(&name, ended),
     }
 }
 
@@ -155,15 +154,17 @@ fn introduce(node: &Node, gateways: &Gateways, json: bool) -> std::io::Result<()
     }
 }
 
-fn specs(config: &Config) -> Vec<PublishSpec> {
-    let spec = |publish: &levada::config::Publish| PublishSpec {
+fn requests(config: &Config) -> Vec<Request> {
+    let request = |publish: &levada::config::Publish| Request {
+        text: publish.source.clone(),
         name: publish.name.clone(),
-        source: Source::parse(&publish.source),
         options: Options {
             repeats: publish.repeats,
+            program: publish.program,
+            rate: publish.rate,
         },
     };
-    config.publish.iter().map(spec).collect()
+    config.publish.iter().map(request).collect()
 }
 
 impl Args {

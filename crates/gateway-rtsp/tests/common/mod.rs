@@ -11,11 +11,11 @@
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use levada::{Node, PublishOptions};
+use levada::{Node, PublishOptions, StreamName};
 use levada_gateway::session::Row;
 use levada_gateway::{EndReason, Registry};
 use levada_gateway_rtsp::Server;
-use levada_media::source::{Item, Options, Source};
+use levada_media::source::{Item, Opened, Options, Request, Sources};
 use tokio::process::{Child, Command};
 
 /// The longest that anything may take on a machine that does other things too.
@@ -50,12 +50,15 @@ impl House {
 
     /// Publishes the test card for as long as the test runs.
     pub(crate) async fn show_card(&self, name: &str) {
-        let name = name.parse().unwrap();
-        let feeds = Source::TestCard
-            .open(&name, Options::default())
-            .await
-            .unwrap();
-        let (name, mut feed) = feeds.into_iter().next().unwrap();
+        let name: StreamName = name.parse().unwrap();
+        let card = Request {
+            text: "test".to_owned(),
+            name: name.clone(),
+            options: Options::default(),
+        };
+        let Opened::One(mut feed) = Sources::new().open(card).await.unwrap() else {
+            panic!("the test card is one stream");
+        };
         let Item::Description(description) = feed.next().await.unwrap().unwrap() else {
             panic!("a feed begins with its description");
         };

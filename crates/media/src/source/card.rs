@@ -5,19 +5,19 @@
 
 use crate::{Pacer, TestCard};
 
-use super::Item;
+use super::{Error, Item, Pending, Source};
 use crate::clock::{self, Clock};
 
 /// The test card, for ever.
 #[derive(Debug)]
-pub(super) struct Feed {
+pub(super) struct Card {
     card: TestCard,
     pacer: Pacer,
     clock: Clock,
     is_described: bool,
 }
 
-impl Feed {
+impl Card {
     pub(super) fn new() -> Self {
         Self {
             card: TestCard::new(),
@@ -26,13 +26,17 @@ impl Feed {
             is_described: false,
         }
     }
+}
 
-    pub(super) async fn next(&mut self) -> Item {
-        if !std::mem::replace(&mut self.is_described, true) {
-            return Item::Description(self.card.description().clone());
-        }
-        let due = self.pacer.due(self.card.next_due(), self.clock.now());
-        self.clock.wait(due).await;
-        Item::Frame(self.card.next_frame(clock::wall()))
+impl Source for Card {
+    fn next(&mut self) -> Pending<'_, Result<Option<Item>, Error>> {
+        Box::pin(async {
+            if !std::mem::replace(&mut self.is_described, true) {
+                return Ok(Some(Item::Description(self.card.description().clone())));
+            }
+            let due = self.pacer.due(self.card.next_due(), self.clock.now());
+            self.clock.wait(due).await;
+            Ok(Some(Item::Frame(self.card.next_frame(clock::wall()))))
+        })
     }
 }

@@ -1,12 +1,16 @@
-//! From bytes of a transport stream to the items of a feed, and what was wrong with them, said rarely.
+//! From bytes of a transport stream to the items of a source, and what was wrong with them, said rarely.
 //!
-//! Not the reading (`file.rs`, `pipe.rs`) and not the waiting. Invariant: a stream that goes wrong once a packet is a
+//! Not the reading (`clip.rs`, `pipe.rs`) and not the waiting. Invariant: a stream that goes wrong once a packet is a
 //! line in the log once a minute.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::ts::{Demuxer, Event};
 use levada_wire::{Description, Frame, Instant};
+
+use super::Error;
 
 /// How often at most the log says that a source is damaged.
 const SAY_EVERY: Duration = Duration::from_secs(60);
@@ -15,68 +19,99 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Reader {
     demuxer: Demuxer,
+    wanted: Option<NonZeroU16>,
     events: Vec<Event>,
     /// Errors that the log does not know of.
     unsaid: u64,
     said: Option<Instant>,
-    /// Frames that came out.
-    frames: u64,
+    /// What is left out was said.
+    is_introduced: bool,
+    clock: Clock,
 }
 
 impl Reader {
-    pub(super) fn new() -> Self {
+    /// A reader of that program, or of the first.
+    pub(super) fn new(wanted: Option<NonZeroU16>) -> Self {
         Self {
-            demuxer: Demuxer::new(),
+            demuxer: demuxer(wanted),
+            wanted,
             events: Vec::new(),
             unsaid: 0,
             said: None,
-            frames: 0,
+            is_introduced: false,
+            clock: Clock::start(),
         }
     }
 
     /// Forgets the stream and expects its beginning.
     pub(super) fn restart(&mut self) {
-        self.demuxer = Demuxer::new();
-        self.frames = 0;
+        self.demuxer = demuxer(self.wanted);
     }
 
-    /// Frames since the beginning of the stream.
-    pub(super) const fn frames(&self) -> u64 {
-        self.frames
+    /// Whether the stream has the program that is wanted, as far as that is known yet.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let Some(wanted) = self.wanted else {
+            return Ok(());
+        };
+        let programs: Vec<u16> = self.demuxer.programs().collect();
+        if programs.is_empty() || programs.contains(&wanted.get()) {
+            return Ok(());
+        }
+        Err(Error::NoProgram { wanted, programs })
     }
 
     /// Takes bytes and gives what they complete to `take`.
-    pub(super) fn push(&mut self, bytes: &[u8], now: Instant, take: impl FnMut(Part)) {
+    pub(super) fn push(&mut self, bytes: &[u8], take: impl FnMut(Part)) {
         self.demuxer.push(bytes, &mut self.events);
-        self.hand_out(now, take);
+        self.hand_out(take);
     }
 
     /// The stream is at its end.
-    pub(super) fn finish(&mut self, now: Instant, take: impl FnMut(Part)) {
+    pub(super) fn finish(&mut self, take: impl FnMut(Part)) {
         self.demuxer.finish(&mut self.events);
-        self.hand_out(now, take);
+        self.hand_out(take);
     }
 
-    fn hand_out(&mut self, now: Instant, mut take: impl FnMut(Part)) {
+    fn hand_out(&mut self, mut take: impl FnMut(Part)) {
+        if !self.events.is_empty() && !std::mem::replace(&mut self.is_introduced, true) {
+            self.introduce();
+        }
         for event in self.events.drain(..) {
             match event {
                 Event::Description(description) => take(Part::Description(description)),
-                Event::Frame(frame) => {
-                    self.frames += 1;
-                    take(Part::Frame(frame));
-                }
+                Event::Frame(frame) => take(Part::Frame(frame)),
                 // Jumps of time are seen where times are set (`timeline.rs`), losses are among the errors.
                 _ => {}
             }
         }
-        self.report(now);
+        self.report();
     }
 
-    fn report(&mut self, now: Instant) {
+    /// Says which programs are left out.
+    fn introduce(&self) {
+        let Some(program) = self.demuxer.program() else {
+            return;
+        };
+        let others: Vec<u16> = self
+            .demuxer
+            .programs()
+            .filter(|other| *other != program)
+            .collect();
+        if !others.is_empty() {
+            tracing::warn!(
+                "of the transport stream's programs {program} is published; left out: {}; \
+                 choose with `--program NUMBER`",
+                listed(&others)
+            );
+        }
+    }
+
+    fn report(&mut self) {
         let errors = self.demuxer.take_errors();
         let Some(first) = errors.first() else {
             return;
         };
+        let now = self.clock.now();
         self.unsaid += u64::try_from(errors.len()).unwrap_or(u64::MAX);
         if self.said.is_some_and(|said| now.since(said) < SAY_EVERY) {
             return;
@@ -92,4 +127,14 @@ impl Reader {
 pub(super) enum Part {
     Description(Description),
     Frame(Frame),
+}
+
+fn demuxer(wanted: Option<NonZeroU16>) -> Demuxer {
+    wanted.map_or_else(Demuxer::new, |number| Demuxer::with_program(number.get()))
+}
+
+/// Numbers as people read them.
+pub(super) fn listed(numbers: &[u16]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(u16::to_string).collect();
+    numbers.join(", ")
 }

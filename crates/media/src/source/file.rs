@@ -1,36 +1,41 @@
-//! An MPEG-TS file as a source, played as fast as it was recorded, again and again if wanted.
+//! A file as a source, played as fast as it was recorded, again and again if wanted.
 //!
 //! ```text
-//! bytes ─▶ demuxer ─▶ order of times ─▶ loop ─▶ timeline from zero ─▶ wait until due
+//! clip ─▶ order of times ─▶ loop ─▶ timeline from zero ─▶ wait until due
 //! ```
 //!
-//! Called by `source.rs` and `folder.rs`. Invariant: a file that holds no stream is refused by name when it is opened.
+//! Not the formats (`clip.rs`). Called by `source.rs` and `folder.rs`. Invariant: a file that holds no stream is
+//! refused by name when it is opened.
 
 use std::collections::VecDeque;
-use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
 
 use crate::ticks::TS_TIMESCALE;
-use crate::{Interleaver, Looper, Pacer, ts};
+use crate::{Interleaver, Looper, Pacer};
 use levada_wire::{Description, Frame, MediaTime};
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use super::demux::{Part, Reader};
+use super::clip::{self, Clip};
+use super::demux::Part;
 use super::timeline::Timeline;
-use super::{Error, Item, Options};
+use super::{Error, Item, Options, Pending, Source, sdp};
 use crate::clock::Clock;
 
-/// What is read at once.
-pub(super) const CHUNK_BYTES: usize = 64 << 10;
+/// Opens a file, whatever it holds.
+pub(super) async fn open(path: &Path, options: Options) -> Result<Box<dyn Source>, Error> {
+    let owned = path.to_owned();
+    let kind = blocking(move || clip::open(&owned, options)).await?;
+    Ok(match kind {
+        clip::Kind::Clip(clip) => Box::new(Recording::open(path, clip, options).await?),
+        clip::Kind::Session(text) => Box::new(sdp::open(path, &text).await?),
+    })
+}
 
-/// A file that is being played.
+/// A recording that is being played.
 #[derive(Debug)]
-pub(super) struct Feed {
+pub(super) struct Recording {
     path: PathBuf,
-    file: File,
-    chunk: Vec<u8>,
-    reader: Reader,
+    /// Away while it is read.
+    clip: Option<Box<dyn Clip>>,
     stage: Stage,
     repeats: bool,
     is_at_end: bool,
@@ -38,7 +43,7 @@ pub(super) struct Feed {
     clock: Clock,
 }
 
-/// What is between the demuxer and the moment a frame is due.
+/// What is between the recording and the moment a frame is due.
 #[derive(Debug)]
 struct Stage {
     description: Description,
@@ -47,53 +52,39 @@ struct Stage {
     interleaver: Interleaver,
     looper: Looper,
     timeline: Timeline,
-    items: VecDeque<Item>,
+    items: VecDeque<(Item, MediaTime)>,
+    /// Frames of this round.
+    frames: u64,
 }
 
-impl Feed {
-    /// Opens a file and reads until its tracks are known.
-    pub(super) async fn open(path: &Path, options: Options) -> Result<Self, Error> {
-        let file = File::open(path).await;
-        let file = file.map_err(Error::unreadable(path.display().to_string()))?;
-        let mut feed = Self {
+impl Recording {
+    /// Reads until the tracks are known.
+    async fn open(path: &Path, clip: Box<dyn Clip>, options: Options) -> Result<Self, Error> {
+        let mut recording = Self {
             path: path.to_owned(),
-            file,
-            chunk: vec![0; CHUNK_BYTES],
-            reader: Reader::new(),
+            clip: Some(clip),
             stage: Stage::new(),
             repeats: options.repeats,
             is_at_end: false,
             pacer: Pacer::new(),
             clock: Clock::start(),
         };
-        let bytes = feed.read().await?;
-        if bytes == 0 {
-            return Err(Error::Empty(feed.path));
+        while recording.stage.items.is_empty() && recording.advance().await? {}
+        if recording.stage.items.is_empty() {
+            return Err(Error::NoTracks(recording.path));
         }
-        if !ts::looks_like(&feed.chunk[..bytes]) {
-            return Err(Error::NoTransportStream(feed.path));
-        }
-        feed.take(bytes);
-        while feed.stage.items.is_empty() && feed.advance().await? {}
-        if feed.stage.items.is_empty() {
-            return Err(Error::NoTracks(feed.path));
-        }
-        Ok(feed)
+        Ok(recording)
     }
 
     /// Waits for the next item; `None` at the end of the file.
-    pub(super) async fn next(&mut self) -> Result<Option<Item>, Error> {
+    async fn due(&mut self) -> Result<Option<Item>, Error> {
         loop {
             match self.stage.items.pop_front() {
-                Some(Item::Frame(frame)) => {
-                    let dts = MediaTime {
-                        ticks: frame.dts,
-                        timescale: TS_TIMESCALE,
-                    };
+                Some((item @ Item::Frame(_), dts)) => {
                     self.clock.wait(self.pacer.due(dts, self.clock.now())).await;
-                    return Ok(Some(Item::Frame(frame)));
+                    return Ok(Some(item));
                 }
-                Some(description) => return Ok(Some(description)),
+                Some((description, _)) => return Ok(Some(description)),
                 None if !self.advance().await? => return Ok(None),
                 None => {}
             }
@@ -102,44 +93,64 @@ impl Feed {
 
     /// Reads on; false at the end.
     async fn advance(&mut self) -> Result<bool, Error> {
-        if self.is_at_end {
+        let Some(mut clip) = self.clip.take().filter(|_| !self.is_at_end) else {
             return Ok(false);
+        };
+        let (clip, parts, is_more) = blocking(move || {
+            let mut parts = Vec::new();
+            let is_more = clip.read(&mut parts);
+            (clip, parts, is_more)
+        })
+        .await;
+        for part in parts {
+            self.stage.take(part);
         }
-        match self.read().await? {
-            0 => self.end_round().await?,
-            bytes => self.take(bytes),
+        let is_more = is_more?;
+        self.clip = Some(clip);
+        if !is_more {
+            self.end_round().await?;
         }
         Ok(true)
     }
 
-    async fn read(&mut self) -> Result<usize, Error> {
-        let bytes = self.file.read(&mut self.chunk).await;
-        bytes.map_err(|error| Error::unreadable(format!("on in {}", self.path.display()))(error))
-    }
-
-    fn take(&mut self, bytes: usize) {
-        let (stage, now) = (&mut self.stage, self.clock.now());
-        self.reader
-            .push(&self.chunk[..bytes], now, |part| stage.take(part));
-    }
-
     /// The file is at its end: of this round, or of all.
     async fn end_round(&mut self) -> Result<(), Error> {
-        let (stage, now) = (&mut self.stage, self.clock.now());
-        self.reader.finish(now, |part| stage.take(part));
         self.stage.flush();
         // A file without frames would go round and round without ever waiting.
-        if !self.repeats || self.reader.frames() == 0 {
+        if !self.repeats || self.stage.frames == 0 {
             self.is_at_end = true;
             return Ok(());
         }
-        let start = self.file.seek(SeekFrom::Start(0)).await;
-        start.map_err(|error| {
-            Error::unreadable(format!("{} again from its start", self.path.display()))(error)
-        })?;
-        self.reader.restart();
+        let Some(mut clip) = self.clip.take() else {
+            return Ok(());
+        };
+        let (clip, rewound) = blocking(move || {
+            let rewound = clip.rewind();
+            (clip, rewound)
+        })
+        .await;
+        rewound?;
+        self.clip = Some(clip);
         self.stage.rewind();
         Ok(())
+    }
+}
+
+impl Source for Recording {
+    fn next(&mut self) -> Pending<'_, Result<Option<Item>, Error>> {
+        Box::pin(self.due())
+    }
+}
+
+/// Does what may wait for a disk on a thread that may wait.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends, and whoever waits with it.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 
@@ -153,12 +164,14 @@ impl Stage {
             description: none,
             has_changed: false,
             items: VecDeque::new(),
+            frames: 0,
         }
     }
 
     fn take(&mut self, part: Part) {
         match part {
             Part::Frame(frame) => {
+                self.frames += 1;
                 let mut frames = Vec::new();
                 self.interleaver.push(frame, &mut frames);
                 self.place(frames);
@@ -173,7 +186,12 @@ impl Stage {
                     self.has_changed = true;
                 }
                 self.timeline.describe(&description);
-                self.items.push_back(Item::Description(description.clone()));
+                let at_once = MediaTime {
+                    ticks: 0,
+                    timescale: TS_TIMESCALE,
+                };
+                self.items
+                    .push_back((Item::Description(description.clone()), at_once));
                 self.description = description;
             }
         }
@@ -188,13 +206,20 @@ impl Stage {
 
     fn place(&mut self, frames: Vec<Frame>) {
         for frame in frames {
-            let placed = self.timeline.place(self.looper.shift(frame));
-            self.items.extend(placed.map(Item::Frame));
+            let mut tracks = self.description.tracks.iter();
+            let track = tracks.find(|track| track.id == frame.track);
+            let timescale = track.map_or(TS_TIMESCALE, |track| track.timescale);
+            if let Some(frame) = self.timeline.place(self.looper.shift(frame)) {
+                let ticks = frame.dts;
+                let dts = MediaTime { ticks, timescale };
+                self.items.push_back((Item::Frame(frame), dts));
+            }
         }
     }
 
     /// The file begins anew. Where its tracks changed, the timeline sees times that fall and joins the rounds.
     fn rewind(&mut self) {
+        self.frames = 0;
         if !self.has_changed {
             self.looper.rewind();
         }

@@ -1,8 +1,8 @@
-//! MPEG-TS on standard input as a source: `-`.
+//! MPEG-TS that comes by itself as a source: standard input (`-`), ffmpeg's output, datagrams.
 //!
 //! A pipe may be live (a camera behind ffmpeg) or fast (a file behind cat), and it does not say which. So frames
-//! leave as they come until they run ahead of the clock: see [`Governor`]. Called by `source.rs`. Invariant: a live
-//! pipe is never held up, and a fast one does not flood the network.
+//! leave as they come until they run ahead of the clock: see [`Governor`]. Called by `source.rs`, `ffmpeg.rs` and
+//! `udp.rs`. Invariant: a live pipe is never held up, and a fast one does not flood the network.
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal as _, Read as _};
@@ -13,23 +13,24 @@ use bytes::Bytes;
 use levada_wire::{Frame, Instant};
 use tokio::sync::mpsc;
 
+use super::clip::CHUNK_BYTES;
 use super::demux::{Part, Reader};
-use super::file::CHUNK_BYTES;
 use super::timeline::Timeline;
-use super::{Error, Item};
+use super::{Error, Item, Options, Pending, Source, ffmpeg};
 use crate::clock::Clock;
 
-/// Chunks between the thread that reads and the feed. When they are full the pipe's writer waits.
-const CHUNKS_MAX: usize = 16;
+/// Chunks between who reads and the pipe. When they are full the pipe's writer waits.
+pub(super) const CHUNKS_MAX: usize = 16;
 /// Bytes in which a stream's tracks must have been named: tables come ten times a second.
 const PROBE_BYTES_MAX: usize = 8 << 20;
 /// Bytes that are enough to see that something is no transport stream.
 const LOOK_BYTES: usize = 16 << 10;
 
-/// Standard input that is being played.
+/// A transport stream that comes in chunks and is being played.
 #[derive(Debug)]
-pub(super) struct Feed {
-    chunks: mpsc::Receiver<std::io::Result<Bytes>>,
+pub(super) struct Pipe {
+    chunks: Chunks,
+    origin: Origin,
     reader: Reader,
     timeline: Timeline,
     items: VecDeque<Item>,
@@ -40,19 +41,62 @@ pub(super) struct Feed {
     is_at_end: bool,
 }
 
-impl Feed {
-    /// Reads until the stream's tracks are known.
-    pub(super) async fn open() -> Result<Self, Error> {
-        if std::io::stdin().is_terminal() {
-            return Err(Error::Terminal);
+/// What comes, until there is no more.
+type Chunks = mpsc::Receiver<Result<Bytes, Error>>;
+
+/// Where a transport stream comes from.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// Standard input.
+    Stdin,
+    /// ffmpeg, which ends with this.
+    Ffmpeg {
+        shown: String,
+        #[expect(dead_code, reason = "it is held for what its drop does")]
+        end: ffmpeg::End,
+    },
+    /// Datagrams, which somebody sends when they are due.
+    Datagrams(String),
+}
+
+impl Origin {
+    /// It ended before anything came.
+    fn nothing(&self) -> Error {
+        match self {
+            Self::Stdin => Error::NothingPiped,
+            Self::Ffmpeg { shown, .. } => Error::NoTracks(shown.into()),
+            Self::Datagrams(url) => Error::NoTransportStreamFrom(url.clone()),
         }
-        Self::with(read_in_background()?).await
     }
 
-    async fn with(chunks: mpsc::Receiver<std::io::Result<Bytes>>) -> Result<Self, Error> {
-        let mut feed = Self {
+    /// What comes is something else.
+    fn no_stream(&self) -> Error {
+        match self {
+            Self::Stdin => Error::NoTransportStreamPiped,
+            _ => self.nothing(),
+        }
+    }
+}
+
+/// Opens standard input.
+pub(super) async fn open_stdin(options: Options) -> Result<Pipe, Error> {
+    if std::io::stdin().is_terminal() {
+        return Err(Error::Terminal);
+    }
+    Pipe::open(read_in_background()?, Origin::Stdin, options).await
+}
+
+impl Pipe {
+    /// Reads until the stream's tracks are known.
+    pub(super) async fn open(
+        chunks: Chunks,
+        origin: Origin,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let mut pipe = Self {
             chunks,
-            reader: Reader::new(),
+            origin,
+            reader: Reader::new(options.program),
             timeline: Timeline::new(),
             items: VecDeque::new(),
             waited: false,
@@ -62,44 +106,53 @@ impl Feed {
         };
         let mut beginning = Vec::new();
         let mut bytes = 0;
-        while feed.items.is_empty() {
-            let Some(chunk) = feed.read().await? else {
+        while pipe.items.is_empty() {
+            let Some(chunk) = pipe.read().await? else {
+                pipe.end();
                 break;
             };
             bytes += chunk.len();
             if beginning.len() < LOOK_BYTES {
                 beginning.extend_from_slice(&chunk);
                 if beginning.len() >= LOOK_BYTES && !ts::looks_like(&beginning) {
-                    return Err(Error::NoTransportStreamPiped);
+                    return Err(pipe.origin.no_stream());
                 }
             }
-            feed.take(&chunk);
+            pipe.take(&chunk);
+            pipe.reader.check()?;
             if bytes >= PROBE_BYTES_MAX {
                 break;
             }
         }
-        match feed.items.is_empty() {
-            true if bytes == 0 => Err(Error::NothingPiped),
-            true => Err(Error::NoTransportStreamPiped),
-            false => Ok(feed),
+        match pipe.items.front() {
+            None if bytes == 0 => Err(pipe.origin.nothing()),
+            Some(Item::Description(description)) => {
+                if let Origin::Ffmpeg { shown, .. } = &pipe.origin {
+                    ffmpeg::check(description, shown)?;
+                }
+                Ok(pipe)
+            }
+            _ => Err(pipe.origin.no_stream()),
         }
     }
 
     /// Waits for the next item; `None` when the pipe is closed.
-    pub(super) async fn next(&mut self) -> Result<Option<Item>, Error> {
+    async fn due(&mut self) -> Result<Option<Item>, Error> {
         loop {
             match self.items.pop_front() {
                 Some(Item::Frame(frame)) => {
-                    let due = self
-                        .governor
-                        .due(micros(&frame), self.waited, self.clock.now());
-                    self.clock.wait(due).await;
+                    // Whoever sends datagrams sends them when they are due.
+                    if !matches!(self.origin, Origin::Datagrams(_)) {
+                        let (media, now) = (micros(&frame), self.clock.now());
+                        let due = self.governor.due(media, self.waited, now);
+                        self.clock.wait(due).await;
+                    }
                     return Ok(Some(Item::Frame(frame)));
                 }
                 Some(description) => return Ok(Some(description)),
+                None if self.is_at_end => return Ok(None),
                 None => match self.read().await? {
                     Some(chunk) => self.take(&chunk),
-                    None if self.is_at_end => return Ok(None),
                     None => self.end(),
                 },
             }
@@ -113,9 +166,7 @@ impl Feed {
             Some(chunk) => Some(chunk),
             None => self.chunks.recv().await,
         };
-        chunk
-            .transpose()
-            .map_err(Error::unreadable("standard input"))
+        chunk.transpose()
     }
 
     fn take(&mut self, chunk: &[u8]) {
@@ -125,7 +176,7 @@ impl Feed {
             items,
             ..
         } = self;
-        reader.push(chunk, self.clock.now(), |part| put(part, timeline, items));
+        reader.push(chunk, |part| put(part, timeline, items));
     }
 
     fn end(&mut self) {
@@ -135,8 +186,14 @@ impl Feed {
             items,
             ..
         } = self;
-        reader.finish(self.clock.now(), |part| put(part, timeline, items));
+        reader.finish(|part| put(part, timeline, items));
         self.is_at_end = true;
+    }
+}
+
+impl Source for Pipe {
+    fn next(&mut self) -> Pending<'_, Result<Option<Item>, Error>> {
+        Box::pin(self.due())
     }
 }
 
@@ -157,7 +214,7 @@ const fn micros(frame: &Frame) -> i64 {
 
 /// Reads standard input on a thread of its own: a read that waits cannot be called off, and must not hold up the end
 /// of the process.
-fn read_in_background() -> Result<mpsc::Receiver<std::io::Result<Bytes>>, Error> {
+fn read_in_background() -> Result<Chunks, Error> {
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
     let read = move || {
         let mut input = std::io::stdin().lock();
@@ -167,7 +224,7 @@ fn read_in_background() -> Result<mpsc::Receiver<std::io::Result<Bytes>>, Error>
                 Ok(0) => return,
                 Ok(bytes) => Ok(Bytes::copy_from_slice(&buffer[..bytes])),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
+                Err(error) => Err(Error::unreadable("standard input")(error)),
             };
             let is_end = chunk.is_err();
             if sender.blocking_send(chunk).is_err() || is_end {

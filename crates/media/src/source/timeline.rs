@@ -3,15 +3,15 @@
 //! A file that was cut together, an encoder that was started anew behind the same pipe: their times jump, and what
 //! is after the jump is put behind what was before it ([`crate::Rebase`]). Where bytes were lost nothing
 //! jumps, and the hole stays. Also lets nothing of the leading track pass before its first sync frame, because
-//! nobody could decode it. Called by `demux.rs`. Invariant: the times of a track never fall.
+//! nobody could decode it. Called by `file.rs`, `pipe.rs` and `sdp.rs`. Invariant: the times of a track never fall.
 
 use std::collections::BTreeMap;
 
 use crate::Rebase;
+use crate::ticks::{TS_TIMESCALE, rescale};
 use levada_wire::{Description, Frame, TrackId};
 
-/// A step of a track beyond this is a jump: ten seconds, like the demuxer's. In ticks of 90 kHz, which everything from
-/// a transport stream counts.
+/// A step of a track beyond this is a jump: ten seconds, like the demuxer's. In ticks of 90 kHz.
 const JUMP_TICKS: i64 = 900_000;
 
 /// Puts frames on one timeline.
@@ -19,7 +19,8 @@ const JUMP_TICKS: i64 = 900_000;
 pub(super) struct Timeline {
     rebase: Rebase,
     description: Description,
-    /// The newest time of each track since the last jump; at most as many as a description has tracks.
+    /// The newest time of each track since the last jump, in ticks of 90 kHz; at most as many as a description has
+    /// tracks.
     last: BTreeMap<TrackId, i64>,
     /// The newest of them.
     newest: Option<i64>,
@@ -56,23 +57,23 @@ impl Timeline {
         if leads && !self.has_begun && !frame.sync {
             return None;
         }
+        let mut tracks = self.description.tracks.iter();
+        let track = tracks.find(|track| track.id == frame.track)?;
+        let ticks = rescale(frame.dts, track.timescale, TS_TIMESCALE);
         match self.last.get(&frame.track) {
-            Some(last) if is_jump(frame.dts.saturating_sub(*last)) => self.jump(),
+            Some(last) if is_jump(ticks.saturating_sub(*last)) => self.jump(),
             Some(_) => {}
             // A track that has not come since the jump: what is far away is from before it.
             None => {
-                let newest = self.newest.unwrap_or(frame.dts);
-                if frame.dts.abs_diff(newest) > JUMP_TICKS.unsigned_abs() {
+                let newest = self.newest.unwrap_or(ticks);
+                if ticks.abs_diff(newest) > JUMP_TICKS.unsigned_abs() {
                     return None;
                 }
             }
         }
         self.has_begun |= leads;
-        self.last.insert(frame.track, frame.dts);
-        self.newest = Some(
-            self.newest
-                .map_or(frame.dts, |newest| newest.max(frame.dts)),
-        );
+        self.last.insert(frame.track, ticks);
+        self.newest = Some(self.newest.map_or(ticks, |newest| newest.max(ticks)));
         self.rebase.shift(frame)
     }
 

@@ -115,6 +115,19 @@ impl Demuxer {
         self.notes.take()
     }
 
+    /// The numbers of the stream's programs, once its table is whole; empty before.
+    pub fn programs(&self) -> impl Iterator<Item = u16> {
+        let is_whole = self.programs.is_whole();
+        let programs = self.programs.programs().filter(move |_| is_whole);
+        programs.map(|program| program.number)
+    }
+
+    /// The program that is followed, if one is yet.
+    #[must_use]
+    pub fn program(&self) -> Option<u16> {
+        self.pmt.as_ref().map(|pmt| pmt.number)
+    }
+
     /// How many errors there were in all.
     #[must_use]
     pub const fn errors_total(&self) -> u64 {

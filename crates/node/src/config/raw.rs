@@ -56,12 +56,16 @@ pub struct RawPublish {
     pub source: Option<String>,
     /// Whether a file repeats from its start.
     pub r#loop: Option<bool>,
+    /// The program of a transport stream with several.
+    pub program: Option<u16>,
+    /// Pictures in a second of motion JPEG.
+    pub rate: Option<u32>,
 }
 
 const KEYS: [&str; 10] = [
     "name", "listen", "join", "relay", "client", "lanes", "uplink", "state", "log", "publish",
 ];
-const PUBLISH_KEYS: [&str; 3] = ["name", "source", "loop"];
+const PUBLISH_KEYS: [&str; 5] = ["name", "source", "loop", "program", "rate"];
 
 impl RawConfig {
     /// Reads a configuration file.

@@ -117,7 +117,10 @@ async fn garbage_on_a_pipe_is_refused_with_the_cure() {
             .unwrap();
     }
 
-    let error = Feed::with(chunks).await.unwrap_err().to_string();
+    let error = Pipe::open(chunks, Origin::Stdin, Options::default())
+        .await
+        .unwrap_err()
+        .to_string();
 
     assert!(error.contains("not an MPEG transport stream"), "{error}");
     assert!(error.contains("ffmpeg"), "{error}");
@@ -128,7 +131,10 @@ async fn a_pipe_closed_before_anything_came_is_refused() {
     let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
     drop(sender);
 
-    let error = Feed::with(chunks).await.unwrap_err().to_string();
+    let error = Pipe::open(chunks, Origin::Stdin, Options::default())
+        .await
+        .unwrap_err()
+        .to_string();
 
     assert!(error.contains("before anything came"), "{error}");
 }
@@ -143,7 +149,9 @@ async fn a_pipe_in_pieces_is_the_same_stream() {
         }
     });
 
-    let mut feed = Feed::with(chunks).await.unwrap();
+    let mut feed = Pipe::open(chunks, Origin::Stdin, Options::default())
+        .await
+        .unwrap();
     let mut items = Vec::new();
     while let Some(item) = feed.next().await.unwrap() {
         items.push(item);
