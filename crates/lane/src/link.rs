@@ -372,6 +372,18 @@ mod tests {
         assert_eq!((a.counts.sent.own(), b.counts.received.own()), (0, 0));
     }
 
+    // spec: WIRE 8.2 a message of an unknown type counts as received
+    #[test]
+    fn a_datagram_of_a_later_version_is_no_loss_of_the_link() {
+        let (mut a, mut b) = pair();
+        let sealed = a.seal(0, LinkDatagram::Unknown(200));
+
+        let opened = open(&mut b, &sealed);
+
+        assert_eq!(opened, Ok((LinkDatagram::Unknown(200), 0)));
+        assert_eq!((a.counts.sent.own(), b.counts.received.own()), (1, 1));
+    }
+
     #[test]
     fn every_lane_knows_the_round_trip_that_one_of_them_measured() {
         let totals = totals::Totals::new(2);

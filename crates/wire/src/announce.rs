@@ -1,7 +1,8 @@
 //! The announce: a signed statement that a node offers a stream; the withdraw: that it no longer does.
 //!
 //! Both spread epidemically, so they prove themselves: the origin signs the exact bytes, and every node
-//! passes those bytes on untouched, fields it does not know included. Nothing in them is secret. Not the
+//! passes those bytes on untouched, fields it does not know included, and so those of the envelope around them.
+//! Nothing in them is secret. Not the
 //! description that decoders need: that travels sealed on the control track. Called by `core::flow`.
 //! Invariant: a value of [`SignedAnnounce`] or [`SignedWithdraw`] that came from bytes was verified.
 //!
@@ -14,6 +15,7 @@ use crate::id::{FlowId, InstanceId, NodeId, StreamName};
 use crate::identity::{self, Identity, Purpose, SIGNATURE_BYTES};
 use crate::key::Suite;
 use crate::units::{Bitrate, Layer, PacketSize};
+use crate::unknown::{Unknown, passed_on};
 
 /// The largest signed announce or withdraw, in bytes.
 pub const SIGNED_BYTES_MAX: usize = 4_096;
@@ -130,14 +132,12 @@ pub struct Withdraw {
 }
 
 /// The outer form of both: the signed bytes as they are, then the signature.
-#[derive(Encode, Decode)]
-#[cbor(map)]
 struct Envelope {
-    #[cbor(n(0), with = "minicbor::bytes")]
     body: Vec<u8>,
-    #[cbor(n(1), with = "minicbor::bytes")]
     signature: Vec<u8>,
+    unknown: Unknown,
 }
+passed_on!(Envelope { 0 => body: bytes, 1 => signature: bytes, });
 
 /// Makes the signed form of a statement: built by its signer, or decoded and verified in one step.
 macro_rules! signed {
@@ -148,6 +148,7 @@ macro_rules! signed {
             content: $body,
             body: Vec<u8>,
             signature: [u8; SIGNATURE_BYTES],
+            unknown: Unknown,
         }
 
         impl $signed {
@@ -169,6 +170,7 @@ macro_rules! signed {
                     content,
                     body,
                     signature,
+                    unknown: Unknown::default(),
                 }
             }
 
@@ -188,6 +190,7 @@ macro_rules! signed {
                 Envelope {
                     body: self.body.clone(),
                     signature: self.signature.to_vec(),
+                    unknown: self.unknown.clone(),
                 }
                 .encode(e, ctx)
             }
@@ -200,7 +203,11 @@ macro_rules! signed {
                 ctx: &mut C,
             ) -> Result<Self, minicbor::decode::Error> {
                 let refuse = minicbor::decode::Error::message;
-                let Envelope { body, signature } = Envelope::decode(d, ctx)?;
+                let Envelope {
+                    body,
+                    signature,
+                    unknown,
+                } = Envelope::decode(d, ctx)?;
                 if body.len() > SIGNED_BYTES_MAX {
                     return Err(refuse("a signed statement is at most 4096 bytes"));
                 }
@@ -220,6 +227,7 @@ macro_rules! signed {
                     content,
                     body,
                     signature,
+                    unknown,
                 })
             }
         }
@@ -294,11 +302,38 @@ mod tests {
         body[0] = 0xA9;
         body.extend_from_slice(&[0x18, 30, 0x61, b'x']);
         let signature = identity.sign(Purpose::Announce, &body).to_vec();
-        let bytes = minicbor::to_vec(Envelope { body, signature }).unwrap();
+        let bytes = envelope(body, signature);
 
         let decoded: SignedAnnounce = minicbor::decode(&bytes).unwrap();
 
         assert_eq!(decoded.content(), &announce(&identity));
+        assert_eq!(minicbor::to_vec(&decoded).unwrap(), bytes);
+    }
+
+    fn envelope(body: Vec<u8>, signature: Vec<u8>) -> Vec<u8> {
+        let unknown = Unknown::default();
+        minicbor::to_vec(Envelope {
+            body,
+            signature,
+            unknown,
+        })
+        .unwrap()
+    }
+
+    // spec: WIRE 6.1 fields of the envelope that a node does not know MUST be passed on
+    #[test]
+    fn an_envelope_keeps_fields_from_the_future() {
+        let identity = Identity::from_secret(&[1; 32]);
+        let signed = SignedAnnounce::sign(announce(&identity), &identity);
+        let mut bytes = minicbor::to_vec(&signed).unwrap();
+        // Two fields become three: key 2, text "x".
+        assert_eq!(bytes[0], 0xA2);
+        bytes[0] = 0xA3;
+        bytes.extend_from_slice(&[2, 0x61, b'x']);
+
+        let decoded: SignedAnnounce = minicbor::decode(&bytes).unwrap();
+
+        assert_eq!(decoded.content(), signed.content());
         assert_eq!(minicbor::to_vec(&decoded).unwrap(), bytes);
     }
 

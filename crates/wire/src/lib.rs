@@ -26,6 +26,7 @@ pub mod packet;
 pub mod ticket;
 pub mod time;
 pub mod units;
+pub mod unknown;
 
 pub use announce::{Announce, SignedAnnounce, SignedWithdraw};
 pub use frame::{Description, Frame, Track, TrackId, TrackKind};

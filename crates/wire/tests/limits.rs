@@ -22,6 +22,7 @@ use levada_wire::packet::{
 use levada_wire::ticket::chain::{CHAIN_MAX, CLOCK_SKEW, GRACE};
 use levada_wire::ticket::invite::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, INVITE_CHARS_MAX};
 use levada_wire::ticket::{GRANTS_MAX, LIFETIME, TICKET_BYTES_MAX};
+use levada_wire::unknown::UNKNOWN_BYTES_MAX;
 use levada_wire::{Number, PacketSize, RepairBudget, StreamName};
 
 const DOCUMENT: &str = include_str!("../../../docs/wire.md");
@@ -76,6 +77,7 @@ fn constants() -> BTreeMap<String, String> {
         ("CONFIG_BYTES_MAX", CONFIG_BYTES_MAX),
         ("SIGNED_BYTES_MAX", SIGNED_BYTES_MAX),
         ("LAYERS_MAX", LAYERS_MAX),
+        ("UNKNOWN_BYTES_MAX", UNKNOWN_BYTES_MAX),
         ("MESSAGE_HEADER_BYTES", MESSAGE_HEADER_BYTES),
         ("MESSAGE_BYTES_MAX", MESSAGE_BYTES_MAX),
         ("HOPS_MAX", HOPS_MAX),

@@ -12,6 +12,7 @@ use levada_wire::control::flow::{
 use levada_wire::control::route::HOPS_MAX;
 use levada_wire::identity::SealedSecret;
 use levada_wire::key::ContentSecret;
+use levada_wire::unknown::Unknown;
 use levada_wire::{LinkIndex, NodeId};
 
 use super::Flows;
@@ -30,6 +31,7 @@ impl Flows {
                 of,
                 consumer: self.me,
                 hops_left,
+                unknown: Unknown::default(),
             };
             self.send(link, FlowMessage::KeyRequest(request));
         }
@@ -40,12 +42,14 @@ impl Flows {
             of,
             consumer,
             hops_left,
+            unknown,
         } = request;
         let refuse = |of, reason| {
             FlowMessage::KeyRefusal(KeyRefusal {
                 of,
                 consumer,
                 reason,
+                unknown: Unknown::default(),
             })
         };
         if of.origin == self.me {
@@ -80,10 +84,12 @@ impl Flows {
                     pending.askers.push(link);
                 }
                 let hops_left = hops_left - 1;
+                // spec: WIRE 7.3 fields that this version does not know go on with it
                 let request = KeyRequest {
                     of,
                     consumer,
                     hops_left,
+                    unknown,
                 };
                 self.send(next, FlowMessage::KeyRequest(request));
             }

@@ -9,6 +9,7 @@ use levada_wire::control::flow::{KeyRequest, Request};
 use levada_wire::control::route::Hops;
 use levada_wire::key::Suite;
 use levada_wire::machine::harness::check_contract;
+use levada_wire::unknown::Unknown;
 use levada_wire::{
     Bitrate, Distance, Identity, InstanceId, Layer, NetworkId, PacketSize, RepairBudget, StreamName,
 };
@@ -394,6 +395,7 @@ fn one_key_request_too_many_is_refused_until_the_waiting_ones_run_out() {
             of,
             consumer: NodeId(id),
             hops_left: 5,
+            unknown: Unknown::default(),
         };
         Input::Message {
             link: child,

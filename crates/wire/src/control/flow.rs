@@ -18,6 +18,7 @@ use crate::announce::{SignedAnnounce, SignedWithdraw};
 use crate::id::{FlowId, InstanceId, NodeId, StreamName};
 use crate::identity::{self, Identity, Purpose, SealedSecret};
 use crate::units::{Layer, RepairBudget};
+use crate::unknown::{Unknown, passed_on};
 
 /// The most announces in one collection; a node that knows more sends several.
 pub const COLLECTION_MAX: usize = 12;
@@ -260,40 +261,42 @@ impl InstanceRef {
 }
 
 /// A consumer asks the origin for the content secret. Each node on the way remembers whom to give the answer to.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRequest {
     /// Of what.
-    #[n(0)]
     pub of: InstanceRef,
     /// For whom the secret is to be sealed.
-    #[n(1)]
     pub consumer: NodeId,
     /// How many more nodes may pass it on.
-    #[n(2)]
     pub hops_left: u8,
+    /// Fields of a later version, for whoever it goes on to.
+    pub unknown: Unknown,
 }
+passed_on!(KeyRequest { 0 => of: value, 1 => consumer: value, 2 => hops_left: value, });
 
 /// The content secret, sealed to the consumer.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyGrant {
     /// Of what.
-    #[n(0)]
     pub of: InstanceRef,
     /// For whom.
-    #[n(1)]
     pub consumer: NodeId,
     /// The key epoch it is for.
-    #[n(2)]
     pub epoch: u8,
     /// The secret, sealed for [`content_context`].
-    #[n(3)]
     pub sealed: SealedSecret,
     /// The origin's signature over all the rest: a node on the way cannot pass off a secret of its own.
-    #[cbor(n(4), with = "minicbor::bytes")]
     pub signature: Vec<u8>,
+    /// Fields of a later version, under the signature too.
+    pub unknown: Unknown,
 }
+passed_on!(KeyGrant {
+    0 => of: value,
+    1 => consumer: value,
+    2 => epoch: value,
+    3 => sealed: value,
+    4 => signature: bytes,
+});
 
 impl KeyGrant {
     /// A grant signed by its origin.
@@ -320,6 +323,7 @@ impl KeyGrant {
             epoch,
             sealed,
             signature: Vec::new(),
+            unknown: Unknown::default(),
         };
         grant.signature = identity
             .sign(Purpose::KeyGrant, &grant.signed_bytes())
@@ -346,25 +350,25 @@ impl KeyGrant {
             b"\0",
             &self.consumer.0,
             self.sealed.as_ref(),
+            self.unknown.bytes(),
         ]
         .concat()
     }
 }
 
 /// The origin, or a node on the way, does not give it.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRefusal {
     /// Of what.
-    #[n(0)]
     pub of: InstanceRef,
     /// For whom.
-    #[n(1)]
     pub consumer: NodeId,
     /// Why.
-    #[n(2)]
     pub reason: RefuseReason,
+    /// Fields of a later version, for whoever it goes on to.
+    pub unknown: Unknown,
 }
+passed_on!(KeyRefusal { 0 => of: value, 1 => consumer: value, 2 => reason: value, });
 
 /// What a sealed carry key is bound to.
 #[must_use]

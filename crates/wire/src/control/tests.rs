@@ -21,6 +21,7 @@ use crate::id::{FlowId, InstanceId, LinkIndex, NetworkId, NodeId, NodePrefix, St
 use crate::identity::{Identity, SealedSecret};
 use crate::key::Suite;
 use crate::units::{Bitrate, Distance, Layer, PacketSize, RepairBudget};
+use crate::unknown::{UNKNOWN_BYTES_MAX, Unknown};
 
 /// Signatures are slow without optimisation, and a message has few corners: fewer cases than usual find them.
 const CASES: u32 = 64;
@@ -176,6 +177,7 @@ fn any_flow_message() -> impl Strategy<Value = FlowMessage> {
                 of,
                 consumer,
                 hops_left,
+                unknown: Unknown::default(),
             })
         }),
         (any_instance(), consumer(), any::<u8>(), any_sealed()).prop_map(
@@ -192,6 +194,7 @@ fn any_flow_message() -> impl Strategy<Value = FlowMessage> {
                 of,
                 consumer,
                 reason,
+                unknown: Unknown::default(),
             })
         }),
     ]
@@ -245,6 +248,24 @@ fn with_a_field_from_the_future(message: &Message) -> Vec<u8> {
     frame(bytes[4], bytes[5], &body)
 }
 
+/// The message as it would be had its sender not known more than this version.
+fn without_unknown(mut message: Message) -> Message {
+    match &mut message {
+        Message::Flow(FlowMessage::KeyRequest(request)) => request.unknown = Unknown::default(),
+        Message::Flow(FlowMessage::KeyGrant(grant)) => grant.unknown = Unknown::default(),
+        Message::Flow(FlowMessage::KeyRefusal(refusal)) => refusal.unknown = Unknown::default(),
+        _ => {}
+    }
+    message
+}
+
+fn goes_along_the_route(message: &FlowMessage) -> bool {
+    matches!(
+        message,
+        FlowMessage::KeyRequest(_) | FlowMessage::KeyGrant(_) | FlowMessage::KeyRefusal(_)
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(CASES))]
 
@@ -258,7 +279,19 @@ proptest! {
     fn a_message_with_a_field_from_the_future_decodes_as_without(message in any_message()) {
         let bytes = with_a_field_from_the_future(&message);
 
-        prop_assert_eq!(decoded(&bytes).unwrap(), vec![message]);
+        let without = decoded(&bytes).unwrap().into_iter().map(without_unknown);
+        prop_assert_eq!(without.collect::<Vec<_>>(), vec![message]);
+    }
+
+    // spec: WIRE 7.3 fields of a key request and of its answer that a node does not know MUST be passed on
+    #[test]
+    fn a_message_that_goes_along_the_route_keeps_a_field_from_the_future(
+        message in any_flow_message().prop_filter("goes on", goes_along_the_route),
+    ) {
+        let bytes = with_a_field_from_the_future(&Message::Flow(message));
+
+        let again: Vec<u8> = decoded(&bytes).unwrap().iter().flat_map(encoded).collect();
+        prop_assert_eq!(again, bytes);
     }
 
     #[test]
@@ -393,6 +426,12 @@ fn a_key_grant_changed_anywhere_is_not_the_origins() {
         ..of("cam", 1)
     };
     let signature = vec![0; grant.signature.len()];
+    let of_grant = Message::Flow(FlowMessage::KeyGrant(grant.clone()));
+    let later = with_a_field_from_the_future(&of_grant);
+    let unknown = match decoded(&later).unwrap().pop() {
+        Some(Message::Flow(FlowMessage::KeyGrant(grant))) => grant.unknown,
+        other => panic!("{other:?}"),
+    };
     for changed in [
         KeyGrant {
             of: of("cam2", 1),
@@ -416,6 +455,10 @@ fn a_key_grant_changed_anywhere_is_not_the_origins() {
         },
         KeyGrant {
             sealed: sealed(&[8; 32]),
+            ..grant.clone()
+        },
+        KeyGrant {
+            unknown,
             ..grant.clone()
         },
         KeyGrant { signature, ..grant },
@@ -454,8 +497,9 @@ fn a_collection_beyond_its_limit_does_not_decode() {
 
 #[test]
 fn a_full_collection_of_the_largest_announces_fits_into_a_message() {
-    // Beside the bytes that are signed: two map headers, two keys, two byte string headers, 64 bytes of signature.
-    let envelope = announce::SIGNED_BYTES_MAX + 80;
+    // Beside the bytes that are signed: a map header, two keys, two byte string headers, 64 bytes of signature, and
+    // what a later version adds.
+    let envelope = announce::SIGNED_BYTES_MAX + 80 + UNKNOWN_BYTES_MAX;
 
     assert!(COLLECTION_MAX * envelope < MESSAGE_BYTES_MAX);
 }

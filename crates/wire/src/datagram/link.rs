@@ -61,6 +61,8 @@ pub enum LinkDatagram {
     Head(Head),
     /// Send this range from your cache, once.
     Pull(Pull),
+    /// A type of a later version: that it came is all it says.
+    Unknown(u8),
 }
 
 /// Are you there? Answered at once by a pong.
@@ -155,7 +157,7 @@ impl LinkDatagram {
     #[must_use]
     pub const fn flow(&self) -> Option<FlowId> {
         match self {
-            Self::Ping(_) | Self::Pong(_) => None,
+            Self::Ping(_) | Self::Pong(_) | Self::Unknown(_) => None,
             Self::Nack(numbers)
             | Self::NackBad(numbers)
             | Self::Pending(numbers)
@@ -209,6 +211,7 @@ impl LinkDatagram {
                 put(out, 8, &[flow.0.to_be_bytes(), first.value().to_be_bytes()]);
                 out.extend_from_slice(&count.to_be_bytes());
             }
+            Self::Unknown(code) => out.push(*code),
         }
     }
 
@@ -240,8 +243,8 @@ impl LinkDatagram {
                 first: take_number(rest)?,
                 count: u16::from_be_bytes(take(rest)?),
             }),
-            // 9 is reserved: it was to say how a flow arrives.
-            _ => return None,
+            // spec: WIRE 8.2 a message of an unknown type counts as received, and is ignored otherwise
+            _ => Self::Unknown(code),
         })
     }
 }
@@ -391,7 +394,7 @@ impl LinkSeal {
         out.extend_from_slice(tag.as_ref());
     }
 
-    /// Opens a datagram; `None` if its seal is false or it says nothing this version knows.
+    /// Opens a datagram; `None` if its seal is false, or what it says is not what its type must say.
     #[must_use]
     pub fn open(&self, datagram: &[u8]) -> Option<LinkDatagram> {
         // spec: WIRE 8.1 a link datagram that was changed MUST NOT open

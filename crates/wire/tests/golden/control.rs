@@ -16,7 +16,8 @@ use levada_wire::control::flow::{
 use levada_wire::control::link::{Hello, Leave, LinkMessage};
 use levada_wire::control::route::{Hops, RouteMessage, Sequence, SequenceRequest, Update};
 use levada_wire::identity::SealedSecret;
-use levada_wire::{Distance, LinkIndex, RepairBudget};
+use levada_wire::unknown::Unknown;
+use levada_wire::{Distance, LinkIndex, NodeId, RepairBudget};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
@@ -127,14 +128,31 @@ fn key_messages() -> Vec<FlowMessage> {
             of: of(),
             consumer,
             hops_left: 31,
+            unknown: Unknown::default(),
         }),
+        request_of_a_later_version(of(), consumer),
         FlowMessage::KeyGrant(KeyGrant::sign(of(), consumer, 1, content, &origin())),
         FlowMessage::KeyRefusal(KeyRefusal {
             of: of(),
             consumer,
             reason,
+            unknown: Unknown::default(),
         }),
     ]
+}
+
+/// A key request with a field that no version knows yet, as a relay passes it on: 200, "x".
+fn request_of_a_later_version(of: InstanceRef, consumer: NodeId) -> FlowMessage {
+    let request = KeyRequest {
+        of,
+        consumer,
+        hops_left: 31,
+        unknown: Unknown::default(),
+    };
+    let mut bytes = minicbor::to_vec(request).unwrap();
+    bytes[0] += 1;
+    bytes.extend_from_slice(&[0x18, 200, 0x61, b'x']);
+    FlowMessage::KeyRequest(minicbor::decode(&bytes).unwrap())
 }
 
 /// A secret sealed to the consumer, with a key pair that is the same in every run.
@@ -162,7 +180,13 @@ pub(crate) const fn control_name(message: &Message) -> &'static str {
         Message::Flow(FlowMessage::Accept(_)) => "accept",
         Message::Flow(FlowMessage::Refuse(_)) => "refuse",
         Message::Flow(FlowMessage::Cancel(_)) => "cancel",
-        Message::Flow(FlowMessage::KeyRequest(_)) => "key-request",
+        Message::Flow(FlowMessage::KeyRequest(request)) => {
+            if request.unknown.is_empty() {
+                "key-request"
+            } else {
+                "key-request-later"
+            }
+        }
         Message::Flow(FlowMessage::KeyGrant(_)) => "key-grant",
         Message::Flow(FlowMessage::KeyRefusal(_)) => "key-refusal",
     }

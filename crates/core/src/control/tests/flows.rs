@@ -34,6 +34,7 @@ pub(super) fn any_message(rng: &mut ChaCha8Rng, peers: &[NodeId]) -> Message {
             of,
             consumer,
             hops_left: 3,
+            unknown: Default::default(),
         }),
         _ => {
             let hello = link_message::Hello {

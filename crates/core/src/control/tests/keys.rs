@@ -141,6 +141,7 @@ fn a_refusal_or_a_grant_that_was_not_asked_of_a_neighbour_takes_nobodys_answer()
     let consumer = net.nodes[2].id();
 
     let refusal = KeyRefusal {
+        unknown: Default::default(),
         of,
         consumer,
         reason: RefuseReason::Forbidden,

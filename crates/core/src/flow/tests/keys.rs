@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use levada_wire::control::Decoder;
 use levada_wire::control::flow::{KeyGrant, KeyRefusal};
 
 use super::*;
@@ -21,6 +22,7 @@ fn ask(link: LinkIndex, of: &InstanceRef, consumer: NodeId) -> Input {
         of: of.clone(),
         consumer,
         hops_left: 5,
+        unknown: Unknown::default(),
     };
     Input::Message {
         link,
@@ -43,6 +45,7 @@ fn of_more_neighbours_that_ask_for_one_consumer_the_first_few_are_answered() {
         of,
         consumer,
         reason,
+        unknown: Unknown::default(),
     };
     let answer = Input::Message {
         link: UP,
@@ -53,6 +56,67 @@ fn of_more_neighbours_that_ask_for_one_consumer_the_first_few_are_answered() {
     let answered = refusals(&mut flows);
     assert_eq!(answered.len(), KEY_ASKERS_MAX);
     assert_eq!(answered[0], (LinkIndex(10), reason));
+}
+
+/// The same message as a later version writes it: with a field 200, which is "x".
+fn of_a_later_version(message: FlowMessage) -> FlowMessage {
+    let mut bytes = Vec::new();
+    Message::Flow(message).encode(&mut bytes);
+    bytes[6] += 1;
+    bytes.extend_from_slice(&[0x18, 200, 0x61, b'x']);
+    let length = u32::try_from(bytes.len() - 6).unwrap();
+    bytes[..4].copy_from_slice(&length.to_be_bytes());
+    let mut messages = Vec::new();
+    Decoder::default().push(&bytes, &mut messages).unwrap();
+    match messages.pop() {
+        Some(Message::Flow(message)) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+// spec: WIRE 7.3 fields of a key request and of its answer that a node does not know MUST be passed on
+#[test]
+fn a_relay_passes_on_what_it_does_not_know_of_a_key_request_and_of_its_answer() {
+    let (mut flows, origin, child) = (flows(), identity(5), LinkIndex(2));
+    let (of, consumer) = (instance(&origin), identity(6).id());
+    feed(
+        &mut flows,
+        [link_up(UP), link_up(child), route_to(&origin, UP)],
+    );
+    let request = of_a_later_version(FlowMessage::KeyRequest(KeyRequest {
+        of: of.clone(),
+        consumer,
+        hops_left: 5,
+        unknown: Unknown::default(),
+    }));
+    let refusal = of_a_later_version(FlowMessage::KeyRefusal(KeyRefusal {
+        of: of.clone(),
+        consumer,
+        reason: RefuseReason::Forbidden,
+        unknown: Unknown::default(),
+    }));
+    let before = of_a_later_version(FlowMessage::KeyRequest(KeyRequest {
+        of,
+        consumer,
+        hops_left: 4,
+        unknown: Unknown::default(),
+    }));
+    while flows.poll_output().is_some() {}
+
+    let said = |link, message| Input::Message { link, message };
+    feed(&mut flows, [said(child, request)]);
+    feed(&mut flows, [said(UP, refusal.clone())]);
+
+    let sent = |output| match output {
+        Output::Outside(api::Output::Send {
+            link,
+            message: Message::Flow(message),
+        }) => Some((link, message)),
+        _ => None,
+    };
+    let outputs = std::iter::from_fn(|| flows.poll_output());
+    let passed: Vec<_> = outputs.filter_map(sent).collect();
+    assert_eq!(passed, [(UP, before), (child, refusal)]);
 }
 
 /// The grants that were sent.

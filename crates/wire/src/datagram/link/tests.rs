@@ -37,6 +37,7 @@ fn any_message() -> impl Strategy<Value = LinkDatagram> {
             flow: FlowId(flow),
             highest
         })),
+        (9..=u8::MAX).prop_map(LinkDatagram::Unknown),
         (any::<u64>(), number, any::<u16>()).prop_map(|(flow, first, count)| {
             LinkDatagram::Pull(Pull {
                 flow: FlowId(flow),
@@ -173,7 +174,7 @@ fn a_bitmap_or_a_number_beyond_its_limit_does_not_decode() {
 
 // spec: WIRE 11 unknown types and bytes from the future are ignored
 #[test]
-fn a_longer_message_reads_as_what_is_known_of_it_and_a_new_type_as_nothing() {
+fn a_longer_message_reads_as_what_is_known_of_it_and_a_new_type_as_unknown() {
     let head = LinkDatagram::Head(Head {
         flow: FlowId(1),
         highest: Number::ZERO,
@@ -184,7 +185,10 @@ fn a_longer_message_reads_as_what_is_known_of_it_and_a_new_type_as_nothing() {
 
     assert_eq!(LinkDatagram::decode(&body), Some(head));
     body[0] = 200;
-    assert_eq!(LinkDatagram::decode(&body), None);
+    assert_eq!(
+        LinkDatagram::decode(&body),
+        Some(LinkDatagram::Unknown(200))
+    );
 }
 
 #[test]
