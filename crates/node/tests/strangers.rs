@@ -178,10 +178,8 @@ async fn a_proven_stranger_that_breaks_the_protocol_is_told_and_closed() {
     for (bytes, words) in [
         (vec![1, 0xFF, 0xFF, 0xFF, 0xFF, 1, 1], "the limit is"),
         (vec![1, 0, 0, 0, 1, 1, 1, 0xFF], "does not decode"),
-        (
-            vec![2, 0, 0, 0, 7, 1, 2, 0xA1, 0, 0x64, b'g', b'o', b'n', b'e'],
-            "another concern",
-        ),
+        // The other streams are not read before a message on the link's: a flow's cancel on that one.
+        (vec![1, 0, 0, 0, 3, 3, 0x13, 0xA1, 0, 9], "another concern"),
     ] {
         let connection = connect(&relay, Knock::right()).await.unwrap();
 

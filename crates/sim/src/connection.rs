@@ -13,7 +13,8 @@
 //!     │ ◀── Chunk, Alive, Close ──▶ │
 //! ```
 //!
-//! Not a decision about links, and no knowledge of what the bytes say: chunks go in and come out. Called by `world`.
+//! Not a decision about links, and no knowledge of what the bytes say: chunks go in and come out, those about the link
+//! first. Called by `world`.
 //! Invariant: what comes out of a stream is a prefix of what went in.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -395,7 +396,7 @@ impl Connections {
             connection: id,
             side,
         };
-        for bytes in ready {
+        for (concern, bytes) in ready {
             let act = Act::Chunk {
                 end,
                 host,

@@ -7,8 +7,10 @@
 //! ```
 //!
 //! A writer per concern, so that a large collection never delays a request. Readers wait when the driver is
-//! behind, and QUIC's flow control makes the peer wait. Not the meaning of messages. Called by `driver`.
-//! Invariant: `Lost` comes exactly once for a link, after the last of its messages.
+//! behind, and QUIC's flow control makes the peer wait. The other concerns wait for the first message about the link,
+//! which says what kind of peer it is: the packet that brings it may be lost while those behind it arrive. Not the
+//! meaning of messages. Called by `driver`. Invariant: `Lost` comes exactly once for a link, after the last of its
+//! messages, and a message about the link comes first.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +19,7 @@ use levada_core::ConnectionLost;
 use levada_wire::LinkIndex;
 use levada_wire::control::{Concern, Decoder, Message};
 use levada_wire::key::LinkKey;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
@@ -188,6 +190,7 @@ struct Supervisor {
 impl Supervisor {
     async fn run(self, closing: oneshot::Receiver<(Code, String)>, mut writers: JoinSet<()>) {
         let seen = Arc::default();
+        let greeting = Arc::new(watch::Sender::new(Greeting::Awaited));
         let mut readers = JoinSet::new();
         let mut closing = Some(closing);
         let reason = loop {
@@ -198,6 +201,7 @@ impl Supervisor {
                             link: self.link,
                             around: self.around.clone(),
                             seen: Arc::clone(&seen),
+                            greeting: Arc::clone(&greeting),
                         };
                         readers.spawn(reader.run(stream));
                     }
@@ -215,6 +219,14 @@ impl Supervisor {
                 }
             }
         };
+        // Who still waits for it would wait for ever.
+        greeting.send_if_modified(|greeting| {
+            let is_awaited = *greeting == Greeting::Awaited;
+            if is_awaited {
+                *greeting = Greeting::Missed;
+            }
+            is_awaited
+        });
         // What came before the end is handed on before the end is told.
         while readers.join_next().await.is_some() {}
         let lost = QuicEvent::Lost {
@@ -250,12 +262,23 @@ async fn close_order(
     }
 }
 
+/// What became of the first message about the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Greeting {
+    Awaited,
+    /// Handed on to the driver.
+    Told,
+    /// The connection ended before.
+    Missed,
+}
+
 /// Reads one stream.
 struct Reader {
     link: LinkIndex,
     around: Surroundings,
     /// The concerns that have a stream already.
     seen: Arc<Mutex<Vec<Concern>>>,
+    greeting: Arc<watch::Sender<Greeting>>,
 }
 
 impl Reader {
@@ -264,6 +287,9 @@ impl Reader {
         let Some(concern) = self.concern(&mut stream).await? else {
             return Ok(());
         };
+        if concern != Concern::Link && !self.is_greeted().await {
+            return Ok(());
+        }
         let mut decoder = Decoder::default();
         let mut messages = Vec::new();
         // An error of the stream is the connection's end, which the supervisor sees.
@@ -285,9 +311,21 @@ impl Reader {
                 if self.around.quic_events.send(event).await.is_err() {
                     return Ok(());
                 }
+                if concern == Concern::Link {
+                    self.greeting.send_replace(Greeting::Told);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Waits for the first message about the link; `false` if the connection ended before it. What the peer sends
+    /// meanwhile waits with QUIC, whose windows bound it: those of the other concerns leave room for the link's.
+    // spec: WIRE 7.1 a receiver SHOULD NOT read the other streams before the first message of the link's
+    async fn is_greeted(&self) -> bool {
+        let mut greeting = self.greeting.subscribe();
+        let said = greeting.wait_for(|greeting| *greeting != Greeting::Awaited);
+        said.await.is_ok_and(|greeting| *greeting == Greeting::Told)
     }
 
     /// Reads what the stream is about; `None` if this version does not know, or the stream ended before it said.

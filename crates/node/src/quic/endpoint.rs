@@ -53,7 +53,8 @@ const IDLE_TIMEOUT_MS: VarInt = VarInt::from_u32(30_000);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Streams that a peer may open: one per concern, and room for concerns of later versions.
 const STREAMS_MAX: VarInt = VarInt::from_u32(8);
-/// What a peer may send on one stream, and on all, before it is read.
+/// What a peer may send on one stream, and on all, before it is read. All concerns but one unread leave room for that
+/// one.
 const STREAM_WINDOW: VarInt = VarInt::from_u32(256 << 10);
 const WINDOW: VarInt = VarInt::from_u32(1 << 20);
 /// A name is needed where a certificate has one; raw keys have none, and it is not sent.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use levada_wire::Identity;
 use levada_wire::control::link::{Hello, Leave};
-use levada_wire::control::{LinkMessage, Message};
+use levada_wire::control::route::{Sequence, SequenceRequest};
+use levada_wire::control::{Concern, LinkMessage, Message, RouteMessage};
 use levada_wire::{LinkIndex, NetworkId};
 use quinn::Runtime as _;
 use tokio::sync::mpsc;
@@ -140,6 +141,60 @@ async fn messages_come_in_order_and_what_was_said_before_a_close_arrives() {
         panic!("the end is missing");
     };
     assert_eq!(reason, ConnectionLost::ClosedByPeer("enough".to_owned()));
+}
+
+/// The stream of a concern, written by hand.
+async fn stream(of: &Established, concern: Concern, messages: &[Message]) -> quinn::SendStream {
+    let mut bytes = vec![concern.code()];
+    for message in messages {
+        message.encode(&mut bytes);
+    }
+    let mut stream = of.connection.open_uni().await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    stream
+}
+
+fn update(number: u8) -> Message {
+    Message::Route(RouteMessage::SequenceRequest(SequenceRequest {
+        origin: NodeId([number; 32]),
+        sequence: Sequence(1),
+        hops_left: 1,
+    }))
+}
+
+// spec: WIRE 7.1 a receiver SHOULD NOT read the other streams before the first message of the link's
+#[tokio::test]
+async fn a_hello_that_is_overtaken_by_hundreds_of_messages_comes_first() {
+    let (_dialler, mut listener, dialled, accepted) = pair().await;
+    let _there = serve(accepted, LINK, &listener.around);
+    let updates: Vec<Message> = (0..200).map(update).collect();
+
+    let mut routes = stream(&dialled, Concern::Route, &updates).await;
+    routes.finish().unwrap();
+    // The listener's QUIC has all of them.
+    routes.stopped().await.unwrap();
+    let _link = stream(&dialled, Concern::Link, &[hello("late")]).await;
+
+    for expected in [hello("late")].into_iter().chain(updates) {
+        let QuicEvent::Message { message, .. } = listener.next().await else {
+            panic!("a message is missing");
+        };
+        assert_eq!(message, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_without_a_hello_hands_on_nothing_and_ends() {
+    let (_dialler, mut listener, dialled, accepted) = pair().await;
+    let _there = serve(accepted, LINK, &listener.around);
+
+    let mut routes = stream(&dialled, Concern::Route, &[update(1)]).await;
+    routes.finish().unwrap();
+    routes.stopped().await.unwrap();
+    dialled.connection.close(Code::Done.number(), b"enough");
+
+    let event = listener.next().await;
+    assert!(matches!(event, QuicEvent::Lost { .. }), "{event:?}");
 }
 
 #[tokio::test]

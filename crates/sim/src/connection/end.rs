@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use levada_core::DialId;
+use levada_core::{Concern, DialId};
 use levada_wire::Instant;
 
 use super::{CLOSED_MEMORY, Host};
@@ -51,6 +51,15 @@ pub(super) struct Received {
     pub(super) early: BTreeMap<u64, Bytes>,
 }
 
+impl Received {
+    fn read(&mut self, concern: u8, ready: &mut Vec<(u8, Bytes)>) {
+        while let Some(bytes) = self.early.remove(&self.next) {
+            self.next += 1;
+            ready.push((concern, bytes));
+        }
+    }
+}
+
 impl EndState {
     /// An end at the start of the handshake.
     pub(super) const fn opening(now: Instant, host: Option<Host>) -> Self {
@@ -70,16 +79,26 @@ impl EndState {
         *next - 1
     }
 
-    /// Takes a chunk that arrived, and gives back those that are now in order.
-    pub(super) fn take(&mut self, concern: u8, sequence: u64, bytes: Bytes) -> Vec<Bytes> {
+    /// Takes a chunk that arrived, and gives back those that are now in order, each with its concern. As in `node`, the
+    /// other concerns are not read before the first chunk about the link.
+    pub(super) fn take(&mut self, concern: u8, sequence: u64, bytes: Bytes) -> Vec<(u8, Bytes)> {
+        let link = Concern::Link.code();
+        let is_begun = |received: &BTreeMap<u8, Received>| {
+            received.get(&link).is_some_and(|stream| stream.next > 0)
+        };
+        let was_begun = is_begun(&self.received);
         let stream = self.received.entry(concern).or_default();
         if sequence >= stream.next {
             stream.early.insert(sequence, bytes);
         }
         let mut ready = Vec::new();
-        while let Some(bytes) = stream.early.remove(&stream.next) {
-            stream.next += 1;
-            ready.push(bytes);
+        if concern == link || was_begun {
+            stream.read(concern, &mut ready);
+        }
+        if !was_begun && is_begun(&self.received) {
+            for (concern, stream) in &mut self.received {
+                stream.read(*concern, &mut ready);
+            }
         }
         ready
     }

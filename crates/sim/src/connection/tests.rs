@@ -62,8 +62,12 @@ impl Pair {
     }
 
     fn send(&mut self, end: End, text: &'static str) {
+        self.send_about(1, end, text);
+    }
+
+    fn send_about(&mut self, concern: u8, end: End, text: &'static str) {
         self.connections
-            .send(self.now, end, 1, Bytes::from_static(text.as_bytes()));
+            .send(self.now, end, concern, Bytes::from_static(text.as_bytes()));
     }
 
     /// Runs until `until`; what the hosts were told, with the milliseconds at which they were.
@@ -233,6 +237,24 @@ fn bytes_come_out_in_order_though_one_was_lost() {
     // 1.5 x 20 ms + 10 ms later it is sent again.
     let expected = told([(1_050, "Acceptor got one"), (1_050, "Acceptor got two")]);
     assert_eq!(pair.run(secs(2)), expected);
+}
+
+#[test]
+fn what_overtakes_the_first_chunk_about_the_link_waits_for_it() {
+    let mut pair = Pair::new();
+    let end = pair.dial();
+    pair.run(secs(1));
+    pair.loses = |segment| segment.attempt == 0 && segment.part.bytes() == b"hello";
+
+    pair.send(end, "hello");
+    pair.send_about(3, end, "flow");
+    pair.send_about(2, end, "route");
+    let overtaken = pair.run(secs(2));
+    pair.send_about(2, end, "more");
+
+    let expected = ["hello", "route", "flow"].map(|text| (1_050, format!("Acceptor got {text}")));
+    assert_eq!(overtaken, expected);
+    assert_eq!(pair.run(secs(3)), told([(2_010, "Acceptor got more")]));
 }
 
 #[test]
