@@ -142,7 +142,8 @@ fn add_times(from: &Words, sums: &mut [Words], factors: &[u8]) {
             let Some(sum) = sum.0.get_mut(at) else {
                 continue;
             };
-            // A sum of its own stays in registers while the doubles are added (measured: in its place, 1.7 times as long).
+            // A sum of its own stays in registers while the doubles are added (measured: in its place, 1.7 times as
+            // long).
             let mut total = *sum;
             for (power, double) in doubles.iter().enumerate() {
                 if factor >> power & 1 != 0 {
