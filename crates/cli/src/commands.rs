@@ -14,7 +14,9 @@ pub(crate) mod leave;
 pub(crate) mod play;
 pub(crate) mod publish;
 pub(crate) mod run;
+pub(crate) mod sessions;
 pub(crate) mod sim;
+pub(crate) mod user;
 pub(crate) mod views;
 
 use crate::shutdown::Shutdown;
@@ -40,6 +42,11 @@ pub(crate) enum Command {
     Flows(views::Args),
     /// Show what a running node counted: packets, drops by reason, sends
     Counters(views::Args),
+    /// Show who plays and publishes by the gateways of a running node, and end a session
+    Sessions(sessions::Args),
+    /// Say who may play and publish
+    #[command(subcommand)]
+    User(user::Command),
     /// Make a running node leave: streams are taken back, neighbours told
     Leave(leave::Args),
     /// Run simulated networks
@@ -58,6 +65,7 @@ impl Command {
         match self {
             Self::Sim(command) => sim::execute(command, debug),
             Self::Bench(command) => bench::execute(command, debug),
+            Self::User(command) => user::execute(command, debug),
             command => on_runtime(command, debug),
         }
     }
@@ -71,7 +79,9 @@ fn on_runtime(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
             anyhow::anyhow!("the system does not give the threads that are needed: {error}")
         })?;
     let result = runtime.block_on(async {
-        let shutdown = Shutdown::listen()
+        // `run` reads its configuration again instead.
+        let hang_up_ends = !matches!(command, Command::Run(_));
+        let shutdown = Shutdown::listen(hang_up_ends)
             .map_err(|error| anyhow::anyhow!("cannot listen to signals: {error}"))?;
         match command {
             Command::Demo(args) => demo::execute(args, shutdown, debug).await,
@@ -83,6 +93,8 @@ fn on_runtime(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
             Command::Links(args) => views::execute::<LinkRow>(args, shutdown, debug).await,
             Command::Flows(args) => views::execute::<FlowRow>(args, shutdown, debug).await,
             Command::Counters(args) => views::execute::<CounterRow>(args, shutdown, debug).await,
+            Command::Sessions(args) => sessions::execute(args, shutdown, debug).await,
+            Command::User(command) => user::execute(command, debug),
             Command::Leave(args) => leave::execute(args, debug).await,
             Command::Sim(command) => sim::execute(command, debug),
             Command::Check(args) => check::execute(args, debug).await,

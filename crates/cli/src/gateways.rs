@@ -1,44 +1,74 @@
 //! The gateways of a node: RTSP for players and publishers.
 //!
 //! Not a protocol: each has a crate. Called by `run`. Invariant: a port that another program has is a warning with its
-//! cure, never the end of the node.
+//! cure, never the end of the node; all gateways share one kit.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use anyhow::Context as _;
 use levada::Node;
+use levada_gateway::Kit;
 use levada_gateway_rtsp::{ListenError, PORT_DEFAULT, Server};
+
+use crate::config::{self, Program, RawProgram};
+use crate::sessions;
 
 /// What the user wants of gateways.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct GatewayArgs {
     /// The TCP address of the RTSP gateway [default: port 8554 on all addresses]
-    #[arg(long, value_name = "IP[:PORT]", conflicts_with = "no_gateways", value_parser = address)]
+    #[arg(long, value_name = "IP[:PORT]", conflicts_with = "no_gateways", value_parser = rtsp)]
     rtsp: Option<SocketAddr>,
     /// Serve no players and take no publishers but those of `levada`
     #[arg(long)]
     no_gateways: bool,
 }
 
+impl GatewayArgs {
+    /// What the flags say, as a file would.
+    pub(crate) fn raw(&self) -> RawProgram {
+        RawProgram {
+            rtsp: self.rtsp.map(|address| address.to_string()),
+            // A flag for one gateway wants gateways, whatever the file says.
+            gateways: match self {
+                Self {
+                    no_gateways: true, ..
+                } => Some(false),
+                Self { rtsp: Some(_), .. } => Some(true),
+                _ => None,
+            },
+            ..RawProgram::default()
+        }
+    }
+}
+
 /// The gateways that run. They end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Gateways {
+    kit: Kit,
     rtsp: Option<Server>,
 }
 
 impl Gateways {
-    /// Starts what is wanted.
-    pub(crate) async fn start(node: &Node, args: &GatewayArgs) -> Self {
-        if args.no_gateways {
-            return Self { rtsp: None };
-        }
-        let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT_DEFAULT));
-        let address = args.rtsp.unwrap_or(all);
-        let started = Server::builder(node.clone()).start(address).await;
-        let rtsp = started
-            .map_err(|error| tracing::warn!("{}", cure(&error)))
-            .ok();
-        Self { rtsp }
+    /// Starts what is wanted, and lets other commands see its sessions.
+    pub(crate) async fn start(node: &Node, program: &Program) -> anyhow::Result<Self> {
+        let kit = Kit::new(program.settings.clone())?;
+        sessions::answer(node, kit.registry().clone());
+        let rtsp = match program.rtsp {
+            Some(address) => {
+                let builder = Server::builder(node.clone()).kit(kit.clone());
+                let started = builder.start(address).await;
+                started
+                    .map_err(|error| tracing::warn!("{}", cure(&error)))
+                    .ok()
+            }
+            None => None,
+        };
+        Ok(Self { kit, rtsp })
+    }
+
+    /// What they share.
+    pub(crate) const fn kit(&self) -> &Kit {
+        &self.kit
     }
 
     /// Where the RTSP gateway listens, if it does.
@@ -63,25 +93,6 @@ fn cure(error: &ListenError) -> String {
     }
 }
 
-/// Reads `IP:PORT`, or an IP address alone, which means the default port.
-fn address(text: &str) -> anyhow::Result<SocketAddr> {
-    let alone = |text: &str| Some(SocketAddr::new(text.parse().ok()?, PORT_DEFAULT));
-    let parsed = text.parse().ok().or_else(|| alone(text));
-    parsed.context(
-        "this is not an address: write `IP:PORT`, for example `0.0.0.0:8554` or `[::]:8554`",
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-    use super::*;
-
-    #[test]
-    fn an_address_may_leave_out_the_port() {
-        assert_eq!(address("10.0.0.1").unwrap().to_string(), "10.0.0.1:8554");
-        assert_eq!(address("[::1]:554").unwrap().to_string(), "[::1]:554");
-        assert!(address("localhost").is_err());
-    }
+fn rtsp(text: &str) -> anyhow::Result<SocketAddr> {
+    config::address(text, PORT_DEFAULT)
 }

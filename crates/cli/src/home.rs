@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! BASE              $LEVADA_STATE, else $XDG_STATE_HOME/levada, else ~/.local/state/levada
+//!   levada.toml     the configuration that `levada run` reads unless it is given another
 //!   node/           the node of `levada run`, which other commands look for
 //!   own/            nodes that `publish` and `play` run for themselves
 //!     publish-cam/
@@ -35,6 +36,11 @@ fn base() -> PathBuf {
 /// The state directory of `levada run`, unless the user names another.
 pub(crate) fn node_dir() -> PathBuf {
     base().join("node")
+}
+
+/// The configuration file of `levada run`, unless the user names another.
+pub(crate) fn config_file() -> PathBuf {
+    base().join("levada.toml")
 }
 
 /// Starts a node of a command's own, in the first state directory that is free; in `state` if the user named one.

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `commands/` | one file for each command |
 //! | `access`, `home` | the node a command works with; where state directories are |
+//! | `config` | what stands in a configuration file above the library |
+//! | `reload` | when the configuration is to be read again |
+//! | `gateways`, `sessions` | the gateways of a node, and who uses them |
 //! | `broadcast` | how sources are published |
 //! | `sink/` | where a played stream goes: files, standard output, players |
 //! | `say`, `table`, `units` | what is said, how quantities are printed and read |
@@ -22,10 +25,13 @@ use clap::Parser as _;
 mod access;
 mod broadcast;
 mod commands;
+mod config;
 mod gateways;
 mod home;
 mod logging;
+mod reload;
 mod say;
+mod sessions;
 mod shutdown;
 mod sink;
 mod table;

@@ -13,10 +13,11 @@ const INTERRUPTED: i32 = 130;
 pub(crate) struct Shutdown(watch::Receiver<bool>);
 
 impl Shutdown {
-    /// Listens to the signals from now on. Must be called on a tokio runtime.
-    pub(crate) fn listen() -> std::io::Result<Self> {
+    /// Listens to the signals from now on; to SIGHUP only if it does not mean something else. Must be called on a tokio
+    /// runtime.
+    pub(crate) fn listen(hang_up_ends: bool) -> std::io::Result<Self> {
         let (asked, receiver) = watch::channel(false);
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new(hang_up_ends)?;
         tokio::spawn(async move {
             signals.next().await;
             let _ = asked.send(true);
@@ -42,25 +43,32 @@ impl Shutdown {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
+    hang_up: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(hang_up_ends: bool) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
+        let hang_up = || signal(SignalKind::hangup());
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
+            hang_up: hang_up_ends.then(hang_up).transpose()?,
         })
     }
 
     async fn next(&mut self) {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+            _ = hang_up => {}
         }
     }
 }
@@ -70,7 +78,7 @@ struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(_: bool) -> std::io::Result<Self> {
         Ok(Self)
     }
 

@@ -103,6 +103,28 @@ pub(crate) fn time(time: Duration) -> String {
     }
 }
 
+/// A time of seconds to days, as people read it: its largest unit, and the next one where that says something.
+pub(crate) fn long_time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// A number of bytes with a decimal unit and a tenth.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..1_000 => return format!("{bytes} B"),
+        1_000..1_000_000 => (1_000, "kB"),
+        1_000_000..1_000_000_000 => (1_000_000, "MB"),
+        _ => (1_000_000_000, "GB"),
+    };
+    format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit)
+}
+
 /// The first digits of an id: enough to tell nodes apart.
 pub(crate) fn short(id: &str) -> String {
     id.chars().take(8).collect()
@@ -149,6 +171,18 @@ mod tests {
             "NAME  SKIPPED\n\
              a           0\n\
              b           7\n"
+        );
+    }
+
+    #[test]
+    fn long_times_and_bytes_have_the_unit_that_fits() {
+        let seconds = |seconds| long_time(Duration::from_secs(seconds));
+        assert_eq!([seconds(7), seconds(90)], ["7 s", "1 min 30 s"]);
+        assert_eq!([seconds(7_260), seconds(90_000)], ["2 h 1 min", "1 d 1 h"]);
+        assert_eq!([bytes(999), bytes(1_000)], ["999 B", "1.0 kB"]);
+        assert_eq!(
+            [bytes(1_550_000), bytes(12_000_000_000)],
+            ["1.5 MB", "12.0 GB"]
         );
     }
 

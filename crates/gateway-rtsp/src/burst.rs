@@ -36,7 +36,7 @@ impl Tracks {
         Self(bits.fold(0, |set, place| set | 1 << place))
     }
 
-    const fn has(self, place: usize) -> bool {
+    pub(crate) const fn has(self, place: usize) -> bool {
         place < 32 && self.0 & 1 << place != 0
     }
 }

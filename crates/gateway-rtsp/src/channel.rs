@@ -12,14 +12,14 @@ use std::time::Instant;
 use std::{fmt, io};
 
 use levada::StreamName;
-use levada_gateway::{Cursor, EncodedStream, EndReason, Join};
+use levada_gateway::{Cursor, EncodedStream, EndReason, Join, Session};
 use tokio::sync::{oneshot, watch};
 
 use crate::burst::Tracks;
 use crate::connection::TRACKS_MAX;
 use crate::format::Rtp;
 use crate::header::transport::Pair;
-use crate::sender::{Command, Handle, Play, Way};
+use crate::sender::{Command, Counted, Handle, Listeners, Play, Way};
 use crate::udp::Udp;
 
 /// How far packets go: the LAN.
@@ -68,6 +68,7 @@ pub(crate) struct Channel {
     client: u64,
     sender: Handle,
     ended: watch::Receiver<Option<EndReason>>,
+    listeners: Arc<Listeners>,
     /// Keeps the stream coming.
     _stream: EncodedStream<Rtp>,
 }
@@ -79,14 +80,42 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
-    /// Waits until the stream is over.
-    pub(crate) async fn ended(&self) -> EndReason {
+    async fn ended(&self) -> EndReason {
         let mut ended = self.ended.clone();
         let ended = ended.wait_for(Option::is_some).await;
         ended
             .ok()
             .and_then(|reason| *reason)
             .unwrap_or(EndReason::Stopped)
+    }
+}
+
+/// One client's part of a channel: its record counts what is sent for as long as this is held.
+#[derive(Debug)]
+pub(crate) struct Hearing {
+    channel: Arc<Channel>,
+    session: u64,
+}
+
+impl Hearing {
+    pub(crate) fn new(channel: Arc<Channel>, session: Arc<Session>, tracks: Tracks) -> Self {
+        let id = session.id();
+        channel.listeners.join(session, tracks);
+        Self {
+            channel,
+            session: id,
+        }
+    }
+
+    /// Waits until the stream is over.
+    pub(crate) async fn ended(&self) -> EndReason {
+        self.channel.ended().await
+    }
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.channel.listeners.leave(self.session);
     }
 }
 
@@ -131,10 +160,12 @@ impl Channels {
         let way = Way::Udp(udp, to.collect());
         let (ended, over) = oneshot::channel();
         let (tell, ended_for_all) = watch::channel(None);
+        let listeners = Arc::<Listeners>::default();
         let channel = Arc::new(Channel {
             client: number,
             sender: sender.clone(),
             ended: ended_for_all,
+            listeners: Arc::clone(&listeners),
             _stream: source.clone(),
         });
         {
@@ -159,7 +190,7 @@ impl Channels {
             ring,
             cursor,
             tracks: Tracks::first(tracks),
-            session: None,
+            counted: Counted::Listeners(listeners),
             bytes_max: None,
         });
         sender.tell(Command::Play { client, play }).await;

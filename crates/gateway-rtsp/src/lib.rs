@@ -19,6 +19,7 @@ pub mod connection;
 pub mod decode;
 mod format;
 pub mod header;
+mod intake;
 pub mod message;
 mod sender;
 pub mod server;

@@ -14,12 +14,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
-use levada_gateway::{Cursor, EndReason, Next, Piece, Ring, Session};
+use levada_gateway::{Cursor, EndReason, Gate, Next, Piece, Ring, Session};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -30,8 +30,11 @@ use crate::udp::{SEND_BYTES_MAX, Udp};
 const COMMANDS_MAX: usize = 1_024;
 /// Pieces that are gathered for one write to a client that is behind.
 const GATHERED_MAX: usize = 16;
-/// Looks at clients that take nothing, in the time that they may.
+/// Looks at clients that take nothing, in the time that they may...
 const LOOKS: u32 = 8;
+/// ...and how often that is, since the time can change.
+const LOOK_MIN: Duration = Duration::from_millis(10);
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// What a client by UDP may be sent at once, as much as a usual receive buffer holds with ease...
 const CREDIT_BYTES_MAX: i64 = 96 << 10;
@@ -78,10 +81,52 @@ pub(crate) struct Play {
     pub(crate) ring: Arc<Ring<Burst>>,
     pub(crate) cursor: Cursor,
     pub(crate) tracks: Tracks,
-    /// The record of the client; none for a channel.
-    pub(crate) session: Option<Arc<Session>>,
+    pub(crate) counted: Counted,
     /// Bytes after which the client is dropped.
     pub(crate) bytes_max: Option<u64>,
+}
+
+/// Whose records count what is sent.
+#[derive(Debug)]
+pub(crate) enum Counted {
+    /// That of the only client.
+    Client(Arc<Session>),
+    /// Those of all who hear a channel.
+    Listeners(Arc<Listeners>),
+}
+
+/// The records of those who hear a channel, and the tracks that each of them hears.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners(Mutex<Vec<(Arc<Session>, Tracks)>>);
+
+impl Listeners {
+    fn sessions(&self) -> MutexGuard<'_, Vec<(Arc<Session>, Tracks)>> {
+        self.0
+            .lock()
+            .expect("no code that can panic runs under this lock")
+    }
+
+    pub(crate) fn join(&self, session: Arc<Session>, tracks: Tracks) {
+        self.sessions().push((session, tracks));
+    }
+
+    pub(crate) fn leave(&self, session: u64) {
+        self.sessions().retain(|(known, _)| known.id() != session);
+    }
+
+    fn add_bytes(&self, track: usize, bytes: usize) {
+        for (session, tracks) in self.sessions().iter() {
+            if tracks.has(track) {
+                session.counts().add_bytes(bytes);
+            }
+        }
+    }
+
+    fn set_skips(&self, skips: u64) {
+        for (session, _) in self.sessions().iter() {
+            session.counts().set_skips(skips);
+        }
+    }
 }
 
 /// The way to a sender.
@@ -97,11 +142,12 @@ impl Handle {
     }
 }
 
-/// Starts a sender, which drops clients that take nothing for so long. It ends when its last handle is dropped.
-pub(crate) fn start(stall_max: Duration) -> Handle {
+/// Starts a sender, which drops clients that take nothing for longer than the gate's limits say. It ends when its last
+/// handle is dropped.
+pub(crate) fn start(gate: Gate) -> Handle {
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
     let sender = Sender {
-        stall_max,
+        gate,
         ..Sender::default()
     };
     tokio::spawn(sender.run(inbox));
@@ -116,7 +162,7 @@ struct Sender {
     news: Arc<Notify>,
     /// When clients by UDP may be sent more.
     paced: BTreeSet<(Instant, ClientId)>,
-    stall_max: Duration,
+    gate: Gate,
 }
 
 /// A stream and who has it.
@@ -161,7 +207,8 @@ enum Stand {
 
 impl Sender {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
-        let mut looks = tokio::time::interval(self.stall_max / LOOKS);
+        let look_every = (self.gate.limits().stall_max / LOOKS).clamp(LOOK_MIN, LOOK_MAX);
+        let mut looks = tokio::time::interval(look_every);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let news = Arc::clone(&self.news);
         loop {
@@ -348,10 +395,10 @@ impl Sender {
     }
 
     fn drop_stalled(&mut self) {
-        let now = Instant::now();
+        let (now, stall_max) = (Instant::now(), self.gate.limits().stall_max);
         let is_stalled = |client: &Client| {
             let since = client.blocked;
-            since.is_some_and(|since| now.saturating_duration_since(since) >= self.stall_max)
+            since.is_some_and(|since| now.saturating_duration_since(since) >= stall_max)
         };
         let stalled: Vec<_> = self
             .clients
@@ -371,16 +418,25 @@ impl Sender {
 impl Play {
     /// Counts bytes to the client, and says whether they are more than it may have.
     fn count(&self, bytes: usize) -> bool {
-        let total = self
-            .session
-            .as_ref()
-            .map_or(0, |session| session.counts().add_bytes(bytes));
+        let Counted::Client(session) = &self.counted else {
+            return false;
+        };
+        let total = session.counts().add_bytes(bytes);
         self.bytes_max.is_some_and(|max| total > max)
     }
 
+    /// The same for bytes of one track, which a channel's listeners may not all hear.
+    fn count_track(&self, track: usize, bytes: usize) -> bool {
+        if let Counted::Listeners(listeners) = &self.counted {
+            listeners.add_bytes(track, bytes);
+        }
+        self.count(bytes)
+    }
+
     fn note_skips(&self) {
-        if let Some(session) = &self.session {
-            session.counts().set_skips(self.cursor.skips());
+        match &self.counted {
+            Counted::Client(session) => session.counts().set_skips(self.cursor.skips()),
+            Counted::Listeners(listeners) => listeners.set_skips(self.cursor.skips()),
         }
     }
 }
@@ -443,7 +499,7 @@ async fn sleep_until(at: Option<Instant>) {
 
 impl Client {
     fn end(&mut self, reason: EndReason) {
-        if let Some(session) = self.play.as_ref().and_then(|play| play.session.as_ref()) {
+        if let Some(Counted::Client(session)) = self.play.as_ref().map(|play| &play.counted) {
             session.end_with(reason);
         }
         if let Some(ended) = self.ended.take() {
@@ -538,7 +594,7 @@ impl Client {
                     _ => {}
                 }
                 self.credit.take(run.bytes.len());
-                if play.count(run.bytes.len()) {
+                if play.count_track(run.track, run.bytes.len()) {
                     return Stand::Ended(EndReason::Quota);
                 }
             }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use levada::Node;
-use levada_gateway::{Gate, Limits, Registry, Streams, Users};
+use levada_gateway::{Kit, Limits, Registry, Streams, Users};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -43,30 +43,29 @@ const SENDERS_MAX: usize = 8;
 #[must_use = "a builder does nothing until it is started"]
 pub struct Builder {
     node: Node,
-    users: Users,
-    limits: Limits,
-    registry: Registry,
+    kit: Kit,
     hold: Duration,
     senders: usize,
     rtp_port: Option<u16>,
 }
 
 impl Builder {
-    /// Who may play and publish. Without this everybody may.
+    /// What the node's gateways share: users, limits and sessions. Without this, the server has its own, and everybody
+    /// may play and publish.
+    pub fn kit(mut self, kit: Kit) -> Self {
+        self.kit = kit;
+        self
+    }
+
+    /// Who may play and publish.
     pub fn users(mut self, users: Users) -> Self {
-        self.users = users;
+        self.kit = self.kit.with_users(users);
         self
     }
 
     /// How many clients there may be.
-    pub const fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Where sessions are recorded. Without this, in a registry of the server's own.
-    pub fn registry(mut self, registry: Registry) -> Self {
-        self.registry = registry;
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.kit = self.kit.with_limits(limits);
         self
     }
 
@@ -113,17 +112,15 @@ impl Builder {
         let shared = Arc::new(Shared {
             streams: Streams::new(self.node.clone(), Rtp::new).with_hold(self.hold),
             node: self.node,
-            users: self.users,
-            gate: Gate::new(self.limits),
-            registry: self.registry,
             senders: (0..self.senders)
-                .map(|_| sender::start(self.limits.stall_max))
+                .map(|_| sender::start(self.kit.gate().clone()))
                 .collect(),
+            kit: self.kit,
             next: AtomicU64::new(0),
             channels: Channels::default(),
             udp,
         });
-        let registry = shared.registry.clone();
+        let registry = shared.kit.registry().clone();
         let task = tokio::spawn(accept(listener, shared));
         tracing::info!(%address, "the RTSP gateway listens");
         Ok(Server {
@@ -148,9 +145,7 @@ impl Server {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Builder {
             node,
-            users: Users::default(),
-            limits: Limits::default(),
-            registry: Registry::default(),
+            kit: Kit::default(),
             hold: levada_gateway::encode::HOLD,
             senders: processors.min(SENDERS_MAX),
             rtp_port: None,
@@ -199,9 +194,7 @@ impl ListenError {
 struct Shared {
     node: Node,
     streams: Streams<Rtp>,
-    users: Users,
-    gate: Gate,
-    registry: Registry,
+    kit: Kit,
     senders: Vec<sender::Handle>,
     /// Numbers connections.
     next: AtomicU64,
@@ -241,7 +234,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 fn admit(stream: TcpStream, remote: SocketAddr, shared: &Arc<Shared>, clients: &mut JoinSet<()>) {
-    match shared.gate.enter(remote.ip()) {
+    match shared.kit.gate().enter(remote.ip()) {
         Ok(permit) => {
             // Without it a response could wait for the acknowledgement of what was sent before.
             let _ = stream.set_nodelay(true);

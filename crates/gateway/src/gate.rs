@@ -65,14 +65,14 @@ impl Limits {
 }
 
 /// Counts clients. Clones are the same gate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Gate {
-    limits: Limits,
     counts: Arc<Mutex<Counts>>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
+    limits: Limits,
     clients: usize,
     handshakes: BTreeMap<IpAddr, usize>,
 }
@@ -99,16 +99,26 @@ impl Gate {
     /// A gate without clients.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            counts: Arc::default(),
-        }
+        let gate = Self::default();
+        gate.set_limits(limits);
+        gate
     }
 
-    /// The limits.
+    /// The limits at the moment.
     #[must_use]
-    pub const fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn limits(&self) -> Limits {
+        lock(&self.counts).limits
+    }
+
+    /// Sets other limits. They are for clients that come from now on; who is in stays.
+    pub fn set_limits(&self, limits: Limits) {
+        lock(&self.counts).limits = limits;
+    }
+
+    /// How many clients there are.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        lock(&self.counts).clients
     }
 
     /// Lets a client in.
@@ -119,13 +129,14 @@ impl Gate {
     pub fn enter(&self, address: IpAddr) -> Result<Permit, GateError> {
         let address = address.to_canonical();
         let mut counts = lock(&self.counts);
-        if counts.clients >= self.limits.clients_max {
-            let max = self.limits.clients_max;
+        let limits = counts.limits;
+        if counts.clients >= limits.clients_max {
+            let max = limits.clients_max;
             return Err(GateError::Clients { max });
         }
         let handshakes = counts.handshakes.get(&address).copied().unwrap_or(0);
-        if handshakes >= self.limits.handshakes_per_address_max {
-            let max = self.limits.handshakes_per_address_max;
+        if handshakes >= limits.handshakes_per_address_max {
+            let max = limits.handshakes_per_address_max;
             return Err(GateError::Handshakes { max });
         }
         counts.clients += 1;
@@ -196,6 +207,19 @@ mod tests {
         let _second = gate.enter(B).unwrap();
 
         assert_eq!(gate.enter(A).unwrap_err(), GateError::Clients { max: 2 });
+        drop(first);
+        assert!(gate.enter(A).is_ok());
+    }
+
+    #[test]
+    fn other_limits_are_for_those_who_come_later() {
+        let gate = Gate::new(Limits::default());
+        let first = gate.enter(A).unwrap();
+
+        gate.set_limits(Limits::default().with_clients(1));
+
+        assert_eq!(gate.enter(A).unwrap_err(), GateError::Clients { max: 1 });
+        assert_eq!(gate.clients(), 1);
         drop(first);
         assert!(gate.enter(A).is_ok());
     }

@@ -2,6 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`kit`] | what all gateways of a node share, and what a gateway does with it |
 //! | [`session`] | typed records of who plays and publishes what, and the registry of them |
 //! | [`users`] | users, passwords, tokens, and rights by the prefix of a stream's name |
 //! | [`gate`] | how many clients there may be, and how many that have not said anything yet from one address |
@@ -23,6 +24,7 @@
 pub mod cursor;
 pub mod encode;
 pub mod gate;
+pub mod kit;
 pub mod ring;
 pub mod session;
 pub mod streams;
@@ -31,6 +33,7 @@ pub mod users;
 pub use cursor::{Cursor, Join, Next};
 pub use encode::{Encode, Phase, Unsuitable};
 pub use gate::{Gate, Limits, Permit};
+pub use kit::{Kit, Settings};
 pub use ring::{Piece, Ring};
 pub use session::{EndReason, Registry, Role, Row, Session, Transport};
 pub use streams::{EncodedStream, Streams};

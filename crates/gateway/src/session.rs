@@ -259,6 +259,12 @@ impl Registry {
         table.ended.iter().cloned().chain(live).collect()
     }
 
+    /// The sessions that go on, oldest first.
+    #[must_use]
+    pub fn live(&self) -> Vec<Row> {
+        self.table().live.values().map(Live::row).collect()
+    }
+
     /// How many sessions go on.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -8,10 +8,10 @@
 //! Not the file, which the configuration has, and not a protocol's header. Called by gateways. Invariant: secrets are
 //! compared in constant time, and neither they nor what was tried instead is ever formatted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use argon2::Argon2;
@@ -24,6 +24,9 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
 
 use crate::session::Role;
+
+mod right;
+pub use right::{Right, RightError};
 
 /// What gateways call themselves to digest authentication. HA1 depends on it.
 pub const REALM: &str = "levada";
@@ -69,17 +72,6 @@ impl Hash {
             Self::Sha256 => hex(&sha2::Sha256::digest(text)),
         }
     }
-}
-
-/// What somebody may do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Right {
-    /// Whether it is a right to play or to publish.
-    pub role: Role,
-    /// With streams whose names begin like this; all if it is empty.
-    #[serde(default)]
-    pub prefix: String,
 }
 
 /// A user as the file has it.
@@ -245,37 +237,41 @@ pub enum Decision {
     Forbidden,
 }
 
-/// All users and tokens. Clones are the same.
+/// All users and tokens. Clones are the same, also after [`Users::replace`].
 #[derive(Clone, Debug)]
 pub struct Users {
-    table: Arc<Table>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Table {
-    users: BTreeMap<String, User>,
-    tokens: Vec<Token>,
+struct Shared {
+    table: RwLock<Arc<Table>>,
     failures: AtomicU64,
     hashing: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    users: BTreeMap<String, User>,
+    tokens: BTreeMap<String, Token>,
 }
 
 impl Default for Users {
     /// Nobody is known: everybody may do everything.
     fn default() -> Self {
-        Self::of(BTreeMap::new(), Vec::new())
+        Self::of(Table::default())
     }
 }
 
 impl Users {
-    fn of(users: BTreeMap<String, User>, tokens: Vec<Token>) -> Self {
-        let table = Table {
-            users,
-            tokens,
+    fn of(table: Table) -> Self {
+        let shared = Shared {
+            table: RwLock::new(Arc::new(table)),
             failures: AtomicU64::new(0),
             hashing: Semaphore::new(HASHING_MAX),
         };
         Self {
-            table: Arc::new(table),
+            shared: Arc::new(shared),
         }
     }
 
@@ -285,85 +281,113 @@ impl Users {
     ///
     /// When a name is used twice or a hash is not one.
     pub fn new(users: Vec<User>, tokens: Vec<Token>) -> Result<Self, UsersError> {
-        let mut table = BTreeMap::new();
-        for user in users {
-            if PasswordHash::new(&user.password).is_err() {
-                return Err(UsersError::Hash { name: user.name });
-            }
-            if let Some(twice) = table.insert(user.name.clone(), user) {
-                return Err(UsersError::Twice { name: twice.name });
-            }
+        Table::new(users, tokens).map(Self::of)
+    }
+
+    /// These users and tokens from now on, and nobody else. Returns whose proof is void: those who are gone, or have
+    /// another password or token now.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Users::new`]; the former ones stay.
+    pub fn replace(
+        &self,
+        users: Vec<User>,
+        tokens: Vec<Token>,
+    ) -> Result<BTreeSet<String>, UsersError> {
+        let table = Arc::new(Table::new(users, tokens)?);
+        let mut held = self
+            .shared
+            .table
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *held, Arc::clone(&table));
+        let names = before.users.keys().chain(before.tokens.keys());
+        let is_void = |name: &&String| before.proof_of(name) != table.proof_of(name);
+        Ok(names.filter(is_void).cloned().collect())
+    }
+
+    fn table(&self) -> Arc<Table> {
+        let held = self
+            .shared
+            .table
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&held)
+    }
+
+    /// Whether who was let in as `user` may still do that with a stream of that name.
+    #[must_use]
+    pub fn may(&self, user: Option<&str>, role: Role, name: &str) -> bool {
+        let table = self.table();
+        if table.is_open() {
+            return true;
         }
-        Ok(Self::of(table, tokens))
+        let rights = user.and_then(|user| table.rights_of(user));
+        rights.is_some_and(|rights| rights.iter().any(|right| right.covers(role, name)))
     }
 
     /// Whether nobody is known, so that everybody may do everything.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.table.users.is_empty() && self.table.tokens.is_empty()
+        self.table().is_open()
     }
 
     /// Whether every user can use digest authentication, so that it may be offered: players take it where it is.
     #[must_use]
     pub fn has_digest(&self) -> bool {
-        let mut users = self.table.users.values();
-        !self.table.users.is_empty() && users.all(|user| user.digest.is_some())
+        let table = self.table();
+        let mut users = table.users.values();
+        !table.users.is_empty() && users.all(|user| user.digest.is_some())
     }
 
     /// How many proofs were wrong.
     #[must_use]
     pub fn failures(&self) -> u64 {
-        self.table.failures.load(Ordering::Relaxed)
+        self.shared.failures.load(Ordering::Relaxed)
     }
 
     /// Whether whoever gives that proof may do that with that stream. A wrong proof is counted and answered
     /// [`FAILURE_DELAY`] later.
     pub async fn check(&self, proof: Proof, role: Role, name: &StreamName) -> Decision {
-        if self.is_open() {
+        let table = self.table();
+        if table.is_open() {
             return Decision::Granted(None);
         }
         let found = match proof {
             Proof::None => return Decision::Unproven,
-            Proof::Token(token) => self.token(&token),
-            Proof::Password { user, password } => match self.token(&password) {
+            Proof::Token(token) => table.token(&token),
+            Proof::Password { user, password } => match table.token(&password) {
                 Some(found) => Some(found),
-                None => self.password(user, password).await,
+                None => self.password(table, user, password).await,
             },
             Proof::Digest {
                 user,
                 hash,
                 response,
                 expected,
-            } => self.digest(&user, hash, &response, &*expected),
+            } => table.digest(&user, hash, &response, &*expected),
         };
         let Some((who, rights)) = found else {
-            let failures = self.table.failures.fetch_add(1, Ordering::Relaxed) + 1;
+            let failures = self.shared.failures.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::warn!(failures, "a client gave a wrong password or token");
             tokio::time::sleep(FAILURE_DELAY).await;
             return Decision::Unproven;
         };
-        let may = |right: &Right| right.role == role && name.as_str().starts_with(&right.prefix);
-        if rights.iter().any(may) {
+        if rights.iter().any(|right| right.covers(role, name.as_str())) {
             Decision::Granted(Some(who))
         } else {
             Decision::Forbidden
         }
     }
 
-    fn token(&self, token: &str) -> Option<(String, Vec<Right>)> {
-        let hash = Hash::Sha256.hex(token);
-        let mut found = None;
-        for known in &self.table.tokens {
-            if is_equal(&known.hash, &hash) {
-                found = Some((known.name.clone(), known.rights.clone()));
-            }
-        }
-        found
-    }
-
-    async fn password(&self, user: String, password: String) -> Option<(String, Vec<Right>)> {
-        let _permit = self.table.hashing.acquire().await.ok()?;
-        let table = Arc::clone(&self.table);
+    async fn password(
+        &self,
+        table: Arc<Table>,
+        user: String,
+        password: String,
+    ) -> Option<(String, Vec<Right>)> {
+        let _permit = self.shared.hashing.acquire().await.ok()?;
         let check = move || {
             let known = table.users.get(&user)?;
             let hash = PasswordHash::new(&known.password).ok()?;
@@ -373,6 +397,56 @@ impl Users {
         };
         tokio::task::spawn_blocking(check).await.ok()?
     }
+}
+
+impl Table {
+    fn new(users: Vec<User>, tokens: Vec<Token>) -> Result<Self, UsersError> {
+        let mut table = Self::default();
+        for token in tokens {
+            if let Some(twice) = table.tokens.insert(token.name.clone(), token) {
+                return Err(UsersError::Twice { name: twice.name });
+            }
+        }
+        for user in users {
+            if PasswordHash::new(&user.password).is_err() {
+                return Err(UsersError::Hash { name: user.name });
+            }
+            let is_twice = table.tokens.contains_key(&user.name);
+            let name = user.name.clone();
+            if table.users.insert(name.clone(), user).is_some() || is_twice {
+                return Err(UsersError::Twice { name });
+            }
+        }
+        Ok(table)
+    }
+
+    fn is_open(&self) -> bool {
+        self.users.is_empty() && self.tokens.is_empty()
+    }
+
+    fn rights_of(&self, name: &str) -> Option<&[Right]> {
+        let user = self.users.get(name).map(|user| &user.rights);
+        let token = || self.tokens.get(name).map(|token| &token.rights);
+        user.or_else(token).map(Vec::as_slice)
+    }
+
+    /// What somebody of that name has to prove.
+    fn proof_of(&self, name: &str) -> Option<&str> {
+        let user = self.users.get(name).map(|user| &user.password);
+        let token = || self.tokens.get(name).map(|token| &token.hash);
+        user.or_else(token).map(String::as_str)
+    }
+
+    fn token(&self, token: &str) -> Option<(String, Vec<Right>)> {
+        let hash = Hash::Sha256.hex(token);
+        let mut found = None;
+        for known in self.tokens.values() {
+            if is_equal(&known.hash, &hash) {
+                found = Some((known.name.clone(), known.rights.clone()));
+            }
+        }
+        found
+    }
 
     fn digest(
         &self,
@@ -381,7 +455,7 @@ impl Users {
         response: &str,
         expected: &(dyn Fn(&str) -> String + Send + Sync),
     ) -> Option<(String, Vec<Right>)> {
-        let known = self.table.users.get(user)?;
+        let known = self.users.get(user)?;
         let ha1 = known.digest.as_ref()?;
         let ha1 = match hash {
             Hash::Md5 => &ha1.md5,
@@ -417,8 +491,8 @@ pub enum UsersError {
         /// The user.
         name: String,
     },
-    /// Two users of one name.
-    #[error("there are two users called `{name}`: remove one")]
+    /// Two users or tokens of one name.
+    #[error("two users or tokens are called `{name}`: remove one, or give it another name")]
     Twice {
         /// The name.
         name: String,

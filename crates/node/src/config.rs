@@ -6,15 +6,14 @@
 //!  file ─┘   (flag > environment > file)        (checks; defaults)
 //! ```
 //!
-//! Not the parsing of flags, which is the command line's. Called by `cli`. Invariant: a [`Config`] is sound; what
+//! Not the parsing of flags, which is the command line's, and not what stands above the library: sources, users, gateways
+//! have keys of their own in the same file, which the program reads. Called by `cli`. Invariant: a [`Config`] is sound; what
 //! cannot be is refused with the key, the reason and the cure.
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
-use levada_wire::id::IdError;
-use levada_wire::{Bitrate, StreamName};
+use levada_wire::Bitrate;
 
 use crate::builder::{Builder, LANES_MAX, PORT_DEFAULT, Relay};
 use crate::node::Node;
@@ -24,7 +23,7 @@ mod rate;
 mod raw;
 mod suggest;
 pub use rate::bitrate;
-pub use raw::{RawConfig, RawError, RawPublish, SAMPLE};
+pub use raw::{RawConfig, RawError, SAMPLE, check_keys, text_of};
 
 /// A configuration that is sound and complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,24 +47,6 @@ pub struct Config {
     pub state: PathBuf,
     /// What is logged, as a `tracing` filter.
     pub log: String,
-    /// What is published from the start.
-    pub publish: Vec<Publish>,
-}
-
-/// One stream that is published from the start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Publish {
-    /// Its name.
-    pub name: StreamName,
-    /// Where its frames come from: a file, a folder, a URL, `test`, `-`. Whoever opens it knows what is possible.
-    pub source: String,
-    /// Whether a file repeats from its start.
-    pub repeats: bool,
-    /// The program of a transport stream with several; the first one if none.
-    pub program: Option<NonZeroU16>,
-    /// Pictures in a second of motion JPEG, if the default is not meant.
-    pub rate: Option<NonZeroU32>,
 }
 
 impl Config {
@@ -89,8 +70,6 @@ impl Config {
         if client && join.is_empty() {
             return Err(ConfigError::ClientAlone);
         }
-        let publish = raw.publish.unwrap_or_default();
-        let publish = publish.into_iter().map(resolve_publish);
         Ok(Self {
             name: raw.name,
             listen,
@@ -101,12 +80,28 @@ impl Config {
             uplink: raw.uplink.as_deref().map(parse_uplink).transpose()?,
             state: raw.state.unwrap_or_else(crate::state::default_dir),
             log: raw.log.unwrap_or_else(|| "info".to_owned()),
-            publish: publish.collect::<Result<_, _>>()?,
         })
     }
 
-    /// The node that this configuration describes, findable by other commands. What is to be published is the
-    /// caller's part.
+    /// The keys in which another configuration differs. None of them can change while a node runs.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("name", self.name != other.name),
+            ("listen", self.listen != other.listen),
+            ("join", self.join != other.join),
+            ("relay", self.relay != other.relay),
+            ("client", self.client != other.client),
+            ("lanes", self.lanes != other.lanes),
+            ("uplink", self.uplink != other.uplink),
+            ("state", self.state != other.state),
+            ("log", self.log != other.log),
+        ];
+        let differing = keys.into_iter().filter(|(_, differs)| *differs);
+        differing.map(|(key, _)| key).collect()
+    }
+
+    /// The node that this configuration describes, findable by other commands.
     pub fn builder(&self) -> Builder {
         let mut builder = Node::builder()
             .state(&self.state)
@@ -166,28 +161,6 @@ fn parse_relay(text: &str) -> Result<Relay, ConfigError> {
     }
 }
 
-fn resolve_publish(raw: RawPublish) -> Result<Publish, ConfigError> {
-    let name = raw.name.ok_or(ConfigError::Missing {
-        key: "publish.name",
-    })?;
-    let source = raw.source.ok_or(ConfigError::Missing {
-        key: "publish.source",
-    })?;
-    let parsed = name.parse();
-    Ok(Publish {
-        name: parsed.map_err(|source| ConfigError::StreamName { name, source })?,
-        source,
-        repeats: raw.r#loop.unwrap_or(false),
-        program: raw.program.map(counting("publish.program")).transpose()?,
-        rate: raw.rate.map(counting("publish.rate")).transpose()?,
-    })
-}
-
-/// For a number that counts: there is no 0.
-fn counting<N, C: TryFrom<N>>(key: &'static str) -> impl Fn(N) -> Result<C, ConfigError> {
-    move |number| C::try_from(number).map_err(|_| ConfigError::Zero { key })
-}
-
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -226,26 +199,6 @@ pub enum ConfigError {
     /// A client without anybody to dial.
     #[error("`client` needs somebody to dial: give at least one `join`")]
     ClientAlone,
-    /// A key that must be there.
-    #[error("`{key}` is missing: each `[[publish]]` has a `name` and a `source`")]
-    Missing {
-        /// The key.
-        key: &'static str,
-    },
-    /// A number that counts, and is 0.
-    #[error("`{key}` is 0: write 1 or more, or leave it out")]
-    Zero {
-        /// The key.
-        key: &'static str,
-    },
-    /// A stream's name that is not well formed.
-    #[error("`publish.name` is `{name}`: {source}")]
-    StreamName {
-        /// The name as written.
-        name: String,
-        /// What is wrong with it.
-        source: IdError,
-    },
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use levada_core::Control;
@@ -93,6 +93,27 @@ pub(crate) struct Shared {
     events: broadcast::WeakSender<Event>,
     next_slot: AtomicU64,
     stopped: watch::Receiver<Option<Failed>>,
+    answers: Answers,
+}
+
+/// What the program around the node answers to commands: by word, a function from a question.
+#[derive(Default)]
+pub(crate) struct Answers(Mutex<BTreeMap<&'static str, Arc<Answer>>>);
+
+type Answer = dyn Fn(&str) -> Result<String, String> + Send + Sync;
+
+impl std::fmt::Debug for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answers")
+    }
+}
+
+impl Answers {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<&'static str, Arc<Answer>>> {
+        self.0
+            .lock()
+            .expect("no code that can panic runs under this lock")
+    }
 }
 
 /// A request, with its place in the queue. One queue for all of them, so that a publisher's end and the next one's
@@ -296,6 +317,21 @@ impl Handle {
     /// Listens to what happens from now on.
     pub(crate) fn events(&self) -> Option<broadcast::Receiver<Event>> {
         Some(self.shared.events.upgrade()?.subscribe())
+    }
+
+    /// See [`crate::Node::answer`].
+    pub(crate) fn set_answer(&self, word: &'static str, answer: Arc<Answer>) {
+        self.shared.answers.table().insert(word, answer);
+    }
+
+    /// What the program answers; `None` if it does not know the word.
+    pub(crate) fn program_answer(
+        &self,
+        word: &str,
+        question: &str,
+    ) -> Option<Result<String, String>> {
+        let answer = self.shared.answers.table().get(word).cloned();
+        answer.map(|answer| answer(question))
     }
 
     /// Sends a request and waits for its answer.

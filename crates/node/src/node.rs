@@ -129,6 +129,17 @@ impl Node {
         self.driver.streams().await
     }
 
+    /// Answers a word that the program around the node knows, `sessions` say, to commands of this user
+    /// ([`crate::admin`]): from a question to its answer, or to what is wrong with it, in words for people. It is
+    /// called where others wait, so it must not take long; and it must not hold the node, which would never end.
+    pub fn answer(
+        &self,
+        word: &'static str,
+        answer: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static,
+    ) {
+        self.driver.set_answer(word, Arc::new(answer));
+    }
+
     /// What happens at the node from now on.
     #[must_use]
     pub fn events(&self) -> Events {

@@ -36,6 +36,30 @@ async fn a_stream_goes_in_at_one_socket_and_out_at_another() {
 }
 
 #[tokio::test]
+async fn the_program_around_a_node_answers_for_itself() {
+    let node = start(node("alone").admin(true)).await;
+    node.answer("echo", |question| match question {
+        "" => Err("say something".to_owned()),
+        text => Ok(text.to_owned()),
+    });
+    let client = || async { Client::connect(node.state_dir()).await.unwrap() };
+
+    assert_eq!(
+        client().await.ask_program("echo", "a\nb").await.unwrap(),
+        "a\nb"
+    );
+    let refused = client().await.ask_program("echo", "").await.unwrap_err();
+    let unknown = client()
+        .await
+        .ask_program("sessions", "")
+        .await
+        .unwrap_err();
+
+    assert_eq!(refused.to_string(), "say something");
+    assert!(unknown.to_string().contains("`sessions`"), "{unknown}");
+}
+
+#[tokio::test]
 async fn a_publisher_that_dies_ends_its_stream() {
     let node = start(node("alone").admin(true)).await;
     let mut publisher = publish_through(&node, "cam").await;

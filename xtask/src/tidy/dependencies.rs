@@ -45,6 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "levada",
             "levada-bench",
+            "levada-gateway",
             "levada-lane",
             "levada-media",
             "levada-ports",

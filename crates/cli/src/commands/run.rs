@@ -1,6 +1,6 @@
 //! `levada run`: a node that runs until it is told to stop.
 //!
-//! Flags, environment and file are merged by the library's `config`. Invariant: what cannot be published stops the
+//! Flags, environment and file are merged by the library's `config` and by that of this program. Invariant: what cannot be published stops the
 //! start, before anything is announced; what fails later stops nothing else.
 
 use std::net::IpAddr;
@@ -8,22 +8,23 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use levada::config::{Config, RawConfig, RawPublish};
+use levada::config::{Config, RawConfig};
 use levada::{Node, PublishOptions};
-use levada_media::source::{Options, Request};
 use levada_ports::LANES_MAX;
 
 use crate::access::Access;
 use crate::broadcast::{self, Broadcasts, News, report};
+use crate::config::{self, Program, RawProgram, RawPublish};
 use crate::gateways::{GatewayArgs, Gateways};
 use crate::home;
 use crate::logging::{self, Level};
+use crate::reload::{Due, Reload};
 use crate::say;
 use crate::shutdown::Shutdown;
 use crate::units;
 
 /// What it can be told.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// A neighbour to keep a link to: `HOST[:PORT]`, or `NODEID@HOST[:PORT]` if nobody else may answer there
     #[arg(value_name = "NEIGHBOUR")]
@@ -55,7 +56,8 @@ pub(crate) struct Args {
     /// The state directory: the node's key, its lock, its local socket
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// A configuration file (TOML); flags and LEVADA_* go before it
+    /// A configuration file (TOML); flags and LEVADA_* go before it [default: levada.toml beside the state
+    /// directories, if it is there]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -70,16 +72,16 @@ pub(crate) async fn execute(
     mut shutdown: Shutdown,
     debug: bool,
 ) -> anyhow::Result<ExitCode> {
-    let (json, wanted) = (args.json, args.gateways.clone());
-    let config = args.config()?;
+    let json = args.json;
+    let mut reload = Reload::watch(args.file()).context("cannot listen to SIGHUP")?;
+    let (mut config, mut program) = args.config()?;
     logging::start_with(&config.log, debug)?;
-    let requests = requests(&config);
     let mut opening = tokio::select! {
-        opening = broadcast::open(&requests) => opening?,
+        opening = broadcast::open(&program.publish) => opening?,
         () = shutdown.wait() => return Ok(ExitCode::SUCCESS),
     };
     let node = config.builder().start().await?;
-    let gateways = Gateways::start(&node, &wanted).await;
+    let gateways = Gateways::start(&node, &program).await?;
     introduce(&node, &gateways, json)?;
 
     let access = Access::Own(node.clone());
@@ -94,6 +96,10 @@ pub(crate) async fn execute(
     loop {
         tokio::select! {
             Some(news) = broadcasts.next() => on_news(news),
+            due = reload.due() => match due {
+                Due::Reload => take_up(&args, &gateways, &mut config, &mut program),
+                Due::End => break,
+            },
             () = shutdown.wait() => break,
             stopped = node.stopped() => return stopped.map(|()| ExitCode::SUCCESS).map_err(Into::into),
         }
@@ -105,6 +111,33 @@ pub(crate) async fn execute(
     access.leave().await;
     node.leave().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the configuration again and does what has changed in it. One that cannot be changes nothing.
+fn take_up(args: &Args, gateways: &Gateways, config: &mut Config, program: &mut Program) {
+    let (new_config, new_program) = match args.config() {
+        Ok(read) => read,
+        Err(error) => {
+            let why = say::failure(&error);
+            return tracing::warn!(
+                "the configuration is not taken up, the former one stays: {why}"
+            );
+        }
+    };
+    let fixed = [
+        config.differs(&new_config),
+        program.differs_for_good(&new_program),
+    ]
+    .concat();
+    if !fixed.is_empty() {
+        let keys = fixed.join(", ");
+        tracing::warn!("the configuration has other values for what holds from a start on: {keys}");
+    }
+    match gateways.kit().set(new_program.settings.clone()) {
+        Ok(ended) => tracing::info!(sessions_ended = ended, "the configuration is taken up"),
+        Err(error) => tracing::warn!("the users are not taken up, the former ones stay: {error}"),
+    }
+    (*config, *program) = (new_config, new_program);
 }
 
 fn on_news(news: News) {
@@ -154,39 +187,32 @@ fn introduce(node: &Node, gateways: &Gateways, json: bool) -> std::io::Result<()
     }
 }
 
-fn requests(config: &Config) -> Vec<Request> {
-    let request = |publish: &levada::config::Publish| Request {
-        text: publish.source.clone(),
-        name: publish.name.clone(),
-        options: Options {
-            repeats: publish.repeats,
-            program: publish.program,
-            rate: publish.rate,
-        },
-    };
-    config.publish.iter().map(request).collect()
-}
-
 impl Args {
+    fn file(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(home::config_file)
+    }
+
     /// Flags before the environment, that before the file, that before the defaults.
-    fn config(self) -> anyhow::Result<Config> {
-        let file = self
-            .config
-            .as_deref()
-            .map(RawConfig::from_file)
-            .transpose()?;
+    fn config(&self) -> anyhow::Result<(Config, Program)> {
+        let file = self.file();
+        // Only one that the user named must be there.
+        let file = (self.config.is_some() || file.exists()).then(|| RawProgram::from_file(&file));
+        let (file, program_file) = file.transpose()?.unwrap_or_default();
         let variables = std::env::vars().filter(|(name, _)| name != home::VARIABLE);
-        let environment = RawConfig::from_env(variables)?;
+        let environment = RawConfig::from_env(variables, &config::KEYS_OF_ENVIRONMENT)?;
+        let program_environment = RawProgram::from_env()?;
         let mut default = RawConfig::default();
         default.state = Some(home::node_dir());
         default.log = Some(logging::filter(Level::Info));
-        let raw = self.raw()?;
-        let raw = raw.or(environment).or(file.unwrap_or_default()).or(default);
-        Ok(Config::resolve(raw)?)
+        let (raw, program) = self.clone().raw()?;
+        let raw = raw.or(environment).or(file).or(default);
+        let program = program.or(program_environment).or(program_file);
+        Ok((Config::resolve(raw)?, program.resolve()?))
     }
 
-    fn raw(self) -> anyhow::Result<RawConfig> {
+    fn raw(self) -> anyhow::Result<(RawConfig, RawProgram)> {
         let mut raw = RawConfig::default();
+        let mut program = self.gateways.raw();
         let join: Vec<_> = self.neighbours.into_iter().chain(self.join).collect();
         raw.join = (!join.is_empty()).then_some(join);
         raw.name = self.name;
@@ -198,8 +224,8 @@ impl Args {
         raw.state = self.state;
         let publish = self.source.iter().map(|text| publish(text));
         let publish = publish.collect::<anyhow::Result<Vec<_>>>()?;
-        raw.publish = (!publish.is_empty()).then_some(publish);
-        Ok(raw)
+        program.publish = (!publish.is_empty()).then_some(publish);
+        Ok((raw, program))
     }
 }
 
@@ -208,8 +234,9 @@ fn publish(text: &str) -> anyhow::Result<RawPublish> {
     let (name, source) = text.split_once('=').with_context(|| {
         format!("`--source {text}`: write NAME=SOURCE, for example `--source cam=test`")
     })?;
-    let mut publish = RawPublish::default();
-    publish.name = Some(name.to_owned());
-    publish.source = Some(source.to_owned());
-    Ok(publish)
+    Ok(RawPublish {
+        name: Some(name.to_owned()),
+        source: Some(source.to_owned()),
+        ..RawPublish::default()
+    })
 }

@@ -19,9 +19,9 @@ use crate::table::{Align, Table, or_dash, short, time};
 use crate::{access, home, say};
 
 /// How often a watched table is drawn.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Clears the terminal and goes to its upper left corner (ECMA-48 8.3.39, 8.3.21).
-const CLEAR: &str = "\x1b[2J\x1b[H";
+pub(crate) const CLEAR: &str = "\x1b[2J\x1b[H";
 
 /// What a view can be told.
 #[derive(Debug, clap::Args)]

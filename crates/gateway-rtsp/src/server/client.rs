@@ -21,7 +21,7 @@ use super::Shared;
 use super::play::Playing;
 use super::record::Recording;
 use crate::auth::{self, Authorization};
-use crate::channel::{self, Channel};
+use crate::channel::{self, Hearing};
 use crate::connection::{self, Admission, Answer, Connection, Input, Output, Question, Settings};
 use crate::decode::{Decoder, Item};
 use crate::header::transport::{Lower, Transport};
@@ -73,7 +73,7 @@ pub(super) async fn run(
         ended: None,
         is_shared: false,
         inbox: None,
-        channel: None,
+        hearing: None,
         to: Vec::new(),
         session: None,
         player: None,
@@ -115,7 +115,7 @@ pub(super) struct Client {
     /// What comes by UDP, once a track is set up so.
     pub(super) inbox: Option<Inbox>,
     /// The channel that the client hears.
-    pub(super) channel: Option<Arc<Channel>>,
+    pub(super) hearing: Option<Hearing>,
     /// Where each track's packets go by UDP.
     pub(super) to: Vec<Option<[SocketAddr; 2]>>,
     pub(super) session: Option<Arc<Session>>,
@@ -190,8 +190,8 @@ impl Client {
             }
         };
         let silenced = async {
-            match &self.channel {
-                Some(channel) => channel.ended().await,
+            match &self.hearing {
+                Some(hearing) => hearing.ended().await,
                 None => std::future::pending().await,
             }
         };
@@ -369,7 +369,7 @@ impl Client {
             connection::Role::Record => Role::Publish,
         };
         let proof = self.proof(&admission);
-        let users = &self.shared.users;
+        let users = self.shared.kit.users();
         match users.check(proof, role, &admission.name).await {
             Decision::Granted(user) => {
                 self.user = user;

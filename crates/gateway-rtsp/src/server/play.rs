@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use levada::StreamName;
 use levada_gateway::streams::SourceError;
-use levada_gateway::{Cursor, EncodedStream, Join, Next, Role, Transport};
+use levada_gateway::{Cursor, EncodedStream, Join, Next, Role, Session, Transport};
 use tokio::sync::oneshot;
 
 use super::client::Client;
 use crate::burst::Tracks;
-use crate::channel::{self, Address};
+use crate::channel::{self, Address, Hearing};
 use crate::connection::Answer;
 use crate::format::{Outline, Rtp};
 use crate::header::RtpInfo;
 use crate::header::transport::Lower;
 use crate::message::Status;
-use crate::sender::{Command, Play, Way};
+use crate::sender::{Command, Counted, Play, Way};
 
 /// How long a DESCRIBE may take: players give up after a few seconds.
 const DESCRIBE_PATIENCE: Duration = Duration::from_secs(2);
@@ -127,13 +127,13 @@ impl Client {
             Some(session) => Arc::clone(session),
             None => {
                 let about = self.about(Role::Play, name, self.transport());
-                let session = Arc::new(self.shared.registry.begin(about));
+                let session = Arc::new(self.shared.kit.registry().begin(about));
                 self.session = Some(Arc::clone(&session));
                 session
             }
         };
         if self.transport() == Transport::Multicast {
-            return self.hear().await;
+            return self.hear(session, tracks).await;
         }
         if !self.is_added {
             let (ended, heard) = oneshot::channel();
@@ -143,12 +143,12 @@ impl Client {
             self.ended = Some(heard);
             self.is_added = true;
         }
-        let bytes_max = self.shared.gate.limits().client_bytes_max;
+        let bytes_max = self.shared.kit.gate().limits().client_bytes_max;
         let play = Box::new(Play {
             ring,
             cursor,
             tracks,
-            session: Some(session),
+            counted: Counted::Client(session),
             bytes_max,
         });
         let client = self.number;
@@ -156,17 +156,17 @@ impl Client {
     }
 
     /// The client hears the stream's channel from now on.
-    async fn hear(&mut self) {
+    async fn hear(&mut self, session: Arc<Session>, tracks: Tracks) {
         let from = self.stream.local_addr().ok().and_then(channel::source_of);
         let (Some(playing), Some(from)) = (&self.player, from) else {
             return;
         };
         let (name, source) = (playing.name.clone(), playing.source.clone());
-        let tracks = playing.outline.controls.len();
+        let all = playing.outline.controls.len();
         let channels = &self.shared.channels;
-        let started = channels.channel(&name, from, &source, tracks, self.shared.number());
+        let started = channels.channel(&name, from, &source, all, self.shared.number());
         match started.await {
-            Ok(channel) => self.channel = Some(channel),
+            Ok(channel) => self.hearing = Some(Hearing::new(channel, session, tracks)),
             Err(error) => {
                 tracing::warn!(stream = %name, "cannot be sent by multicast from {from}: {error}")
             }
@@ -190,7 +190,7 @@ impl Client {
     }
 
     pub(super) async fn pause(&mut self) {
-        self.channel = None;
+        self.hearing = None;
         if self.is_added {
             let client = self.number;
             self.sender.tell(Command::Pause { client }).await;

@@ -1,25 +1,22 @@
 //! A connection that publishes: what it announces, and its packets as frames of a stream.
 //!
-//! Not the placing of its tracks in time, which is `levada_media::rtp::Align`. Called by `client`. Invariant: a
-//! publisher that sends faster than the node takes is held up by its own connection, and by nothing else.
+//! Not the unpacking of packets, which is `intake`'s. Called by `client`. Invariant: a publisher that sends
+//! faster than the node takes is held up by its own connection, and by nothing else.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use levada::{Description, Frame, PublishOptions, Publisher, StreamName};
+use levada::{Description, PublishOptions, Publisher, StreamName};
 use levada_gateway::Role;
-use levada_media::rtp::{Align, Unpacker};
 use levada_media::sdp;
 
 use super::client::Client;
 use crate::connection::Answer;
 use crate::header::transport::{Pair, Transport};
+use crate::intake::Intake;
 use crate::message::Status;
 use crate::udp::Datagram;
-
-/// How long packets by UDP wait for one that is missing.
-const REORDER_WAIT: Duration = Duration::from_millis(100);
 
 /// A publisher's stream.
 #[derive(Debug)]
@@ -36,8 +33,7 @@ pub(super) struct Recording {
 struct Live {
     publisher: Publisher,
     tracks: Vec<Sent>,
-    align: Align,
-    frames: Vec<Frame>,
+    intake: Intake,
 }
 
 /// A track that was set up.
@@ -46,9 +42,6 @@ struct Sent {
     /// Its place among all tracks of the session.
     place: usize,
     channels: Option<Pair<u8>>,
-    unpacker: Unpacker,
-    /// Since when packets wait for one that is missing.
-    waiting: Option<Instant>,
 }
 
 impl Client {
@@ -116,22 +109,18 @@ impl Client {
             Ok(publisher) => publisher,
             Err(error) => return Answer::Refused(Status::FORBIDDEN, error.to_string()),
         };
-        let clocks = opened.iter().map(|(_, media, _)| media.mapping.clock);
-        let align = Align::new(clocks);
-        let sent = |(place, media, channels): &(usize, &sdp::Media, Option<Pair<u8>>)| Sent {
+        let intake = Intake::new(opened.iter().map(|(_, media, _)| *media));
+        let sent = |(place, _, channels): &(usize, &sdp::Media, Option<Pair<u8>>)| Sent {
             place: *place,
             channels: *channels,
-            unpacker: Unpacker::new(&media.track, &media.mapping),
-            waiting: None,
         };
         recording.live = Some(Live {
             publisher,
             tracks: opened.iter().map(sent).collect(),
-            align,
-            frames: Vec::new(),
+            intake,
         });
         let about = self.about(Role::Publish, name, self.transport());
-        self.session = Some(Arc::new(self.shared.registry.begin(about)));
+        self.session = Some(Arc::new(self.shared.kit.registry().begin(about)));
         Answer::Started(None)
     }
 
@@ -169,7 +158,7 @@ impl Client {
             session.counts().add_bytes(packet.len());
         }
         if is_report {
-            live.align.on_report(track, &packet);
+            live.intake.on_report(track, &packet);
             return true;
         }
         live.on_packet(track, packet).await
@@ -186,29 +175,13 @@ impl Client {
 
 impl Live {
     async fn on_packet(&mut self, track: usize, packet: Bytes) -> bool {
-        let Self {
-            tracks,
-            align,
-            frames,
-            ..
-        } = self;
-        let now = Instant::now();
-        align.on_packet(track, packet, now, |track, start, packet| {
-            let unpacker = &mut tracks[track].unpacker;
-            if let Some(start) = start {
-                unpacker.align(start.rtp_time, start.ticks);
-            }
-            unpacker.push(packet, frames);
-        });
-        for sent in tracks {
-            sent.give_up(now, frames);
-        }
+        self.intake.on_packet(track, packet, Instant::now());
         self.send().await
     }
 
     /// Hands in the frames that are whole. `false`: the node is gone.
     async fn send(&mut self) -> bool {
-        for frame in self.frames.drain(..) {
+        for frame in self.intake.drain() {
             match self.publisher.send(frame).await {
                 Ok(()) => {}
                 Err(levada::SendError::Stopped(_)) => return false,
@@ -219,26 +192,9 @@ impl Live {
     }
 
     async fn finish(mut self) {
-        for sent in &mut self.tracks {
-            sent.unpacker.finish(&mut self.frames);
-        }
+        self.intake.finish();
         self.send().await;
         // A node that is gone has taken the stream back.
         let _ = self.publisher.finish().await;
-    }
-}
-
-impl Sent {
-    /// Waits no longer for packets that are missing since [`REORDER_WAIT`].
-    fn give_up(&mut self, now: Instant, frames: &mut Vec<Frame>) {
-        if !self.unpacker.is_waiting() {
-            self.waiting = None;
-            return;
-        }
-        let since = *self.waiting.get_or_insert(now);
-        if now.saturating_duration_since(since) >= REORDER_WAIT {
-            self.unpacker.give_up(frames);
-            self.waiting = None;
-        }
     }
 }

@@ -159,3 +159,55 @@ fn no_secret_is_ever_formatted() {
         assert!(!text.contains(part), "{text}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn others_take_over_while_the_handle_stays_the_same() {
+    let users = Users::new(vec![anna(false)], vec![]).unwrap();
+    let handle = users.clone();
+    let renewed = User::new("anna", "other", false, vec![right(Role::Play, "")]).unwrap();
+    let same = anna(false);
+
+    let void = users.replace(
+        vec![
+            renewed.clone(),
+            User {
+                name: "berta".into(),
+                ..same
+            },
+        ],
+        vec![],
+    );
+
+    assert_eq!(void.unwrap().into_iter().collect::<Vec<_>>(), ["anna"]);
+    let with = |text: &str| password("anna", text);
+    assert_eq!(
+        check(&handle, with("other"), Role::Play, "cam").await,
+        granted("anna")
+    );
+    assert_eq!(
+        check(&handle, with("pa:ss"), Role::Play, "cam").await,
+        Decision::Unproven
+    );
+    assert!(handle.may(Some("anna"), Role::Play, "cam"));
+    assert!(!handle.may(Some("anna"), Role::Publish, "sports/final"));
+    assert!(!handle.may(None, Role::Play, "cam") && !handle.may(Some("carl"), Role::Play, "cam"));
+    assert_eq!(
+        handle.replace(vec![renewed.clone()], vec![]).unwrap().len(),
+        1
+    );
+    assert!(
+        handle
+            .replace(vec![renewed.clone(), renewed], vec![])
+            .is_err()
+    );
+    assert!(!handle.is_open(), "what cannot be changes nothing");
+}
+
+#[test]
+fn a_user_and_a_token_have_two_names() {
+    let (token, _) = Token::new("anna", vec![]).unwrap();
+
+    let twice = Users::new(vec![anna(false)], vec![token]);
+
+    assert!(matches!(twice, Err(UsersError::Twice { .. })));
+}

@@ -12,7 +12,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::GREETING;
-use super::message::{self, FrameBody, Kind, Message, PlayRequest, PublishRequest, Request};
+use super::message::{
+    self, FrameBody, Kind, Message, PlayRequest, ProgramRequest, PublishRequest, Request,
+};
 use crate::publisher::PublishOptions;
 use crate::state::socket_path;
 use crate::subscriber::{Delivery, SubscribeOptions};
@@ -79,6 +81,20 @@ impl Client {
     /// When the node is gone.
     pub async fn view(mut self) -> Result<View, ClientError> {
         let reply = self.ask(&Request::View).await?;
+        Ok(reply.parse()?)
+    }
+
+    /// Asks the program around the node, which answers by [`crate::Node::answer`].
+    ///
+    /// # Errors
+    ///
+    /// What the program says, when it cannot; also when it answers nothing by that word.
+    pub async fn ask_program(mut self, word: &str, question: &str) -> Result<String, ClientError> {
+        let request = ProgramRequest {
+            word: word.to_owned(),
+            question: question.to_owned(),
+        };
+        let reply = self.ask(&Request::Program(request)).await?;
         Ok(reply.parse()?)
     }
 

@@ -164,6 +164,17 @@ pub(super) enum Request {
     Publish(PublishRequest),
     /// To get a stream.
     Play(PlayRequest),
+    /// What the program around the node answers.
+    Program(ProgramRequest),
+}
+
+/// Something that the library knows nothing of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ProgramRequest {
+    /// Which answer of the program's.
+    pub(super) word: String,
+    /// What it is asked.
+    pub(super) question: String,
 }
 
 /// Opens a publisher: its stream's name, options and tracks.

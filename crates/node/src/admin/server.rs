@@ -142,6 +142,17 @@ async fn client(stream: UnixStream, node: Handle) -> io::Result<()> {
             Node::from_handle(node).leave().await;
             Ok(())
         }
+        Request::Program(request) => {
+            let reply = match node.program_answer(&request.word, &request.question) {
+                Some(Ok(text)) => Message::json(Kind::Ok, &text),
+                Some(Err(text)) => Message::error(text),
+                None => Message::error(format!(
+                    "this node's program has no `{}`: it runs without gateways, or is no `levada run`",
+                    request.word
+                )),
+            };
+            answer(&mut writer, &reply).await
+        }
         Request::Publish(request) => publish(request, node, reader, writer).await,
         Request::Play(request) => play(request, node, reader, writer).await,
     }

@@ -3,13 +3,14 @@
 //! Not its meaning (`config`). Called by `cli`, once per place that a configuration comes from. Invariant: a key
 //! that does not exist is refused with the one that was probably meant.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::suggest::closest;
 
-/// All keys, each commented out with what it means.
+/// All keys of the library, each commented out with what it means.
 pub const SAMPLE: &str = include_str!("sample.toml");
 
 /// The largest file that is read.
@@ -18,8 +19,10 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const PREFIX: &str = "LEVADA_";
 
 /// One place's configuration.
+///
+/// A file and an environment may have keys of the program that stands on the library, for its gateways say. It names
+/// them (`above`), and reads them itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RawConfig {
     /// What the node calls itself.
@@ -41,31 +44,11 @@ pub struct RawConfig {
     pub state: Option<PathBuf>,
     /// The filter of the log: a level, or levels by module.
     pub log: Option<String>,
-    /// Streams to publish from the start.
-    pub publish: Option<Vec<RawPublish>>,
 }
 
-/// One `[[publish]]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct RawPublish {
-    /// The stream's name.
-    pub name: Option<String>,
-    /// Where its frames come from.
-    pub source: Option<String>,
-    /// Whether a file repeats from its start.
-    pub r#loop: Option<bool>,
-    /// The program of a transport stream with several.
-    pub program: Option<u16>,
-    /// Pictures in a second of motion JPEG.
-    pub rate: Option<u32>,
-}
-
-const KEYS: [&str; 10] = [
-    "name", "listen", "join", "relay", "client", "lanes", "uplink", "state", "log", "publish",
+const KEYS: [&str; 9] = [
+    "name", "listen", "join", "relay", "client", "lanes", "uplink", "state", "log",
 ];
-const PUBLISH_KEYS: [&str; 5] = ["name", "source", "loop", "program", "rate"];
 
 impl RawConfig {
     /// Reads a configuration file.
@@ -73,22 +56,9 @@ impl RawConfig {
     /// # Errors
     ///
     /// When it cannot be read, is not TOML, or has a key that does not exist.
-    pub fn from_file(path: &Path) -> Result<Self, RawError> {
-        let unreadable = |source| RawError::Unreadable {
-            path: path.to_owned(),
-            source,
-        };
-        let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
-        if bytes > FILE_BYTES_MAX {
-            return Err(unreadable(std::io::Error::other(
-                "it is larger than 1 MiB, which no configuration is",
-            )));
-        }
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        Self::from_toml(&text).map_err(|error| RawError::File {
-            path: path.to_owned(),
-            error: Box::new(error),
-        })
+    pub fn from_file(path: &Path, above: &[&'static str]) -> Result<Self, RawError> {
+        let text = text_of(path)?;
+        Self::from_toml(&text, above).map_err(|error| error.in_file(path))
     }
 
     /// Reads TOML.
@@ -96,17 +66,12 @@ impl RawConfig {
     /// # Errors
     ///
     /// When it is not TOML, or has a key that does not exist.
-    pub fn from_toml(text: &str) -> Result<Self, RawError> {
-        let malformed = |error: toml::de::Error| RawError::Malformed {
-            text: error.to_string().trim_end().to_owned(),
-        };
+    pub fn from_toml(text: &str, above: &[&'static str]) -> Result<Self, RawError> {
+        let known = [&KEYS, above].concat();
+        let malformed =
+            |error: toml::de::Error| RawError::malformed(text, error.message(), error.span());
         let table: toml::Table = toml::from_str(text).map_err(malformed)?;
-        check_keys(table.keys(), &KEYS)?;
-        if let Some(toml::Value::Array(streams)) = table.get("publish") {
-            for stream in streams.iter().filter_map(toml::Value::as_table) {
-                check_keys(stream.keys(), &PUBLISH_KEYS)?;
-            }
-        }
+        check_keys(table.keys(), &known)?;
         // From the text once more, so that a value of the wrong type is shown with its line.
         toml::from_str(text).map_err(malformed)
     }
@@ -119,6 +84,7 @@ impl RawConfig {
     /// When a `LEVADA_*` means no key, or has a value that its key cannot have.
     pub fn from_env(
         variables: impl IntoIterator<Item = (String, String)>,
+        above: &[&'static str],
     ) -> Result<Self, RawError> {
         let mut raw = Self::default();
         for (variable, value) in variables {
@@ -135,8 +101,9 @@ impl RawConfig {
                 "UPLINK" => raw.uplink = Some(value),
                 "STATE" => raw.state = Some(value.into()),
                 "LOG" => raw.log = Some(value),
+                _ if above.iter().any(|known| known.to_uppercase() == key) => {}
                 _ => {
-                    let known = KEYS.iter().filter(|known| **known != "publish");
+                    let known = KEYS.iter().chain(above);
                     let known: Vec<String> = known
                         .map(|known| format!("{PREFIX}{}", known.to_uppercase()))
                         .collect();
@@ -160,14 +127,37 @@ impl RawConfig {
             uplink: self.uplink.or(weaker.uplink),
             state: self.state.or(weaker.state),
             log: self.log.or(weaker.log),
-            publish: self.publish.or(weaker.publish),
         }
     }
 }
 
-fn check_keys<'a>(
+/// The text of a configuration file.
+///
+/// # Errors
+///
+/// When it cannot be read, or is larger than any configuration.
+pub fn text_of(path: &Path) -> Result<String, RawError> {
+    let unreadable = |source| RawError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(unreadable(std::io::Error::other(
+            "it is larger than 1 MiB, which no configuration is",
+        )));
+    }
+    std::fs::read_to_string(path).map_err(unreadable)
+}
+
+/// Refuses a key that does not exist, with the one that was probably meant.
+///
+/// # Errors
+///
+/// For the first that is none of `known`.
+pub fn check_keys<'a>(
     keys: impl Iterator<Item = &'a String>,
-    known: &'static [&'static str],
+    known: &[&'static str],
 ) -> Result<(), RawError> {
     for key in keys {
         if !known.contains(&key.as_str()) {
@@ -237,7 +227,7 @@ pub enum RawError {
     /// Not TOML, or a value of the wrong type.
     #[error("{text}")]
     Malformed {
-        /// The parser's words, with line and column.
+        /// Line and column, and the parser's words.
         text: String,
     },
     /// A key that does not exist.
@@ -264,4 +254,29 @@ pub enum RawError {
         /// The value of the variable.
         value: String,
     },
+}
+
+impl RawError {
+    /// What a parser of TOML says, and where. The line itself is left out: it may hold a password.
+    #[must_use]
+    pub fn malformed(text: &str, message: &str, span: Option<Range<usize>>) -> Self {
+        let before = span.and_then(|span| text.get(..span.start));
+        let place = before.map_or_else(String::new, |before| {
+            let line = before.matches('\n').count() + 1;
+            let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1;
+            format!("line {line}, column {column}: ")
+        });
+        Self::Malformed {
+            text: format!("{place}{}", message.replace('\n', ", ")),
+        }
+    }
+
+    /// The same, of something in a file.
+    #[must_use]
+    pub fn in_file(self, path: &Path) -> Self {
+        Self::File {
+            path: path.to_owned(),
+            error: Box::new(self),
+        }
+    }
 }

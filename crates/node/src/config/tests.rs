@@ -12,7 +12,7 @@ fn named(name: &str) -> RawConfig {
 }
 
 fn resolve(toml: &str) -> Result<Config, ConfigError> {
-    Config::resolve(RawConfig::from_toml(toml).unwrap())
+    Config::resolve(RawConfig::from_toml(toml, &[]).unwrap())
 }
 
 #[test]
@@ -25,8 +25,8 @@ fn a_flag_beats_the_environment() {
 #[test]
 fn the_environment_beats_the_file() {
     let environment = [("LEVADA_NAME".to_owned(), "environment".to_owned())];
-    let environment = RawConfig::from_env(environment).unwrap();
-    let file = RawConfig::from_toml("name = 'file'\nrelay = 'never'").unwrap();
+    let environment = RawConfig::from_env(environment, &[]).unwrap();
+    let file = RawConfig::from_toml("name = 'file'\nrelay = 'never'", &[]).unwrap();
 
     let config = Config::resolve(RawConfig::default().or(environment).or(file)).unwrap();
 
@@ -53,7 +53,7 @@ fn without_anything_the_defaults_stand() {
     assert_eq!(config.listen.port(), 7800);
     assert_eq!(config.relay, Relay::Auto);
     assert_eq!(config.log, "info");
-    assert!(config.join.is_empty() && config.publish.is_empty() && !config.client);
+    assert!(config.join.is_empty() && !config.client);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn every_key_of_the_environment_is_taken() {
     ];
     let variables = variables.map(|(key, value)| (key.to_owned(), value.to_owned()));
 
-    let config = Config::resolve(RawConfig::from_env(variables).unwrap()).unwrap();
+    let config = Config::resolve(RawConfig::from_env(variables, &[]).unwrap()).unwrap();
 
     let shown: Vec<String> = config.join.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["a:1", "b:2"]);
@@ -86,31 +86,40 @@ fn every_key_of_the_environment_is_taken() {
 
 #[test]
 fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
-    let error = RawConfig::from_toml("relais = 'never'").unwrap_err();
+    let error = RawConfig::from_toml("relais = 'never'", &[]).unwrap_err();
     assert_eq!(
         error.to_string(),
         "unknown key `relais`: did you mean `relay`?"
     );
 
-    let error = RawConfig::from_toml("[[publish]]\nnmae = 'x'").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "unknown key `nmae`: did you mean `name`?"
-    );
-
-    let error = RawConfig::from_toml("bandwidth = 3")
+    let error = RawConfig::from_toml("bandwidth = 3", &["user"])
         .unwrap_err()
         .to_string();
     assert!(error.contains("there are name, listen"), "{error}");
 
     let variables = [("LEVADA_RELAIS".to_owned(), "x".to_owned())];
-    let error = RawConfig::from_env(variables).unwrap_err().to_string();
+    let error = RawConfig::from_env(variables, &[]).unwrap_err().to_string();
     assert!(error.contains("did you mean `LEVADA_RELAY`?"), "{error}");
 }
 
 #[test]
+fn the_programs_own_keys_are_left_to_it() {
+    let raw = RawConfig::from_toml("name = 'x'\n[[user]]\nname = 'anna'", &["user"]).unwrap();
+    let refused = RawConfig::from_toml("[[usr]]", &["user"]).unwrap_err();
+    let variables = || [("LEVADA_RTSP".to_owned(), "x".to_owned())];
+
+    assert_eq!(raw, named("x"));
+    assert_eq!(
+        refused.to_string(),
+        "unknown key `usr`: did you mean `user`?"
+    );
+    assert!(RawConfig::from_env(variables(), &["rtsp"]).is_ok());
+    assert!(RawConfig::from_env(variables(), &[]).is_err());
+}
+
+#[test]
 fn a_value_of_the_wrong_type_is_shown_with_its_line() {
-    let error = RawConfig::from_toml("name = 'x'\nclient = 'maybe'")
+    let error = RawConfig::from_toml("name = 'x'\nclient = 'maybe'", &[])
         .unwrap_err()
         .to_string();
 
@@ -127,8 +136,6 @@ fn a_value_that_cannot_be_meant_is_refused_with_the_cure() {
         ("relay = 'sometimes'", "`always`, `auto` or `never`"),
         ("join = ['a b']", "HOST[:PORT]"),
         ("client = true", "at least one `join`"),
-        ("[[publish]]\nname = 'cam'", "`publish.source` is missing"),
-        ("[[publish]]\nname = '../x'\nsource = 'test'", "each part"),
     ] {
         let error = resolve(toml).unwrap_err().to_string();
         assert!(error.contains(cure), "{toml}: {error}");
@@ -137,7 +144,7 @@ fn a_value_that_cannot_be_meant_is_refused_with_the_cure() {
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let error = RawConfig::from_file(std::path::Path::new("no/such/file")).unwrap_err();
+    let error = RawConfig::from_file(std::path::Path::new("no/such/file"), &[]).unwrap_err();
 
     assert!(error.to_string().contains("no/such/file"), "{error}");
 }
@@ -157,7 +164,6 @@ fn the_sample_without_its_comment_signs_is_a_configuration() {
 
     let config = resolve(&toml).unwrap();
 
-    assert_eq!(config.publish.len(), 1, "{toml}");
     assert_eq!(config.name.as_deref(), Some("lobby"));
 }
 
@@ -171,7 +177,7 @@ fn a_number_of_lanes_that_no_node_has_is_refused() {
     }
 
     let variables = [("LEVADA_LANES".to_owned(), "many".to_owned())];
-    let error = RawConfig::from_env(variables).unwrap_err().to_string();
+    let error = RawConfig::from_env(variables, &[]).unwrap_err().to_string();
     assert!(error.contains("`many`: write a number"), "{error}");
 }
 
@@ -183,7 +189,9 @@ fn an_uplink_that_is_no_rate_is_refused_with_the_cure() {
         error,
         "`uplink` is `50`: say the unit: `50Mb/s` or `50kb/s`"
     );
-    let bare = RawConfig::from_toml("uplink = 50").unwrap_err().to_string();
+    let bare = RawConfig::from_toml("uplink = 50", &[])
+        .unwrap_err()
+        .to_string();
     assert!(
         bare.contains("expected a rate in quotes, as in \"50Mb/s\""),
         "{bare}"

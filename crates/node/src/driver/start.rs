@@ -20,7 +20,7 @@ use super::pump::Pump;
 use super::rarely::Rarely;
 use super::task::{DRIVER_GONE, Driver, Inbox, Resolving};
 use super::{
-    About, EVENTS_MAX, Handle, QUIC_EVENTS_MAX, REQUESTS_MAX, SLOTS_MAX, Shared, datapath,
+    About, Answers, EVENTS_MAX, Handle, QUIC_EVENTS_MAX, REQUESTS_MAX, SLOTS_MAX, Shared, datapath,
 };
 use crate::builder::{Builder, StartError, StateChoice};
 use crate::events::Event;
@@ -136,6 +136,7 @@ fn lines(
         events: events.downgrade(),
         next_slot: AtomicU64::new(0),
         stopped: is_stopped,
+        answers: Answers::default(),
     };
     let inbox = Inbox {
         quic_events: happened,
