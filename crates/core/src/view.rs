@@ -209,6 +209,8 @@ pub struct StreamRow {
     pub origin: NodeId,
     /// This start of it.
     pub instance: InstanceId,
+    /// Unix time of that start in units of 50 ms.
+    pub group_base: u64,
     /// The flow of its layer 0.
     pub flow: FlowId,
     /// The state of layer 0 here.

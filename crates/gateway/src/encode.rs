@@ -25,6 +25,7 @@ use levada::{
 use levada_media::Rebase;
 use tokio::sync::{Notify, watch};
 
+use crate::demand::is_pending;
 use crate::ring::{Piece, Ring};
 use crate::session::EndReason;
 
@@ -301,6 +302,10 @@ impl<E: Encode> Task<E> {
     }
 
     fn on_description(&mut self, description: Arc<Description>) -> Option<EndReason> {
+        if is_pending(&description) {
+            // Of a source that was never there.
+            return None;
+        }
         self.flush(Instant::now());
         if std::mem::take(&mut self.is_new_instance) {
             self.rebase.start_instance(&description);

@@ -9,6 +9,7 @@
 //! | [`ring`] | the pieces of a stream in one format, shared by all its clients |
 //! | [`cursor`] | where one client is in a ring: how it joins, when it is skipped, when it is dropped |
 //! | [`encode`] | the task that turns a stream into a format once, and holds its clients while the source is away |
+//! | [`offers`], [`demand`] | who offers a stream and who wants it; a stream whose source runs only then |
 //! | [`streams`] | the rings that exist at the moment |
 //!
 //! ```text
@@ -22,18 +23,22 @@
 #![forbid(unsafe_code)]
 
 pub mod cursor;
+pub mod demand;
 pub mod encode;
 pub mod gate;
 pub mod kit;
+pub mod offers;
 pub mod ring;
 pub mod session;
 pub mod streams;
 pub mod users;
 
 pub use cursor::{Cursor, Join, Next};
+pub use demand::{Demanded, OnDemand};
 pub use encode::{Encode, Phase, Unsuitable};
 pub use gate::{Gate, Limits, Permit};
 pub use kit::{Kit, Settings};
+pub use offers::Offers;
 pub use ring::{Piece, Ring};
 pub use session::{EndReason, Registry, Role, Row, Session, Transport};
 pub use streams::{EncodedStream, Streams};

@@ -54,6 +54,7 @@ impl Flows {
             name: announce.name.clone(),
             origin: announce.origin,
             instance: announce.instance,
+            group_base: announce.group_base,
             flow,
             state,
             distance_seconds: Seconds::of(self.distance_to(&announce.origin)),

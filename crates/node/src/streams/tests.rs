@@ -17,6 +17,7 @@ fn row(name: &str, subscriptions: usize) -> StreamRow {
         name: name.parse().unwrap(),
         origin: ORIGIN,
         instance: InstanceId([2; 16]),
+        group_base: 5,
         flow: FlowId(3),
         state: FlowState::Hold,
         distance_seconds: None,
