@@ -156,6 +156,16 @@ impl Child {
         matches!(self.progress, Progress::Live)
     }
 
+    /// It is sent so many bytes: as a newcomer, or `is_late` in a flow that catches up itself, or as one that is live.
+    #[inline]
+    pub(crate) fn charge(&mut self, bytes: usize, is_late: bool, now: Instant) {
+        match self.progress {
+            Progress::CatchingUp { .. } => self.buckets.catch_up.take(bytes, now),
+            Progress::Live if is_late => self.buckets.catch_up.take(bytes, now),
+            _ => self.buckets.live.take(bytes, now),
+        }
+    }
+
     /// The multicast channels that it hears.
     pub(crate) fn channels(&self) -> &[Channel] {
         &self.channels

@@ -14,12 +14,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use levada_wire::{FlowId, Instant, LinkIndex, Number, Wakeup};
+use levada_wire::{Bitrate, FlowId, Instant, LinkIndex, Number, Wakeup};
 
 use crate::api::FlowCounters;
 use crate::child::Children;
 use crate::child::progress::Progress;
-use crate::limits::{BLOCK_AGE_PART, UPSTREAMS_MAX};
+use crate::limits::{BLOCK_AGE_PART, PEAK_UNTOLD, UPSTREAMS_MAX};
 use crate::link;
 use crate::origin::Origin;
 use crate::reassembly::Reassembly;
@@ -32,20 +32,24 @@ use crate::settings::LaneSettings;
 
 pub(crate) mod cache;
 pub(crate) mod closed;
+pub(crate) mod haste;
 pub(crate) mod ingress;
 pub(crate) mod keys;
 pub(crate) mod line;
 pub(crate) mod multicast;
+pub(crate) mod reach;
 pub(crate) mod run;
 pub(crate) mod stray;
 pub(crate) mod upstream;
 pub(crate) mod window;
 
 use cache::{Cache, Room};
+use haste::Haste;
 use ingress::Ingress;
 use keys::Keys;
 use line::Line;
 use multicast::MulticastEgresses;
+use reach::{Reach, early_max};
 use run::Run;
 use upstream::Upstreams;
 use window::Window;
@@ -65,6 +69,7 @@ pub(crate) struct Flow {
     pub(crate) upstreams: Upstreams,
     pub(crate) window: Window,
     pub(crate) line: Line,
+    pub(crate) haste: Haste,
     pub(crate) cache: Cache,
     pub(crate) children: Children,
     pub(crate) multicast: MulticastEgresses,
@@ -79,6 +84,8 @@ pub(crate) struct Flow {
     pub(crate) parity_encoder: ParityEncoder,
     pub(crate) parity_decoder: ParityDecoder,
     pub(crate) counters: FlowCounters,
+    /// What the origin declares that it needs at most.
+    peak: Bitrate,
     wakeup: Option<Wakeup>,
 }
 
@@ -90,6 +97,7 @@ impl Flow {
             upstreams: Upstreams::default(),
             window: Window::new(),
             line: Line::default(),
+            haste: Haste::default(),
             cache: Cache::new(settings.flow_cache_bytes_max, settings.repair_budget),
             children: Children::default(),
             multicast: MulticastEgresses::default(),
@@ -105,6 +113,7 @@ impl Flow {
                 flow: id.0,
                 ..FlowCounters::default()
             },
+            peak: PEAK_UNTOLD,
             wakeup: None,
         }
     }
@@ -113,6 +122,31 @@ impl Flow {
     pub(crate) fn set_budget(&mut self, budget: Duration) {
         self.missing.set_budget(budget);
         self.cache.set_budget(budget);
+        self.make_reach();
+    }
+
+    /// What the flow needs at most from now on.
+    pub(crate) fn set_peak(&mut self, peak: Bitrate, room: &mut Room) {
+        self.peak = peak;
+        self.cache.set_peak(peak, room);
+        self.make_reach();
+    }
+
+    /// How many packets may wait for its key.
+    pub(crate) fn early_max(&self) -> usize {
+        early_max(self.peak)
+    }
+
+    pub(crate) const fn peak(&self) -> Bitrate {
+        self.peak
+    }
+
+    /// Lets what counts in packets have room for those of the budget. What is wide stays so.
+    fn make_reach(&mut self) {
+        let reach = Reach::of(self.peak, self.missing.budget());
+        self.window.widen(reach.window);
+        self.upstreams.widen(self.window.width());
+        self.missing.make_room(reach.missing, self.window.width());
     }
 
     /// The flow's row for tables.

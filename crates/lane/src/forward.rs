@@ -32,14 +32,14 @@ use levada_wire::{FlowId, Header, Instant};
 
 use crate::api::{Egress, FlowEvent, LinkEvent, Train};
 use crate::child::behind::Disposition;
-use crate::child::earliest;
+use crate::child::{earliest, join};
 use crate::flow::ingress::Ingress;
 use crate::flow::run::{Growing, Run};
 use crate::flow::upstream::Arrival;
 use crate::flow::window::Novelty;
 use crate::flow::{Early, Flow, stray};
 use crate::ledger::{DropReason, Fate};
-use crate::limits::TRAIN_SEGMENTS_MAX;
+use crate::limits::{EARLY_IN_ALL_MAX, TRAIN_SEGMENTS_MAX};
 use crate::link;
 use crate::repair::parity::decode::Recovered;
 use crate::repair::{self, parity};
@@ -167,7 +167,11 @@ fn admit(
     {
         return Err(Stop::Drop(stray::refusal(flow, header.number)));
     }
-    let header = take_number(flow, header).map_err(Stop::Drop)?;
+    let taken = take_number(flow, header);
+    if matches!(taken, Err(DropReason::Duplicate)) && !came.is_heard {
+        flow.missing.came_again(header.number, arrival.link, now);
+    }
+    let header = taken.map_err(Stop::Drop)?;
     if let Some(link) = link {
         flow.line.took(link, now);
     }
@@ -228,6 +232,7 @@ pub(crate) fn hand_on(
 fn pass_on(flow: &mut Flow, io: &mut Io, run: &Run, came: Option<Ingress>, now: Instant) {
     let (packets, bytes) = (run.packets() as u64, run.bytes.len() as u64);
     let kept = flow.cache.insert(run, now, &mut io.room);
+    flow.haste.came(run.sent, now);
     let mut has_more = came.is_some_and(|came| repair::on_run(flow, io, run, came, now));
     has_more |= flow.parity_decoder.on_run(run);
     let woken = flow.children.wake;
@@ -237,6 +242,10 @@ fn pass_on(flow: &mut Flow, io: &mut Io, run: &Run, came: Option<Ingress>, now: 
         has_more |= flow.tail.sent(run.end(), now);
     }
     if let Some(consumer) = &mut flow.consumer {
+        if consumer.is_seeking() && run.first == run.group_start {
+            // What came before the start of its group, and before there was a consumer, is in the cache alone.
+            flow.cache.join().for_each(|run| consumer.push(run));
+        }
         consumer.push(run);
         has_more = true;
     }
@@ -274,6 +283,7 @@ fn fan_out(
     now: Instant,
 ) -> Copies {
     let came_from = came.map(|came| came.from);
+    let (id, is_fast) = (flow.id, flow.haste.is_fast(now));
     let (children, counters) = (&mut flow.children, &mut flow.counters);
     let packets = run.packets() as u64;
     let is_late = run.first < children.next;
@@ -295,12 +305,15 @@ fn fan_out(
             Disposition::Send
         } else {
             let verdict = child.judge(run, kept, is_late, now);
+            if is_fast {
+                join::go_along(child, &mut io.queue, (id, link.source), now);
+            }
             children.wake = earliest(children.wake, child.wake());
             verdict
         };
         match disposition {
             Disposition::Send => {
-                child.buckets.live.take(run.bytes.len(), now);
+                child.charge(run.bytes.len(), is_late && is_fast, now);
                 copies.sent = true;
                 link.send(run, &mut io.outbox, &mut io.ledger, counters);
             }
@@ -403,7 +416,8 @@ fn stop_without_key(flow: &Flow, from: SocketAddr, links: &link::Table) -> Stop 
 }
 
 fn hold(flow: &mut Flow, io: &mut Io, packet: Bytes, came: Ingress) {
-    if flow.early.len() < io.settings.early_packets_max {
+    let most = io.settings.early_packets_max.max(flow.early_max());
+    if flow.early.len() < most && io.ledger.held < EARLY_IN_ALL_MAX {
         flow.early.push_back(Early { came, packet });
         io.ledger.held += 1;
     } else {

@@ -25,15 +25,21 @@ pub const RUN_PACKETS_MAX: usize = 64;
 /// The most datagrams of one train: what the kernel joins (`UDP_GRO_CNT_MAX`, net/ipv4/udp_offload.c).
 pub(crate) const TRAIN_SEGMENTS_MAX: usize = RUN_PACKETS_MAX;
 
-/// How far behind the highest number a packet may come and still be told from a second copy.
+/// How far behind the highest number a packet may come at least and still be told from a second copy.
 ///
 /// 8,192 numbers are 20 s at 4 Mb/s and 80 ms at 1 Gb/s, in 1 KiB. It also covers a newcomer's catch-up of 10 MB
-/// that live packets overtake on the way.
+/// that live packets overtake on the way. A flow that needs more for its peak and its budget gets it: `flow/reach.rs`.
 pub(crate) const WINDOW_NUMBERS: u64 = 8_192;
 
-/// The most numbers that a window may lack and still be moved over more: half a second at 100 Mb/s, ten at 4 Mb/s. What
-/// is left of [`WINDOW_NUMBERS`] is for those that come while the one that leapt ahead goes on.
-pub(crate) const LACKED_MAX: u64 = WINDOW_NUMBERS / 4 * 3;
+/// The widest window, in 8 KiB: half a second at 1 Gb/s, five at 100 Mb/s.
+pub(crate) const WINDOW_NUMBERS_MAX: u64 = 65_536;
+
+/// How many of the numbers in a window may be lacking when it is moved over more: 3 of 4. What is left is for those
+/// that come while the one that leapt ahead goes on.
+pub(crate) const LACKED_PARTS: (u64, u64) = (3, 4);
+
+/// Bytes of a packet where its flow's packets are counted beforehand: bursts end with smaller ones.
+pub(crate) const PACKET_BYTES_MEAN: u64 = 1_000;
 
 /// So many packets in a row, each by itself beyond what the flow explains, show that it goes on there.
 pub(crate) const STRAYS_CONFIRM: u8 = 8;
@@ -56,6 +62,15 @@ pub(crate) const LINE_GAP_MAX: u64 = 65_536;
 
 /// The most packets of a flow that wait for its key: 600 ms at 4 Mb/s, far above a control round trip.
 pub const EARLY_PACKETS_MAX: usize = 256;
+
+/// How late a key may be for which a newcomer's packets wait, where that is more than [`EARLY_PACKETS_MAX`].
+pub(crate) const KEY_LATE: Duration = Duration::from_millis(60);
+
+/// The most packets of any flow that wait for its key.
+pub(crate) const EARLY_REACH_MAX: usize = 2_048;
+
+/// The most packets of all flows of a lane that wait for keys, unproven: 24 MB.
+pub(crate) const EARLY_IN_ALL_MAX: u64 = 16_384;
 
 /// The key epochs that are held: the present one, and the one before or after it.
 pub(crate) const EPOCHS_MAX: usize = 2;
@@ -124,6 +139,9 @@ pub(crate) const PEAK_HEADROOM: u64 = 4;
 /// As a newcomer a link is sent twice the peak over time, and this long of that at once: a few groups.
 pub(crate) const CATCH_UP_DEPTH: Duration = Duration::from_secs(2);
 
+/// Who goes along with a flow that catches up may owe that long of twice the peak: a group of 20 s.
+pub(crate) const GO_ALONG_MAX: Duration = Duration::from_secs(10);
+
 /// The most newcomers of a lane that wait for their turn; one more begins with the next group.
 pub(crate) const QUEUED_MAX: usize = 4_096;
 
@@ -135,6 +153,15 @@ pub(crate) const CATCH_UP_SHARE: u64 = 4;
 
 /// A newcomer is sent its group at this many times the flow's peak: caught up after a seventh of the group's time.
 pub(crate) const CATCH_UP_HASTE: u64 = 8;
+
+/// How long a flow is watched before it counts as coming faster than it was sent: more than most jitter.
+pub(crate) const HASTE_STEP: Duration = Duration::from_millis(20);
+
+/// How long it counts as that after it was last seen to: newcomers of a parent are served in turns.
+pub(crate) const HASTE_KEPT: Duration = Duration::from_millis(100);
+
+/// For so many rounds a newcomer that comes no nearer is served all the same while the flow itself catches up.
+pub(crate) const ROUNDS_UNJUDGED_MAX: u8 = 64;
 
 /// What may leave at once to those that catch up, as time at their rate: more than the worker's timers are late.
 pub(crate) const CATCH_UP_AT_ONCE: Duration = Duration::from_millis(5);
@@ -188,17 +215,25 @@ pub(crate) const NUMBERS_PER_DATAGRAM: u64 = 8 * BITMAP_BYTES_MAX as u64 + 1;
 /// The most messages that answer one request: those that name what is pending and what is gone.
 pub(crate) const ANSWERS_MAX: usize = 2;
 
-/// Repaired packets that a child may be sent at once: 100 ms of a 100 Mb/s flow.
+/// Repaired packets that a child may be sent at once, of a flow that needs no more for its peak and its budget: two
+/// seconds at 4 Mb/s.
 pub(crate) const REPAIR_CREDIT: u64 = 1_024;
 
-/// Packets of which it is remembered when a child was sent them again.
-pub(crate) const CHILD_REPAIRS_MAX: usize = 1_024;
+/// The same of any flow: as much as may be missing.
+pub(crate) const REPAIR_CREDIT_MAX: u64 = MISSING_MAX as u64;
+
+/// Packets of which it is remembered when a child was sent them again, of all flows of a lane together: 5 MB, and
+/// 700 ms of 100 children that lose a tenth of a flow of 8 Mb/s.
+pub(crate) const REPAIRED_MAX: usize = 65_536;
 
 /// From this time on that a packet is asked for, two copies of it are sent at once.
 pub(crate) const TWICE_FROM: u8 = 3;
 
-/// The most missing numbers of a flow: 400 ms of silence at 100 Mb/s.
-pub(crate) const MISSING_MAX: usize = 4_096;
+/// The most missing numbers of a flow that needs no more for its peak and its budget: 8 s of silence at 4 Mb/s.
+pub(crate) const MISSING_MIN: usize = 4_096;
+
+/// The most missing numbers of any flow, some 5 MB: 2.6 s of silence at 100 Mb/s.
+pub(crate) const MISSING_MAX: usize = 32_768;
 
 /// The shortest time between two requests for a flow over one link.
 pub(crate) const NACK_INTERVAL: Duration = Duration::from_millis(5);
@@ -215,8 +250,15 @@ pub(crate) const TRIP_MAX: Duration = Duration::from_secs(5);
 /// The shortest time between two tries: below it the timers of hosts decide, not the link.
 pub(crate) const RETRY_MIN: Duration = Duration::from_millis(10);
 
-/// The longest that packets may be late before they count as lost.
+/// The longest that packets may be late before they count as lost, on a way that has not shown to take longer.
 pub(crate) const REORDER_MAX: Duration = Duration::from_millis(5);
+
+/// By how much packets were overtaken counts a quarter less after each such time in which it was not seen again: what
+/// it costs to find out again is less than a twentieth of a second's packets.
+pub(crate) const REORDER_FADES_AFTER: Duration = Duration::from_secs(4);
+
+/// The most packets of a flow of which it is remembered that they came before an answer could: 100 ms at 100 Mb/s.
+pub(crate) const REORDER_ASKED_MAX: usize = 1_024;
 
 /// Half of the window of an upstream's zero: the least offset of this part and of the one before it count.
 pub(crate) const BASELINE_PART: Duration = Duration::from_secs(15);

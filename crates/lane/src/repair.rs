@@ -24,10 +24,12 @@ use levada_wire::{Instant, LinkIndex, Number};
 use crate::api::Egress;
 use crate::child::Child;
 use crate::child::behind::Reply;
+use crate::child::repairs::Request;
 use crate::flow::Flow;
 use crate::flow::cache::Cache;
 use crate::flow::ingress::Ingress;
 use crate::flow::multicast::Answer;
+use crate::flow::reach::repair_credit;
 use crate::flow::run::Run;
 use crate::ledger::DropReason;
 use crate::limits::NUMBERS_PER_DATAGRAM;
@@ -39,6 +41,7 @@ pub(crate) mod counts;
 pub(crate) mod missing;
 pub(crate) mod numbers;
 pub(crate) mod parity;
+pub(crate) mod reordering;
 pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
@@ -60,8 +63,8 @@ pub(crate) fn on_run(flow: &mut Flow, io: &mut Io, run: &Run, came: Ingress, now
         return false;
     };
     for number in filled {
-        for child in &mut flow.children.all {
-            child.repairs.forwarded(number, now);
+        if !flow.children.all.is_empty() {
+            io.repaired.forwarded(flow.id, number, now);
         }
         flow.multicast.forwarded(number, now);
     }
@@ -156,8 +159,9 @@ fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: I
     };
     let child = &flow.children.all[place];
     let replies: Vec<Reply> = asked.iter().map(|it| reply(flow, child, it)).collect();
+    let credit = repair_credit(flow.peak(), child.terms().budget.time());
     let child = &mut flow.children.all[place];
-    let (trip, total) = (link.trip().time(), flow.counters.packets_in);
+    let (trip, packets) = (link.trip().time(), flow.counters.packets_in);
     let that_are = |wanted| -> Vec<Number> {
         let all = asked.iter().zip(&replies);
         all.filter_map(|(number, &reply)| (reply == wanted).then_some(number))
@@ -171,7 +175,17 @@ fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: I
             .map(|channel| channel.answer(number, trip, now));
         let copies = match answer {
             Some(Answer::TooSoon) => Err(DropReason::RepairTooSoon),
-            _ => child.repairs.admit(number, trip, total, now),
+            _ => {
+                let request = Request {
+                    flow: flow.id,
+                    child: child.link,
+                    number,
+                    trip,
+                    packets,
+                    credit,
+                };
+                child.repairs.admit(&mut io.repaired, &request, now)
+            }
         };
         match (copies, &mut channel) {
             (Ok(_), Some(channel)) if answer == Some(Answer::ToAll) => {

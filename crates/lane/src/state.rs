@@ -15,6 +15,7 @@ use levada_wire::FlowId;
 
 use crate::api::FrameRefusal;
 use crate::child::queue::Queue;
+use crate::child::repairs::Repaired;
 use crate::flow::cache::Room;
 use crate::flow::closed::ClosedFlows;
 use crate::flow::run::Growing;
@@ -41,6 +42,8 @@ pub(crate) struct Io {
     pub(crate) closed: ClosedFlows,
     pub(crate) links: link::Table,
     pub(crate) queue: Queue,
+    /// What children were sent again.
+    pub(crate) repaired: Repaired,
     pub(crate) joined: Joined,
     pub(crate) room: Room,
     pub(crate) outbox: Outbox,
@@ -62,6 +65,7 @@ impl State {
                 closed: ClosedFlows::default(),
                 links: link::Table::default(),
                 queue: Queue::new(&settings),
+                repaired: Repaired::default(),
                 joined: Joined::default(),
                 room: Room::new(settings.cache_bytes_max),
                 outbox: Outbox::new(number),

@@ -14,15 +14,17 @@
 //! stands in the queue of one interface, once; what a link's peer is sent ends with the link.
 
 use levada_wire::datagram::link::{LinkDatagram, Numbers};
-use levada_wire::{Instant, LinkIndex, Number};
+use levada_wire::{FlowId, Instant, LinkIndex, Number};
 
+use super::Child;
 use super::pace::{self, Step};
 use super::progress::{Progress, Round};
-use super::queue::{Newcomer, Turn};
+use super::queue::{Newcomer, Queue, Turn};
 use crate::api::{Channel, EgressTerms};
 use crate::flow::Flow;
 use crate::ledger::DropReason;
-use crate::limits::{CONTINUE_AFTER, EGRESSES_MAX, PACE_ROOM_MIN};
+use crate::limits::{CONTINUE_AFTER, EGRESSES_MAX, GO_ALONG_MAX, PACE_ROOM_MIN};
+use crate::link::SourceAddress;
 use crate::state::{Io, State};
 
 /// Sends the flow over a link; only the terms count if it is already. `false` if there is no such link, or too many.
@@ -103,6 +105,29 @@ fn queue(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) {
     child.progress = Progress::Queued { start };
 }
 
+/// A live child has been sent more than it was admitted with, since the flow comes faster than it was sent: this node
+/// is a newcomer itself, and the child is served as one from here on, as far as it may be.
+pub(crate) fn go_along(
+    child: &mut Child,
+    queue: &mut Queue,
+    (flow, source): (FlowId, SourceAddress),
+    now: Instant,
+) {
+    let Progress::Throttled { start, cursor } = child.progress else {
+        return;
+    };
+    let newcomer = Newcomer::new(flow, child.link, child.terms().peak, now);
+    let may_go = child.buckets.catch_up.ready_at() < now + GO_ALONG_MAX;
+    if may_go && queue.add(source, newcomer, now) {
+        let round = Round::default();
+        child.progress = Progress::CatchingUp {
+            start,
+            cursor,
+            round,
+        };
+    }
+}
+
 /// A newcomer that cannot be sent the newest group gets what comes. If there is one, it is told that it cannot join it.
 fn turn_away(flow: &mut Flow, io: &mut Io, place: usize) {
     let child = &mut flow.children.all[place];
@@ -157,6 +182,7 @@ pub(crate) fn serve_queue(state: &mut State, now: Instant) {
 fn serve(flow: &mut Flow, io: &mut Io, turn: Turn, now: Instant) -> Option<usize> {
     let place = flow.children.place_of(turn.newcomer.link)?;
     let (join_point, next) = (flow.cache.join_point(), flow.children.next);
+    let newest = flow.cache.newest().map(|run| run.sent);
     let child = &mut flow.children.all[place];
     if let Progress::Queued { .. } = child.progress {
         let Some(start) = join_point else {
@@ -173,7 +199,7 @@ fn serve(flow: &mut Flow, io: &mut Io, turn: Turn, now: Instant) -> Option<usize
         cursor,
         round,
     } = &mut child.progress
-        && round.is_far_as_ever(*cursor, next)
+        && newest.is_some_and(|sent| round.is_far_as_ever(*cursor, next, sent, now))
     {
         let (start, cursor) = (*start, *cursor);
         child.progress = Progress::Throttled { start, cursor }; // from now on at its own expense
@@ -200,5 +226,42 @@ fn catching_up(start: Number) -> Progress {
         start,
         cursor: start,
         round: Round::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use levada_wire::Bitrate;
+
+    use super::*;
+    use crate::child::Children;
+    use crate::settings::LaneSettings;
+
+    #[test]
+    fn who_goes_along_with_a_flow_that_catches_up_may_owe_only_so_much() {
+        let now = Instant::from_nanos(1_000_000_000);
+        let mut queue = Queue::new(&LaneSettings::default());
+        let mut children = Children::default();
+        let terms = EgressTerms {
+            peak: Bitrate(8_000_000),
+            ..EgressTerms::UNLIMITED
+        };
+        let place = children.add(LinkIndex(1), terms);
+        let child = &mut children.all[place];
+        let mut goes = |bytes: usize| {
+            let (start, cursor) = (Number::ZERO, Number::ZERO);
+            child.progress = Progress::Throttled { start, cursor };
+            child.buckets.catch_up.take(bytes, now);
+            go_along(child, &mut queue, (FlowId(1), None), now);
+            matches!(child.progress, Progress::CatchingUp { .. })
+        };
+
+        // Twice the peak is 2 kB a millisecond, of which two seconds are free.
+        let free_and_owed = GO_ALONG_MAX.as_millis() + 2_000;
+        let most = usize::try_from(free_and_owed).unwrap() * 2_000;
+        assert!(goes(0));
+        assert!(goes(most - 100_000));
+        assert!(!goes(200_000));
     }
 }

@@ -17,7 +17,6 @@
 use levada_wire::Instant;
 use levada_wire::datagram::link::{Head, LinkDatagram};
 
-use super::progress::Progress;
 use crate::api::{Egress, Late};
 use crate::flow::Flow;
 use crate::ledger::DropReason;
@@ -179,10 +178,7 @@ pub(crate) fn step(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) -> 
         ledger.drop_copies(DropReason::BackToSender, packets);
         return Step::Passed;
     }
-    match child.progress {
-        Progress::CatchingUp { .. } => child.buckets.catch_up.take(bytes, now),
-        _ => child.buckets.live.take(bytes, now),
-    }
+    child.charge(bytes, false, now);
     let link = io.links.get_mut(child.link);
     let link = link.expect("removing a link removes its children");
     link.send(&run, &mut io.outbox, ledger, counters);

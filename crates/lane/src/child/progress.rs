@@ -12,7 +12,8 @@
 //!     └── it can after all ─────────┘ ▲ └── packets did not go out, or wait and are not kept ──────────┘ │
 //!                                     └── next group begins, and is not kept in the cache ───────────────┘
 //!    ByChannel: hears a multicast channel, and is sent nothing over its link but repairs. AddEgress makes it Queued
-//!    or Live; RemoveEgress makes each of the others ByChannel
+//!    or Live; RemoveEgress makes each of the others ByChannel. Where the flow itself catches up, a Live child whose
+//!    bucket is empty becomes CatchingUp, not Throttled
 //! ```
 //!
 //! All but `Live` and `ByChannel` are **behind**: what the child is due lies in the flow's cache, once for whoever
@@ -20,7 +21,11 @@
 //! state to another: that is `behind.rs`, and `join.rs` for newcomers. Called by all of the folder. Invariant: a cursor
 //! goes forward only, until the child is live, and what is before `start` was never due.
 
-use levada_wire::Number;
+use std::time::Duration;
+
+use levada_wire::{Instant, Number, OriginTime};
+
+use crate::limits::ROUNDS_UNJUDGED_MAX;
 
 /// See the module's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +53,10 @@ pub(crate) enum Progress {
 pub(crate) struct Round {
     end: Number,
     packets: u64,
+    /// When it began, and when the newest packet was sent that was there then.
+    began: Option<(Instant, OriginTime)>,
+    /// How many were judged nothing.
+    unjudged: u8,
 }
 
 impl Progress {
@@ -97,15 +106,61 @@ impl Progress {
 impl Round {
     /// The cursor of a newcomer has come to where the flow was when the round began. Another one begins, unless more
     /// has come meanwhile than half of what was there then: then it does not come near enough. Packets below `next` are
-    /// there.
-    pub(crate) fn is_far_as_ever(&mut self, cursor: Number, next: Number) -> bool {
+    /// there, the newest of them sent at `sent`.
+    ///
+    /// Where the flow comes faster than it was sent, this node is a newcomer itself: who is sent it as fast comes
+    /// nearer to where the origin is. So far, and for [`ROUNDS_UNJUDGED_MAX`] rounds at most, nothing is judged.
+    pub(crate) fn is_far_as_ever(
+        &mut self,
+        cursor: Number,
+        next: Number,
+        sent: OriginTime,
+        now: Instant,
+    ) -> bool {
         let packets = next.since(cursor);
         if cursor < self.end || packets == 0 {
             return false;
         }
-        let is_first = self.end == Number::ZERO;
-        let is_far = !is_first && packets > self.packets / 2;
-        *self = Self { end: next, packets };
+        let is_fast = self.began.is_some_and(|(at, before)| {
+            let sent = u64::from(sent.micros_since(before).max(0).unsigned_abs());
+            Duration::from_micros(sent) > now.since(at) * 2
+        });
+        let is_unjudged = is_fast && self.unjudged < ROUNDS_UNJUDGED_MAX;
+        let is_far = self.began.is_some() && !is_unjudged && packets > self.packets / 2;
+        *self = Self {
+            end: next,
+            packets,
+            began: Some((now, sent)),
+            unjudged: self.unjudged + u8::from(is_unjudged),
+        };
         is_far
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    /// A newcomer that is always 100 packets behind, over rounds of 10 ms in which the flow goes on by that much of its
+    /// own time; how many rounds until it is told to go on by itself.
+    fn rounds(sent_millis: u32) -> usize {
+        let (mut round, mut rounds) = (Round::default(), 0);
+        let number = |value: usize| Number::new(value as u64).unwrap();
+        loop {
+            let now = Instant::from_nanos(10_000_000 * rounds as u64);
+            let sent = OriginTime(sent_millis * 1_000 * u32::try_from(rounds).unwrap());
+            let cursor = number(100 * rounds);
+            if round.is_far_as_ever(cursor, cursor.plus(100), sent, now) {
+                return rounds;
+            }
+            rounds += 1;
+        }
+    }
+
+    #[test]
+    fn who_comes_no_nearer_is_told_after_one_round_unless_the_flow_itself_catches_up() {
+        assert_eq!(rounds(10), 1);
+        assert_eq!(rounds(80), 1 + usize::from(ROUNDS_UNJUDGED_MAX));
     }
 }

@@ -1,13 +1,14 @@
 //! The newest group of a flow, which a newcomer is sent first, and what came shortly before, which may be asked again.
 //!
 //! ```text
-//!   forgotten │ repair: the last second or more │ newest group ──────────────▶ time
-//!                                               ▲ join point: the first packet of the newest group that has
-//!                                                 its first packet
+//!   forgotten │ repair: the last second or more, and for  │ newest group ──────────────▶ time
+//!             │ as long all of the group before           ▲ join point: the first packet of the newest group that has
+//!                                                           its first packet
 //! ```
 //!
 //! What lies before the join point stays for the time in which somebody may still ask for it ([`REPAIR_KEPT`], or the
-//! flow's repair budget if that is longer), and goes first where there is not room for all.
+//! flow's repair budget if that is longer), and goes first where there is not room for all. The group before the newest
+//! stays whole for that time after its end: who joined in it has just begun it.
 //!
 //! A run is kept as it lies in the buffer it came in if it is most of that, else it is copied (`cache/copies.rs`): what
 //! is charged is the memory that is really held, and that is what the limits bound (docs/decisions/0021).
@@ -102,6 +103,8 @@ pub(crate) struct Cache {
     held: VecDeque<Held>,
     /// The join point, unless the group has a hole.
     start: Option<Start>,
+    /// Where the group before the newest begins, and when the newest began.
+    before: Option<(Number, Instant)>,
     /// Start of the newest group that did not fit: it cannot be joined.
     skipped: Option<Number>,
     /// One past the highest number that was let go of for want of room or because it was old.
@@ -125,6 +128,7 @@ impl Cache {
         Self {
             held: VecDeque::new(),
             start: None,
+            before: None,
             skipped: None,
             dropped: Number::ZERO,
             copies: Copies::default(),
@@ -148,6 +152,7 @@ impl Cache {
         let is_newer = self.start.is_none_or(|start| run.first > start.first);
         let skipped = self.skipped.is_some_and(|start| run.group_start <= start);
         if run.first == run.group_start && is_newer && !skipped {
+            self.before = self.start.map(|start| (start.first, now));
             self.start_at(run.first);
         }
         self.drop_what_is_old(now, room);
@@ -382,9 +387,13 @@ impl Cache {
     }
 
     fn drop_what_is_old(&mut self, now: Instant, room: &mut Room) {
+        let before = self.before;
+        let before = before.filter(|&(_, ended)| now.since(ended) <= self.kept_for);
+        let kept = before.map(|(first, _)| first);
         while let Some(oldest) = self.held.front() {
-            if is_from(self.start.as_ref(), &oldest.run) || now.since(oldest.since) <= self.kept_for
-            {
+            let is_of_group = is_from(self.start.as_ref(), &oldest.run)
+                || kept.is_some_and(|first| oldest.run.first >= first);
+            if is_of_group || now.since(oldest.since) <= self.kept_for {
                 return;
             }
             self.drop_oldest(room);

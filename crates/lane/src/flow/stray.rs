@@ -9,7 +9,7 @@ use super::Flow;
 use super::line::FormerLine;
 use super::window::Window;
 use crate::ledger::DropReason;
-use crate::limits::{LINE_GAP_MAX, WINDOW_NUMBERS};
+use crate::limits::LINE_GAP_MAX;
 use crate::repair::missing::Reached;
 use crate::repair::parity::decode::ParityDecoder;
 use crate::state::Io;
@@ -72,15 +72,16 @@ fn move_to(flow: &mut Flow, io: &mut Io, number: Number, former: Option<FormerLi
             if !goes_on {
                 flow.missing.resume(Reached::default());
             }
-            (Window::new(), 0)
+            (Window::of_width(flow.window.width()), 0)
         }
     };
     let left = std::mem::replace(&mut flow.window, window);
+    flow.window.widen(left.width());
     flow.line.leave(left, reached, resumed);
     if is_back {
         // What was beyond is of no line that goes on: nobody is to begin with it, or to wait for it.
-        flow.cache
-            .forget_from(number.plus(WINDOW_NUMBERS), &mut io.room);
+        let beyond = number.plus(flow.window.width());
+        flow.cache.forget_from(beyond, &mut io.room);
         flow.children.go_back(number);
         flow.tail.go_back();
         flow.parity_decoder = ParityDecoder::default();

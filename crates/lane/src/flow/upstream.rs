@@ -57,6 +57,8 @@ pub(crate) struct Arrival {
 #[derive(Debug, Default)]
 pub(crate) struct Upstreams {
     all: Vec<Upstream>,
+    /// How many numbers the window of each has, if more than the least.
+    width: u64,
 }
 
 impl Upstreams {
@@ -96,12 +98,20 @@ impl Upstreams {
             reported: false,
             heard: false,
             is_multicast: false,
-            window: Window::new(),
+            window: Window::of_width(self.width),
             strays: 0,
             baseline: None,
             ask_from: Instant::ZERO,
         });
         true
+    }
+
+    /// Remembers more of what came over each.
+    pub(crate) fn widen(&mut self, width: u64) {
+        self.width = width;
+        for upstream in &mut self.all {
+            upstream.window.widen(width);
+        }
     }
 
     /// Makes an upstream a former one; `false` if it is none.
@@ -227,7 +237,7 @@ impl Upstream {
         if self.strays < STRAYS_CONFIRM {
             return false;
         }
-        (self.window, self.strays) = (Window::new(), 0);
+        (self.window, self.strays) = (Window::of_width(self.window.width()), 0);
         self.window.take(number) == Novelty::New
     }
 }

@@ -1,7 +1,7 @@
 //! Which numbers of a flow were here: the ring of bits that tells a new packet from a second copy.
 //!
 //! ```text
-//!        next - WINDOW_NUMBERS                     next (one past the highest number seen)
+//!        next - width                              next (one past the highest number seen)
 //!  too old │ 1 1 1 0 1 1 1 1 1 1 ... 1 1 0 1 0 1 1 │ not seen yet: taking one moves the window there
 //! ```
 //!
@@ -11,9 +11,7 @@
 
 use levada_wire::Number;
 
-use crate::limits::{LACKED_MAX, WINDOW_NUMBERS};
-
-const WORDS: usize = (WINDOW_NUMBERS / 64) as usize;
+use crate::limits::{LACKED_PARTS, WINDOW_NUMBERS};
 
 /// What the window says of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +28,7 @@ pub(crate) enum Novelty {
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     /// The bit of a number stands at the number modulo the width.
-    bits: Box<[u64; WORDS]>,
+    bits: Box<[u64]>,
     /// One past the highest number seen; zero before the first.
     next: u64,
     /// Where it began: what came before that is not lacked.
@@ -40,13 +38,41 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// A window of the least width.
     pub(crate) fn new() -> Self {
+        Self::of_width(WINDOW_NUMBERS)
+    }
+
+    /// A window that remembers so many numbers: a multiple of 64, as many as the least width at least.
+    pub(crate) fn of_width(width: u64) -> Self {
+        let width = width.max(WINDOW_NUMBERS);
         Self {
-            bits: Box::new([0; WORDS]),
+            bits: vec![0; usize::try_from(width / 64).expect("it has a limit")].into(),
             next: 0,
             first: 0,
             lacks: 0,
         }
+    }
+
+    /// How many numbers it remembers.
+    pub(crate) const fn width(&self) -> u64 {
+        self.bits.len() as u64 * 64
+    }
+
+    /// Remembers more numbers from now on; what it had forgotten of them counts as seen, so that no copy passes.
+    pub(crate) fn widen(&mut self, width: u64) {
+        let old = self.width();
+        if width <= old {
+            return;
+        }
+        let mut wide = Self::of_width(width);
+        for number in self.next.saturating_sub(width)..self.next {
+            if self.next - number > old || self.is_set(number) {
+                let (word, bit) = wide.place(number);
+                wide.bits[word] |= bit;
+            }
+        }
+        self.bits = wide.bits;
     }
 
     /// Whether a number can be of this window's flow: it is remembered, or so little ahead that what is on its way
@@ -54,10 +80,11 @@ impl Window {
     pub(crate) const fn explains(&self, number: Number) -> bool {
         let number = number.value();
         if number < self.next {
-            return self.next - number <= WINDOW_NUMBERS;
+            return self.next - number <= self.width();
         }
         let ahead = number - self.next;
-        self.next == 0 || ahead == 0 || self.lacks + ahead <= LACKED_MAX
+        let most = self.width() / LACKED_PARTS.1 * LACKED_PARTS.0;
+        self.next == 0 || ahead == 0 || self.lacks + ahead <= most
     }
 
     /// Judges a number and remembers it.
@@ -65,10 +92,10 @@ impl Window {
         let number = number.value();
         if number >= self.next {
             self.move_past(number);
-        } else if self.next - number > WINDOW_NUMBERS {
+        } else if self.next - number > self.width() {
             return Novelty::TooOld;
         }
-        let (word, bit) = place(number);
+        let (word, bit) = self.place(number);
         if self.bits[word] & bit != 0 {
             return Novelty::Duplicate;
         }
@@ -80,16 +107,15 @@ impl Window {
     /// Whether a number was seen, as far as is remembered.
     pub(crate) fn has(&self, number: Number) -> bool {
         let number = number.value();
-        let (word, bit) = place(number);
-        let is_here = number < self.next && self.next - number <= WINDOW_NUMBERS;
-        is_here && self.bits[word] & bit != 0
+        let is_here = number < self.next && self.next - number <= self.width();
+        is_here && self.is_set(number)
     }
 
     /// Makes a number unseen again, so that a good copy of it may come.
     pub(crate) fn forget(&mut self, number: Number) {
         let number = number.value();
-        if number < self.next && self.next - number <= WINDOW_NUMBERS {
-            let (word, bit) = place(number);
+        if number < self.next && self.next - number <= self.width() {
+            let (word, bit) = self.place(number);
             let was_seen = self.bits[word] & bit != 0;
             self.lacks += u64::from(was_seen && number >= self.first);
             self.bits[word] &= !bit;
@@ -102,25 +128,29 @@ impl Window {
     }
 
     fn move_past(&mut self, number: u64) {
-        if self.next == 0 || number - self.next >= WINDOW_NUMBERS {
+        if self.next == 0 || number - self.next >= self.width() {
             self.bits.fill(0);
             (self.first, self.lacks) = (number, 1);
         } else {
             for passed in self.next..=number {
-                let (word, bit) = place(passed);
-                let was_lacked =
-                    self.bits[word] & bit == 0 && passed >= self.first + WINDOW_NUMBERS;
+                let (word, bit) = self.place(passed);
+                let was_lacked = self.bits[word] & bit == 0 && passed >= self.first + self.width();
                 self.lacks = self.lacks + 1 - u64::from(was_lacked);
                 self.bits[word] &= !bit;
             }
         }
         self.next = number + 1;
     }
-}
 
-const fn place(number: u64) -> (usize, u64) {
-    let at = number % WINDOW_NUMBERS;
-    ((at / 64) as usize, 1 << (at % 64))
+    fn is_set(&self, number: u64) -> bool {
+        let (word, bit) = self.place(number);
+        self.bits[word] & bit != 0
+    }
+
+    const fn place(&self, number: u64) -> (usize, u64) {
+        let at = number % self.width();
+        ((at / 64) as usize, 1 << (at % 64))
+    }
 }
 
 #[cfg(test)]
@@ -182,7 +212,8 @@ mod tests {
     fn one_that_leaps_ahead_again_and_again_leaves_room_for_what_it_leapt_over() {
         let mut window = Window::new();
         window.take(number(100));
-        let step = LACKED_MAX / 3;
+        let most = WINDOW_NUMBERS / 4 * 3;
+        let step = most / 3;
 
         let mut at = 100;
         while window.explains(number(at + step)) {
@@ -190,7 +221,7 @@ mod tests {
             assert_eq!(window.take(number(at)), Novelty::New);
         }
 
-        assert!(at + step - 100 > LACKED_MAX && at - 100 < WINDOW_NUMBERS);
+        assert!(at + step - 100 > most && at - 100 < WINDOW_NUMBERS);
         assert!(!window.explains(Number::MAX) && window.explains(number(at + 1)));
         assert_eq!(window.take(number(101)), Novelty::New);
     }
@@ -203,5 +234,27 @@ mod tests {
         assert_eq!(window.take(Number::MAX), Novelty::New);
         assert_eq!(window.take(number(1)), Novelty::TooOld);
         assert_eq!(window.take(Number::MAX), Novelty::Duplicate);
+    }
+
+    #[test]
+    fn a_window_that_was_widened_knows_what_it_knew_and_takes_nothing_twice() {
+        let mut window = Window::new();
+        for value in (0..20_000).filter(|value| value % 3 > 0) {
+            window.take(number(value));
+        }
+        let (lacked, narrow) = (window.lacks, window.clone());
+
+        window.widen(4 * WINDOW_NUMBERS);
+        window.widen(WINDOW_NUMBERS);
+
+        assert_eq!((window.width(), window.lacks), (4 * WINDOW_NUMBERS, lacked));
+        for value in 0..30_000 {
+            let is_known = narrow.next - value.min(narrow.next) <= WINDOW_NUMBERS;
+            let before = is_known.then(|| narrow.clone().take(number(value)));
+            let after = window.clone().take(number(value));
+            assert_eq!(after, before.unwrap_or(Novelty::Duplicate), "{value}");
+        }
+        let far = 19_999 + 2 * WINDOW_NUMBERS;
+        assert!(!narrow.explains(number(far)) && window.explains(number(far)));
     }
 }

@@ -106,7 +106,7 @@ fn apply_to_flow(state: &mut State, id: FlowId, command: FlowCommand, now: Insta
         }),
         FlowCommand::SetPeak(peak) => state
             .flow(id)
-            .map(|(flow, io)| flow.cache.set_peak(peak, &mut io.room))
+            .map(|(flow, io)| flow.set_peak(peak, &mut io.room))
             .is_some(),
         FlowCommand::SetBudget(budget) => with_flow(state, id, |flow, _| {
             flow.set_budget(budget.time());
@@ -160,7 +160,7 @@ fn open(state: &mut State, id: FlowId) -> Option<&mut Flow> {
         }
         let mut flow = Flow::new(id, &io.settings);
         io.closed.forget(id);
-        flow.cache.set_peak(PEAK_UNTOLD, &mut io.room);
+        flow.set_peak(PEAK_UNTOLD, &mut io.room);
         flows.insert(id, flow);
     }
     flows.get_mut(id)

@@ -16,7 +16,7 @@ use crate::api::{
     LinkEvent, PublisherCommand,
 };
 use crate::ledger::DropReason;
-use crate::limits::{EARLY_PACKETS_MAX, EGRESSES_MAX};
+use crate::limits::{EARLY_IN_ALL_MAX, EARLY_PACKETS_MAX, EARLY_REACH_MAX, EGRESSES_MAX};
 use crate::testkit::{self, FLOW, Net, frame, link_to};
 
 /// A second of pictures: a large one that can start decoding, and small ones after it.
@@ -188,6 +188,34 @@ fn more_early_packets_than_the_limit_are_dropped_for_that_reason() {
     );
     net.command(1, Command::Flow(flow, FlowCommand::Close));
     assert_eq!(net.lanes[1].ledger().dropped(DropReason::FlowClosed), 256);
+}
+
+#[test]
+fn a_fast_flow_may_have_more_early_packets_and_all_flows_together_so_many() {
+    let mut net = Net::new(2);
+    let flows: Vec<FlowId> = (1..10).map(|at| FlowId(at << 32 | 7)).collect();
+    for &flow in &flows {
+        for command in [
+            FlowCommand::Open,
+            FlowCommand::SetPeak(Bitrate(1_000_000_000)),
+            FlowCommand::AddUpstream(link_to(0)),
+        ] {
+            net.command(1, Command::Flow(flow, command));
+        }
+        for number in 0..2_100 {
+            let mut packet = testkit::seal(&testkit::header(number), &[0]).to_vec();
+            packet[4..12].copy_from_slice(&flow.0.to_be_bytes()); // who has no key cannot tell
+            net.arrive_alone(0, 1, packet.into());
+        }
+        let held = net.lanes[1].ledger().held;
+        let flows = flow.0 >> 32;
+        assert_eq!(held, (flows * EARLY_REACH_MAX as u64).min(EARLY_IN_ALL_MAX));
+    }
+
+    for flow in flows {
+        net.command(1, Command::Flow(flow, FlowCommand::Close));
+    }
+    assert_eq!(net.lanes[1].ledger().held, 0);
 }
 
 #[test]

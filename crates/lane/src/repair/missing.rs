@@ -10,9 +10,9 @@
 //! A gap shows when a higher number comes; a HEAD that names one asks its sender alone, and gives nothing up. The
 //! deadline is the packet's own time (`arrival_baseline`) plus the budget; what cannot arrive before it is not asked
 //! for. When the last answer but one would come too late for another full try, the last try is made a little early:
-//! half a chance is better than none. Not sending, and not knowing links: `repair` does both. Called by it.
-//! Invariant: at most [`MISSING_MAX`] numbers are tracked; more, and the oldest are given up. After [`Missing::ask`]
-//! the next wake-up lies ahead.
+//! half a chance is better than none. Not sending, and not knowing links: `repair` does both. Called by it. Invariant:
+//! at most as many numbers are tracked as the flow has room for; more, and the oldest are given up. After
+//! [`Missing::ask`] the next wake-up lies ahead.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,10 +23,11 @@ use levada_wire::{FlowId, Instant, LinkIndex, Number, OriginTime};
 
 use super::counts::RepairCounts;
 use super::numbers::{fit_together, pack};
+use super::reordering::Reordering;
 use super::trip::RoundTrip;
 use crate::flow::run::Run;
 use crate::limits::{
-    MISSING_MAX, NACK_INTERVAL, REORDER_MAX, REPEAT_TRIP_MIN, RETRY_MIN, WINDOW_NUMBERS,
+    MISSING_MIN, NACK_INTERVAL, REORDER_MAX, REPEAT_TRIP_MIN, RETRY_MIN, WINDOW_NUMBERS,
 };
 
 /// Somebody who may be asked.
@@ -56,6 +57,9 @@ struct Want {
     /// The next thing to do is to repeat the request, to the same upstream.
     repeats: bool,
     tries: u8,
+    shown_at: Instant,
+    /// When it was asked for last.
+    asked_at: Instant,
     /// The upstream that showed that it is missing, later the one that was asked.
     link: Option<LinkIndex>,
     /// Only this upstream says that there is such a number: nobody else is asked.
@@ -97,6 +101,10 @@ pub(crate) struct Missing {
     unjoinable: Option<Unjoinable>,
     /// Something was given up since the join point was judged.
     has_given_up: bool,
+    reordering: Reordering,
+    /// The most that is tracked, and how far ahead a head may be.
+    most: usize,
+    ahead_max: u64,
     budget: Duration,
     wake: Option<Instant>,
 }
@@ -128,6 +136,9 @@ impl Missing {
             joined: None,
             unjoinable: None,
             has_given_up: false,
+            reordering: Reordering::new(),
+            most: MISSING_MIN,
+            ahead_max: WINDOW_NUMBERS,
             budget,
             wake: None,
         }
@@ -136,6 +147,11 @@ impl Missing {
     /// How late packets may be that are missed from now on.
     pub(crate) const fn set_budget(&mut self, budget: Duration) {
         self.budget = budget;
+    }
+
+    /// So many numbers may be missing from now on, and a head may be so far ahead, if that is more than before.
+    pub(crate) fn make_room(&mut self, missing: usize, ahead: u64) {
+        (self.most, self.ahead_max) = (self.most.max(missing), self.ahead_max.max(ahead));
     }
 
     /// When [`Missing::ask`] has something to do.
@@ -221,7 +237,7 @@ impl Missing {
         };
         // What was shown by one packet alone may have been overtaken; two in a row are a better sign.
         let is_sure = run.packets() > 1;
-        let wait = if is_sure {
+        let least = if is_sure {
             shown.trip.reordering()
         } else {
             REORDER_MAX
@@ -229,7 +245,7 @@ impl Missing {
         let gap = Gap {
             start,
             end: run.first,
-            ask_at: now + wait + shown.back_off,
+            ask_at: now + self.wait(least, &shown, now),
             shown: Some(shown),
         };
         self.add(
@@ -246,6 +262,10 @@ impl Missing {
             match self.wants.remove(&number) {
                 Some(want) => {
                     counts.repairs_received += u64::from(want.tries > 0);
+                    if let Some(asked) = want.is_overtaken(&shown, now) {
+                        let extent = now.since(want.shown_at);
+                        self.reordering.overtaken(number, asked, extent);
+                    }
                     filled.push(number);
                 }
                 None if self.latest.is_some() && number < start => counts.repairs_late += 1,
@@ -296,7 +316,7 @@ impl Missing {
         let told = self.told.iter_mut().find(|(link, _)| *link == shown.link);
         let start = told.as_ref().map_or(came, |(_, told)| came.max(*told));
         // Farther ahead than any window reaches it is no tail: packets will show what is missing, or nothing does.
-        if highest < start || highest.since(came) >= WINDOW_NUMBERS {
+        if highest < start || highest.since(came) >= self.ahead_max {
             return;
         }
         let end = highest.next();
@@ -307,10 +327,21 @@ impl Missing {
         let gap = Gap {
             start,
             end,
-            ask_at: now + shown.trip.reordering() + shown.back_off,
+            ask_at: now + self.wait(shown.trip.reordering(), &shown, now),
             shown: Some(shown),
         };
         self.add_told(&gap, shown.link, now);
+    }
+
+    /// A packet came over that link that is here already.
+    pub(crate) fn came_again(&mut self, number: Number, link: LinkIndex, now: Instant) {
+        self.reordering.came_again(number, link, now);
+    }
+
+    /// How long to wait for what may only be overtaken, `least` at least, and for others to ask.
+    fn wait(&mut self, least: Duration, shown: &Shown, now: Instant) -> Duration {
+        let window = self.reordering.window(least, shown.trip, self.budget, now);
+        window + shown.back_off
     }
 
     /// Tracks what one upstream says that it has sent, the oldest if it is too much.
@@ -318,15 +349,21 @@ impl Missing {
         for number in (0..gap.end.since(gap.start)).map(|at| gap.start.plus(at)) {
             if let Some(want) = self.wants.get_mut(&number) {
                 want.only = want.only.filter(|&only| only == link);
-            } else if self.wants.len() < MISSING_MAX
-                && self.told_in_vain.get(&number) != Some(&link)
+            } else if self.wants.len() < self.most && self.told_in_vain.get(&number) != Some(&link)
             {
-                self.track(number, gap, Some(link), now + self.budget);
+                self.track(number, gap, Some(link), now + self.budget, now);
             }
         }
     }
 
-    fn track(&mut self, number: Number, gap: &Gap, only: Option<LinkIndex>, deadline: Instant) {
+    fn track(
+        &mut self,
+        number: Number,
+        gap: &Gap,
+        only: Option<LinkIndex>,
+        deadline: Instant,
+        now: Instant,
+    ) {
         let ask_at = gap.first_try(deadline);
         self.wants.entry(number).or_insert_with(|| Want {
             deadline,
@@ -334,6 +371,8 @@ impl Missing {
             retry_at: ask_at,
             repeats: false,
             tries: 0,
+            shown_at: now,
+            asked_at: now,
             link: gap.shown.map(|shown| shown.link),
             only,
             bad: false,
@@ -342,9 +381,10 @@ impl Missing {
         self.wake = Some(self.wake.map_or(ask_at, |wake| wake.min(ask_at)));
     }
 
-    /// Parity for all numbers up to that one has come, as far as it comes: what is still missing is asked for from `at`
-    /// on.
-    pub(crate) fn release(&mut self, last: Number, at: Instant) {
+    /// Parity for all numbers up to that one has come, as far as it comes: what is still missing has nothing to wait
+    /// for but what was overtaken.
+    pub(crate) fn release(&mut self, last: Number, shown: &Shown, now: Instant) {
+        let at = now + self.wait(shown.trip.reordering(), shown, now);
         let held = self.wants.range_mut(..=last);
         for (_, want) in held.filter(|(_, want)| want.tries == 0 && want.ask_at > at) {
             want.ask_at = at;
@@ -468,7 +508,7 @@ impl Missing {
         } else {
             0
         };
-        let tracked = count.min(MISSING_MAX as u64);
+        let tracked = count.min(self.most as u64);
         self.give_up(count - tracked, counts);
         for number in (0..tracked).map(|at| gap.start.plus(count - tracked + at)) {
             if let Some(want) = self.wants.get_mut(&number) {
@@ -489,9 +529,9 @@ impl Missing {
                 self.give_up(1, counts);
                 continue;
             }
-            self.track(number, &gap, None, deadline);
+            self.track(number, &gap, None, deadline, now);
         }
-        while self.wants.len() > MISSING_MAX {
+        while self.wants.len() > self.most {
             let last = self.wants.last_entry();
             match last.filter(|want| want.get().only.is_some()) {
                 Some(told) => drop(told.remove()),
@@ -577,6 +617,7 @@ impl Want {
             return self.ask_at;
         }
         self.tries = self.tries.saturating_add(1);
+        self.asked_at = now;
         self.link = Some(source.link);
         self.repeats = source.trip.time() >= REPEAT_TRIP_MIN;
         let said_last = if self.repeats {
@@ -591,6 +632,13 @@ impl Want {
             self.retry_at
         };
         self.ask_at
+    }
+
+    /// Whom it was asked of, once, if it comes too early to be the answer.
+    fn is_overtaken(&self, came: &Shown, now: Instant) -> Option<LinkIndex> {
+        let asked = self.link.filter(|_| self.tries == 1 && !self.bad)?;
+        let is_early = came.link != asked || now < self.asked_at + came.trip.least();
+        is_early.then_some(asked)
     }
 
     /// When to try after a try at `now`: after the retry time, or a little before it if that is the last chance.

@@ -89,12 +89,11 @@ pub(crate) fn on_datagram(
     }
     flow.upstreams.heard(link);
     let shown = flow.shown(link, &io.links, now);
-    let reordering = shown.trip.reordering();
     // It shows what was sent as a head does; and what is missing before its end has no more parity to wait for than is
     // under way now.
     let last = first.plus(u64::from(header.packets) - 1);
     flow.missing.head(last, shown, now);
-    flow.missing.release(last, now + reordering);
+    flow.missing.release(last, &shown, now);
     io.touched.push(flow.id);
     Ok(())
 }

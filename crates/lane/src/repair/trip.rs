@@ -65,7 +65,13 @@ impl RoundTrip {
         (smoothed + 4 * variation).max(RETRY_MIN)
     }
 
-    /// How long a packet may be overtaken by later ones before it counts as lost.
+    /// No answer comes sooner than this; zero if nothing is known.
+    pub(crate) fn least(&self) -> Duration {
+        let (smoothed, variation) = self.known.unwrap_or_default();
+        smoothed.saturating_sub(2 * variation).max(smoothed / 2)
+    }
+
+    /// How long a packet may at least be overtaken by later ones before it counts as lost.
     pub(crate) fn reordering(&self) -> Duration {
         (self.time() / 8).min(REORDER_MAX)
     }

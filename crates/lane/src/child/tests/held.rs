@@ -8,6 +8,7 @@ use levada_wire::{Header, Instant, LinkIndex, Machine, Number};
 use super::*;
 use crate::api::{Channel, Egress, FlowCommand, Input, Interface, Late, LinkCommand};
 use crate::child::Children;
+use crate::child::repairs::{Repaired, Request};
 use crate::limits::{FORMER_MAX, REPAIR_CREDIT};
 
 /// Pictures of that many bytes, 25 a second, for that long: as a stream of its own pace.
@@ -435,7 +436,18 @@ fn former_children_keep_what_is_left_to_them_of_repairs_up_to_the_limit() {
         let place = children.add(link, terms(PEAK));
         let repairs = &mut children.all[place].repairs;
         let number = |value| Number::new(value).unwrap();
-        let admit = |&value: &u64| repairs.admit(number(value), 40 * MS, 0, now).is_ok();
+        let mut repaired = Repaired::default();
+        let admit = |&value: &u64| {
+            let request = Request {
+                flow: FLOW,
+                child: link,
+                number: number(value),
+                trip: 40 * MS,
+                packets: 0,
+                credit: REPAIR_CREDIT,
+            };
+            repairs.admit(&mut repaired, &request, now).is_ok()
+        };
         (0..=REPAIR_CREDIT).filter(admit).count() as u64
     };
     for link in (0..=last).map(LinkIndex) {

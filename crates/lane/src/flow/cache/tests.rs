@@ -65,7 +65,7 @@ fn a_newcomer_gets_the_previous_group_until_the_first_packet_of_the_next() {
 fn what_is_before_the_join_point_is_kept_for_repair_and_for_a_second_only() {
     let (mut cache, mut room) = (cache(taken(1_000, 1_000)), room());
     cache.insert(&run(0, 0, 10), NOW, &mut room);
-    cache.insert(&run(10, 10, 1), NOW + REPAIR_KEPT, &mut room);
+    cache.insert(&run(10, 10, 1), NOW, &mut room);
     let asked = cache.part(number(4), 3).unwrap();
     assert_eq!((asked.first, asked.packets()), (number(4), 3));
     assert_eq!(cache.part(number(8), 9).unwrap().packets(), 2);
@@ -78,6 +78,24 @@ fn what_is_before_the_join_point_is_kept_for_repair_and_for_a_second_only() {
 
     assert!(cache.part(number(9), 1).is_none());
     assert_eq!((cache.packets(), room.used), (2, taken(2, 2)));
+}
+
+#[test]
+fn the_group_before_the_newest_stays_whole_for_those_who_have_just_begun_it() {
+    let (mut cache, mut room) = (cache(taken(1_000, 1_000)), room());
+    let second = |seconds| NOW + REPAIR_KEPT * seconds;
+    for at in 0..6 {
+        cache.insert(&run(0, u64::from(at), 1), second(at), &mut room);
+    }
+    cache.insert(&run(6, 6, 1), second(6), &mut room);
+    cache.insert(&run(6, 7, 1), second(7), &mut room);
+    assert!(cache.part(number(0), 6).is_some());
+
+    let nanosecond = Duration::from_nanos(1);
+    cache.insert(&run(6, 8, 1), second(7) + nanosecond, &mut room);
+
+    assert!(cache.part(number(0), 1).is_none() && cache.part(number(5), 1).is_none());
+    assert_eq!(cache.packets(), 3);
 }
 
 #[test]

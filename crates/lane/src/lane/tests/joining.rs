@@ -170,3 +170,28 @@ fn a_child_that_goes_away_while_it_waits_is_sent_nothing() {
 
     assert!(net.wires.is_empty());
 }
+
+#[test]
+fn a_consumer_that_comes_between_the_middle_of_a_group_and_its_start_plays_all_of_it() {
+    let mut net = Net::new(2);
+    net.command(
+        0,
+        Command::Flow(FLOW, FlowCommand::Originate(Box::new(testkit::originate()))),
+    );
+    net.join(0, 1);
+    let sent: Vec<Frame> = (0..5).map(|dts| frame(1, dts == 0, dts, 10)).collect();
+    for frame in &sent {
+        net.push(frame.clone());
+    }
+    let packets = net.intercept();
+    for at in [1, 2, 4] {
+        net.arrive_alone(0, 1, packets[at].clone());
+    }
+
+    net.command(1, testkit::consume());
+    for at in [0, 3] {
+        net.arrive_alone(0, 1, packets[at].clone());
+    }
+
+    assert_eq!(net.frames(1), sent);
+}

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use levada_wire::datagram::link::Numbers;
 
 use super::*;
-use crate::limits::{MISSING_MAX, NACK_INTERVAL, NUMBERS_PER_DATAGRAM, WINDOW_NUMBERS};
+use crate::limits::{MISSING_MIN, NACK_INTERVAL, NUMBERS_PER_DATAGRAM, WINDOW_NUMBERS};
 
 const FLOW: FlowId = FlowId(9);
 const BUDGET: Duration = Duration::from_millis(500);
@@ -241,18 +241,18 @@ fn requests_keep_their_distance_and_name_no_more_than_a_datagram_can() {
 fn more_missing_numbers_than_the_limit_and_the_oldest_are_given_up() {
     let mut rig = Rig::new(&[FIRST]);
     rig.arrive(0, 1, at(0));
-    let most = MISSING_MAX as u64;
+    let most = MISSING_MIN as u64;
 
     rig.arrive(most + 11, 1, at(1));
     assert_eq!(
         (rig.missing.wants.len(), rig.counts.given_up),
-        (MISSING_MAX, 10)
+        (MISSING_MIN, 10)
     );
     rig.arrive(most + 20, 1, at(1));
 
     assert_eq!(
         (rig.missing.wants.len(), rig.counts.given_up),
-        (MISSING_MAX, 18)
+        (MISSING_MIN, 18)
     );
     assert!(rig.missing.is_hopeless(number(18)));
     assert!(!rig.missing.is_hopeless(number(19)));
@@ -298,7 +298,7 @@ fn the_head_of_one_upstream_asks_him_alone_and_gives_up_nothing() {
 
     assert!(asks.iter().all(|(_, link, _)| *link == SECOND) && !asks.is_empty());
     assert!((3..8_000).all(|value| rig.missing.expects(number(value))));
-    assert!(rig.missing.wants.is_empty() && rig.missing.told_in_vain.len() <= MISSING_MAX);
+    assert!(rig.missing.wants.is_empty() && rig.missing.told_in_vain.len() <= MISSING_MIN);
 
     // What the other one shows to be missing is asked for as if nobody had lied.
     rig.arrive(3, 1, at(2_000));
@@ -342,13 +342,13 @@ fn what_packets_show_displaces_what_is_only_told() {
         hold: Duration::ZERO,
     };
     rig.missing.head(number(8_000), shown, at(1));
-    assert_eq!(rig.missing.wants.len(), MISSING_MAX);
+    assert_eq!(rig.missing.wants.len(), MISSING_MIN);
 
     rig.missing.joined = None;
     rig.arrive(20, 2, at(1));
     rig.missing.head(number(8_001), shown, at(1));
 
-    assert!(rig.missing.wants.len() <= MISSING_MAX);
+    assert!(rig.missing.wants.len() <= MISSING_MIN);
     assert!((3..20).all(|value| rig.missing.wants[&number(value)].only.is_none()));
     assert_eq!(rig.counts.given_up, 0);
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use levada_wire::datagram::link::{LinkDatagram, Ping, Pong};
 use levada_wire::lane;
 use levada_wire::packet::Kind;
-use levada_wire::{Instant, Machine, PacketSize, RepairBudget};
+use levada_wire::{Bitrate, Instant, Machine, PacketSize, RepairBudget};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -50,7 +50,6 @@ pub(in crate::repair) struct Hop {
 const RATE: u64 = 30;
 const FRAME_BYTES: usize = 31_000;
 const SYNC_BYTES: usize = 90_000;
-const SYNC_EVERY: i64 = 30;
 const PING_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
@@ -62,6 +61,7 @@ enum TestEvent {
     },
     Ping,
     Frame,
+    Command(usize, Box<Command>),
 }
 
 pub(in crate::repair) struct Chain {
@@ -79,6 +79,8 @@ pub(in crate::repair) struct Chain {
     got: Vec<(Instant, i64)>,
     /// The first frame whose lateness counts: a newcomer plays what it is sent as it comes.
     settled_from: usize,
+    /// The first that does not any more: what nothing follows is found by a head, and nobody waits for it.
+    settled_until: usize,
     gaps: u64,
     disorder: u64,
     link_bytes: u64,
@@ -87,6 +89,8 @@ pub(in crate::repair) struct Chain {
     /// Nobody pings any more, so nobody learns what a link loses.
     is_quiet: bool,
     terms: EgressTerms,
+    /// Every so many frames one can start decoding.
+    sync_every: i64,
 }
 
 /// What became of a stream.
@@ -147,7 +151,21 @@ impl fmt::Display for Report {
 }
 
 impl Chain {
+    /// A chain in which all are children of one another, and a stream that begins.
     pub(in crate::repair) fn new(hops: &[Hop], budget: Duration, seed: u64) -> Self {
+        let mut chain = Self::of_links(hops, budget, seed);
+        for child in 1..chain.lanes.len() {
+            for (lane, command) in chain.joining(child) {
+                chain.command(lane, command);
+            }
+        }
+        chain.command(chain.lanes.len() - 1, testkit::consume());
+        chain.begin(30);
+        chain
+    }
+
+    /// A chain whose links are up and whose origin nobody asks for anything yet.
+    pub(in crate::repair) fn of_links(hops: &[Hop], budget: Duration, seed: u64) -> Self {
         let settings = LaneSettings {
             repair_budget: budget,
             ..LaneSettings::default()
@@ -166,6 +184,7 @@ impl Chain {
             pushed: Vec::new(),
             got: Vec::new(),
             settled_from: 0,
+            settled_until: usize::MAX,
             gaps: 0,
             disorder: 0,
             link_bytes: 0,
@@ -176,9 +195,53 @@ impl Chain {
                 budget: RepairBudget::new(budget),
                 ..EgressTerms::UNLIMITED
             },
+            sync_every: 30,
         };
         chain.set_up();
         chain
+    }
+
+    /// The stream begins, with groups of that many frames.
+    pub(in crate::repair) fn begin(&mut self, group_frames: i64) {
+        self.sync_every = group_frames;
+        self.schedule(self.now, TestEvent::Frame);
+    }
+
+    /// Children are admitted with that peak from now on, not with any.
+    pub(in crate::repair) const fn admit(&mut self, peak: Bitrate) {
+        self.terms.peak = peak;
+    }
+
+    /// What makes a lane the child of the one before it.
+    pub(in crate::repair) fn joining(&self, child: usize) -> [(usize, Command); 4] {
+        let upstream = FlowCommand::AddUpstream(link_to(child - 1));
+        let egress = FlowCommand::AddEgress(link_to(child), self.terms);
+        [
+            (child, Command::Flow(FLOW, FlowCommand::Open)),
+            (child, testkit::set_carry_key()),
+            (child, Command::Flow(FLOW, upstream)),
+            (child - 1, Command::Flow(FLOW, egress)),
+        ]
+    }
+
+    /// A lane is given a command after that time.
+    pub(in crate::repair) fn command_after(
+        &mut self,
+        after: Duration,
+        lane: usize,
+        command: Command,
+    ) {
+        self.schedule(self.now + after, TestEvent::Command(lane, command.into()));
+    }
+
+    /// When the last lane's consumer got each frame, and the number of the frame.
+    pub(in crate::repair) fn got(&self) -> impl Iterator<Item = (Instant, i64)> {
+        let number = |&(at, dts)| (at, dts / dts_of(1));
+        self.got.iter().map(number)
+    }
+
+    pub(in crate::repair) const fn now(&self) -> Instant {
+        self.now
     }
 
     fn set_up(&mut self) {
@@ -198,19 +261,6 @@ impl Chain {
         self.schedule(self.now, TestEvent::Ping);
         // Round trips are known before the stream begins, as they are on a link that has been up for a while.
         self.run_until(self.now + Duration::from_secs(3));
-        for child in 1..self.lanes.len() {
-            let (flow, link) = (FLOW, link_to(child - 1));
-            self.command(child, Command::Flow(flow, FlowCommand::Open));
-            self.command(child, testkit::set_carry_key());
-            self.command(child, Command::Flow(flow, FlowCommand::AddUpstream(link)));
-            let link = link_to(child);
-            self.command(
-                child - 1,
-                Command::Flow(flow, FlowCommand::AddEgress(link, self.terms)),
-            );
-        }
-        self.command(self.lanes.len() - 1, testkit::consume());
-        self.schedule(self.now, TestEvent::Frame);
     }
 
     /// The stream goes on for that long.
@@ -241,9 +291,20 @@ impl Chain {
         self.settled_from = self.pushed.len();
     }
 
+    /// From now on lateness does not count.
+    pub(in crate::repair) const fn stop_counting(&mut self) {
+        self.settled_until = self.pushed.len();
+    }
+
     /// Nothing passes over a hop for that long, in either direction.
     pub(in crate::repair) fn outage(&mut self, hop: usize, duration: Duration) {
         self.dark_until[hop] = self.now + duration;
+    }
+
+    /// The stream goes on for that long and stops; then as [`Chain::report`].
+    pub(in crate::repair) fn report_after(mut self, rest: Duration) -> Report {
+        self.play(rest);
+        self.report()
     }
 
     /// Lets the last packets come, and counts.
@@ -254,7 +315,7 @@ impl Chain {
         let way: Duration = self.hops.iter().map(|hop| hop.delay).sum();
         let late = |&(at, dts): &(Instant, i64)| {
             let frame = usize::try_from(dts / dts_of(1)).unwrap();
-            let is_settled = frame >= self.settled_from;
+            let is_settled = (self.settled_from..self.settled_until).contains(&frame);
             is_settled.then(|| at.since(self.pushed[frame] + way))
         };
         let counts = |lane: &Lane| lane.ledger().repair;
@@ -340,6 +401,7 @@ impl Chain {
                     }),
                 );
             }
+            TestEvent::Command(lane, command) => self.command(lane, *command),
             TestEvent::Ping if self.is_quiet => {}
             TestEvent::Ping => {
                 for lane in 0..self.lanes.len() {
@@ -360,7 +422,7 @@ impl Chain {
             }
             TestEvent::Frame => {
                 let count = i64::try_from(self.pushed.len()).unwrap();
-                let sync = count % SYNC_EVERY == 0;
+                let sync = count % self.sync_every == 0;
                 let bytes = if sync { SYNC_BYTES } else { FRAME_BYTES };
                 self.pushed.push(self.now);
                 let frame = testkit::frame(1, sync, dts_of(count), bytes);
