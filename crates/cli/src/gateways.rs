@@ -66,7 +66,7 @@ impl Gateways {
         Ok(Self { kit, rtsp })
     }
 
-    /// What they share.
+    /// The users, limits and sessions of all of them.
     pub(crate) const fn kit(&self) -> &Kit {
         &self.kit
     }

@@ -12,7 +12,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What is due.
+/// What the configuration's reader has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     /// Read the configuration again.

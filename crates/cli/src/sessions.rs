@@ -1,7 +1,7 @@
 //! The sessions of a node's gateways, from the node that has them to the command that shows them.
 //!
-//! Not the records, which are `levada_gateway::session`'s. Called by `gateways` in the node, and by `commands::sessions`.
-//! Invariant: both ends are of one release, as the local socket between them demands.
+//! Not the records, which are `levada_gateway::session`'s. Called by `gateways` in the node, and by
+//! `commands::sessions`. Invariant: both ends are of one release, as the local socket between them demands.
 
 use std::path::Path;
 

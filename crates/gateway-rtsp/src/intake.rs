@@ -16,14 +16,14 @@ const REORDER_WAIT: Duration = Duration::from_millis(100);
 /// The tracks of one source.
 #[derive(Debug)]
 pub(crate) struct Intake {
-    tracks: Vec<Track>,
+    tracks: Vec<Unpacked>,
     align: Align,
     /// Frames that are whole.
     frames: Vec<Frame>,
 }
 
 #[derive(Debug)]
-struct Track {
+struct Unpacked {
     unpacker: Unpacker,
     /// Since when packets wait for one that is missing.
     waiting: Option<Instant>,
@@ -32,7 +32,7 @@ struct Track {
 impl Intake {
     /// The tracks of these media; in what follows they are numbered from 0.
     pub(crate) fn new<'a>(media: impl Iterator<Item = &'a sdp::Media> + Clone) -> Self {
-        let track = |media: &sdp::Media| Track {
+        let track = |media: &sdp::Media| Unpacked {
             unpacker: Unpacker::new(&media.track, &media.mapping),
             waiting: None,
         };
@@ -80,7 +80,7 @@ impl Intake {
     }
 }
 
-impl Track {
+impl Unpacked {
     /// Waits no longer for packets that are missing since [`REORDER_WAIT`].
     fn give_up(&mut self, now: Instant, frames: &mut Vec<Frame>) {
         if !self.unpacker.is_waiting() {

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! It is announced from the start, so that everybody finds it; its tracks are known with its source, which may be only
-//! when somebody wants it. Until then it has one track in the announce, [`PENDING`], and no frame. Not the source. Called
-//! by gateways that bring streams in. Invariant: what is sent after a pause begins with a frame with which decoding can
-//! start, and times go on unbroken.
+//! when somebody wants it. Until then it has one track in the announce, [`PENDING`], and no frame. Not the source.
+//! Called by gateways that bring streams in. Invariant: what is sent after a pause begins with a frame with which
+//! decoding can start, and times go on unbroken.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

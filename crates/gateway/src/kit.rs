@@ -23,7 +23,7 @@ use crate::users::{Token, User, Users, UsersError};
 pub struct Settings {
     /// Who may do what; everybody may do everything if there is neither a user nor a token.
     pub users: Vec<User>,
-    /// Who else may.
+    /// What stands in URLs instead of a user and a password.
     pub tokens: Vec<Token>,
     /// How many clients there may be.
     pub limits: Limits,

@@ -6,9 +6,9 @@
 //!  file ─┘   (flag > environment > file)        (checks; defaults)
 //! ```
 //!
-//! Not the parsing of flags, which is the command line's, and not what stands above the library: sources, users, gateways
-//! have keys of their own in the same file, which the program reads. Called by `cli`. Invariant: a [`Config`] is sound; what
-//! cannot be is refused with the key, the reason and the cure.
+//! Not the parsing of flags, which is the command line's, and not what stands above the library: sources, users and
+//! gateways have keys of their own in the same file, which the program reads. Called by `cli`. Invariant: a [`Config`]
+//! is sound; what cannot be is refused with the key, the reason and the cure.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

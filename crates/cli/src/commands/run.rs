@@ -1,7 +1,7 @@
 //! `levada run`: a node that runs until it is told to stop.
 //!
-//! Flags, environment and file are merged by the library's `config` and by that of this program. Invariant: what cannot be published stops the
-//! start, before anything is announced; what fails later stops nothing else.
+//! Flags, environment and file are merged by the library's `config` and by that of this program. Invariant: what cannot
+//! be published stops the start, before anything is announced; what fails later stops nothing else.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `levada sessions`: who plays and publishes what at a running node, how, and since when; and `--kick`, which ends one.
+//! `levada sessions`: who plays and publishes what at a running node, how, and since when; `--kick` ends a session.
 //!
 //! Not how a session is recorded. Invariant: JSON has everything a row has, in one line each time.
 

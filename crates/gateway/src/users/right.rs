@@ -90,7 +90,7 @@ pub enum RightError {
         "`{text}` is no right: write `play` or `publish`, and behind it how names begin: `play sports/`"
     )]
     Role {
-        /// What was written.
+        /// As it was written, for people.
         text: String,
     },
     /// No stream's name begins like that.
@@ -98,7 +98,7 @@ pub enum RightError {
         "no stream's name begins with `{prefix}`: names are made of letters, digits and -_./, as in `sports/`"
     )]
     Prefix {
-        /// What was written.
+        /// As it was written, for people.
         prefix: String,
     },
 }
