@@ -8,12 +8,13 @@
 //! written, [`super::Reader`] reads back frame by frame.
 
 use bytes::BufMut as _;
-use levada_wire::{Description, Frame, Track, TrackId, TrackKind};
+use levada_wire::{Description, Frame, Track, TrackId, TrackKind, WallTime};
 
 use super::boxes::put;
 use super::setup::{self, Setup};
 use crate::aac::FRAME_SAMPLES;
 use crate::opus;
+use crate::rtp::rtcp::NtpTime;
 use crate::ticks::{Span, TS_TIMESCALE, rescale};
 use crate::ts::MUX_OFFSET;
 
@@ -143,6 +144,22 @@ impl Writer {
         is_known.then_some(out)
     }
 
+    /// Appends what the origin's clock said when it handed over this frame, the first of the fragment that follows
+    /// (`prft`, 8.16.5); nothing if its track is left out.
+    pub fn clock(&self, frame: &Frame, wall: WallTime, out: &mut Vec<u8>) {
+        let mut own = self.tracks.iter();
+        let Some(output) = own.find(|output| output.track.id == frame.track) else {
+            return;
+        };
+        let time = frame.pts.saturating_add(output.offset());
+        put(out, b"prft", |out| {
+            out.put_u32(0x0100_0000);
+            out.put_u32(output.number());
+            out.put_u64(NtpTime::from(wall).0);
+            out.put_u64(u64::try_from(time).unwrap_or(0));
+        });
+    }
+
     /// Appends a fragment of these frames. Those of tracks that are left out are passed over; without any other
     /// nothing is written.
     pub fn fragment(&self, sequence: u32, frames: &[Frame], out: &mut Vec<u8>) {
@@ -189,7 +206,7 @@ impl Writer {
 /// Rate 1, volume as it is, nothing turned (8.2.2).
 fn put_still(out: &mut Vec<u8>) {
     out.put_u32(0x0001_0000);
-    out.extend([1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    out.extend([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     put_unity(out);
 }
 
@@ -202,6 +219,12 @@ fn put_unity(out: &mut Vec<u8>) {
 impl Output {
     fn number(&self) -> u32 {
         self.track.id.0.into()
+    }
+
+    /// [`TIME_OFFSET`] in ticks of the track.
+    fn offset(&self) -> i64 {
+        let (ticks, timescale) = (TIME_OFFSET.ticks, TIME_OFFSET.timescale);
+        rescale(ticks, timescale, self.track.timescale)
     }
 
     fn put_track(&self, out: &mut Vec<u8>) -> Option<()> {
@@ -267,12 +290,7 @@ impl Output {
             out.put_u32(0x02_0000);
             out.put_u32(self.number());
         });
-        let offset = rescale(
-            TIME_OFFSET.ticks,
-            TIME_OFFSET.timescale,
-            self.track.timescale,
-        );
-        let first = frames[0].dts.saturating_add(offset);
+        let first = frames[0].dts.saturating_add(self.offset());
         put(out, b"tfdt", |out| {
             out.put_u32(0x0100_0000);
             out.put_u64(u64::try_from(first).unwrap_or(0));
