@@ -18,16 +18,19 @@ use levada::StreamName;
 use levada::config::{Config, RawConfig, RawError, check_keys, text_of};
 use levada_gateway::users::{Token, User};
 use levada_gateway::{Limits, Settings, Users};
-use levada_gateway_rtsp::PORT_DEFAULT;
+use levada_gateway_http as http;
+use levada_gateway_rtsp as rtsp;
 use levada_media::source::{Options, Request};
 use serde::Deserialize;
 
 use crate::units::duration;
 
 /// The keys of this file, after those of the library.
-pub(crate) const KEYS: [&str; 6] = ["rtsp", "gateways", "publish", "user", "token", "limits"];
+pub(crate) const KEYS: [&str; 7] = [
+    "rtsp", "http", "gateways", "publish", "user", "token", "limits",
+];
 /// Those that the environment has too.
-pub(crate) const KEYS_OF_ENVIRONMENT: [&str; 2] = ["rtsp", "gateways"];
+pub(crate) const KEYS_OF_ENVIRONMENT: [&str; 3] = ["rtsp", "http", "gateways"];
 /// What can be said of entries and tables.
 const KEYS_WITHIN: [(&str, &[&str]); 4] = [
     ("publish", &["name", "source", "loop", "program", "rate"]),
@@ -45,6 +48,7 @@ const STALL_MIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct RawProgram {
     pub(crate) rtsp: Option<String>,
+    pub(crate) http: Option<String>,
     pub(crate) gateways: Option<bool>,
     pub(crate) publish: Option<Vec<RawPublish>>,
     pub(crate) user: Option<Vec<User>>,
@@ -78,6 +82,8 @@ pub(crate) struct RawLimits {
 pub(crate) struct Program {
     /// Where the RTSP gateway listens; nowhere if none.
     pub(crate) rtsp: Option<SocketAddr>,
+    /// Where the HTTP gateway listens; nowhere if none.
+    pub(crate) http: Option<SocketAddr>,
     pub(crate) publish: Vec<Request>,
     /// What can be set while gateways run.
     pub(crate) settings: Settings,
@@ -127,6 +133,7 @@ impl RawProgram {
         });
         Ok(Self {
             rtsp: read("RTSP"),
+            http: read("HTTP"),
             gateways: gateways.transpose()?,
             ..Self::default()
         })
@@ -136,6 +143,7 @@ impl RawProgram {
     pub(crate) fn or(self, weaker: Self) -> Self {
         Self {
             rtsp: self.rtsp.or(weaker.rtsp),
+            http: self.http.or(weaker.http),
             gateways: self.gateways.or(weaker.gateways),
             publish: self.publish.or(weaker.publish),
             user: self.user.or(weaker.user),
@@ -146,10 +154,13 @@ impl RawProgram {
 
     /// Checks it and fills in the defaults.
     pub(crate) fn resolve(self) -> anyhow::Result<Program> {
-        let rtsp = match self.rtsp {
-            Some(text) => address(&text, PORT_DEFAULT).context("`rtsp`")?,
-            None => SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, PORT_DEFAULT)),
+        let listen = |key: &str, text: Option<String>, port| match text {
+            Some(text) => address(&text, port).with_context(|| format!("`{key}`")),
+            None => Ok(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port))),
         };
+        let rtsp = listen("rtsp", self.rtsp, rtsp::PORT_DEFAULT)?;
+        let http = listen("http", self.http, http::PORT_DEFAULT)?;
+        let has_gateways = self.gateways.unwrap_or(true);
         let publish = self.publish.unwrap_or_default();
         let publish = publish.into_iter().map(RawPublish::resolve);
         let publish = publish.collect::<anyhow::Result<Vec<_>>>()?;
@@ -168,7 +179,8 @@ impl RawProgram {
         Users::new(settings.users.clone(), settings.tokens.clone())?;
         settings.limits = self.limits.unwrap_or_default().resolve()?;
         Ok(Program {
-            rtsp: self.gateways.unwrap_or(true).then_some(rtsp),
+            rtsp: has_gateways.then_some(rtsp),
+            http: has_gateways.then_some(http),
             publish,
             settings,
         })
@@ -179,8 +191,9 @@ impl Program {
     /// The keys in which another one differs, of those that hold from a start on.
     pub(crate) fn differs_for_good(&self, other: &Self) -> Vec<&'static str> {
         let rtsp = (self.rtsp != other.rtsp).then_some("rtsp");
+        let http = (self.http != other.http).then_some("http");
         let publish = (self.publish != other.publish).then_some("publish");
-        rtsp.into_iter().chain(publish).collect()
+        rtsp.into_iter().chain(http).chain(publish).collect()
     }
 }
 

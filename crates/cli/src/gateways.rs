@@ -1,4 +1,4 @@
-//! The gateways of a node: RTSP for players and publishers.
+//! The gateways of a node: RTSP for players and publishers, HTTP for browsers and players.
 //!
 //! Not a protocol: each has a crate. Called by `run`. Invariant: a port that another program has is a warning with its
 //! cure, never the end of the node; all gateways share one kit.
@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 
 use levada::Node;
 use levada_gateway::Kit;
-use levada_gateway_rtsp::{ListenError, PORT_DEFAULT, Server};
+use levada_gateway_http as http;
+use levada_gateway_rtsp as rtsp;
 
 use crate::config::{self, Program, RawProgram};
 use crate::sessions;
@@ -16,8 +17,11 @@ use crate::sessions;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct GatewayArgs {
     /// The TCP address of the RTSP gateway [default: port 8554 on all addresses]
-    #[arg(long, value_name = "IP[:PORT]", conflicts_with = "no_gateways", value_parser = rtsp)]
+    #[arg(long, value_name = "IP[:PORT]", conflicts_with = "no_gateways", value_parser = rtsp_address)]
     rtsp: Option<SocketAddr>,
+    /// The TCP address of the web page and the HTTP gateway [default: port 8080 on all addresses]
+    #[arg(long, value_name = "IP[:PORT]", conflicts_with = "no_gateways", value_parser = http_address)]
+    http: Option<SocketAddr>,
     /// Serve no players and take no publishers but those of `levada`
     #[arg(long)]
     no_gateways: bool,
@@ -26,14 +30,16 @@ pub(crate) struct GatewayArgs {
 impl GatewayArgs {
     /// What the flags say, as a file would.
     pub(crate) fn raw(&self) -> RawProgram {
+        let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
         RawProgram {
-            rtsp: self.rtsp.map(|address| address.to_string()),
+            rtsp: text(self.rtsp),
+            http: text(self.http),
             // A flag for one gateway wants gateways, whatever the file says.
             gateways: match self {
                 Self {
                     no_gateways: true, ..
                 } => Some(false),
-                Self { rtsp: Some(_), .. } => Some(true),
+                Self { rtsp: Some(_), .. } | Self { http: Some(_), .. } => Some(true),
                 _ => None,
             },
             ..RawProgram::default()
@@ -45,7 +51,8 @@ impl GatewayArgs {
 #[derive(Debug)]
 pub(crate) struct Gateways {
     kit: Kit,
-    rtsp: Option<Server>,
+    rtsp: Option<rtsp::Server>,
+    http: Option<http::Server>,
 }
 
 impl Gateways {
@@ -53,17 +60,33 @@ impl Gateways {
     pub(crate) async fn start(node: &Node, program: &Program) -> anyhow::Result<Self> {
         let kit = Kit::new(program.settings.clone())?;
         sessions::answer(node, kit.registry().clone());
-        let rtsp = match program.rtsp {
-            Some(address) => {
-                let builder = Server::builder(node.clone()).kit(kit.clone());
-                let started = builder.start(address).await;
-                started
-                    .map_err(|error| tracing::warn!("{}", cure(&error)))
-                    .ok()
-            }
-            None => None,
+        let mut gateways = Self {
+            kit,
+            rtsp: None,
+            http: None,
         };
-        Ok(Self { kit, rtsp })
+        if let Some(address) = program.rtsp {
+            let builder = rtsp::Server::builder(node.clone()).kit(gateways.kit.clone());
+            gateways.rtsp = match builder.start(address).await {
+                Ok(server) => Some(server),
+                Err(error) => {
+                    Refused::new("RTSP", "--rtsp", address, error.is_in_use()).warn(&error);
+                    None
+                }
+            };
+        }
+        if let Some(address) = program.http {
+            let builder = http::Server::builder(node.clone()).kit(gateways.kit.clone());
+            let port = gateways.rtsp().map(|rtsp| rtsp.port());
+            gateways.http = match builder.rtsp_port(port).start(address).await {
+                Ok(server) => Some(server),
+                Err(error) => {
+                    Refused::new("HTTP", "--http", address, error.is_in_use()).warn(&error);
+                    None
+                }
+            };
+        }
+        Ok(gateways)
     }
 
     /// The users, limits and sessions of all of them.
@@ -73,26 +96,60 @@ impl Gateways {
 
     /// Where the RTSP gateway listens, if it does.
     pub(crate) fn rtsp(&self) -> Option<SocketAddr> {
-        self.rtsp.as_ref().map(Server::local_addr)
+        self.rtsp.as_ref().map(rtsp::Server::local_addr)
+    }
+
+    /// Where the HTTP gateway listens, if it does.
+    pub(crate) fn http(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(http::Server::local_addr)
     }
 }
 
-fn cure(error: &ListenError) -> String {
-    let address = error.address;
-    if error.is_in_use() {
-        format!(
-            "no RTSP here: TCP port {} is already in use on {}, perhaps by another levada; the node goes on without. \
-             Stop that program, give `--rtsp IP:PORT` with a free port, or `--no-gateways`",
-            address.port(),
-            address.ip()
-        )
-    } else {
-        format!(
-            "no RTSP here: {error}; the node goes on without. Give `--rtsp IP:PORT` with an address of this machine"
-        )
+/// A gateway that does not listen.
+struct Refused {
+    protocol: &'static str,
+    flag: &'static str,
+    address: SocketAddr,
+    is_in_use: bool,
+}
+
+impl Refused {
+    const fn new(
+        protocol: &'static str,
+        flag: &'static str,
+        address: SocketAddr,
+        is_in_use: bool,
+    ) -> Self {
+        Self {
+            protocol,
+            flag,
+            address,
+            is_in_use,
+        }
+    }
+
+    fn warn(&self, error: &dyn std::error::Error) {
+        let (protocol, flag, address) = (self.protocol, self.flag, self.address);
+        if self.is_in_use {
+            tracing::warn!(
+                "no {protocol} here: TCP port {} is already in use on {}, perhaps by another levada; the node goes on \
+                 without. Stop that program, give `{flag} IP:PORT` with a free port, or `--no-gateways`",
+                address.port(),
+                address.ip()
+            );
+        } else {
+            tracing::warn!(
+                "no {protocol} here: {error}; the node goes on without. Give `{flag} IP:PORT` with an address of this \
+                 machine"
+            );
+        }
     }
 }
 
-fn rtsp(text: &str) -> anyhow::Result<SocketAddr> {
-    config::address(text, PORT_DEFAULT)
+fn rtsp_address(text: &str) -> anyhow::Result<SocketAddr> {
+    config::address(text, rtsp::PORT_DEFAULT)
+}
+
+fn http_address(text: &str) -> anyhow::Result<SocketAddr> {
+    config::address(text, http::PORT_DEFAULT)
 }

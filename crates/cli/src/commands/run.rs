@@ -3,7 +3,7 @@
 //! Flags, environment and file are merged by the library's `config` and by that of this program. Invariant: what cannot
 //! be published stops the start, before anything is announced; what fails later stops nothing else.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -159,6 +159,7 @@ fn introduce(node: &Node, gateways: &Gateways, json: bool) -> std::io::Result<()
             "listen": node.local_addr().to_string(),
             "state": node.state_dir().display().to_string(),
             "rtsp": gateways.rtsp().map(|address| address.to_string()),
+            "http": gateways.http().map(|address| address.to_string()),
         });
         say::result(about)
     } else {
@@ -169,21 +170,26 @@ fn introduce(node: &Node, gateways: &Gateways, json: bool) -> std::io::Result<()
             node.local_addr(),
             node.state_dir().display()
         ))?;
-        let Some(rtsp) = gateways.rtsp() else {
-            return Ok(());
-        };
-        let host = if rtsp.ip().is_unspecified() {
-            "localhost".to_owned()
-        } else {
-            match rtsp.ip() {
-                IpAddr::V4(ip) => ip.to_string(),
-                IpAddr::V6(ip) => format!("[{ip}]"),
-            }
-        };
-        say::result(format_args!(
-            "players and publishers: rtsp://{host}:{}/NAME",
-            rtsp.port()
-        ))
+        if let Some(rtsp) = gateways.rtsp() {
+            let text = format!("players and publishers: rtsp://{}/NAME", reachable(rtsp));
+            say::result(text)?;
+        }
+        if let Some(http) = gateways.http() {
+            say::result(format_args!(
+                "in a browser: http://{}/live/",
+                reachable(http)
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+/// How an address is called on this machine.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("localhost:{}", address.port())
+    } else {
+        address.to_string()
     }
 }
 

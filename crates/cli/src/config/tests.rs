@@ -28,6 +28,7 @@ fn without_anything_the_gateways_are_on_and_everybody_may() {
     let program = resolve("name = 'of the library'").unwrap();
 
     assert_eq!(program.rtsp.map(|rtsp| rtsp.port()), Some(8554));
+    assert_eq!(program.http.map(|http| http.port()), Some(8080));
     assert!(program.publish.is_empty() && program.settings.users.is_empty());
     assert_eq!(program.settings.limits, Limits::default());
 }
@@ -36,6 +37,7 @@ fn without_anything_the_gateways_are_on_and_everybody_may() {
 fn what_is_written_stands() {
     let toml = "
         rtsp = '127.0.0.1:1'
+        http = '127.0.0.1'
         [[publish]]
         name = 'a'
         source = 'test'
@@ -56,6 +58,7 @@ fn what_is_written_stands() {
     let program = resolve(toml).unwrap();
 
     assert_eq!(program.rtsp, Some(([127, 0, 0, 1], 1).into()));
+    assert_eq!(program.http, Some(([127, 0, 0, 1], 8080).into()));
     let options = program.publish[0].options;
     assert!(options.repeats);
     assert_eq!(options.program.map(u16::from), Some(2));
@@ -68,6 +71,7 @@ fn what_is_written_stands() {
         .with_stall(Duration::from_secs(4));
     assert_eq!(program.settings.limits, limits);
     assert_eq!(resolve("gateways = false").unwrap().rtsp, None);
+    assert_eq!(resolve("gateways = false").unwrap().http, None);
 }
 
 #[test]
@@ -89,6 +93,7 @@ fn an_unknown_key_within_an_entry_is_refused_with_the_one_that_was_meant() {
 fn what_cannot_be_is_refused_with_the_cure() {
     for (toml, cure) in [
         ("rtsp = 'here'", "IP:PORT"),
+        ("http = 'here'", "0.0.0.0:8080"),
         (
             "[[publish]]\nname = 'a'\nsource = 'x'\nprogram = 0",
             "line 4",

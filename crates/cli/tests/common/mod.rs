@@ -64,15 +64,18 @@ impl Home {
     /// Starts `levada run` on a free port of this machine.
     pub(crate) fn node(&self, arguments: &[&str]) -> Node {
         let fixed = ["run", "--json", "--listen", "127.0.0.1:0"];
-        let is_told = arguments
-            .iter()
-            .any(|told| matches!(*told, "--rtsp" | "--no-gateways"));
-        let rtsp: &[&str] = if is_told {
-            &[]
-        } else {
-            &["--rtsp", "127.0.0.1:0"]
+        let is_told = |flag: &&str| {
+            arguments
+                .iter()
+                .any(|told| told == flag || *told == "--no-gateways")
         };
-        let process = self.start(&[&fixed, rtsp, arguments].concat());
+        let mut gateways = Vec::new();
+        for flag in ["--rtsp", "--http"] {
+            if !is_told(&flag) {
+                gateways.extend([flag, "127.0.0.1:0"]);
+            }
+        }
+        let process = self.start(&[&fixed, &gateways[..], arguments].concat());
         let about: Value = serde_json::from_str(&process.line()).unwrap();
         let text = |key: &str| about[key].as_str().unwrap().to_owned();
         Node {
@@ -80,6 +83,7 @@ impl Home {
             address: text("listen"),
             state: text("state"),
             rtsp: about["rtsp"].as_str().unwrap_or_default().to_owned(),
+            http: about["http"].as_str().unwrap_or_default().to_owned(),
         }
     }
 
@@ -113,6 +117,8 @@ pub(crate) struct Node {
     pub(crate) state: String,
     /// Where its RTSP gateway listens; empty if it has none.
     pub(crate) rtsp: String,
+    /// Where its HTTP gateway listens; empty if it has none.
+    pub(crate) http: String,
 }
 
 /// A process, killed when the test is over.
