@@ -106,6 +106,8 @@ pub enum Output {
     Join(Channel),
     /// Take it no more.
     Leave(Channel),
+    /// Have the other lanes of the node look whether they are asked for room (`Lane::is_asked_for_room`).
+    WakeOthers,
     /// Tell the node.
     Event(Event),
 }

@@ -295,7 +295,7 @@ impl Table {
     /// Makes room for a run of a flow that has a right to it, by taking from whoever holds most beyond its share. The
     /// last word has [`Cache::insert`]. Looks at all flows, but a flow that gave back once holds more than its share
     /// again only after there was room.
-    pub(crate) fn make_room(&mut self, id: FlowId, run: &Run, room: &mut Room) {
+    pub(crate) fn make_room(&mut self, id: FlowId, run: &Run, room: &mut Room, now: Instant) {
         let wants = |flows: &BTreeMap<FlowId, Flow>, room: &Room| {
             flows
                 .get(&id)
@@ -306,8 +306,15 @@ impl Table {
             let greediest = others.max_by_key(|flow| flow.cache.excess(room));
             match greediest.filter(|flow| flow.cache.excess(room) > 0) {
                 Some(flow) => flow.cache.give_back(room),
-                None => return,
+                None => return room.ask_others(now),
             }
+        }
+    }
+
+    /// Other lanes have flows with a right to room: all that hold more than their share give that back.
+    pub(crate) fn give_back(&mut self, room: &mut Room) {
+        for flow in self.flows.values_mut() {
+            flow.cache.give_back(room);
         }
     }
 

@@ -221,7 +221,10 @@ pub(crate) fn hand_on(
 ) {
     let State { flows, io } = state;
     if io.room.may_be_short(run) {
-        flows.make_room(id, run, &mut io.room);
+        flows.make_room(id, run, &mut io.room, now);
+        if io.room.take_has_asked() {
+            io.outbox.wake_others();
+        }
     }
     if let Some(flow) = flows.get_mut(id) {
         pass_on(flow, io, run, came, now);

@@ -10,8 +10,6 @@
 //! virtual links. Not a decision: those are the core's. Called by the workers of `levada-ports` and by `sim`.
 //! Invariant: the contract of [`levada_wire::Machine`]; whatever comes in, nothing panics and both ledgers sum to zero.
 
-use std::sync::Arc;
-
 use levada_wire::{FlowId, Instant, Machine, Wakeup};
 
 use crate::api::{Channel, Event, FlowEvent, Input, LaneCounters, LinkCounters, Output};
@@ -20,9 +18,9 @@ use crate::flow::Flow;
 use crate::forward;
 use crate::ledger::Ledger;
 use crate::limits::CONTINUE_AFTER;
-use crate::link::totals::Totals;
 use crate::repair::{self, parity};
 use crate::settings::LaneSettings;
+use crate::shared::Shared;
 use crate::state::{Io, State};
 
 mod commands;
@@ -38,14 +36,15 @@ impl Lane {
     /// The lane of that number: it is written into the counter of each link datagram that this lane sends.
     #[must_use]
     pub fn new(number: u8, settings: LaneSettings) -> Self {
-        Self::among(number, settings, Arc::new(Totals::new(1)))
+        let shared = Shared::new(1, settings.interface_rate);
+        Self::among(number, settings, shared)
     }
 
-    /// A lane that counts its links together with others.
+    /// A lane that has its counts and budgets together with others.
     #[must_use]
-    pub fn among(number: u8, settings: LaneSettings, totals: Arc<Totals>) -> Self {
+    pub fn among(number: u8, settings: LaneSettings, shared: Shared) -> Self {
         Self {
-            state: State::new(number, settings, totals),
+            state: State::new(number, settings, shared),
             now: Instant::ZERO,
         }
     }
@@ -81,10 +80,20 @@ impl Lane {
         }
     }
 
+    /// Whether another lane of the node waits for room that this one may give back: with its next call it does.
+    #[must_use]
+    pub fn is_asked_for_room(&self) -> bool {
+        self.state.io.room.is_asked()
+    }
+
     /// Begins a call: time never goes back, and the timers due come first.
     fn begin(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.state.io.outbox.begin_call();
+        let State { flows, io } = &mut self.state;
+        if io.room.hear() {
+            flows.give_back(&mut io.room);
+        }
         while let Some((id, wakeup)) = self.state.flows.next_wakeup() {
             if wakeup.at > self.now {
                 break;
@@ -101,6 +110,7 @@ impl Lane {
             drive(&mut self.state, id, self.now);
             self.serve_queue();
         }
+        self.state.io.room.say();
         debug_assert!(self.ledger().check().is_zero(), "{:?}", self.ledger());
     }
 

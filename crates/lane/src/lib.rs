@@ -35,6 +35,7 @@ mod outbox;
 mod reassembly;
 mod repair;
 mod settings;
+mod shared;
 mod state;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
@@ -51,7 +52,7 @@ pub use limits::{
     GROUP_MIN_ALL_SYNC, RUN_BYTES_MAX, RUN_PACKETS_MAX, WAITING_PACKETS_MAX,
 };
 pub use link::canonical;
-pub use link::totals::Totals;
 pub use origin::check_frame;
 pub use repair::counts::RepairCounts;
 pub use settings::LaneSettings;
+pub use shared::Shared;

@@ -86,6 +86,9 @@ pub(crate) const CACHE_RUNS_MAX: usize = 16_384;
 /// How long packets before the join point are kept at least: a few round trips around the world.
 pub(crate) const REPAIR_KEPT: Duration = Duration::from_secs(1);
 
+/// How often a lane may ask the others for room that its flows have a right to.
+pub(crate) const ROOM_ASKED_EVERY: Duration = Duration::from_millis(100);
+
 /// The smallest chunk of copies. Between this and [`CHUNK_BYTES_MAX`] them a chunk is an eighth of what is held, so
 /// that what a cache charges is little more than it holds, however slow the flow.
 pub(crate) const CHUNK_BYTES_MIN: usize = 2 << 10;
@@ -141,6 +144,9 @@ pub(crate) const CATCH_UP_DEPTH: Duration = Duration::from_secs(2);
 
 /// Who goes along with a flow that catches up may owe that long of twice the peak: a group of 20 s.
 pub(crate) const GO_ALONG_MAX: Duration = Duration::from_secs(10);
+
+/// How often a lane looks whether another has a slot to spare for its newcomers.
+pub(crate) const SLOT_LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// The most newcomers of a lane that wait for their turn; one more begins with the next group.
 pub(crate) const QUEUED_MAX: usize = 4_096;

@@ -110,6 +110,10 @@ impl Outbox {
         self.push(Output::Leave(channel));
     }
 
+    pub(crate) fn wake_others(&mut self) {
+        self.push(Output::WakeOthers);
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Output> {
         self.queue.pop_front()
     }

@@ -25,6 +25,7 @@ use crate::ledger::Ledger;
 use crate::link::{self, totals::Totals};
 use crate::outbox::Outbox;
 use crate::settings::LaneSettings;
+use crate::shared::Shared;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -57,17 +58,17 @@ pub(crate) struct Io {
 }
 
 impl State {
-    pub(crate) fn new(number: u8, settings: LaneSettings, totals: Arc<Totals>) -> Self {
+    pub(crate) fn new(number: u8, settings: LaneSettings, shared: Shared) -> Self {
         Self {
             flows: flow::Table::default(),
             io: Io {
-                totals,
+                totals: shared.totals,
                 closed: ClosedFlows::default(),
                 links: link::Table::default(),
-                queue: Queue::new(&settings),
+                queue: Queue::new(&settings, usize::from(number), shared.interfaces),
                 repaired: Repaired::default(),
                 joined: Joined::default(),
-                room: Room::new(settings.cache_bytes_max),
+                room: Room::new(settings.cache_bytes_max).among(usize::from(number), shared.room),
                 outbox: Outbox::new(number),
                 ledger: Ledger::default(),
                 runs: Vec::new(),

@@ -393,6 +393,7 @@ impl Net {
                 Output::Transmit(transmit) => self.wires.push_back((lane, transmit.datagrams)),
                 Output::Foreign(train) => self.foreign.push(train),
                 Output::Join(_) => self.hearers.push(lane),
+                Output::WakeOthers => {}
                 Output::Leave(_) => self.hearers.retain(|&hearer| hearer != lane),
                 Output::Event(event) => self.events[lane].push(event),
             }

@@ -54,6 +54,8 @@ pub struct Builder {
     pub(crate) admin: bool,
     pub(crate) lanes: Option<usize>,
     pub(crate) uplink: Option<Bitrate>,
+    pub(crate) interface_rate: Option<Bitrate>,
+    pub(crate) cache_bytes: Option<usize>,
     pub(crate) tap: Option<Arc<dyn Tap>>,
 }
 
@@ -174,6 +176,28 @@ impl Builder {
     /// ```
     pub const fn uplink(mut self, uplink: Bitrate) -> Self {
         self.uplink = Some(uplink);
+        self
+    }
+
+    /// What each network interface of this machine carries. Newcomers are sent cached groups at a quarter of it.
+    /// Without this, 1 Gb/s.
+    ///
+    /// ```
+    /// let builder = levada::Node::builder().interface_rate(levada::Bitrate(100_000_000));
+    /// ```
+    pub const fn interface_rate(mut self, rate: Bitrate) -> Self {
+        self.interface_rate = Some(rate);
+        self
+    }
+
+    /// How much memory the newest groups of all flows may take together. Without this, a sixteenth of the machine's
+    /// memory, 64 MiB to 1 GiB.
+    ///
+    /// ```
+    /// let builder = levada::Node::builder().cache_bytes(256 << 20);
+    /// ```
+    pub const fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = Some(bytes);
         self
     }
 

@@ -43,6 +43,8 @@ pub struct Config {
     pub lanes: Option<usize>,
     /// The rate that is promised to other nodes at most; no limit if none.
     pub uplink: Option<Bitrate>,
+    /// What each network interface carries; 1 Gb/s if none.
+    pub interface_rate: Option<Bitrate>,
     /// The state directory.
     pub state: PathBuf,
     /// What is logged, as a `tracing` filter.
@@ -77,7 +79,8 @@ impl Config {
             relay: raw.relay.as_deref().map_or(Ok(Relay::Auto), parse_relay)?,
             client,
             lanes: raw.lanes.map(check_lanes).transpose()?,
-            uplink: raw.uplink.as_deref().map(parse_uplink).transpose()?,
+            uplink: rate("uplink", raw.uplink.as_deref())?,
+            interface_rate: rate("interface_rate", raw.interface_rate.as_deref())?,
             state: raw.state.unwrap_or_else(crate::state::default_dir),
             log: raw.log.unwrap_or_else(|| "info".to_owned()),
         })
@@ -94,6 +97,10 @@ impl Config {
             ("client", self.client != other.client),
             ("lanes", self.lanes != other.lanes),
             ("uplink", self.uplink != other.uplink),
+            (
+                "interface_rate",
+                self.interface_rate != other.interface_rate,
+            ),
             ("state", self.state != other.state),
             ("log", self.log != other.log),
         ];
@@ -114,6 +121,9 @@ impl Config {
         }
         if let Some(uplink) = self.uplink {
             builder = builder.uplink(uplink);
+        }
+        if let Some(rate) = self.interface_rate {
+            builder = builder.interface_rate(rate);
         }
         if let Some(name) = &self.name {
             builder = builder.name(name);
@@ -143,11 +153,15 @@ fn check_lanes(lanes: usize) -> Result<usize, ConfigError> {
         .ok_or(ConfigError::Lanes { lanes })
 }
 
-fn parse_uplink(text: &str) -> Result<Bitrate, ConfigError> {
-    bitrate(text).map_err(|reason| ConfigError::Uplink {
-        text: text.to_owned(),
-        reason,
-    })
+fn rate(key: &'static str, text: Option<&str>) -> Result<Option<Bitrate>, ConfigError> {
+    let rate = |text: &str| {
+        bitrate(text).map_err(|reason| ConfigError::Rate {
+            key,
+            text: text.to_owned(),
+            reason,
+        })
+    };
+    text.map(rate).transpose()
 }
 
 fn parse_relay(text: &str) -> Result<Relay, ConfigError> {
@@ -186,8 +200,10 @@ pub enum ConfigError {
         lanes: usize,
     },
     /// Not a rate.
-    #[error("`uplink` is `{text}`: {reason}")]
-    Uplink {
+    #[error("`{key}` is `{text}`: {reason}")]
+    Rate {
+        /// `uplink` or `interface_rate`.
+        key: &'static str,
         /// The value as written.
         text: String,
         /// What is wrong with it.

@@ -46,6 +46,7 @@ use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
 
 mod datapath;
 mod interests;
+mod machine;
 mod names;
 mod outputs;
 mod pump;

@@ -8,12 +8,13 @@
 //!
 //! Each flow is one lane's: its window, cache and egresses are touched by one thread. A link is known to all lanes,
 //! each of which seals and counts for itself ([`levada_wire::datagram::link::Counter`] names the lane). Pings and pongs
-//! are lane 0's, and say what all lanes have sent and received (`levada_lane::Totals`). Not a thread: [`crate::worker`]
-//! is. Called by the node. Invariant: a command about a link reaches all lanes or none, and each lane gets its commands
-//! in the order of calls.
+//! are lane 0's, and say what all lanes have sent and received ([`levada_lane::Shared`]); one room for
+//! caches and one rate for newcomers are theirs together as well. Not a thread: [`crate::worker`] is. Called by the
+//! node. Invariant: a command about a link reaches all lanes or none, and each lane gets its commands in the order of
+//! calls.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use levada_wire::Bitrate;
@@ -22,9 +23,8 @@ use crate::clock::Clock;
 use crate::steer::{self, Taker};
 use crate::sys::{Feature, Socket, SocketSet};
 use crate::worker::{self, Full, WorkerCounters, WorkerHandle};
-use levada_lane::Totals;
 use levada_lane::api::{Command, Event, Train};
-use levada_lane::{Lane, LaneSettings};
+use levada_lane::{Lane, LaneSettings, Shared};
 
 /// The most lanes: beyond, one flow in each hardly exists, and a long egress list is shared well enough.
 pub const LANES_MAX: usize = 8;
@@ -40,7 +40,7 @@ pub fn default_lanes() -> usize {
 pub struct Config {
     /// The sockets, one for each lane.
     pub sockets: SocketSet,
-    /// The limits of a node. Those of memory and of interfaces are shared out among its lanes.
+    /// The limits of a node. Its lanes have the room of caches and what interfaces carry together.
     pub lane: LaneSettings,
     /// The node's clock.
     pub clock: Clock,
@@ -64,6 +64,8 @@ impl std::fmt::Debug for Config {
 pub struct Lanes {
     /// At least one.
     workers: Vec<WorkerHandle>,
+    /// What they have together.
+    shared: Shared,
     steering: Feature,
     /// Held while a command goes to all lanes, so that the room seen before is there.
     to_all: Mutex<()>,
@@ -78,10 +80,10 @@ pub fn spawn(config: Config) -> io::Result<Lanes> {
     let steering = config.sockets.steering();
     let sockets = config.sockets.into_sockets();
     let count = sockets.len();
-    let totals = Arc::new(Totals::new(count));
-    let settings = shared_out(config.lane, count);
+    let shared = Shared::new(count, config.lane.interface_rate);
     let mut workers = Lanes {
         workers: Vec::new(),
+        shared: shared.clone(),
         steering,
         to_all: Mutex::new(()),
     };
@@ -89,7 +91,7 @@ pub fn spawn(config: Config) -> io::Result<Lanes> {
         let number = u8::try_from(at).expect("there are few lanes");
         let (on_event, on_foreign) = (Arc::clone(&config.on_event), Arc::clone(&config.on_foreign));
         let lane = worker::Config {
-            lane: Lane::among(number, settings.clone(), Arc::clone(&totals)),
+            lane: Lane::among(number, config.lane.clone(), shared.clone()),
             socket,
             clock: config.clock,
             on_event: Box::new(move |event| on_event(event)),
@@ -99,19 +101,6 @@ pub fn spawn(config: Config) -> io::Result<Lanes> {
         workers.workers.push(seat.start(lane, receives)?);
     }
     Ok(workers)
-}
-
-/// A lane's part of what a node may keep in memory, and of what an interface carries.
-fn shared_out(node: LaneSettings, lanes: usize) -> LaneSettings {
-    let cache_bytes_max = node.cache_bytes_max / lanes.max(1);
-    let part = u64::try_from(lanes.max(1)).expect("there are few lanes");
-    LaneSettings {
-        interface_rate: Bitrate(node.interface_rate.0 / part),
-        newcomers_max: (node.newcomers_max / lanes.max(1)).max(1),
-        cache_bytes_max,
-        flow_cache_bytes_max: node.flow_cache_bytes_max.min(cache_bytes_max),
-        ..node
-    }
 }
 
 impl Lanes {
@@ -136,6 +125,11 @@ impl Lanes {
             worker.send_about_link(command.clone());
         }
         Ok(())
+    }
+
+    /// From now on the interface with that address carries so much, and newcomers there get a quarter of it.
+    pub fn set_interface_rate(&self, source: IpAddr, rate: Bitrate) {
+        self.shared.set_interface_rate(source, rate);
     }
 
     /// The counters as of [`worker::COUNTERS_INTERVAL`] ago at most. Never waits.

@@ -406,6 +406,7 @@ impl Process {
             lane::Output::Event(
                 lane::Event::ChannelEnded { .. } | lane::Event::CannotJoin { .. },
             ) => {}
+            lane::Output::WakeOthers => {} // a simulated node has one lane
             lane::Output::Join(channel) => {
                 self.joined.insert(channel);
                 self.effects.push(Effect::Join(channel));

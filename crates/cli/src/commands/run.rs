@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// The rate to promise to other nodes at most, for example `50Mb/s` [default: no limit]
     #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     uplink: Option<String>,
+    /// What each network interface carries: newcomers get a quarter of it [default: 1Gb/s]
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
+    interface_rate: Option<String>,
     /// Publish a stream from the start; may be given several times. SOURCE is as for `levada publish`
     #[arg(long, value_name = "NAME=SOURCE")]
     source: Vec<String>,
@@ -227,6 +230,7 @@ impl Args {
         raw.client = self.client.then_some(true);
         raw.lanes = self.lanes;
         raw.uplink = self.uplink;
+        raw.interface_rate = self.interface_rate;
         raw.state = self.state;
         let publish = self.source.iter().map(|text| publish(text));
         let publish = publish.collect::<anyhow::Result<Vec<_>>>()?;

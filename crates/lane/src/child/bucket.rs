@@ -49,6 +49,17 @@ impl Bucket {
         self.cost = BYTE / rate;
     }
 
+    /// The same bucket, full again at that moment of the clock, in nanoseconds.
+    pub(crate) const fn filled_at(mut self, full_at: u64) -> Self {
+        self.full_at = full_at;
+        self
+    }
+
+    /// When it is full again, in nanoseconds of the clock.
+    pub(crate) const fn full_at(&self) -> u64 {
+        self.full_at
+    }
+
     /// Whether something may be taken.
     #[inline]
     pub(crate) const fn is_ready(&self, now: Instant) -> bool {

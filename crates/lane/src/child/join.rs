@@ -237,11 +237,17 @@ mod tests {
     use super::*;
     use crate::child::Children;
     use crate::settings::LaneSettings;
+    use crate::shared::Shared;
 
     #[test]
     fn who_goes_along_with_a_flow_that_catches_up_may_owe_only_so_much() {
         let now = Instant::from_nanos(1_000_000_000);
-        let mut queue = Queue::new(&LaneSettings::default());
+        let settings = LaneSettings::default();
+        let mut queue = Queue::new(
+            &settings,
+            0,
+            Shared::new(1, settings.interface_rate).interfaces,
+        );
         let mut children = Children::default();
         let terms = EgressTerms {
             peak: Bitrate(8_000_000),

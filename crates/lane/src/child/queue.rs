@@ -9,18 +9,22 @@
 //! A crowd that joins at one moment must not push the live packets of others off the wire: an interface uses a quarter
 //! of its rate for newcomers. And the way beyond it may be far narrower, so no newcomer is sent more than
 //! [`CATCH_UP_HASTE`] times its flow's peak: a first picture at once, and no burst of a whole group that would fill the
-//! queue of every router on the way. Interfaces are told apart by the address that a link is sent from. Not the
-//! sending: [`super`]. Called by it. Invariant: at most [`INTERFACES_MAX`] interfaces are told apart, and at most
-//! [`QUEUED_MAX`] newcomers wait.
+//! queue of every router on the way. Interfaces are told apart by the address that a link is sent from. Rate and slots
+//! are the node's, not the lane's (`shared.rs`). Not the sending: [`super`]. Called by it. Invariant: at most
+//! [`INTERFACES_MAX`] interfaces are told apart, and at most [`QUEUED_MAX`] newcomers wait.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
 
 use super::bucket::Bucket;
-use crate::limits::{CATCH_UP_AT_ONCE, CATCH_UP_HASTE, CATCH_UP_SHARE, INTERFACES_MAX, QUEUED_MAX};
+use crate::limits::{
+    CATCH_UP_AT_ONCE, CATCH_UP_HASTE, INTERFACES_MAX, QUEUED_MAX, SLOT_LOOK_EVERY,
+};
 use crate::link::SourceAddress;
 use crate::settings::LaneSettings;
+use crate::shared::{InterfaceShare, InterfaceShares};
 
 /// A child that is to be sent the cached group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,25 +61,29 @@ pub(crate) struct Turn {
 struct Interface {
     served: VecDeque<Newcomer>,
     waiting: VecDeque<Newcomer>,
-    bucket: Bucket,
+    /// What the lanes of the node share of it.
+    shared: Arc<InterfaceShare>,
 }
 
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Queue {
     interfaces: BTreeMap<SourceAddress, Interface>,
+    shared: Arc<InterfaceShares>,
+    /// The number of this lane.
+    lane: usize,
     at_once_max: usize,
-    rate: Bitrate,
     waiting: usize,
     wake: Option<Instant>,
 }
 
 impl Queue {
-    pub(crate) fn new(settings: &LaneSettings) -> Self {
+    pub(crate) fn new(settings: &LaneSettings, lane: usize, shared: Arc<InterfaceShares>) -> Self {
         Self {
             interfaces: BTreeMap::new(),
+            shared,
+            lane,
             at_once_max: settings.newcomers_max.max(1),
-            rate: Bitrate(settings.interface_rate.0 / CATCH_UP_SHARE),
             waiting: 0,
             wake: None,
         }
@@ -103,12 +111,13 @@ impl Queue {
         }
         let is_known = self.interfaces.contains_key(&source);
         let is_apart = is_known || self.interfaces.len() < INTERFACES_MAX;
-        let rate = self.rate;
-        let interface = self.interfaces.entry(source.filter(|_| is_apart));
+        let source = source.filter(|_| is_apart);
+        let interface = self.interfaces.entry(source);
+        let shared = &self.shared;
         let interface = interface.or_insert_with(|| Interface {
             served: VecDeque::new(),
             waiting: VecDeque::new(),
-            bucket: Bucket::new(rate, CATCH_UP_AT_ONCE),
+            shared: shared.interface(source),
         });
         interface.waiting.push_back(newcomer);
         self.waiting += 1;
@@ -121,7 +130,9 @@ impl Queue {
         let stays = |newcomer: &Newcomer| !is_meant(newcomer.flow, newcomer.link);
         self.waiting = 0;
         for interface in self.interfaces.values_mut() {
+            let before = interface.served.len();
             interface.served.retain(stays);
+            interface.shared.let_out(before - interface.served.len());
             interface.waiting.retain(stays);
             self.waiting += interface.waiting.len();
         }
@@ -133,13 +144,13 @@ impl Queue {
         self.wake = None;
         let is_idle = |one: &Interface| one.served.is_empty() && one.waiting.is_empty();
         self.interfaces
-            .retain(|_, interface| !is_idle(interface) || !interface.bucket.is_full(now));
+            .retain(|_, interface| !is_idle(interface) || !interface.shared.bucket().is_full(now));
         for (&source, interface) in &mut self.interfaces {
             self.waiting -= interface.let_in(self.at_once_max, now);
-            if let Some(newcomer) = interface.turn(now) {
+            if let Some(newcomer) = interface.turn(self.lane, now) {
                 return Some(Turn { source, newcomer });
             }
-            let wake = interface.wake(self.at_once_max);
+            let wake = interface.wake(self.lane, self.at_once_max, now);
             self.wake = [self.wake, wake].into_iter().flatten().min();
         }
         None
@@ -148,7 +159,7 @@ impl Queue {
     /// The one whose turn it was has been sent that much: the next one's turn.
     pub(crate) fn sent(&mut self, turn: Turn, bytes: usize, now: Instant) {
         if let Some(interface) = self.interfaces.get_mut(&turn.source) {
-            interface.bucket.take(bytes, now);
+            interface.shared.take(self.lane, bytes, now);
             if let Some(newcomer) = interface.served.front_mut() {
                 newcomer.bucket.take(bytes, now);
             }
@@ -159,7 +170,8 @@ impl Queue {
     /// The one whose turn it was is no newcomer any more.
     pub(crate) fn done(&mut self, turn: Turn) {
         if let Some(interface) = self.interfaces.get_mut(&turn.source) {
-            interface.served.pop_front();
+            let is_one = interface.served.pop_front().is_some();
+            interface.shared.let_out(usize::from(is_one));
         }
     }
 
@@ -178,30 +190,38 @@ impl Interface {
             let Some(at) = waiting.position(|newcomer| newcomer.not_before <= now) else {
                 break;
             };
+            if !self.shared.let_in(self.served.len(), at_once_max) {
+                break; // other lanes serve as many as may be
+            }
             self.served.extend(self.waiting.remove(at));
         }
         before - self.waiting.len()
     }
 
     /// The next one that may be sent something; it is the first of the row then.
-    fn turn(&mut self, now: Instant) -> Option<Newcomer> {
-        if !self.bucket.is_ready(now) {
-            return None;
-        }
+    fn turn(&mut self, lane: usize, now: Instant) -> Option<Newcomer> {
         let mut served = self.served.iter();
         let at = served.position(|newcomer| newcomer.bucket.is_ready(now))?;
+        if self.shared.ready_at(lane) > now {
+            self.shared.wait(lane);
+            return None;
+        }
         self.served.rotate_left(at);
         self.served.front().copied()
     }
 
-    fn wake(&self, at_once_max: usize) -> Option<Instant> {
+    fn wake(&self, lane: usize, at_once_max: usize, now: Instant) -> Option<Instant> {
         let ready = self
             .served
             .iter()
             .map(|newcomer| newcomer.bucket.ready_at());
-        let sends = ready.min().map(|ready| ready.max(self.bucket.ready_at()));
+        let sends = ready
+            .min()
+            .map(|ready| ready.max(self.shared.ready_at(lane)));
         let waiting = self.waiting.iter().map(|newcomer| newcomer.not_before);
         let lets_in = waiting.min().filter(|_| self.served.len() < at_once_max);
+        // Whoever could come in now waits for a slot that another lane has: nobody tells when that is free.
+        let lets_in = lets_in.map(|at| if at <= now { now + SLOT_LOOK_EVERY } else { at });
         [sends, lets_in].into_iter().flatten().min()
     }
 }
@@ -225,8 +245,14 @@ mod tests {
         Newcomer::new(FlowId(1), LinkIndex(link), Bitrate(peak), NOW)
     }
 
+    fn queue() -> Queue {
+        let settings = LaneSettings::default();
+        let shared = Arc::new(InterfaceShares::new(settings.interface_rate));
+        Queue::new(&settings, 0, shared)
+    }
+
     fn newcomers(links: impl Iterator<Item = u32>) -> Queue {
-        let mut newcomers = Queue::new(&LaneSettings::default());
+        let mut newcomers = queue();
         for link in links {
             assert!(newcomers.add(None, newcomer(link), NOW));
         }
@@ -346,5 +372,61 @@ mod tests {
         newcomers.remove(NOW, |flow, _| flow == FlowId(1));
         assert_eq!(newcomers.turn(NOW), None);
         assert!(newcomers.interfaces.is_empty() && newcomers.wake().is_none());
+    }
+
+    /// Which of two lanes each of a crowd of one interface is sent by: the shares of time until all have theirs.
+    #[test]
+    fn a_lane_alone_has_what_two_have_together_and_none_keeps_the_other_waiting() {
+        let settings = LaneSettings::default();
+        let shared = Arc::new(InterfaceShares::new(settings.interface_rate));
+        let mut lanes = [0, 1].map(|lane| Queue::new(&settings, lane, Arc::clone(&shared)));
+        for link in 0..8 {
+            lanes[0].add(None, newcomer(link), NOW);
+        }
+        lanes[1].add(None, newcomer(9), NOW);
+        let (mut runs, mut now) = ([0, 0], NOW);
+        while now < NOW + MS * 400 {
+            for (lane, runs) in lanes.iter_mut().zip(&mut runs) {
+                while let Some(turn) = lane.turn(now) {
+                    lane.sent(turn, 50_000, now);
+                    *runs += 1;
+                }
+            }
+            let served: usize = lanes
+                .iter()
+                .map(|lane| lane.interfaces[&None].served.len())
+                .sum();
+            assert!(served <= 5 && !lanes[1].interfaces[&None].served.is_empty());
+            let wake = lanes.iter().filter_map(Queue::wake).min().unwrap();
+            assert!(wake > now);
+            now = wake;
+        }
+
+        // As one lane in `together_they_get_a_quarter_of_the_interface`.
+        assert!((250..=258).contains(&(runs[0] + runs[1])), "{runs:?}");
+        assert!(runs[1] > 25, "{runs:?}");
+    }
+
+    #[test]
+    fn who_waits_for_a_slot_of_another_lane_looks_again_and_gets_it() {
+        let settings = LaneSettings::default();
+        let shared = Arc::new(InterfaceShares::new(settings.interface_rate));
+        let [mut one, mut other] =
+            [0, 1].map(|lane| Queue::new(&settings, lane, Arc::clone(&shared)));
+        for link in 0..4 {
+            one.add(None, newcomer(link), NOW);
+        }
+        let turn = one.turn(NOW).unwrap();
+        other.add(None, newcomer(8), NOW);
+        other.add(None, newcomer(9), NOW);
+        one.sent(turn, 500_000, NOW);
+        assert_eq!(other.turn(NOW), None);
+        assert_eq!(other.interfaces[&None].served.len(), 1, "one in any case");
+        assert_eq!(other.wake(), Some(NOW + SLOT_LOOK_EVERY));
+
+        one.remove(NOW, |_, _| true);
+        other.turn(NOW + SLOT_LOOK_EVERY);
+
+        assert_eq!(other.interfaces[&None].served.len(), 2);
     }
 }

@@ -24,27 +24,38 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use levada_wire::{Bitrate, Instant, Number};
 
 use super::run::Run;
-use crate::limits::{CACHE_RUNS_MAX, CHUNK_BYTES_MAX, REPAIR_KEPT};
+use crate::limits::{CACHE_RUNS_MAX, CHUNK_BYTES_MAX, REPAIR_KEPT, ROOM_ASKED_EVERY};
+use crate::shared::SharedRoom;
 
 mod copies;
 
 use copies::{ChunkIndex, Copies};
 
-/// Bytes that all caches of a lane share. While there is room for all each takes what it needs; when it is short a flow
+/// Bytes that all caches of a node share. While there is room for all each takes what it needs; when it is short a flow
 /// has a right to its share, by its declared peak, and whoever holds more loses it first.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Room {
-    /// Bytes held now.
+    /// Bytes held now by this lane.
     pub(crate) used: usize,
-    /// Bytes that may be held.
+    /// Bytes that may be held by all.
     pub(crate) limit: usize,
-    /// The declared peaks of all flows together, in bit/s.
+    /// The declared peaks of all flows of this lane together, in bit/s.
     peaks: u128,
+    /// What other lanes held when that was asked last: bytes, and peaks.
+    others: (usize, u128),
+    /// The number of this lane, and what it shares with the others.
+    among: Option<(usize, Arc<SharedRoom>)>,
+    /// How often others had asked for room when this lane gave back last.
+    asked: u64,
+    /// When this lane may ask others again, and whether it has just done so.
+    ask_again_at: Instant,
+    has_asked: bool,
 }
 
 impl Room {
@@ -53,17 +64,73 @@ impl Room {
             used: 0,
             limit,
             peaks: 0,
+            others: (0, 0),
+            among: None,
+            asked: 0,
+            ask_again_at: Instant::ZERO,
+            has_asked: false,
         }
+    }
+
+    /// The same room, shared with other lanes if there are any.
+    pub(crate) fn among(self, lane: usize, shared: Arc<SharedRoom>) -> Self {
+        let among = shared.has_others().then_some((lane, shared));
+        Self { among, ..self }
+    }
+
+    /// Tells the others what this lane holds: at the end of a call.
+    pub(crate) fn say(&self) {
+        if let Some((lane, shared)) = &self.among {
+            shared.say(*lane, self.used, self.peaks);
+        }
+    }
+
+    /// Hears what others hold: at the beginning of a call. Says whether one has asked for room since the last time.
+    pub(crate) fn hear(&mut self) -> bool {
+        let Some((lane, shared)) = &self.among else {
+            return false;
+        };
+        self.others = shared.others(*lane);
+        let asked = shared.asked();
+        std::mem::replace(&mut self.asked, asked) != asked
+    }
+
+    /// A flow of this lane has a right to room that none of its own lane holds: asks the others, which must be woken
+    /// then. Not again and again: each of them looks at all its flows.
+    pub(crate) fn ask_others(&mut self, now: Instant) {
+        let may_ask = self.others.0 > 0 && now >= self.ask_again_at;
+        if let Some((_, shared)) = self.among.as_ref().filter(|_| may_ask) {
+            shared.ask();
+            self.asked = shared.asked();
+            (self.ask_again_at, self.has_asked) = (now + ROOM_ASKED_EVERY, true);
+        }
+    }
+
+    /// Whether others were asked since the last call.
+    pub(crate) const fn take_has_asked(&mut self) -> bool {
+        std::mem::replace(&mut self.has_asked, false)
+    }
+
+    /// Whether another lane waits for what this one may give back.
+    pub(crate) fn is_asked(&self) -> bool {
+        let among = self.among.as_ref();
+        among.is_some_and(|(_, shared)| shared.asked() != self.asked)
+    }
+
+    /// What is held by all lanes.
+    const fn used_by_all(&self) -> usize {
+        self.used + self.others.0
     }
 
     /// Whether a run might not fit: cheap, and wrong on the safe side only.
     pub(crate) const fn may_be_short(&self, run: &Run) -> bool {
-        self.used + run.buffer_bytes + CHUNK_BYTES_MAX + RUN_COST > self.limit
+        self.used_by_all() + run.buffer_bytes + CHUNK_BYTES_MAX + RUN_COST > self.limit
     }
 
     /// The share of a flow with that peak.
     fn share(&self, peak: Bitrate) -> usize {
-        let part = self.limit as u128 * u128::from(peak.0) / self.peaks.max(1);
+        let peaks = self.peaks + self.others.1;
+        let part = self.limit as u128 * u128::from(peak.0) / peaks.max(1);
         usize::try_from(part).unwrap_or(self.limit)
     }
 }
@@ -281,7 +348,7 @@ impl Cache {
     /// Whether the lane is short of room for a run that this flow has a right to keep: others must make some.
     pub(crate) fn wants_room(&self, run: &Run, room: &Room) -> bool {
         let cost = self.cost_of(run);
-        room.used + cost > room.limit && self.bytes() + cost <= room.share(self.peak)
+        room.used_by_all() + cost > room.limit && self.bytes() + cost <= room.share(self.peak)
     }
 
     /// How much it holds beyond its share.
@@ -372,7 +439,7 @@ impl Cache {
     fn has_room_for(&self, run: &Run, room: &Room) -> bool {
         let bytes = self.cost_of(run);
         self.bytes() + bytes <= self.bytes_max
-            && room.used + bytes <= room.limit
+            && room.used_by_all() + bytes <= room.limit
             && self.held.len() < CACHE_RUNS_MAX
     }
 

@@ -53,7 +53,7 @@ impl Rows {
 
 /// The rows of all links, shared by the lanes of a node.
 #[derive(Debug)]
-pub struct Totals {
+pub(crate) struct Totals {
     lanes: usize,
     links: Mutex<BTreeMap<LinkIndex, Weak<Rows>>>,
 }
@@ -61,7 +61,7 @@ pub struct Totals {
 impl Totals {
     /// Those of that many lanes.
     #[must_use]
-    pub fn new(lanes: usize) -> Self {
+    pub(crate) fn new(lanes: usize) -> Self {
         Self {
             lanes: lanes.max(1),
             links: Mutex::default(),

@@ -40,14 +40,26 @@ pub struct RawConfig {
     /// The rate that is promised to other nodes at most.
     #[serde(default, deserialize_with = "super::rate::written")]
     pub uplink: Option<String>,
+    /// What each network interface carries.
+    #[serde(default, deserialize_with = "super::rate::written")]
+    pub interface_rate: Option<String>,
     /// The state directory.
     pub state: Option<PathBuf>,
     /// The filter of the log: a level, or levels by module.
     pub log: Option<String>,
 }
 
-const KEYS: [&str; 9] = [
-    "name", "listen", "join", "relay", "client", "lanes", "uplink", "state", "log",
+const KEYS: [&str; 10] = [
+    "name",
+    "listen",
+    "join",
+    "relay",
+    "client",
+    "lanes",
+    "uplink",
+    "interface_rate",
+    "state",
+    "log",
 ];
 
 impl RawConfig {
@@ -99,6 +111,7 @@ impl RawConfig {
                 "CLIENT" => raw.client = Some(truth(&variable, &value)?),
                 "LANES" => raw.lanes = Some(number(&variable, &value)?),
                 "UPLINK" => raw.uplink = Some(value),
+                "INTERFACE_RATE" => raw.interface_rate = Some(value),
                 "STATE" => raw.state = Some(value.into()),
                 "LOG" => raw.log = Some(value),
                 _ if above.iter().any(|known| known.to_uppercase() == key) => {}
@@ -125,6 +138,7 @@ impl RawConfig {
             client: self.client.or(weaker.client),
             lanes: self.lanes.or(weaker.lanes),
             uplink: self.uplink.or(weaker.uplink),
+            interface_rate: self.interface_rate.or(weaker.interface_rate),
             state: self.state.or(weaker.state),
             log: self.log.or(weaker.log),
         }

@@ -65,6 +65,7 @@ fn every_key_of_the_environment_is_taken() {
         ("LEVADA_CLIENT", "yes"),
         ("LEVADA_LANES", "3"),
         ("LEVADA_UPLINK", "50Mb/s"),
+        ("LEVADA_INTERFACE_RATE", "2.5Gb/s"),
         ("LEVADA_STATE", "/s"),
         ("LEVADA_LOG", "debug"),
         ("PATH", "/bin"),
@@ -80,6 +81,7 @@ fn every_key_of_the_environment_is_taken() {
     assert!(config.client);
     assert_eq!(config.lanes, Some(3));
     assert_eq!(config.uplink, Some(Bitrate(50_000_000)));
+    assert_eq!(config.interface_rate, Some(Bitrate(2_500_000_000)));
     assert_eq!(config.state, PathBuf::from("/s"));
     assert_eq!(config.log, "debug");
 }
@@ -188,6 +190,11 @@ fn an_uplink_that_is_no_rate_is_refused_with_the_cure() {
     assert_eq!(
         error,
         "`uplink` is `50`: say the unit: `50Mb/s` or `50kb/s`"
+    );
+    let error = resolve("interface_rate = '1GB/s'").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "`interface_rate` is `1GB/s`: `GB/s` means bytes: say bits, as in `4Mb/s`"
     );
     let bare = RawConfig::from_toml("uplink = 50", &[])
         .unwrap_err()

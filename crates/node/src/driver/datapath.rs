@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use levada_core::limits::LINKS_IN_ALL_MAX;
 use levada_lane::LaneSettings;
 use levada_lane::api::{Command, Event, FlowEvent};
 use levada_ports::Clock;
@@ -28,7 +27,6 @@ use levada_wire::counters;
 use levada_wire::lane;
 use tokio::sync::{mpsc, watch};
 
-use super::start::random;
 use crate::builder::StartError;
 use crate::fanout::Fanout;
 use crate::node::Stopped;
@@ -88,6 +86,7 @@ pub(super) struct DatapathParts {
 pub(super) fn start(
     listen: SocketAddr,
     count: usize,
+    lane: LaneSettings,
     fanout: Arc<Fanout>,
 ) -> Result<DatapathParts, StartError> {
     let sockets = bind(listen, count)?;
@@ -103,7 +102,7 @@ pub(super) fn start(
     };
     let config = lanes::Config {
         sockets,
-        lane: lane_settings(u64::from_be_bytes(random()?)),
+        lane,
         clock,
         on_event: Arc::new(sink(life, heard, fanout, Arc::clone(&unheard))),
         on_foreign: Arc::new(on_foreign),
@@ -158,15 +157,6 @@ fn handicaps(features: &[(&str, Feature)], given: BufferBytes) -> Option<String>
         }
     }
     (!said.is_empty()).then(|| said.join("; "))
-}
-
-/// A lane has room for every link that the core may have.
-fn lane_settings(seed: u64) -> LaneSettings {
-    LaneSettings {
-        seed,
-        links_max: LINKS_IN_ALL_MAX,
-        ..LaneSettings::default()
-    }
 }
 
 fn bind(listen: SocketAddr, lanes: usize) -> Result<SocketSet, StartError> {

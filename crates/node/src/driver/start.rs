@@ -8,13 +8,16 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use levada_core::limits::LINKS_IN_ALL_MAX;
 use levada_core::{Control, Settings};
+use levada_lane::LaneSettings;
 use levada_wire::control::link::NODE_NAME_BYTES_MAX;
 use levada_wire::lane;
 use levada_wire::{Bitrate, LinkIndex, NetworkId};
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use super::interests::Interests;
+use super::machine::CacheBytes;
 use super::names::Names;
 use super::pump::Pump;
 use super::rarely::Rarely;
@@ -46,6 +49,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
     let parts = datapath::start(
         builder.listen_or_default(),
         builder.lanes_or_default()?,
+        lane_settings(&builder)?,
         Arc::clone(&fanout),
     )?;
     let credentials = Credentials::new(state.identity());
@@ -101,6 +105,22 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
     tracing::info!(id, port, name = handle.about().name, "the node runs");
     tokio::spawn(driver.run());
     Ok(handle)
+}
+
+/// A lane has room for every link that the core may have.
+fn lane_settings(builder: &Builder) -> Result<LaneSettings, StartError> {
+    let cache = builder
+        .cache_bytes
+        .map_or_else(CacheBytes::here, CacheBytes::of);
+    let default = LaneSettings::default();
+    Ok(LaneSettings {
+        seed: u64::from_be_bytes(random()?),
+        links_max: LINKS_IN_ALL_MAX,
+        cache_bytes_max: cache.of_all,
+        flow_cache_bytes_max: cache.of_one,
+        interface_rate: builder.interface_rate.unwrap_or(default.interface_rate),
+        ..default
+    })
 }
 
 /// The driver's ends of the queues around it.

@@ -522,18 +522,62 @@ fn a_command_about_a_link_reaches_all_lanes_or_none() {
     assert_eq!(counters.lane.commands_refused, 2 * taken);
 }
 
+/// Eight lanes with that much room for caches.
+fn lanes_with_room(cache_bytes_max: usize) -> Node {
+    let sockets = SocketSet::bind(
+        "127.0.0.1:0".parse().unwrap(),
+        &SocketSettings::default(),
+        LANES_MAX,
+    );
+    let (_, events) = channel();
+    let (_, foreign) = channel();
+    let lanes = spawn(Config {
+        sockets: sockets.unwrap(),
+        lane: LaneSettings {
+            cache_bytes_max,
+            flow_cache_bytes_max: cache_bytes_max,
+            ..LaneSettings::default()
+        },
+        clock: Clock::start(),
+        on_event: Arc::new(|_| ()),
+        on_foreign: Arc::new(|_| ()),
+    });
+    Node {
+        lanes: lanes.unwrap(),
+        events,
+        foreign,
+    }
+}
+
 #[test]
-fn memory_and_interfaces_are_shared_out_among_the_lanes() {
-    let node = LaneSettings::default();
-    let (whole, rate) = (node.cache_bytes_max, node.interface_rate.0);
-
-    let lane = shared_out(node, LANES_MAX);
-
-    assert_eq!(lane.cache_bytes_max * LANES_MAX, whole);
-    assert!(lane.flow_cache_bytes_max <= lane.cache_bytes_max);
-    assert_eq!(lane.interface_rate.0 * LANES_MAX as u64, rate);
-    assert_eq!(lane.newcomers_max, 1);
+fn a_flow_may_have_the_room_of_all_lanes_and_gives_back_what_is_anothers() {
+    const ROOM: usize = 1 << 20;
+    let node = lanes_with_room(ROOM);
+    let (greedy, honest) = (flow_of(1), flow_of(2));
     assert!((1..=LANES_MAX).contains(&default_lanes()));
+    node.originate(greedy);
+    for at in 0..45 {
+        node.push(greedy, frame(1, at == 0, at, 20_000));
+    }
+    let cached = node.lanes.fresh_counters().lane.cached_bytes;
+    assert!(cached > 6 * ROOM as u64 / LANES_MAX as u64, "{cached}");
+
+    // The other one has a right to half of the room; the greedy one stands still, and its lane with it.
+    node.originate(honest);
+    let is_joinable = (0..50).any(|group| {
+        for at in 0..10 {
+            let dts = 90_000 * (group * 10 + at);
+            node.push(honest, frame(1, at == 0, dts, 30_000));
+        }
+        let counters = node.lanes.fresh_counters().lane;
+        assert!(counters.cached_bytes <= ROOM as u64 + (128 << 10));
+        counters
+            .flows
+            .iter()
+            .any(|row| row.flow == honest.0 && row.is_joinable)
+    });
+
+    assert!(is_joinable);
 }
 
 #[test]

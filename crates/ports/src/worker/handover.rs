@@ -144,6 +144,13 @@ impl SiblingLanes {
         }
     }
 
+    /// Wakes all lanes: each looks what others want of it.
+    pub(super) fn wake_all(&self) {
+        for lane in &self.lanes {
+            lane.wake();
+        }
+    }
+
     /// Asks all lanes to end.
     pub(super) fn stop(&self) {
         for lane in &self.lanes {

@@ -166,12 +166,9 @@ impl Worker {
         self.receive();
         self.receive_channels();
         let now = self.parts.clock.now();
-        if self
-            .parts
-            .lane
-            .poll_timeout()
-            .is_some_and(|wakeup| wakeup.at <= now)
-        {
+        let lane = &self.parts.lane;
+        let is_due = lane.poll_timeout().is_some_and(|wakeup| wakeup.at <= now);
+        if is_due || lane.is_asked_for_room() {
             self.parts.lane.handle_timeout(now);
             self.take_outputs(now);
         }
@@ -321,6 +318,7 @@ impl Worker {
                 Output::Foreign(train) => (self.parts.on_foreign)(train),
                 Output::Join(channel) => self.join(now, channel),
                 Output::Leave(channel) => self.channel_sockets.leave(channel),
+                Output::WakeOthers => self.siblings().wake_all(),
                 Output::Event(event) => self.events.push(event),
             }
         }

@@ -4,6 +4,7 @@ use levada_wire::Bitrate;
 
 use super::*;
 use crate::api::{FlowCommand, FlowCounters, Originate, PublisherCommand};
+use crate::shared::Shared;
 
 const ROOM: usize = 400_000;
 /// Two flows that declare the same.
@@ -118,4 +119,65 @@ fn a_flow_that_is_closed_leaves_its_share_to_the_others() {
 
     let row = net.lanes[0].counters().flows[0];
     assert_eq!((row.is_joinable, row.cache_overflows), (true, 0));
+}
+
+#[test]
+fn lanes_of_a_node_have_one_room_and_one_gives_back_what_a_flow_of_another_has_a_right_to() {
+    let settings = LaneSettings {
+        cache_bytes_max: ROOM,
+        flow_cache_bytes_max: ROOM,
+        ..LaneSettings::default()
+    };
+    let shared = Shared::new(2, settings.interface_rate);
+    let mut net = Net::with_settings(2, &settings);
+    for (number, lane) in net.lanes.iter_mut().enumerate() {
+        let number = u8::try_from(number).unwrap();
+        *lane = Lane::among(number, settings.clone(), shared.clone());
+    }
+    for (lane, flow) in [(0, GREEDY), (1, HONEST)] {
+        let originate = FlowCommand::Originate(Box::new(testkit::originate()));
+        net.command(lane, Command::Flow(flow, originate));
+        let peak = FlowCommand::SetPeak(Bitrate(1_000_000));
+        net.command(lane, Command::Flow(flow, peak));
+    }
+    let push = |net: &mut Net, lane, flow, at: i64, bytes| {
+        let frame = frame(1, at % 25 == 0, at * 3_600, bytes);
+        let wall = testkit::WALL;
+        net.command(
+            lane,
+            Command::Publisher(flow, PublisherCommand::Push { frame, wall }),
+        );
+    };
+    let cached = |net: &Net| {
+        net.lanes
+            .iter()
+            .map(|lane| lane.counters().cached_bytes)
+            .sum::<u64>()
+    };
+
+    for at in 0..24 {
+        push(&mut net, 0, GREEDY, at, 5 * PICTURE);
+    }
+    assert!(
+        cached(&net) > ROOM as u64 * 3 / 4,
+        "more than a lane's half"
+    );
+    for at in 0..25 {
+        push(&mut net, 1, HONEST, at, PICTURE);
+        assert!(cached(&net) <= ROOM as u64);
+    }
+    assert!(!net.lanes[1].counters().flows[0].is_joinable);
+    assert!(net.lanes[0].is_asked_for_room() && !net.lanes[1].is_asked_for_room());
+
+    net.timeout(0);
+    for at in 25..50 {
+        push(&mut net, 1, HONEST, at, PICTURE);
+    }
+
+    assert!(!net.lanes[0].is_asked_for_room() && cached(&net) <= ROOM as u64);
+    let [greedy, honest] = [0, 1].map(|lane: usize| net.lanes[lane].counters().flows[0]);
+    assert!(
+        honest.is_joinable && greedy.cache_overflows == 1,
+        "{honest:?} {greedy:?}"
+    );
 }

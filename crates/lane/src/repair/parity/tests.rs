@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use levada_wire::datagram::link::{LinkDatagram, Pong};
@@ -16,10 +15,10 @@ use crate::api::{Command, EgressTerms, FlowCommand, LinkCommand};
 use crate::child::join;
 use crate::limits::RUN_PACKETS_MAX;
 use crate::link::Link;
-use crate::link::totals::Totals;
 use crate::repair::counts::RepairCounts;
 use crate::repair::tests::chain::{Chain, Hop, Loss, Report};
 use crate::settings::LaneSettings;
+use crate::shared::Shared;
 use crate::testkit::{self, Net, carry, frame, link_to};
 
 const fn millis(millis: u64) -> Duration {
@@ -318,7 +317,8 @@ fn parity_leaves_room_for_the_packets_of_a_whole_train() {
         link.answered_after(millis(400));
         link.delivered(pong * 1_000, pong * 900);
     }
-    let State { mut io, .. } = State::new(0, settings, Arc::new(Totals::new(1)));
+    let shared = Shared::new(1, settings.interface_rate);
+    let State { mut io, .. } = State::new(0, settings, shared);
     io.links.insert(link);
     assert!(join::add(
         &mut flow,
