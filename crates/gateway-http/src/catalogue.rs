@@ -51,6 +51,14 @@ impl Catalogue {
         from.next().is_some_and(|((known, _), _)| known == name)
     }
 
+    /// The rate that the stream of that name declares.
+    pub(crate) fn peak_bps(&self, name: &StreamName) -> u64 {
+        let rows = lock(&self.rows);
+        let mut from = rows.range((name.clone(), NodeId([0; 32]))..);
+        let row = from.next().filter(|((known, _), _)| known == name);
+        row.map_or(0, |(_, row)| row.peak_bps.0)
+    }
+
     /// One row for each name, by name, at most so many; and how many names there are.
     pub(crate) fn rows(&self, max: usize) -> (Vec<Arc<StreamRow>>, usize) {
         let rows = lock(&self.rows);

@@ -5,6 +5,7 @@
 //! | `/live/` | the list: a page, or JSON with `?json` |
 //! | `/live/NAME` | the page that plays; `/live/NAME/` where the name ends like one of the next |
 //! | `/live/NAME.mp4` | fragmented MP4, one fragment a burst, for browsers; `?only=video` or `?only=audio` |
+//! | `/live/NAME/index.m3u8` | HLS, whose names mean the same on every node |
 //! | `/live/NAME.ts` | an MPEG transport stream |
 //! | `/live/NAME.mjpeg` | motion JPEG, where the stream is that |
 //! | `/live/NAME.m3u` | what a player opens from a link |
@@ -28,6 +29,7 @@ mod access;
 mod assets;
 mod catalogue;
 mod format;
+mod hls;
 mod list;
 mod live;
 mod playback;

@@ -4,7 +4,7 @@
 //! Invariant: nothing of a stream is said to who may not play it, not even whether there is such a stream.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
@@ -19,6 +19,7 @@ use levada_gateway::{Encode, Role, Streams, Transport};
 
 use crate::access::{self, parameter};
 use crate::format::{Chunk, Outline, Tracks};
+use crate::hls::{Ask as Wanted, answer};
 use crate::playback::Playback;
 use crate::problem::Problem;
 use crate::serve::Peer;
@@ -109,6 +110,21 @@ struct Ask {
     is_head: bool,
 }
 
+impl Ask {
+    /// What a session of this client is.
+    fn about(&self, protocol: &'static str) -> About {
+        About {
+            role: Role::Play,
+            stream: self.name.clone(),
+            protocol,
+            transport: Transport::Tcp,
+            user: self.user.clone(),
+            remote: self.peer.remote(),
+            agent: self.agent.clone(),
+        }
+    }
+}
+
 async fn stream(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<Peer>,
@@ -138,6 +154,7 @@ async fn stream(
     match target.form {
         Form::Page => Ok(assets::player(shared.rtsp_port, &headers)),
         Form::M3u => Ok(m3u(&ask.name, &headers, uri.query())),
+        Form::Hls(wanted) => hls(&ask, &wanted, &headers, uri.query()).await,
         Form::Ts => play(&shared.ts, ask, "http-ts").await,
         Form::Mjpeg => play(&shared.mjpeg, ask, "http-mjpeg").await,
         Form::Mp4 => {
@@ -172,15 +189,7 @@ where
     let body = if ask.is_head {
         Body::empty()
     } else {
-        let session = ask.shared.kit.registry().begin(About {
-            role: Role::Play,
-            stream: ask.name.clone(),
-            protocol,
-            transport: Transport::Tcp,
-            user: ask.user,
-            remote: ask.peer.remote(),
-            agent: ask.agent,
-        });
+        let session = ask.shared.kit.registry().begin(ask.about(protocol));
         let playback = Playback::new(
             source,
             session,
@@ -202,6 +211,56 @@ where
     {
         headers.insert(LEFT_OUT, codecs);
     }
+    Ok(response)
+}
+
+/// Answers a request for a playlist or segment.
+async fn hls(
+    ask: &Ask,
+    wanted: &Wanted,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Result<Response, Problem> {
+    let (shared, name) = (&ask.shared, &ask.name);
+    let problem = |error| Problem::of_hls(name, &error);
+    let cut = shared.cuts.get(name, shared.catalogue.has(name)).await;
+    let cut = cut.map_err(problem)?;
+    // What is asked for next needs the token too.
+    let is_plain = |token: &&str| {
+        let mut letters = token.chars();
+        letters.all(|letter| {
+            letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.' | '~' | '%')
+        })
+    };
+    let token = parameter(query, "token").filter(is_plain);
+    let token = token.map_or_else(String::new, |token| format!("?token={token}"));
+    let (response, bytes) = match wanted {
+        Wanted::Master => {
+            let peak = shared.catalogue.peak_bps(name);
+            let text = cut.master(peak, &token).await.map_err(problem)?;
+            (answer::playlist(text), 0)
+        }
+        Wanted::Media => {
+            let text = cut.media(&token).await.map_err(problem)?;
+            (answer::playlist(text), 0)
+        }
+        Wanted::File(file) => {
+            let bytes = cut.file(file).await.map_err(problem)?;
+            let count = bytes.len();
+            (
+                answer::file(bytes, shared.kit.users().is_open(), headers),
+                count,
+            )
+        }
+    };
+    if ask.is_head {
+        return Ok(response);
+    }
+    let bytes_max = shared.kit.gate().limits().client_bytes_max;
+    let noted = shared
+        .visits
+        .note(ask.about("hls"), bytes, bytes_max, Instant::now());
+    noted.map_err(Problem::of_turned)?;
     Ok(response)
 }
 

@@ -7,6 +7,9 @@ use axum::response::{IntoResponse, Response};
 use levada::StreamName;
 use levada_gateway::streams::SourceError;
 
+use crate::hls::HlsError;
+use crate::hls::visits::Turned;
+
 /// Seconds after which a client may try again for a stream that does not come yet.
 const RETRY_SECONDS: &str = "2";
 
@@ -25,6 +28,34 @@ impl Problem {
             text: text.into(),
             header: None,
         }
+    }
+
+    /// Why a stream is not there as HLS.
+    pub(crate) fn of_hls(name: &StreamName, error: &HlsError) -> Self {
+        match error {
+            HlsError::Unknown => Self::of_source(name, &SourceError::Unknown),
+            HlsError::Unsuitable(why) => Self::new(StatusCode::NOT_ACCEPTABLE, why.clone()),
+            HlsError::Gone => Self::new(StatusCode::NOT_FOUND, format!("`{name}`: {error}")),
+            error => Self::later(format!("`{name}`: {error}")),
+        }
+    }
+
+    /// Why a client is not served any more.
+    pub(crate) fn of_turned(turned: Turned) -> Self {
+        match turned {
+            Turned::Kicked => Self::new(StatusCode::FORBIDDEN, "an operator ended this"),
+            Turned::Quota => Self::new(
+                StatusCode::FORBIDDEN,
+                "this client had all the bytes that one may have",
+            ),
+            Turned::Full => Self::later("there are as many clients as there may be".to_owned()),
+        }
+    }
+
+    /// It may be otherwise soon.
+    fn later(text: String) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, text);
+        problem.with(header::RETRY_AFTER, RETRY_SECONDS.to_owned())
     }
 
     pub(crate) fn with(mut self, name: HeaderName, value: String) -> Self {
@@ -46,11 +77,10 @@ impl Problem {
             SourceError::Unsuitable(why) => why.to_string(),
             error => format!("`{name}`: {error}"),
         };
-        let problem = Self::new(status, text);
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            return problem.with(header::RETRY_AFTER, RETRY_SECONDS.to_owned());
+            return Self::later(text);
         }
-        problem
+        Self::new(status, text)
     }
 }
 

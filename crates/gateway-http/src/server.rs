@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::catalogue::Catalogue;
 use crate::format::{Mjpeg, Mp4, Tracks, Ts};
+use crate::hls::{Cuts, visits::Visits};
 use crate::{live, serve};
 
 /// The port of HTTP, unless it is set otherwise.
@@ -95,6 +96,8 @@ impl Builder {
             mp4: [Tracks::All, Tracks::Video, Tracks::Audio].map(mp4),
             ts: Streams::new(node.clone(), Ts::new).with_hold(hold),
             mjpeg: Streams::new(node.clone(), Mjpeg::new).with_hold(hold),
+            cuts: Cuts::new(node.clone()),
+            visits: Visits::new(self.kit.registry().clone()),
             catalogue: Catalogue::follow(node).await?,
             kit: self.kit.clone(),
             rtsp_port: self.rtsp_port,
@@ -182,6 +185,8 @@ pub(crate) struct Shared {
     mp4: [Streams<Mp4>; 3],
     pub(crate) ts: Streams<Ts>,
     pub(crate) mjpeg: Streams<Mjpeg>,
+    pub(crate) cuts: Cuts,
+    pub(crate) visits: Arc<Visits>,
     pub(crate) catalogue: Catalogue,
     pub(crate) kit: Kit,
     pub(crate) rtsp_port: Option<u16>,

@@ -3,6 +3,7 @@
 //! ```text
 //!   /live/sports/final.mp4
 //!         └── name ──┘└ as ┘     without an ending that is known, or with a slash behind: the page
+//!   /live/sports/final/index.m3u8, media.m3u8, INSTANCE-NUMBER.m4s, INSTANCE-HASH.mp4: HLS
 //! ```
 //!
 //! Not a check of who may have it. Called by `live`. Invariant: a path that is no stream's name in its plainest form is
@@ -10,8 +11,10 @@
 
 use levada::StreamName;
 
+use crate::hls::Ask;
+
 /// As what a stream is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// The page that plays it.
     Page,
@@ -23,6 +26,8 @@ pub(crate) enum Form {
     Mjpeg,
     /// A playlist of one entry, which a browser hands to a player.
     M3u,
+    /// A playlist or segment of HLS.
+    Hls(Ask),
 }
 
 /// Endings of paths.
@@ -50,12 +55,7 @@ impl Target {
         let path = decode_percent(path).ok_or("a `%` in it is not followed by two digits")?;
         let (name, form) = match path.strip_suffix('/') {
             Some(name) => (name, Form::Page),
-            None => {
-                let ending =
-                    |(ending, form): &(&str, Form)| Some((path.strip_suffix(ending)?, *form));
-                let found = ENDINGS.iter().find_map(ending);
-                found.unwrap_or((path.as_str(), Form::Page))
-            }
+            None => split(&path).unwrap_or((path.as_str(), Form::Page)),
         };
         let name = name.parse::<StreamName>();
         let name = name.map_err(|error| error.to_string())?;
@@ -63,11 +63,18 @@ impl Target {
     }
 }
 
+/// The stream's name and the form, of a path that is not a page's.
+fn split(path: &str) -> Option<(&str, Form)> {
+    if let Some((name, ask)) = Ask::split(path) {
+        return Some((name, Form::Hls(ask)));
+    }
+    let ending = |(ending, form): &(&str, Form)| Some((path.strip_suffix(ending)?, form.clone()));
+    ENDINGS.iter().find_map(ending)
+}
+
 /// The path of a stream's page.
 pub(crate) fn page_of(name: &StreamName) -> String {
-    let is_ambiguous = ENDINGS
-        .iter()
-        .any(|(ending, _)| name.as_str().ends_with(ending));
+    let is_ambiguous = split(name.as_str()).is_some();
     format!("/live/{name}{}", if is_ambiguous { "/" } else { "" })
 }
 
@@ -108,6 +115,7 @@ mod tests {
         assert_eq!(parse("cam.ts"), of("cam", Form::Ts));
         assert_eq!(parse("cam.mjpeg"), of("cam", Form::Mjpeg));
         assert_eq!(parse("cam.m3u"), of("cam", Form::M3u));
+        assert_eq!(parse("a/b/index.m3u8"), of("a/b", Form::Hls(Ask::Master)));
         assert_eq!(parse("cam%2ets"), of("cam", Form::Ts));
         assert_eq!(parse("films/clip.mp4/"), of("films/clip.mp4", Form::Page));
         assert_eq!(parse("films/clip.mp4.ts"), of("films/clip.mp4", Form::Ts));
@@ -115,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_page_of_any_stream_can_be_linked_to() {
-        for name in ["cam", "films/clip.mp4", "a.ts", "b.m3u8"] {
+        for name in ["cam", "films/clip.mp4", "a.ts", "b.m3u8", "c/index.m3u8"] {
             let name: StreamName = name.parse().unwrap();
 
             let path = page_of(&name);

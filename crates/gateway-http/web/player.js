@@ -9,6 +9,7 @@ const START_TARGET = 0.1; // seconds behind the newest picture that playing begi
 const TARGET_MAX = 1; // ...and that stalls make of it at most
 const TARGET_STEP = 0.05; // what a stall adds
 const CALM_MS = 30000; // after so long without a stall it is tried closer again
+const FAST_MS = 3000; // after so long of more speed the buffer would be shorter if it could
 const SLACK = 0.04; // a depth that far from the target is left alone
 const SPEED_MIN = 0.95;
 const SPEED_MAX = 1.1;
@@ -161,6 +162,7 @@ async function askClock() {
 /** Holds the buffer at its target by the speed. */
 class Playout {
   calmSince = performance.now();
+  fast = null; // the least depth since it plays faster, and since when that is so
 
   depth() {
     const ranges = video.buffered;
@@ -181,9 +183,23 @@ class Playout {
     if (video.playbackRate !== speed) video.playbackRate = speed;
     state.speed = speed;
     const now = performance.now();
+    this.accept(depth, speed, now);
     if (now - this.calmSince > CALM_MS && state.target > START_TARGET) {
       state.target = Math.max(START_TARGET, state.target - TARGET_STEP / 2);
       this.calmSince = now;
+    }
+  }
+
+  /** A depth that no speed makes less is what the browser's decoder needs: it is the target then. */
+  accept(depth, speed, now) {
+    if (speed <= 1) {
+      this.fast = null;
+    } else if (this.fast === null || depth < this.fast.depth - SLACK / 4) {
+      this.fast = { depth, since: now };
+    } else if (now - this.fast.since > FAST_MS) {
+      state.target = Math.min(TARGET_MAX, Math.round(depth * 100) / 100);
+      this.calmSince = now;
+      this.fast = null;
     }
   }
 
@@ -361,6 +377,18 @@ function watch(boxes) {
   return { stop: () => { goes = false; } };
 }
 
+// ---- native HLS, where there are no Media Source Extensions
+
+async function playNative() {
+  use('HLS', 'the browser has no Media Source Extensions, and plays HLS itself, seconds behind live');
+  video.src = address('/index.m3u8');
+  const failed = new Promise((_, reject) => {
+    video.addEventListener('error', () => reject(new Error(video.error?.message ?? 'it does not play')), { once: true });
+  });
+  video.addEventListener('playing', () => say('Playing'));
+  await failed;
+}
+
 // ---- motion JPEG
 
 /** Pictures alone: an image that the node replaces. */
@@ -426,7 +454,7 @@ function describe() {
   video.setAttribute('aria-label', `Video of ${name}`);
   element('vlc').href = address('.m3u');
   const rtsp = document.body.dataset.rtsp;
-  const items = [link('For televisions and VLC', address('.ts').href), link('For browsers', address('.mp4').href)];
+  const items = [link('For televisions and VLC', address('.ts').href), link('HLS', address('/index.m3u8').href)];
   if (rtsp) items.unshift(link('RTSP', `rtsp://${location.hostname}:${rtsp}/${name}`));
   element('addresses').replaceChildren(...items);
   const frame = document.createElement('iframe');
@@ -446,8 +474,13 @@ async function run() {
   for (let turn = 0; ; turn += 1) {
     const shown = state.frames;
     try {
-      if (!Source) throw new Refused(406, 'This browser has no Media Source Extensions. Open the stream in VLC.');
-      await playByMse();
+      // "maybe" comes from browsers that cannot too: MSE is tried first.
+      const isNative = !Source && video.canPlayType('application/vnd.apple.mpegurl') !== '';
+      if (!Source && !isNative) {
+        say('This browser has neither Media Source Extensions nor HLS. Open the stream in VLC.');
+        return;
+      }
+      await (isNative ? playNative() : playByMse());
       say('The stream ended. Waiting for it to come back…');
     } catch (error) {
       if (error instanceof Refused && error.status === 406 && (await playByImage().catch(() => false))) continue;

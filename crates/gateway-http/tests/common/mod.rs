@@ -115,6 +115,14 @@ impl House {
         self.node.publish(name, description, options).await.unwrap()
     }
 
+    /// Waits until the server knows a stream.
+    pub(crate) async fn learns(&self, name: &str) {
+        let said = format!("\"name\":\"{name}\"");
+        while !self.get("/live/?json").await.contains(&said) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     pub(crate) fn rows(&self) -> Vec<Row> {
         self.server.registry().rows()
     }
@@ -133,15 +141,27 @@ impl House {
         TcpStream::connect(self.server.local_addr()).await.unwrap()
     }
 
-    /// Sends bytes on a connection of their own, and returns all that comes until it closes.
+    /// The body of an answer.
+    pub(crate) async fn bytes(&self, path: &str) -> Vec<u8> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+        let mut answer = self.exchange(request.as_bytes()).await;
+        let end = answer.windows(4).position(|end| end == b"\r\n\r\n");
+        answer.split_off(end.map_or(0, |end| end + 4))
+    }
+
+    /// Sends bytes on a connection of their own, and returns all that comes until it closes, as text.
     pub(crate) async fn say(&self, bytes: &[u8]) -> String {
+        String::from_utf8_lossy(&self.exchange(bytes).await).into_owned()
+    }
+
+    async fn exchange(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = self.connect().await;
         stream.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
         let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
         // A reset behind the answer is an answer.
         let _ = read.unwrap_or_else(|_| panic!("the connection stays open"));
-        String::from_utf8_lossy(&answer).into_owned()
+        answer
     }
 
     /// The answer to a request for a path, with more lines in its head.
