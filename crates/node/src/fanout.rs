@@ -21,7 +21,9 @@ use crate::subscriber::{Gap, GapReason, Instance, State};
 
 mod queue;
 mod ring;
+mod room;
 pub(crate) use queue::Queue;
+pub(crate) use room::FrameRoom;
 
 use ring::Ring;
 
@@ -38,6 +40,8 @@ pub(crate) struct Delivered {
 pub(crate) struct Fanout {
     /// Where the tasks that wake subscribers run.
     runtime: Handle,
+    /// What all rings may hold.
+    room: Arc<FrameRoom>,
     /// Lanes look here for a moment; only the driver writes.
     flows: RwLock<BTreeMap<FlowId, Arc<Ring>>>,
     /// The driver's alone.
@@ -56,9 +60,10 @@ struct Attachment {
 }
 
 impl Fanout {
-    pub(crate) fn new(runtime: Handle) -> Self {
+    pub(crate) fn new(runtime: Handle, room: FrameRoom) -> Self {
         Self {
             runtime,
+            room: Arc::new(room),
             flows: RwLock::default(),
             attachments: Mutex::default(),
         }
@@ -72,7 +77,7 @@ impl Fanout {
     fn ring(&self, flow: FlowId) -> Arc<Ring> {
         let mut flows = self.flows.write().expect(SOUND);
         let ring = flows.entry(flow).or_insert_with(|| {
-            let ring = Arc::new(Ring::default());
+            let ring = Arc::new(Ring::new(Arc::clone(&self.room)));
             self.runtime.spawn(Arc::clone(&ring).serve());
             ring
         });

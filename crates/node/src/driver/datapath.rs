@@ -286,7 +286,8 @@ mod tests {
     }
 
     fn fanout() -> Arc<Fanout> {
-        Arc::new(Fanout::new(tokio::runtime::Handle::current()))
+        let room = crate::fanout::FrameRoom::new(1 << 20);
+        Arc::new(Fanout::new(tokio::runtime::Handle::current(), room))
     }
 
     #[test]

@@ -31,9 +31,10 @@ impl CacheBytes {
         Self { of_all, of_one }
     }
 
-    /// What this machine allows.
-    pub(crate) fn here() -> Self {
-        Self::within(memory(Path::new("/")))
+    /// So much for all flows, or what this machine allows.
+    pub(crate) fn of_or_here(of_all: Option<usize>) -> Self {
+        let here = || Self::within(memory(Path::new("/")));
+        of_all.map_or_else(here, Self::of)
     }
 
     fn within(memory: Option<u64>) -> Self {

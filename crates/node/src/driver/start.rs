@@ -27,7 +27,7 @@ use super::{
 };
 use crate::builder::{Builder, StartError, StateChoice};
 use crate::events::Event;
-use crate::fanout::Fanout;
+use crate::fanout::{Fanout, FrameRoom};
 use crate::node::Failed;
 use crate::quic::QuicEvent;
 use crate::quic::connection::Surroundings;
@@ -45,11 +45,12 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         StateChoice::At(dir) => StateDir::open(dir)?,
         StateChoice::Temporary => StateDir::temporary()?,
     };
-    let fanout = Arc::new(Fanout::new(tokio::runtime::Handle::current()));
+    let cache = CacheBytes::of_or_here(builder.cache_bytes);
+    let fanout = Arc::new(fanout(cache));
     let parts = datapath::start(
         builder.listen_or_default(),
         builder.lanes_or_default()?,
-        lane_settings(&builder)?,
+        lane_settings(&builder, cache)?,
         Arc::clone(&fanout),
     )?;
     let credentials = Credentials::new(state.identity());
@@ -107,11 +108,14 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
     Ok(handle)
 }
 
+/// Subscribers have as much room as caches.
+fn fanout(cache: CacheBytes) -> Fanout {
+    let room = FrameRoom::new(cache.of_all);
+    Fanout::new(tokio::runtime::Handle::current(), room)
+}
+
 /// A lane has room for every link that the core may have.
-fn lane_settings(builder: &Builder) -> Result<LaneSettings, StartError> {
-    let cache = builder
-        .cache_bytes
-        .map_or_else(CacheBytes::here, CacheBytes::of);
+fn lane_settings(builder: &Builder, cache: CacheBytes) -> Result<LaneSettings, StartError> {
     let default = LaneSettings::default();
     Ok(LaneSettings {
         seed: u64::from_be_bytes(random()?),

@@ -27,7 +27,7 @@ use levada_lane::api as datapath;
 use levada_wire::{Description, Frame, Group};
 use tokio::sync::Notify;
 
-use super::{Delivered, SOUND, gap_of};
+use super::{Delivered, FrameRoom, SOUND, gap_of};
 use crate::driver::SlotId;
 use crate::subscriber::Gap;
 
@@ -122,7 +122,7 @@ struct Waiting {
 }
 
 /// See the module's head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ring {
     inbox: Apart<Mutex<Inbox>>,
     /// Something is in the inbox: looked at without its lock, so that many readers do not meet the lane there.
@@ -133,6 +133,8 @@ pub(super) struct Ring {
     /// Wakes [`Ring::serve`].
     news: Notify,
     is_closed: AtomicBool,
+    /// What the rings of all flows may hold together.
+    room: Arc<FrameRoom>,
     shared: Apart<RwLock<Shared>>,
 }
 
@@ -194,10 +196,26 @@ impl Reader {
 }
 
 impl Ring {
+    /// A ring with nothing in it, which shares that room with others.
+    pub(super) fn new(room: Arc<FrameRoom>) -> Self {
+        room.open();
+        Self {
+            inbox: Apart::default(),
+            has_news: AtomicBool::default(),
+            end: AtomicU64::default(),
+            waiting: Apart::default(),
+            news: Notify::default(),
+            is_closed: AtomicBool::default(),
+            room,
+            shared: Apart::default(),
+        }
+    }
+
     /// Takes what a lane delivers. Never waits for a subscriber.
     pub(super) fn push(&self, delivery: datapath::Delivery) {
         let mut inbox = self.inbox();
         inbox.bytes += frame_bytes(&delivery);
+        self.room.add(frame_bytes(&delivery));
         inbox.deliveries.push(delivery);
         let is_full = inbox.deliveries.len() >= INBOX_ENTRIES_MAX || inbox.bytes >= INBOX_BYTES_MAX;
         self.has_news.store(true, Ordering::Release);
@@ -339,7 +357,7 @@ impl Ring {
             shared.on_delivery(delivery);
         }
         shared.spare = fresh;
-        shared.trim();
+        self.room.take(shared.trim(&self.room));
         debug_assert_eq!(self.end.load(Ordering::Relaxed), shared.end());
     }
 
@@ -353,6 +371,20 @@ impl Ring {
 
     fn write(&self) -> RwLockWriteGuard<'_, Shared> {
         self.shared.0.write().expect(SOUND)
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let in_inbox = self.inbox().bytes;
+        self.room.close(in_inbox + self.read().bytes);
+    }
+}
+
+#[cfg(test)]
+impl Default for Ring {
+    fn default() -> Self {
+        Self::new(Arc::default())
     }
 }
 
@@ -478,8 +510,10 @@ impl Shared {
         frame.sync && leading.is_some_and(|track| track.id == frame.track)
     }
 
-    /// Lets go of what nobody will read, now and then, and of the oldest beyond the bounds.
-    fn trim(&mut self) {
+    /// Lets go of what nobody will read, now and then, and of the oldest beyond the bounds; gives the bytes of it.
+    fn trim(&mut self, room: &FrameRoom) -> usize {
+        let before = self.bytes;
+        let beyond = |bytes| bytes > RING_BYTES_MAX || room.is_beyond(bytes, before - bytes);
         if self.entries.len() > self.trim_entries || self.bytes > self.trim_bytes {
             let cursors = self.readers.values();
             let cursors = cursors.map(|cursor| cursor.0.load(Ordering::Relaxed));
@@ -492,11 +526,12 @@ impl Shared {
             self.trim_bytes = (2 * self.bytes).max(TRIM_BYTES_MIN);
         }
         while self.entries.len() > RING_ENTRIES_MAX
-            || (self.bytes > RING_BYTES_MAX && self.entries.len() > 1)
+            || (self.entries.len() > 1 && beyond(self.bytes))
         {
             self.newest.take_if(|newest| newest.first == self.first);
             self.pop();
         }
+        before - self.bytes
     }
 
     fn pop(&mut self) {

@@ -32,7 +32,7 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.unwrap();
         let bench = Self {
-            fanout: Fanout::new(runtime.handle().clone()),
+            fanout: Fanout::new(runtime.handle().clone(), FrameRoom::default()),
             _runtime: runtime,
         };
         bench.open(FLOW);
@@ -471,6 +471,42 @@ fn bytes_that_nobody_reads_go_as_frames_do() {
 }
 
 #[test]
+fn rings_share_one_room_and_who_holds_more_than_its_part_lets_go_of_its_oldest() {
+    const FRAME_BYTES: usize = 1 << 20;
+    const ROOM: usize = 16 * FRAME_BYTES;
+    let mut bench = Bench::new();
+    bench.fanout.room = Arc::new(FrameRoom::new(ROOM));
+    let (greedy, honest) = (FlowId(8), FlowId(9));
+    let queues = [(1, greedy), (2, honest)].map(|(id, flow)| {
+        bench.open(flow);
+        let all = SubscribeOptions::default().with_queue(usize::MAX, usize::MAX);
+        let queue = bench.subscriber(id, all);
+        bench.attach(id, flow);
+        queue
+    });
+    let room = Arc::clone(&bench.fanout.room);
+
+    for group in 0..16 {
+        bench.frame(greedy, group, true, FRAME_BYTES);
+    }
+    assert_eq!(room.used(), ROOM, "one may have what nobody else needs");
+    for group in 0..8 {
+        bench.frame(honest, group, true, FRAME_BYTES);
+        bench.frame(greedy, 16 + group, true, FRAME_BYTES);
+        for flow in [greedy, honest] {
+            bench.fanout.ring(flow).kept();
+        }
+        assert!(room.used() <= ROOM + FRAME_BYTES);
+    }
+
+    let [of_greedy, of_honest] = queues.map(|queue| taken(&queue));
+    assert_eq!(of_honest.len(), 8, "{of_honest:?}");
+    assert!(of_greedy[0].starts_with("gap Slow"), "{of_greedy:?}");
+    drop(bench);
+    assert_eq!(room.used(), 0, "what was held is given back");
+}
+
+#[test]
 fn what_all_have_read_is_not_kept_beside_the_newest_group() {
     let bench = Bench::new();
     let [one, two] = [bench.attached(1), bench.attached(2)];
@@ -600,7 +636,7 @@ fn a_lane_that_puts_one_flow_in_order_does_not_hold_up_the_opening_of_another() 
 
 #[tokio::test]
 async fn all_who_wait_are_woken() {
-    let fanout = Fanout::new(Handle::current());
+    let fanout = Fanout::new(Handle::current(), FrameRoom::default());
     fanout.open(FLOW);
     let instance = Instance::new(NodeId([1; 32]), InstanceId([1; 16]), 1);
     let mut waiting = tokio::task::JoinSet::new();
