@@ -15,6 +15,7 @@
 //! | `counter` | what the kernel counted on a cable |
 //! | `process` | a program on a host: started, killed, stopped, gone on |
 //! | `node` | `levada` as such a program |
+//! | `browser` | Chromium as such a program, and what it shows |
 //! | `recording` | what a player wrote, frame by frame, against its source |
 //! | `wait` | until it is so, or the time is up |
 //!
@@ -25,6 +26,7 @@
 #![forbid(unsafe_code)]
 #![cfg(target_os = "linux")]
 
+pub mod browser;
 pub mod counter;
 pub mod host;
 pub mod net;
@@ -35,6 +37,7 @@ pub mod wait;
 
 mod tool;
 
+pub use browser::Browser;
 pub use counter::{Count, Counter, Traffic};
 pub use host::Host;
 pub use net::{Lan, Net};

@@ -37,6 +37,25 @@ impl Node {
         Self::start(host, &["run", "--relay", "always", "--name", host.name()])
     }
 
+    /// `levada run`: a node that forwards for others, with a link to a neighbour.
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary, or it cannot be started.
+    pub fn relay_beside(host: &Host, neighbour: &Host) -> anyhow::Result<Self> {
+        let join = neighbour.node_address().to_string();
+        let command = [
+            "run",
+            "--relay",
+            "always",
+            "--name",
+            host.name(),
+            "--join",
+            &join,
+        ];
+        Self::start(host, &command)
+    }
+
     /// `levada run` on all cables of a host: a node that forwards between LANs.
     ///
     /// # Errors

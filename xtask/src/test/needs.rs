@@ -29,6 +29,36 @@ const NEEDS: &[Need] = &[
     },
     #[cfg(target_os = "linux")]
     Need {
+        program: "chromium",
+        package: "chromium",
+        why: "a real browser",
+    },
+    #[cfg(target_os = "linux")]
+    Need {
+        program: "gst-launch-1.0",
+        package: "gstreamer1.0-tools",
+        why: "another player",
+    },
+    #[cfg(target_os = "linux")]
+    Need {
+        program: "gst-launch-1.0",
+        package: "gstreamer1.0-plugins-good",
+        why: "its HTTP and MP4",
+    },
+    #[cfg(target_os = "linux")]
+    Need {
+        program: "gst-launch-1.0",
+        package: "gstreamer1.0-plugins-bad",
+        why: "its MPEG-TS",
+    },
+    #[cfg(target_os = "linux")]
+    Need {
+        program: "gst-launch-1.0",
+        package: "gstreamer1.0-libav",
+        why: "its decoders",
+    },
+    #[cfg(target_os = "linux")]
+    Need {
         program: "ip",
         package: "iproute2",
         why: "network namespaces",
