@@ -8,11 +8,12 @@
 //! | file | what |
 //! |---|---|
 //! | `maker` | frames into segments: names, numbers and bytes follow from instance and group alone |
+//! | `making` | a group as it comes: its parts, and at its end its segment |
 //! | `window` | the segments that there are, and the playlist of them |
 //! | `answer` | both as answers, with what caches are told |
 //! | `visits` | who plays: a session is the requests of a client |
 //!
-//! Not LL-HLS, and no segment of before this node had the stream. Called by `live`. Invariant: a name means the same
+//! No segment of before this node had the stream. Called by `live`. Invariant: a name means the same
 //! bytes wherever it is asked for, so a player may be moved from node to node between two requests.
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use window::Window;
 
 pub(crate) mod answer;
 mod maker;
+mod making;
 pub(crate) mod visits;
 mod window;
 
@@ -49,6 +51,9 @@ pub(crate) enum Ask {
     Master,
     /// The playlist of segments.
     Media,
+    /// The same for players that know LL-HLS: of playlists, and of segments and parts.
+    LowMaster,
+    Low,
     /// A segment or an init segment, by its name.
     File(String),
 }
@@ -60,11 +65,22 @@ impl Ask {
         let ask = match file {
             "index.m3u8" => Self::Master,
             "media.m3u8" => Self::Media,
+            "ll.m3u8" => Self::LowMaster,
+            "low.m3u8" => Self::Low,
             _ if maker::is_name(file) => Self::File(file.to_owned()),
             _ => return None,
         };
         Some((name, ask))
     }
+}
+
+/// What a playlist is to have, at least (RFC 8216bis section 6.2.5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// A segment's number.
+    pub(crate) segment: u64,
+    /// A part of it; the whole if none.
+    pub(crate) part: Option<usize>,
 }
 
 /// A stream that is cut into segments.
@@ -79,6 +95,8 @@ pub(crate) struct Cut {
 /// Why there is nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HlsError {
+    #[error("that is more than two segments ahead of what there is: ask for less")]
+    Far,
     #[error("no segment has come yet")]
     NotYet,
     #[error("that segment is not here: it is too old, or not of this stream")]
@@ -131,10 +149,29 @@ impl Cut {
         found.unwrap_or(Err(HlsError::NotYet))
     }
 
-    /// The playlist of playlists; `query` is what goes behind each address.
-    pub(crate) async fn master(&self, peak_bps: u64, query: &str) -> Result<String, HlsError> {
-        self.wait(PATIENCE, |window| window.master(peak_bps, query))
+    /// The playlist of playlists, which is of `media`; `query` is what goes behind each address.
+    pub(crate) async fn master(
+        &self,
+        media: &str,
+        peak_bps: u64,
+        query: &str,
+    ) -> Result<String, HlsError> {
+        self.wait(PATIENCE, |window| window.master(media, peak_bps, query))
             .await
+    }
+
+    /// The playlist of segments and parts, once it has what is wanted.
+    pub(crate) async fn low(
+        &self,
+        wanted: Option<Wanted>,
+        query: &str,
+    ) -> Result<String, HlsError> {
+        self.wait(PATIENCE, |window| match wanted {
+            Some(wanted) if window.is_far(wanted) => Some(Err(HlsError::Far)),
+            Some(wanted) if !window.has(wanted) => None,
+            _ => window.low(query).map(Ok),
+        })
+        .await?
     }
 
     /// The playlist of segments.
@@ -256,7 +293,7 @@ fn take(maker: &mut Maker, delivery: Delivery, cut: &Cut, name: &StreamName) {
         Delivery::Gap(_) => maker.gap(),
         Delivery::Frame { group, frame, wall } => {
             let made = maker.push(group, frame, wall);
-            if !made.is_empty() {
+            if !made.segments.is_empty() || made.open.is_some() {
                 lock(&cut.window).add(made);
                 cut.changes.send_modify(|changes| *changes += 1);
             }

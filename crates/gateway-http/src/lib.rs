@@ -6,6 +6,7 @@
 //! | `/live/NAME` | the page that plays; `/live/NAME/` where the name ends like one of the next |
 //! | `/live/NAME.mp4` | fragmented MP4, one fragment a burst, for browsers; `?only=video` or `?only=audio` |
 //! | `/live/NAME/index.m3u8` | HLS, whose names mean the same on every node |
+//! | `/live/NAME/ll.m3u8` | the same for players that know LL-HLS |
 //! | `/live/NAME.ts` | an MPEG transport stream |
 //! | `/live/NAME.mjpeg` | motion JPEG, where the stream is that |
 //! | `/live/NAME.m3u` | what a player opens from a link |

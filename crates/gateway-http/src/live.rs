@@ -19,7 +19,7 @@ use levada_gateway::{Encode, Role, Streams, Transport};
 
 use crate::access::{self, parameter};
 use crate::format::{Chunk, Outline, Tracks};
-use crate::hls::{Ask as Wanted, answer};
+use crate::hls::{Ask as Wanted, Wanted as Least, answer};
 use crate::playback::Playback;
 use crate::problem::Problem;
 use crate::serve::Peer;
@@ -237,7 +237,22 @@ async fn hls(
     let (response, bytes) = match wanted {
         Wanted::Master => {
             let peak = shared.catalogue.peak_bps(name);
-            let text = cut.master(peak, &token).await.map_err(problem)?;
+            let text = cut.master("media.m3u8", peak, &token).await;
+            let text = text.map_err(problem)?;
+            (answer::playlist(text), 0)
+        }
+        Wanted::LowMaster => {
+            let peak = shared.catalogue.peak_bps(name);
+            let text = cut.master("low.m3u8", peak, &token).await;
+            (answer::playlist(text.map_err(problem)?), 0)
+        }
+        Wanted::Low => {
+            let number = |name| parameter(query, name)?.parse().ok();
+            let least = number("_HLS_msn").map(|segment| Least {
+                segment,
+                part: number("_HLS_part").and_then(|part| usize::try_from(part).ok()),
+            });
+            let text = cut.low(least, &token).await.map_err(problem)?;
             (answer::playlist(text), 0)
         }
         Wanted::Media => {

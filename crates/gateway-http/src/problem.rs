@@ -35,6 +35,7 @@ impl Problem {
         match error {
             HlsError::Unknown => Self::of_source(name, &SourceError::Unknown),
             HlsError::Unsuitable(why) => Self::new(StatusCode::NOT_ACCEPTABLE, why.clone()),
+            HlsError::Far => Self::new(StatusCode::BAD_REQUEST, error.to_string()),
             HlsError::Gone => Self::new(StatusCode::NOT_FOUND, format!("`{name}`: {error}")),
             error => Self::later(format!("`{name}`: {error}")),
         }

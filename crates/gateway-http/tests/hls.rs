@@ -196,3 +196,35 @@ async fn a_player_that_is_kicked_is_told_so() {
     assert_eq!(status(&answer), "403", "{answer}");
     assert_eq!(house.rows()[0].ended, Some(EndReason::Kicked));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_of_ll_hls_asks_for_a_part_before_it_is_there() {
+    let house = House::new().await;
+    house.show_card("card").await;
+    house.learns("card").await;
+    media(&house, "card", 1).await;
+    let master = house.get("/live/card/ll.m3u8").await;
+    assert_eq!(addresses(&master), ["low.m3u8"]);
+
+    for _ in 0..4 {
+        let low = house.get("/live/card/low.m3u8").await;
+        let hint = low.split("PRELOAD-HINT:TYPE=PART,URI=\"").nth(1).unwrap();
+        let hint = hint.split('"').next().unwrap().to_owned();
+        let mut place = hint.split('-').nth(1).unwrap().split('.');
+        let (segment, part) = (place.next().unwrap(), place.next().unwrap());
+        let query = format!("_HLS_msn={segment}&_HLS_part={part}");
+
+        let asked = format!("/live/card/low.m3u8?{query}");
+        let path = format!("/live/card/{hint}");
+        let (reloaded, bytes) = tokio::join!(house.get(&asked), house.bytes(&path));
+
+        assert_eq!(status(&reloaded), "200", "{reloaded}");
+        assert!(
+            reloaded.contains(&format!("URI=\"{hint}\"")),
+            "{hint}: {reloaded}"
+        );
+        assert_eq!(bytes.get(4..8), Some(&b"moof"[..]), "{hint}");
+    }
+    let far = house.get("/live/card/low.m3u8?_HLS_msn=99999999999").await;
+    assert_eq!(status(&far), "400", "{far}");
+}

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   name    INSTANCE-NUMBER.m4s, init INSTANCE-HASH.mp4        instance: 32 digits, hash of the init segment: 16
+//!   part    INSTANCE-NUMBER.PART.m4s, cut every 360 ms         a segment is its parts, end to end
 //!   number  group_base + group                                 a media sequence number that grows over restarts
 //!   times   group_base x 50 ms + the frame's own               so that a restart goes on later, never earlier
 //! ```
@@ -10,34 +11,56 @@
 //! which knows nothing of the segment before. Not what is listed, which is `window`'s. Called by the parent.
 //! Invariant: a segment that has bytes has all frames of its group.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use levada::{Description, Frame, Group, Instance, InstanceId, Track, WallTime};
 use levada_media::mp4::Writer;
-use levada_media::ticks::rescale;
-use sha2::{Digest as _, Sha256};
 
-/// The most bytes of a segment. A group that is longer is listed as a gap.
-pub(crate) const SEGMENT_BYTES_MAX: usize = 32 << 20;
+use super::making::Making;
+
 /// The most groups in a row that are listed as gaps; more of them are a hole in the numbers.
 pub(crate) const GAPS_MAX: u64 = 60;
-/// Units of `group_base` in a second.
-const BASE_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).expect("it is not zero");
 
 const INSTANCE_DIGITS: usize = 32;
-const HASH_BYTES: usize = 8;
+/// Of the hash of an init segment, in its name.
+pub(super) const HASH_BYTES: usize = 8;
+
+/// A piece of a segment that players may have before the whole.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Part {
+    pub(super) seconds: f64,
+    pub(super) bytes: Bytes,
+}
+
+/// What there is of the segment that is coming.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Open {
+    pub(super) number: u64,
+    pub(super) name: String,
+    pub(super) init: Init,
+    pub(super) parts: Vec<Part>,
+    pub(super) wall: Option<WallTime>,
+}
+
+/// The name of a part of the segment of that name.
+pub(super) fn part_name(segment: &str, part: usize) -> String {
+    let stem = segment.strip_suffix("m4s").unwrap_or(segment);
+    format!("{stem}{part}.m4s")
+}
 
 /// A segment, or the place of one that is lost.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Segment {
+    pub(super) start: Start,
     pub(super) number: u64,
     pub(super) name: String,
     /// The init segment's name and bytes, and the codecs; none of a gap.
     pub(super) init: Option<Init>,
     pub(super) seconds: f64,
     pub(super) bytes: Bytes,
+    /// The same bytes part by part.
+    pub(super) parts: Vec<Part>,
     /// When the origin handed over its first frame.
     pub(super) wall: Option<WallTime>,
 }
@@ -58,10 +81,15 @@ pub(super) fn is_name(file: &str) -> bool {
         text.bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
+    let is_number = |text: &str| {
+        text.parse::<u64>()
+            .is_ok_and(|parsed| parsed.to_string() == text)
+    };
     let is_rest = match rest.split_once('.') {
-        Some((number, "m4s")) => number
-            .parse::<u64>()
-            .is_ok_and(|parsed| parsed.to_string() == number),
+        Some((number, "m4s")) => is_number(number),
+        Some((number, rest)) if is_number(number) => {
+            rest.strip_suffix(".m4s").is_some_and(is_number)
+        }
         Some((hash, "mp4")) => hash.len() == HASH_BYTES * 2 && is_hex(hash),
         _ => false,
     };
@@ -72,7 +100,7 @@ pub(super) fn is_name(file: &str) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Maker {
     start: Option<Start>,
-    description: Option<Description>,
+    description: Option<Arc<Description>>,
     group: Option<Making>,
 }
 
@@ -92,15 +120,13 @@ impl From<Instance> for Start {
     }
 }
 
-/// The group that is coming.
-#[derive(Debug)]
-struct Making {
-    group: Group,
-    frames: Vec<Frame>,
-    bytes: usize,
-    wall: Option<WallTime>,
-    /// Nothing of it is missing so far.
-    is_whole: bool,
+/// What a frame ended.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// A segment, and the gaps behind it.
+    pub(super) segments: Vec<Segment>,
+    /// The segment that is coming, if it has one more part.
+    pub(super) open: Option<Open>,
 }
 
 impl Maker {
@@ -132,128 +158,69 @@ impl Maker {
                 .collect();
             return Err(codecs.join(", "));
         }
-        self.description = Some(carried);
+        self.description = Some(Arc::new(carried));
         Ok(())
     }
 
     /// Frames are missing.
     pub(super) fn gap(&mut self) {
         if let Some(making) = &mut self.group {
-            making.is_whole = false;
+            making.gap();
         }
     }
 
-    /// Takes a frame; gives the segment that it ends, behind the gaps before it.
-    pub(super) fn push(
-        &mut self,
-        group: Group,
-        frame: Frame,
-        wall: Option<WallTime>,
-    ) -> Vec<Segment> {
-        let Some(description) = &self.description else {
-            return Vec::new();
+    /// Takes a frame; gives what it ends.
+    pub(super) fn push(&mut self, group: Group, frame: Frame, wall: Option<WallTime>) -> Made {
+        let (Some(start), Some(description)) = (self.start, &self.description) else {
+            return Made::default();
         };
-        let leads = description
-            .leading()
-            .is_some_and(|leading| leading.id == frame.track);
-        let mut made = Vec::new();
+        let mut made = Made::default();
         if self
             .group
             .as_ref()
-            .is_none_or(|making| making.group != group)
+            .is_none_or(|making| making.group() != group)
         {
-            let before = self.group.take();
-            made = before.map_or_else(Vec::new, |before| self.finish(before, group, &frame, leads));
-            self.group = Some(Making {
-                group,
-                frames: Vec::new(),
-                bytes: 0,
-                wall,
-                is_whole: leads && frame.sync,
-            });
-        }
-        if let Some(making) = &mut self.group {
-            making.bytes += frame.data.len();
-            if making.bytes > SEGMENT_BYTES_MAX {
-                making.is_whole = false;
-                making.frames.truncate(1);
-            } else {
-                making.frames.push(frame);
+            if let Some(before) = self.group.take() {
+                made.segments = finish(before, group, &frame, description);
             }
+            let description = Arc::clone(description);
+            self.group = Some(Making::new(start, description, group, &frame, wall));
+        }
+        if let Some(making) = &mut self.group
+            && making.push(frame)
+        {
+            made.open = making.open();
         }
         made
     }
-
-    /// The segment of a group, up to the first frame of a later one.
-    fn finish(&self, making: Making, next: Group, first: &Frame, leads: bool) -> Vec<Segment> {
-        let (Some(start), Some(description)) = (&self.start, &self.description) else {
-            return Vec::new();
-        };
-        let (Some(leading), Some(begin)) = (description.leading(), making.frames.first()) else {
-            return Vec::new();
-        };
-        // How long it lasted is known only where both begin with the track that leads.
-        let groups = u64::from(next.0.saturating_sub(making.group.0));
-        if !leads || begin.track != leading.id || groups == 0 || groups > GAPS_MAX {
-            return Vec::new();
-        }
-        let ticks = first.dts.saturating_sub(begin.dts).max(0);
-        #[expect(clippy::cast_precision_loss, reason = "a group lasts seconds")]
-        let seconds = ticks as f64 / f64::from(leading.timescale.get()) / groups as f64;
-        let number = |group: u64| start.group_base.saturating_add(group);
-        let segment = |group: u64| Segment {
-            number: number(group),
-            name: format!("{}-{}.m4s", start.id, number(group)),
-            init: None,
-            seconds,
-            bytes: Bytes::new(),
-            wall: None,
-        };
-        let group = u64::from(making.group.0);
-        let mut own = segment(group);
-        own.wall = making.wall;
-        if making.is_whole
-            && let Some((init, bytes)) = write(start, description, making)
-        {
-            own.init = Some(init);
-            own.bytes = bytes;
-        }
-        let gaps = (group + 1..u64::from(next.0)).map(segment);
-        std::iter::once(own).chain(gaps).collect()
-    }
 }
 
-/// The bytes of a group, and of its init segment.
-fn write(start: &Start, description: &Description, making: Making) -> Option<(Init, Bytes)> {
-    let mut writer = Writer::new(description);
-    for frame in making.frames.iter().filter(|frame| frame.sync) {
-        writer.learn(frame);
+/// The segment of a group, and gaps, up to the first frame of a later group.
+fn finish(making: Making, next: Group, first: &Frame, description: &Description) -> Vec<Segment> {
+    let leads = description
+        .leading()
+        .is_some_and(|leading| leading.id == first.track);
+    let group = making.group();
+    let groups = u64::from(next.0.saturating_sub(group.0));
+    // How long it lasted is known only where both begin with the track that leads.
+    if !leads || groups == 0 || groups > GAPS_MAX {
+        return Vec::new();
     }
-    let init = writer.init()?;
-    let mime = writer.mime()?;
-    let codecs = mime.split('"').nth(1)?.to_owned();
-    let base = i64::try_from(start.group_base).ok()?;
-    let shift = |track: &Track| rescale(base, BASE_PER_SECOND, track.timescale);
-    let frames = making.frames.into_iter().filter_map(|frame| {
-        let shift = shift(description.track(frame.track)?);
-        Some(Frame {
-            dts: frame.dts.saturating_add(shift),
-            pts: frame.pts.saturating_add(shift),
-            ..frame
-        })
-    });
-    let frames: Vec<_> = frames.collect();
-    let mut bytes = Vec::with_capacity(making.bytes + 4_096);
-    writer.fragment(making.group.0, &frames, &mut bytes);
-    let hash = Sha256::digest(&init);
-    let hash: String = hash[..HASH_BYTES]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let init = Init {
-        name: format!("{}-{hash}.mp4", start.id),
-        bytes: init.into(),
-        codecs,
+    let own = making.finish(first.dts, groups);
+    let gap = |further: u64| Segment {
+        number: own.number + further,
+        name: name_of(own.start, own.number + further),
+        init: None,
+        bytes: Bytes::new(),
+        parts: Vec::new(),
+        wall: None,
+        ..own.clone()
     };
-    Some((init, bytes.into()))
+    let gaps: Vec<_> = (1..groups).map(gap).collect();
+    std::iter::once(own).chain(gaps).collect()
+}
+
+/// The name of the segment of that number.
+pub(super) fn name_of(start: Start, number: u64) -> String {
+    format!("{}-{number}.m4s", start.id)
 }

@@ -9,7 +9,9 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use levada::WallTime;
 
-use super::maker::Segment;
+use super::Wanted;
+use super::maker::{Init, Made, Open, Part, Segment, name_of, part_name};
+use super::making::PART_TARGET;
 
 /// How much is listed.
 pub(super) const LISTED_SECONDS: f64 = 30.0;
@@ -27,14 +29,24 @@ pub(super) struct Window {
     bytes: usize,
     /// The longest segment so far, in whole seconds: what players are told, and it never falls.
     target_seconds: u64,
+    /// The segment that is coming.
+    open: Option<Open>,
     /// Why there is nothing.
     pub(super) unsuitable: Option<String>,
 }
 
 impl Window {
-    /// Adds segments.
-    pub(super) fn add(&mut self, made: Vec<Segment>) {
-        for segment in made {
+    /// Adds what was made.
+    pub(super) fn add(&mut self, made: Made) {
+        self.open = made.open.or_else(|| self.open.take());
+        for segment in made.segments {
+            if self
+                .open
+                .as_ref()
+                .is_some_and(|open| open.number <= segment.number)
+            {
+                self.open = None;
+            }
             if self
                 .segments
                 .back()
@@ -85,11 +97,11 @@ impl Window {
     }
 
     /// The playlist of playlists, once there is a segment.
-    pub(super) fn master(&self, peak_bps: u64, query: &str) -> Option<String> {
+    pub(super) fn master(&self, media: &str, peak_bps: u64, query: &str) -> Option<String> {
         let init = self.listed().find_map(|segment| segment.init.as_ref())?;
         Some(format!(
             "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n\
-             #EXT-X-STREAM-INF:BANDWIDTH={},CODECS=\"{}\"\nmedia.m3u8{query}\n",
+             #EXT-X-STREAM-INF:BANDWIDTH={},CODECS=\"{}\"\n{media}{query}\n",
             peak_bps.max(1),
             init.codecs
         ))
@@ -98,45 +110,153 @@ impl Window {
     /// The playlist of segments, once there is one.
     pub(super) fn media(&self, query: &str) -> Option<String> {
         let first = self.listed().next()?;
-        let mut out = format!(
-            "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:{}\n\
-             #EXT-X-INDEPENDENT-SEGMENTS\n",
-            self.target_seconds, first.number
+        let mut list = List::new(self.target_seconds, first.number, "", query);
+        self.listed()
+            .for_each(|segment| list.segment(segment, false));
+        Some(list.out)
+    }
+
+    /// The playlist of segments and parts, once there is a segment.
+    pub(super) fn low(&self, query: &str) -> Option<String> {
+        let first = self.listed().next()?;
+        let control = format!(
+            "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={:.3}\n\
+             #EXT-X-PART-INF:PART-TARGET={PART_TARGET:.3}\n",
+            PART_TARGET * 3.0
         );
-        let mut known = None;
-        for segment in self.listed() {
-            if let Some(init) = &segment.init
-                && known != Some(&init.name)
-            {
-                // Times go on, so it is no discontinuity.
-                let _ = writeln!(out, "#EXT-X-MAP:URI=\"{}{query}\"", init.name);
-                known = Some(&init.name);
-            }
-            if segment.init.is_none() {
-                out.push_str("#EXT-X-GAP\n");
-            }
-            if let Some(wall) = segment.wall {
-                let _ = writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", date(wall));
-            }
-            let _ = write!(
-                out,
-                "#EXTINF:{:.3},\n{}{query}\n",
-                segment.seconds, segment.name
-            );
+        let mut list = List::new(self.target_seconds, first.number, &control, query);
+        let count = self.listed().count();
+        for (at, segment) in self.listed().enumerate() {
+            // Parts of what is older than three targets are of no use to anybody (section 4.4.4.9).
+            list.segment(segment, at + 3 >= count);
         }
-        Some(out)
+        let last = self.listed().last()?;
+        let open = self
+            .open
+            .as_ref()
+            .filter(|open| open.number == last.number + 1);
+        match open {
+            Some(open) => {
+                list.init(&open.init);
+                list.parts(&open.name, &open.parts);
+                list.hint(&open.name, open.parts.len());
+            }
+            None => list.hint(&name_of(last.start, last.number + 1), 0),
+        }
+        Some(list.out)
+    }
+
+    /// Whether the playlist has that much.
+    pub(super) fn has(&self, wanted: Wanted) -> bool {
+        let last = self.segments.back().map(|segment| segment.number);
+        let is_whole = last.is_some_and(|last| last >= wanted.segment);
+        let open = self.open.as_ref();
+        let is_open = |part| {
+            open.is_some_and(|open| open.number == wanted.segment && open.parts.len() > part)
+        };
+        is_whole || wanted.part.is_some_and(is_open)
+    }
+
+    /// Whether it will not have that much soon.
+    pub(super) fn is_far(&self, wanted: Wanted) -> bool {
+        let last = self.segments.back().map(|segment| segment.number);
+        last.is_some_and(|last| wanted.segment > last.saturating_add(2))
     }
 
     /// The bytes of a name.
     pub(super) fn file(&self, name: &str) -> Option<Bytes> {
+        if let Some(open) = &self.open {
+            let part = part_of(&open.name, name).and_then(|part| open.parts.get(part));
+            if let Some(part) = part {
+                return Some(part.bytes.clone());
+            }
+            if open.init.name == name {
+                return Some(open.init.bytes.clone());
+            }
+        }
         self.segments
             .iter()
             .rev()
             .find_map(|segment| match &segment.init {
                 Some(_) if segment.name == name => Some(segment.bytes.clone()),
                 Some(init) if init.name == name => Some(init.bytes.clone()),
-                _ => None,
+                Some(_) => {
+                    let part = segment.parts.get(part_of(&segment.name, name)?)?;
+                    Some(part.bytes.clone())
+                }
+                None => None,
             })
+    }
+}
+
+/// Which part of a segment that name is.
+fn part_of(segment: &str, name: &str) -> Option<usize> {
+    let rest = name.strip_prefix(segment.strip_suffix("m4s")?)?;
+    rest.strip_suffix(".m4s")?.parse().ok()
+}
+
+/// A playlist that is being written.
+struct List<'a> {
+    out: String,
+    query: &'a str,
+    init: Option<String>,
+}
+
+impl<'a> List<'a> {
+    fn new(target_seconds: u64, first: u64, control: &str, query: &'a str) -> Self {
+        let version = if control.is_empty() { 7 } else { 9 };
+        let out = format!(
+            "#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{target_seconds}\n{control}\
+             #EXT-X-MEDIA-SEQUENCE:{first}\n#EXT-X-INDEPENDENT-SEGMENTS\n"
+        );
+        Self {
+            out,
+            query,
+            init: None,
+        }
+    }
+
+    /// Times go on where the init segment is another, so that is no discontinuity.
+    fn init(&mut self, init: &Init) {
+        if self.init.as_ref() != Some(&init.name) {
+            let _ = writeln!(self.out, "#EXT-X-MAP:URI=\"{}{}\"", init.name, self.query);
+            self.init = Some(init.name.clone());
+        }
+    }
+
+    fn segment(&mut self, segment: &Segment, with_parts: bool) {
+        match &segment.init {
+            Some(init) => self.init(init),
+            None => self.out.push_str("#EXT-X-GAP\n"),
+        }
+        if let Some(wall) = segment.wall {
+            let _ = writeln!(self.out, "#EXT-X-PROGRAM-DATE-TIME:{}", date(wall));
+        }
+        if with_parts {
+            self.parts(&segment.name, &segment.parts);
+        }
+        let (seconds, name, query) = (segment.seconds, &segment.name, self.query);
+        let _ = write!(self.out, "#EXTINF:{seconds:.3},\n{name}{query}\n");
+    }
+
+    fn parts(&mut self, segment: &str, parts: &[Part]) {
+        for (at, part) in parts.iter().enumerate() {
+            let (name, seconds, query) = (part_name(segment, at), part.seconds, self.query);
+            // A group begins where decoding can start; within it nobody knows.
+            let independent = if at == 0 { ",INDEPENDENT=YES" } else { "" };
+            let _ = writeln!(
+                self.out,
+                "#EXT-X-PART:DURATION={seconds:.3},URI=\"{name}{query}\"{independent}"
+            );
+        }
+    }
+
+    fn hint(&mut self, segment: &str, part: usize) {
+        let (name, query) = (part_name(segment, part), self.query);
+        let _ = writeln!(
+            self.out,
+            "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{name}{query}\""
+        );
     }
 }
 

@@ -8,11 +8,14 @@ use levada::Group;
 use levada_media::TestCard;
 
 use super::super::Ask;
-use super::super::maker::{GAPS_MAX, Init, Maker, SEGMENT_BYTES_MAX, Start, is_name};
+use super::super::maker::{GAPS_MAX, Maker, Start, is_name};
+use super::super::making::{PARTS_MAX, SEGMENT_BYTES_MAX};
 use super::*;
 
 fn segment(number: u64, seconds: f64) -> Segment {
     Segment {
+        start: start(0),
+        parts: Vec::new(),
         number,
         name: format!("s{number}"),
         init: Some(Init {
@@ -34,9 +37,16 @@ fn gap(number: u64) -> Segment {
     }
 }
 
+fn made(segments: impl IntoIterator<Item = Segment>) -> Made {
+    Made {
+        segments: segments.into_iter().collect(),
+        open: None,
+    }
+}
+
 fn with(segments: impl IntoIterator<Item = Segment>) -> Window {
     let mut window = Window::default();
-    window.add(segments.into_iter().collect());
+    window.add(made(segments));
     window
 }
 
@@ -158,7 +168,7 @@ fn card(from: u32, lost: Option<u32>) -> Vec<Segment> {
             maker.gap();
             continue;
         }
-        made.extend(maker.push(Group(now), frame, Some(WallTime(at))));
+        made.extend(maker.push(Group(now), frame, Some(WallTime(at))).segments);
     }
     made
 }
@@ -212,7 +222,7 @@ fn groups_that_never_came_are_gaps_up_to_a_limit() {
             .unwrap();
         maker.push(Group(0), frame(0, 10), None);
 
-        let made = maker.push(Group(next), frame(next, 10), None);
+        let made = maker.push(Group(next), frame(next, 10), None).segments;
 
         assert_eq!(made.len(), expected, "{next}");
         assert!(
@@ -233,7 +243,7 @@ fn a_group_that_is_too_long_is_a_gap() {
         maker.push(Group(0), frame(0, 8 << 20), None);
     }
 
-    let made = maker.push(Group(1), frame(1, 10), None);
+    let made = maker.push(Group(1), frame(1, 10), None).segments;
 
     assert_eq!(made.len(), 1);
     assert!(made[0].bytes.is_empty());
@@ -258,8 +268,119 @@ fn paths_of_hls_are_told_from_names() {
         (format!("{instance}-+1.m4s"), None),
         (format!("{instance}-12.mp4"), None),
         (format!("{}-12.m4s", &instance[1..]), None),
+        (
+            format!("{instance}-12.3.m4s"),
+            file(&format!("{instance}-12.3.m4s")),
+        ),
+        (format!("{instance}-12.03.m4s"), None),
+        (format!("{instance}-12.3.mp4"), None),
+        ("ll.m3u8".to_owned(), Some(("a/b", Ask::LowMaster))),
+        ("low.m3u8".to_owned(), Some(("a/b", Ask::Low))),
         ("cam".to_owned(), None),
     ] {
         assert_eq!(Ask::split(&format!("a/b/{name}")), expected, "{name}");
     }
+}
+
+#[test]
+fn a_segment_is_its_parts_and_each_has_nearly_the_length_that_is_told() {
+    for segment in card(0, None) {
+        let all: Vec<u8> = segment
+            .parts
+            .iter()
+            .flat_map(|part| &part.bytes)
+            .copied()
+            .collect();
+        let seconds: f64 = segment.parts.iter().map(|part| part.seconds).sum();
+
+        assert_eq!(all, segment.bytes);
+        assert!(
+            (seconds - segment.seconds).abs() < 0.001,
+            "{seconds} of {}",
+            segment.seconds
+        );
+        let (_, all_but_last) = segment.parts.split_last().unwrap();
+        for part in all_but_last {
+            let share = part.seconds / PART_TARGET;
+            assert!((0.85..=1.0).contains(&share), "{}", part.seconds);
+        }
+    }
+}
+
+#[test]
+fn a_player_may_ask_for_what_comes_next_and_not_for_what_is_far() {
+    let (mut maker, mut card, mut window) = (Maker::default(), TestCard::new(), Window::default());
+    maker.begin(start(1_000));
+    maker
+        .describe(&Arc::new(card.description().clone()))
+        .unwrap();
+    let leading = card.description().leading().unwrap().id;
+    let (mut group, mut had) = (None, false);
+    let of = |segment, part| Wanted { segment, part };
+    for at in 0..400 {
+        let frame = card.next_frame(WallTime(at));
+        if frame.track == leading && frame.sync {
+            group = Some(group.map_or(0, |group| group + 1));
+        }
+        window.add(maker.push(Group(group.unwrap()), frame, None));
+        if window.low("").is_some()
+            && window.has(of(1_001, Some(1)))
+            && !window.has(of(1_001, None))
+        {
+            had = true;
+            let low = window.low("").unwrap();
+            let hint = low.lines().last().unwrap();
+            let parts = window.open.as_ref().unwrap().parts.len();
+            assert!(
+                hint.starts_with("#EXT-X-PRELOAD-HINT:TYPE=PART,URI="),
+                "{low}"
+            );
+            assert!(hint.contains(&format!("-1001.{parts}.m4s")), "{low}");
+            assert!(
+                low.contains("-1001.1.m4s\"\n") && low.contains("-1000.0.m4s\",INDEPENDENT=YES\n"),
+                "{low}"
+            );
+            let name = part_name(&window.open.as_ref().unwrap().name, 1);
+            assert!(window.file(&name).is_some());
+            assert!(!window.has(of(1_001, Some(parts))) && !window.is_far(of(1_002, None)));
+            assert!(window.is_far(of(1_003, None)));
+        }
+    }
+    assert!(had);
+}
+
+#[test]
+fn a_group_has_no_more_parts_than_the_limit() {
+    let mut maker = Maker::default();
+    maker.begin(start(0));
+    let mut card = TestCard::new();
+    maker
+        .describe(&Arc::new(card.description().clone()))
+        .unwrap();
+    let first = card.next_frame(WallTime(0));
+    for at in 0..PARTS_MAX as i64 + 9 {
+        let dts = at * 36_000;
+        maker.push(
+            Group(0),
+            levada::Frame {
+                dts,
+                pts: dts,
+                ..first.clone()
+            },
+            None,
+        );
+    }
+
+    let made = maker
+        .push(
+            Group(1),
+            levada::Frame {
+                dts: 99_000_000,
+                ..first
+            },
+            None,
+        )
+        .segments;
+
+    assert_eq!(made[0].parts.len(), PARTS_MAX);
 }
