@@ -13,11 +13,12 @@ use crate::problem::Problem;
 /// What a page may load: all from its own node; media may come from buffers that its script fills.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'";
-/// How long a file may be taken without asking again whether it is still the same.
-const FILE_CACHE: &str = "public, max-age=3600";
+/// A browser asks each time whether a file is still the same, so that a page never meets the script of another version.
+const FILE_CACHE: &str = "no-cache";
 
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 
 const FILES: [(&str, &str, &str); 3] = [
@@ -25,12 +26,26 @@ const FILES: [(&str, &str, &str); 3] = [
     ("player.js", SCRIPT, include_str!("../web/player.js")),
     ("style.css", STYLE, include_str!("../web/style.css")),
 ];
+/// What others wrote: `web/vendor/README.md`.
+const VENDORED: [(&str, &str, &str); 2] = [
+    (
+        "hls.light.min.js",
+        SCRIPT,
+        include_str!("../web/vendor/hls.light.min.js"),
+    ),
+    (
+        "hls.js-LICENSE",
+        PLAIN,
+        include_str!("../web/vendor/hls.js-LICENSE"),
+    ),
+];
 const PLAYER: &str = include_str!("../web/player.html");
 const LIST: &str = include_str!("../web/list.html");
 
 /// Answers `/assets/FILE`.
 pub(crate) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    let Some((_, kind, text)) = FILES.iter().find(|(known, _, _)| *known == name) else {
+    let mut files = FILES.iter().chain(&VENDORED);
+    let Some((_, kind, text)) = files.find(|(known, _, _)| *known == name) else {
         return Problem::new(StatusCode::NOT_FOUND, "the pages have no such file").into_response();
     };
     cached(kind, FILE_CACHE, (*text).to_owned(), &headers)

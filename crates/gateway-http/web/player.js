@@ -17,6 +17,8 @@ const JUMP = 2; // more than that is a group: played faster it would take too lo
 const KEEP = 10; // seconds behind the picture that stay in the buffer
 const LOOK_MS = 50;
 const SHOW_MS = 500;
+const EMPTY_MAX = 2; // so many answers without a picture, and another way is tried
+const FIRST_MS = 10000; // how long the first picture may take to come
 const RETRY_MS = [500, 1000, 2000, 5000];
 const NEWS_MAX = 8 << 20; // bytes that wait for the browser's buffer
 const CLOCKS_MAX = 600;
@@ -328,6 +330,8 @@ async function playByMse() {
   feeder.buffer.mode = 'segments';
   const playout = new Playout();
   const looking = setInterval(() => playout.look(), LOOK_MS);
+  const shown = state.frames;
+  const patience = setTimeout(() => { if (state.frames === shown) abort.abort(); }, FIRST_MS);
   const onStall = () => playout.stalled();
   video.addEventListener('waiting', onStall);
   const watching = watch(boxes);
@@ -348,6 +352,7 @@ async function playByMse() {
   } finally {
     abort.abort();
     clearInterval(looking);
+    clearTimeout(patience);
     watching.stop();
     video.removeEventListener('waiting', onStall);
   }
@@ -375,6 +380,53 @@ function watch(boxes) {
   };
   video.requestVideoFrameCallback?.(onFrame);
   return { stop: () => { goes = false; } };
+}
+
+// ---- LL-HLS by hls.js, where fragmented MP4 does not come through
+
+async function loadHls() {
+  if (!self.Hls) {
+    const script = document.createElement('script');
+    script.src = '/assets/hls.light.min.js';
+    const loaded = new Promise((resolve, reject) => {
+      script.onload = resolve;
+      script.onerror = () => reject(new Error('hls.js does not load'));
+    });
+    document.head.append(script);
+    await loaded;
+  }
+  return self.Hls;
+}
+
+async function playByHls(why) {
+  const Hls = await loadHls();
+  // Its worker would need a script from a buffer, which the page's policy does not allow.
+  const hls = new Hls({ lowLatencyMode: true, enableWorker: false, maxLiveSyncPlaybackRate: SPEED_MAX });
+  use('LL-HLS', why);
+  const onStall = () => { if (state.frames > 0 && !video.seeking) state.stalls += 1; };
+  video.addEventListener('waiting', onStall);
+  const dates = { wallAt: (time) => {
+    const details = hls.latestLevelDetails;
+    const part = details?.fragments?.find((known) => time >= known.start && time < known.start + known.duration);
+    const near = part ?? details?.fragments?.at(-1);
+    return near?.programDateTime ? near.programDateTime + (time - near.start) * 1000 : null;
+  } };
+  const watching = watch(dates);
+  try {
+    const failed = new Promise((_, reject) => {
+      hls.on(Hls.Events.ERROR, (_name, error) => {
+        if (error.fatal) reject(new Error(`${error.type}: ${error.details}`));
+      });
+    });
+    hls.loadSource(address('/ll.m3u8').href);
+    hls.attachMedia(video);
+    hls.on(Hls.Events.MANIFEST_PARSED, () => video.play().catch(() => say('Press play.')));
+    await failed;
+  } finally {
+    watching.stop();
+    video.removeEventListener('waiting', onStall);
+    hls.destroy();
+  }
 }
 
 // ---- native HLS, where there are no Media Source Extensions
@@ -431,7 +483,7 @@ function show() {
   const ranges = video.buffered;
   if (ranges.length > 0) {
     state.bufferMs = Math.round((ranges.end(ranges.length - 1) - video.currentTime) * 1000);
-    figure('buffer', state.bufferMs, `${state.bufferMs} ms of ${Math.round(state.target * 1000)} ms`);
+    figure('buffer', state.bufferMs, state.way === 'MSE' ? `${state.bufferMs} ms of ${Math.round(state.target * 1000)} ms` : `${state.bufferMs} ms`);
   }
   state.dropped = video.getVideoPlaybackQuality?.().droppedVideoFrames ?? 0;
   figure('speed', state.speed, `${Math.round(state.speed * 100)} %`);
@@ -471,6 +523,7 @@ function describe() {
 async function run() {
   describe();
   setInterval(show, SHOW_MS);
+  let empty = 0;
   for (let turn = 0; ; turn += 1) {
     const shown = state.frames;
     try {
@@ -480,13 +533,18 @@ async function run() {
         say('This browser has neither Media Source Extensions nor HLS. Open the stream in VLC.');
         return;
       }
-      await (isNative ? playNative() : playByMse());
+      if (isNative) await playNative();
+      else if (params.get('way') === 'hls') await playByHls('the address of this page asks for it');
+      else if (empty >= EMPTY_MAX) await playByHls('fragmented MP4 came without a picture: something on the way holds it');
+      else await playByMse();
       say('The stream ended. Waiting for it to come back…');
     } catch (error) {
       if (error instanceof Refused && error.status === 406 && (await playByImage().catch(() => false))) continue;
       const text = error instanceof Refused ? error.message : `The connection broke: ${error.message}`;
       say(`${text} Trying again…`);
     }
+    // An answer without a picture: a proxy that wants the whole before it gives any, perhaps.
+    empty = state.frames > shown ? 0 : empty + 1;
     if (state.frames > shown) turn = 0;
     await sleep(RETRY_MS[Math.min(turn, RETRY_MS.length - 1)]);
   }

@@ -22,6 +22,7 @@ const SOON: Duration = Duration::from_secs(60);
 struct Scene {
     _net: Net,
     viewer: Host,
+    second: Host,
     origin: Node,
     _nodes: [Node; 2],
     base: String,
@@ -31,8 +32,9 @@ impl Scene {
     fn new() -> Self {
         let mut net = Net::new().unwrap();
         let mut lan = net.lan("lan").unwrap();
-        let names = ["origin", "hub", "edge", "viewer"];
-        let [origin, hub, edge, viewer] = names.map(|name| net.host(name, &mut lan).unwrap());
+        let names = ["origin", "hub", "edge", "viewer", "second"];
+        let [origin, hub, edge, viewer, second] =
+            names.map(|name| net.host(name, &mut lan).unwrap());
         let hub_node = Node::relay(&hub).unwrap();
         let edge_node = Node::relay_beside(&edge, &hub).unwrap();
         let origin = Node::origin(&origin, "cam", &clip_file(), &hub).unwrap();
@@ -41,6 +43,7 @@ impl Scene {
         Self {
             _net: net,
             viewer,
+            second,
             origin,
             _nodes: [hub_node, edge_node],
             base,
@@ -119,6 +122,10 @@ const PAINTED: &str = "(() => { const video = document.getElementById('video'); 
     const context = canvas.getContext('2d'); context.drawImage(video, 0, 0, 160, 90); \
     return context.getImageData(0, 0, 160, 90).data.reduce((sum, byte) => (sum * 31 + byte) % 1000003, 7); })()";
 
+/// What the page says of itself, without the single latencies.
+const STATE: &str =
+    "(() => { const { latencies, ...rest } = window.levada; return JSON.stringify(rest); })()";
+
 #[test]
 fn a_browser_paints_changing_pictures_and_says_how_old_they_are() {
     let scene = Scene::new();
@@ -146,9 +153,7 @@ fn a_browser_paints_changing_pictures_and_says_how_old_they_are() {
             .filter(|latency| *latency > 0.0)
     });
 
-    let state = browser
-        .evaluate("(() => { const { latencies, ...rest } = window.levada; return JSON.stringify(rest); })()")
-        .unwrap();
+    let state = browser.evaluate(STATE).unwrap();
     println!("{state}");
     assert_eq!(browser.evaluate("window.levada.way").unwrap(), "MSE");
     assert_eq!(
@@ -157,6 +162,16 @@ fn a_browser_paints_changing_pictures_and_says_how_old_they_are() {
             .unwrap(),
         "Playing"
     );
+
+    // The other way, for where something between holds back what has no end.
+    let mut other = Browser::open(&scene.second, &format!("{}/cam?way=hls", scene.base)).unwrap();
+    eventually(SOON, "a hundred painted frames by LL-HLS", || {
+        (frames(&mut other) >= 100).then_some(())
+    });
+    let state = other.evaluate(STATE).unwrap();
+    println!("{state}");
+    assert_eq!(other.evaluate("window.levada.way").unwrap(), "LL-HLS");
+    drop(other);
 
     // The control: without the origin no picture comes, and the same number says so.
     let mut origin = scene.origin;
