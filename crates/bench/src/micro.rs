@@ -249,6 +249,7 @@ fn lane(material: &Material, egresses: usize, keeps: bool) -> f64 {
         let began = Instant::now();
         for due in &material.runs {
             let train = Train {
+                to: None,
                 from: address(0),
                 bytes: due.run.bytes.clone(),
                 segment_bytes: due.run.segment_bytes,
@@ -325,6 +326,7 @@ mod tests {
             let mut sent = 0;
             for due in &material.runs {
                 let train = Train {
+                    to: None,
                     from: address(0),
                     bytes: due.run.bytes.clone(),
                     segment_bytes: due.run.segment_bytes,

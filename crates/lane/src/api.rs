@@ -4,7 +4,7 @@
 //! that joins it to a socket. Invariant: commands carry no codec and no decision; they say what to do with a flow.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::AddAssign;
 use std::sync::Arc;
 
@@ -62,6 +62,8 @@ pub struct Late {
 pub struct Train {
     /// The source address of all its datagrams.
     pub from: SocketAddr,
+    /// The address of this host that they were sent to, where the system tells.
+    pub to: Option<IpAddr>,
     /// The datagrams end to end.
     pub bytes: Bytes,
     /// Size of each datagram but the last; never zero.
@@ -134,8 +136,8 @@ pub enum Egress {
 
 impl Egress {
     /// A channel as an egress, and where that is.
-    pub(crate) const fn to_channel(channel: Channel) -> (Self, SocketAddr) {
-        (Self::Channel(channel), channel.address)
+    pub(crate) const fn to_channel(channel: Channel) -> (Self, SocketAddr, Option<IpAddr>) {
+        (Self::Channel(channel), channel.address, None)
     }
 }
 
@@ -155,6 +157,8 @@ pub struct Packets {
 pub struct Datagrams {
     /// The destination address and port.
     pub to: SocketAddr,
+    /// The address of this host that they must come from; `None` leaves that to the system.
+    pub source: Option<IpAddr>,
     /// The datagrams end to end, at most 64 KiB less headers.
     pub bytes: Bytes,
     /// Size of each datagram but the last.

@@ -466,6 +466,7 @@ fn other_kind(
     }
     if fate == Ok(Fate::Foreign) {
         state.io.outbox.foreign(Train {
+            to: train.to,
             from: train.from,
             bytes: train.bytes.slice(range.clone()),
             segment_bytes: range.len(),

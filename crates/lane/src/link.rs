@@ -140,7 +140,7 @@ impl Link {
         counters: &mut FlowCounters,
     ) {
         self.counts.sent += run.packets() as u64;
-        let way = (Egress::Link(self.index), self.remote);
+        let way = (Egress::Link(self.index), self.remote, self.source);
         outbox.send(run, way, ledger, counters);
     }
 
@@ -152,6 +152,7 @@ impl Link {
 
     fn send_other(&self, bytes: Bytes, segment_bytes: usize, outbox: &mut Outbox) {
         let datagrams = Datagrams {
+            source: self.source,
             to: self.remote,
             bytes,
             segment_bytes,

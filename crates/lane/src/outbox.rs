@@ -6,7 +6,7 @@
 //! [`Outbox::send`] alone, which counts them.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use levada_wire::machine::OUTPUTS_PER_CALL_MAX;
 use levada_wire::{FlowId, LinkIndex, lane};
@@ -50,7 +50,7 @@ impl Outbox {
     pub(crate) fn send(
         &mut self,
         run: &Run,
-        (egress, to): (Egress, SocketAddr),
+        (egress, to, source): (Egress, SocketAddr, Option<IpAddr>),
         ledger: &mut Ledger,
         counters: &mut FlowCounters,
     ) {
@@ -64,6 +64,7 @@ impl Outbox {
             starts_group: run.first == run.group_start,
         };
         let datagrams = Datagrams {
+            source,
             to,
             bytes: run.bytes.clone(),
             segment_bytes: run.segment_bytes,

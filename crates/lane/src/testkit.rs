@@ -140,6 +140,7 @@ pub fn sent_over(
         egress: Egress::Link(link),
         packets: None,
         datagrams: Datagrams {
+            source: None,
             to,
             bytes: bytes.into(),
             segment_bytes,
@@ -352,6 +353,7 @@ impl Net {
         // `from` may be a stranger: a number that no lane has.
         let to = (0..self.lanes.len()).find(|&lane| address(lane) == transmit.to);
         let train = Train {
+            to: None,
             from: address(from),
             bytes: transmit.bytes.clone(),
             segment_bytes: transmit.segment_bytes,
@@ -363,6 +365,7 @@ impl Net {
     fn arrive_by_channel(&mut self, from: usize, transmit: &Datagrams) {
         for lane in self.hearers.clone() {
             let train = Train {
+                to: None,
                 from: address(from),
                 bytes: transmit.bytes.clone(),
                 segment_bytes: transmit.segment_bytes,
@@ -374,6 +377,7 @@ impl Net {
     /// Delivers one datagram by itself.
     pub fn arrive_alone(&mut self, from: usize, to: usize, datagram: Bytes) {
         let transmit = Datagrams {
+            source: None,
             to: address(to),
             segment_bytes: datagram.len(),
             bytes: datagram,

@@ -5,7 +5,8 @@
 //! looked up again, `driver::names` decides.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -42,9 +43,15 @@ impl Address {
 
     /// The neighbour, if the address needs no look-up.
     pub(crate) fn literal(&self) -> Option<Neighbour> {
-        let address: IpAddr = self.host.parse().ok()?;
+        let address = match self.host.split_once('%') {
+            Some((address, zone)) => {
+                let scope = scope_of(zone)?;
+                SocketAddrV6::new(address.parse().ok()?, self.port, 0, scope).into()
+            }
+            None => SocketAddr::new(self.host.parse().ok()?, self.port),
+        };
         Some(Neighbour {
-            addresses: vec![SocketAddr::new(address, self.port)],
+            addresses: vec![address],
             node: self.node,
         })
     }
@@ -89,8 +96,8 @@ impl FromStr for Address {
         };
         let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         let is_name = !host.is_empty() && host.len() <= HOST_BYTES_MAX && host.chars().all(is_host);
-        if !is_name && host.parse::<IpAddr>().is_err() {
-            return Err(fail("the host is neither a name nor an IP address"));
+        if !is_name {
+            check_address(host).map_err(fail)?;
         }
         Ok(Self {
             node,
@@ -98,6 +105,40 @@ impl FromStr for Address {
             port,
         })
     }
+}
+
+/// Checks what is no name. A link-local address means nothing without its interface, and no other has one.
+fn check_address(host: &str) -> Result<(), &'static str> {
+    let (address, zone) = match host.split_once('%') {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (host, None),
+    };
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return Err("the host is neither a name nor an IP address");
+    };
+    let is_link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    match zone {
+        None if is_link_local => {
+            Err("a link-local address needs its interface, as in `[fe80::1%eth0]:7800`")
+        }
+        Some(_) if !is_link_local => Err("only a link-local address has an interface after `%`"),
+        Some(zone) if scope_of(zone).is_none() => {
+            Err("this machine has no interface of the name after `%`")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The number of an interface that is written as its name or as its number.
+fn scope_of(zone: &str) -> Option<u32> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@');
+    if let Ok(number) = zone.parse() {
+        return (number > 0).then_some(number);
+    }
+    let may_be = !zone.starts_with('.') && zone.chars().all(is_name);
+    let path = Path::new("/sys/class/net").join(zone).join("ifindex");
+    let index = may_be.then(|| std::fs::read_to_string(path).ok())?;
+    index?.trim().parse().ok()
 }
 
 /// Splits `HOST[:PORT]`, where an IPv6 address with a port stands in brackets.
@@ -232,6 +273,26 @@ mod tests {
     }
 
     #[test]
+    fn a_link_local_address_has_its_interface_by_name_or_by_number() {
+        let scope = |text: &str| {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.to_string(), format!("[{}]:7800", address.host));
+            match address.literal().unwrap().addresses[..] {
+                [SocketAddr::V6(v6)] => v6.scope_id(),
+                _ => panic!("it is one of IPv6"),
+            }
+        };
+
+        assert_eq!(scope("fe80::7%3"), 3);
+        #[cfg(target_os = "linux")]
+        assert_eq!(
+            scope("[fe80::7%lo]:7800"),
+            1,
+            "the first interface of every host"
+        );
+    }
+
+    #[test]
     fn a_node_id_before_the_address_is_who_must_answer() {
         let id = NodeId([0x5a; 32]);
 
@@ -251,6 +312,13 @@ mod tests {
             ("host:70000", "1 to 65535"),
             ("me@host", "not a node id"),
             ("[fd00::7]x", "not a number"),
+            ("fe80::7", "needs its interface"),
+            ("[fe80::7]:7800", "needs its interface"),
+            ("fd00::7%1", "only a link-local address"),
+            ("10.0.0.7%1", "only a link-local address"),
+            ("fe80::7%nothing0", "no interface of the name"),
+            ("fe80::7%../lo", "no interface of the name"),
+            ("fe80::7%0", "no interface of the name"),
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(error.contains(reason), "{text:?}: {error}");

@@ -146,3 +146,24 @@ async fn dial_failed(events: &mut levada::Events) -> String {
     };
     reason
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_node_is_linked_to_and_served_by_whichever_of_its_addresses_was_asked() {
+    // All of 127.0.0.0/8 is this host. A system that chooses answers from 127.0.0.1, as from a stranger.
+    let relay = start(node("relay").listen("[::]:0".parse().unwrap())).await;
+    let mut events = relay.events();
+    let port = relay.local_addr().port();
+    let mut publisher = publish(&relay, "cam").await;
+
+    let guest = node("guest").join(format!("127.0.0.2:{port}"));
+    let guest = start(guest).await;
+    link_up(&mut events, &guest).await;
+    let mut subscriber = subscribe(&guest, "cam").await;
+
+    push(&mut publisher, 0..5).await;
+    expect(&mut subscriber, 0..5).await;
+    push(&mut publisher, 5..200).await;
+
+    expect(&mut subscriber, 5..200).await;
+}

@@ -145,6 +145,7 @@ fn mix(flows: &[Vec<Bytes>]) -> Moment {
     }
     let filled = trains.into_iter().filter(|train| !train.is_empty());
     let send = |bytes: Vec<u8>| Datagrams {
+        source: None,
         to: address(0),
         bytes: bytes.into(),
         segment_bytes: size,
@@ -161,6 +162,7 @@ fn apart(flows: &[Vec<Bytes>]) -> Moment {
                 train.bytes = [&train.bytes[..], datagram].concat().into();
             }
             _ => trains.push(Datagrams {
+                source: None,
                 to: address(0),
                 bytes: datagram.clone(),
                 segment_bytes: datagram.len(),
@@ -260,6 +262,7 @@ impl Alone {
             let bytes = train.bytes.clone(); // shared from here on, as a slice of it would make it
             let before = allocations();
             let input = Input::Train(Train {
+                to: None,
                 from: address(ORIGIN),
                 bytes,
                 segment_bytes: train.segment_bytes,

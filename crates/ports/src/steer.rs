@@ -76,6 +76,7 @@ impl Parts {
     pub(crate) const fn new(train: Train, lanes: usize, here: usize) -> Self {
         Self {
             divided: Train {
+                to: train.to,
                 from: train.from,
                 bytes: Bytes::new(),
                 segment_bytes: train.segment_bytes,
@@ -116,6 +117,7 @@ impl Iterator for Parts {
                 };
                 let (from, segment_bytes) = (self.divided.from, self.divided.segment_bytes);
                 let part = Train {
+                    to: self.divided.to,
                     from,
                     bytes,
                     segment_bytes,
@@ -155,6 +157,7 @@ mod tests {
         }
         bytes.truncate(bytes.len().saturating_sub(5));
         Train {
+            to: None,
             from: testkit::address(1),
             bytes: Bytes::from(bytes),
             segment_bytes: SEGMENT,

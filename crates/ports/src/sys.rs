@@ -11,6 +11,7 @@ mod gro;
 mod gso;
 pub(crate) mod multicast;
 mod option;
+mod pktinfo;
 mod probe;
 mod reuseport;
 mod route;

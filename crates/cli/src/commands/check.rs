@@ -200,6 +200,7 @@ fn probe(settings: SocketSettings) -> anyhow::Result<Vec<Finding>> {
         },
     )?;
     sender.try_send(&Datagrams {
+        source: None,
         to: receiver.local_addr(),
         bytes: Bytes::from(vec![0; RUN_PACKETS * PACKET_BYTES]),
         segment_bytes: PACKET_BYTES,

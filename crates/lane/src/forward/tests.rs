@@ -53,6 +53,7 @@ fn only_dropped(
 
 fn train(from: usize, packets: &[Bytes]) -> Input {
     Input::Train(Train {
+        to: None,
         from: address(from),
         bytes: packets.concat().into(),
         segment_bytes: packets[0].len(),

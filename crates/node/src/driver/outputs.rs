@@ -85,7 +85,7 @@ impl Driver {
             LinkCommand::Add {
                 remote_index,
                 remote: connected.remote,
-                source: source_towards(connected.remote),
+                source: connected.local.or_else(|| source_towards(connected.remote)),
                 send: connected.keys.send.clone(),
                 receive: connected.keys.receive.clone(),
             },

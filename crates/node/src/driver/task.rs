@@ -90,6 +90,8 @@ pub(super) struct Inbox {
 pub(super) struct Connected {
     pub(super) peer: NodeId,
     pub(super) remote: std::net::SocketAddr,
+    /// The address of this host that the handshake was sent to: the peer knows the link by it.
+    pub(super) local: Option<std::net::IpAddr>,
     pub(super) keys: LinkKeys,
     /// None once a close was ordered.
     pub(super) handle: Option<ConnectionHandle>,
@@ -251,7 +253,8 @@ impl Driver {
         }
         let peer = established.peer;
         let connection = &established.connection;
-        let remote = canonical(connection.remote_address());
+        let remote = levada_lane::canonical(connection.remote_address());
+        let local = connection.local_ip().map(|local| local.to_canonical());
         let Some(keys) = LinkKeys::export(connection, dial.is_some()) else {
             if let Some(dial) = dial {
                 let reason = "the connection ended before its keys could be made".to_owned();
@@ -268,6 +271,7 @@ impl Driver {
         let connected = Connected {
             peer,
             remote,
+            local,
             keys,
             handle: Some(handle),
         };
@@ -412,9 +416,4 @@ impl Driver {
         drop(self.state);
         drop(self.stopped);
     }
-}
-
-/// An IPv4 address that the socket shows as IPv6 is shown as what it is.
-fn canonical(address: std::net::SocketAddr) -> std::net::SocketAddr {
-    std::net::SocketAddr::new(address.ip().to_canonical(), address.port())
 }

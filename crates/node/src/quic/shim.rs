@@ -118,7 +118,7 @@ impl Waiting {
                 fits
             });
             self.bytes -= taken.len();
-            let addr = train.from;
+            let (addr, dst_ip) = (train.from, train.to);
             if train.bytes.is_empty() {
                 self.trains.pop_front();
             }
@@ -131,7 +131,7 @@ impl Waiting {
                 len: taken.len(),
                 stride,
                 ecn: None,
-                dst_ip: None,
+                dst_ip,
             });
         }
     }
@@ -148,6 +148,7 @@ impl AsyncUdpSocket for Shim {
             return Ok(());
         };
         let sent = socket.try_send(&levada_lane::Datagrams {
+            source: transmit.src_ip.map(|source| source.to_canonical()),
             to: canonical(transmit.destination),
             bytes: Bytes::copy_from_slice(transmit.contents),
             segment_bytes: transmit.segment_size.unwrap_or(transmit.contents.len()),
@@ -179,6 +180,9 @@ impl AsyncUdpSocket for Shim {
                 break;
             };
             taken.addr = shown(taken.addr, is_ipv6);
+            taken.dst_ip = taken
+                .dst_ip
+                .map(|ip| shown(SocketAddr::new(ip, 0), is_ipv6).ip());
             *meta = taken;
             filled += 1;
         }
@@ -254,6 +258,7 @@ mod tests {
 
     fn train(bytes: usize, segment_bytes: usize) -> Train {
         Train {
+            to: None,
             from: "127.0.0.1:9".parse().unwrap(),
             bytes: Bytes::from(vec![0x40; bytes]),
             segment_bytes,

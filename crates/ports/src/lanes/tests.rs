@@ -262,6 +262,7 @@ fn mixed_train(to: SocketAddr, lanes: usize) -> Datagrams {
         bytes.extend_from_slice(&datagram);
     }
     Datagrams {
+        source: None,
         to,
         bytes: bytes.into(),
         segment_bytes: 500,
@@ -473,6 +474,7 @@ fn datagrams_for_a_lane_that_is_far_behind_are_dropped_and_counted() {
     let (node, go_on) = with_a_stuck_lane();
     let stranger = Node::start("127.0.0.1:0", 1, true);
     let train = Datagrams {
+        source: None,
         to: node.lanes.local_addr(),
         bytes: Bytes::from([4, 0, 0, 0, 0, 0, 0, 1].repeat(50 * 125)),
         segment_bytes: 1_000,

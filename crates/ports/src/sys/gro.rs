@@ -6,10 +6,12 @@
 //! buffer of its own, so its length is what whoever keeps a slice of it keeps in memory.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use bytes::Bytes;
 
+#[cfg(target_os = "linux")]
+use super::pktinfo;
 use super::{Feature, NOT_WANTED};
 use levada_lane::api::Train;
 use levada_lane::canonical;
@@ -32,6 +34,7 @@ pub(super) fn enable(io: &UdpSocket, is_wanted: bool) -> Feature {
 /// What was received, before it has a buffer of its own.
 pub(super) struct Received {
     from: SocketAddr,
+    to: Option<IpAddr>,
     bytes: usize,
     segment_bytes: usize,
 }
@@ -45,6 +48,7 @@ pub(super) fn receive(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<Train> {
         }
     };
     Ok(Train {
+        to: received.to,
         from: canonical(received.from),
         bytes: Bytes::copy_from_slice(&buffer[..received.bytes]),
         segment_bytes: received.segment_bytes.max(1), // an empty datagram is a train of none
@@ -56,16 +60,17 @@ fn switch_on(io: &UdpSocket) -> bool {
     super::option::set(io, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok()
 }
 
-/// Room for one control message with an `int`, and then some: aligned as the kernel's structure is.
+/// Room for a control message with an `int` and one with an address, and then some: aligned as the kernel's structure
+/// is.
 #[cfg(target_os = "linux")]
 #[repr(C, align(8))]
-struct Control([u8; 64]);
+struct Control([u8; 128]);
 
 #[cfg(target_os = "linux")]
 fn receive_joined(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
     use std::os::fd::AsRawFd as _;
 
-    let mut control = Control([0; 64]);
+    let mut control = Control([0; 128]);
     let mut part = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
@@ -91,6 +96,7 @@ fn receive_joined(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
     let from = from.as_socket().ok_or(io::ErrorKind::InvalidData)?;
     Ok(Received {
         from,
+        to: pktinfo::told(&message),
         bytes,
         segment_bytes: segment_size(&message).unwrap_or(bytes),
     })
@@ -127,6 +133,7 @@ fn receive_joined(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
     let (bytes, from) = io.recv_from(buffer)?;
     Ok(Received {
         from,
+        to: None,
         bytes,
         segment_bytes: bytes,
     })

@@ -11,13 +11,15 @@
 //! bytes leave `datagrams` when the kernel took them or refused them for good, never otherwise.
 
 use std::io::{self, IoSlice};
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::{Buf as _, Bytes};
 use socket2::SockAddr;
 
+#[cfg(target_os = "linux")]
+use super::pktinfo;
 use super::{Feature, NOT_WANTED};
 use levada_lane::RUN_PACKETS_MAX;
 use levada_lane::api::Datagrams;
@@ -26,6 +28,13 @@ const ON: u8 = 0;
 const UNWANTED: u8 = 1;
 const UNKNOWN: u8 = 2;
 const FAILED: u8 = 3;
+
+/// The address of this host that a send must come from, and whether the socket is one of IPv6.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SendFrom {
+    pub(super) address: IpAddr,
+    pub(super) is_ipv6: bool,
+}
 
 /// Whether a socket uses GSO. Shared by all threads that send on it.
 #[derive(Clone, Debug)]
@@ -78,19 +87,19 @@ impl Gso {
     pub(super) fn send(
         &self,
         io: &UdpSocket,
-        to: &SockAddr,
+        (to, source): (&SockAddr, Option<SendFrom>),
         datagrams: &mut Datagrams,
     ) -> io::Result<()> {
         let is_joined = datagrams.bytes.len() > datagrams.segment_bytes;
         if !is_joined || !self.state().is_on() {
-            return send_first(io, to, datagrams);
+            return send_first(io, (to, source), datagrams);
         }
         let whole = [IoSlice::new(&datagrams.bytes)];
-        match retry(|| send_joined(io, to, &whole, datagrams.segment_bytes)) {
+        match retry(|| send_joined(io, (to, source), &whole, Some(datagrams.segment_bytes))) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(error) if may_be_gso(&error) => {
                 // The single send tells whether the run or the destination is to blame.
-                send_first(io, to, datagrams)?;
+                send_first(io, (to, source), datagrams)?;
                 self.fail(&error);
                 Ok(())
             }
@@ -122,10 +131,10 @@ impl Gso {
             for (part, datagram) in parts.iter_mut().zip(datagrams) {
                 *part = IoSlice::new(datagram);
             }
-            match retry(|| send_joined(io, to, parts, segment_bytes)) {
+            match retry(|| send_joined(io, (to, None), parts, Some(segment_bytes))) {
                 Err(error) if may_be_gso(&error) => {
                     // The single send tells whether the run or the destination is to blame.
-                    send_alone(io, to, &datagrams[0])?;
+                    send_alone(io, (to, None), &datagrams[0])?;
                     self.fail(&error);
                     return Ok(1);
                 }
@@ -135,21 +144,36 @@ impl Gso {
         let Some(first) = datagrams.first() else {
             return Ok(0);
         };
-        send_alone(io, to, first).map(|()| 1)
+        send_alone(io, (to, None), first).map(|()| 1)
     }
 }
 
 /// Sends the first datagram alone. It stays if the socket is full, and is done with otherwise.
-fn send_first(io: &UdpSocket, to: &SockAddr, datagrams: &mut Datagrams) -> io::Result<()> {
+fn send_first(
+    io: &UdpSocket,
+    way: (&SockAddr, Option<SendFrom>),
+    datagrams: &mut Datagrams,
+) -> io::Result<()> {
     let length = datagrams.segment_bytes.max(1).min(datagrams.bytes.len());
-    let result = send_alone(io, to, &datagrams.bytes[..length]);
+    let result = send_alone(io, way, &datagrams.bytes[..length]);
     if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
         datagrams.bytes.advance(length);
     }
     result
 }
 
-fn send_alone(io: &UdpSocket, to: &SockAddr, datagram: &[u8]) -> io::Result<()> {
+fn send_alone(
+    io: &UdpSocket,
+    (to, source): (&SockAddr, Option<SendFrom>),
+    datagram: &[u8],
+) -> io::Result<()> {
+    if source.is_some() {
+        let whole = [IoSlice::new(datagram)];
+        match retry(|| send_joined(io, (to, source), &whole, None)) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            result => return result,
+        }
+    }
     let to = to.as_socket().expect("made from a socket address");
     retry(|| io.send_to(datagram, to).map(|_| ()))
 }
@@ -193,22 +217,25 @@ fn probe(io: &UdpSocket) -> bool {
     set(1_200).is_ok() && set(0).is_ok()
 }
 
-/// One control message with a 16-bit size, aligned as the kernel's structure is.
+/// Room for a control message with a 16-bit size, which takes 24 bytes, and for one with an address; aligned as the
+/// kernel's structure is.
 #[cfg(target_os = "linux")]
 #[repr(C, align(8))]
-struct Control([u8; 24]);
+struct Control([u8; 24 + pktinfo::SOURCE_BYTES]);
 
+/// Sends datagrams of that size as one, or one datagram, from the source if one is named.
 #[cfg(target_os = "linux")]
 fn send_joined(
     io: &UdpSocket,
-    to: &SockAddr,
+    (to, source): (&SockAddr, Option<SendFrom>),
     parts: &[IoSlice<'_>],
-    segment: usize,
+    segment: Option<usize>,
 ) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
 
-    let size = u16::try_from(segment).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let mut control = Control([0; 24]);
+    let size = segment.map(u16::try_from).transpose();
+    let size = size.map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut control = Control([0; 24 + pktinfo::SOURCE_BYTES]);
     // SAFETY: a message header of zeros is valid: no name, no parts, no control.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_name = to.as_ptr().cast_mut().cast();
@@ -216,17 +243,28 @@ fn send_joined(
     // An `IoSlice` is an `iovec` (std guarantees it on Unix); the kernel only reads those of a message that is sent.
     message.msg_iov = parts.as_ptr().cast_mut().cast();
     message.msg_iovlen = parts.len() as _;
-    message.msg_control = control.0.as_mut_ptr().cast();
-    // SAFETY: `CMSG_SPACE` only computes. One control message of two bytes takes 24 at most, which `control` has.
-    message.msg_controllen = unsafe { libc::CMSG_SPACE(2) } as _;
-    // SAFETY: `msg_control` points to an aligned buffer of `msg_controllen` bytes, so `CMSG_FIRSTHDR` gives a
-    // pointer into it, not null, with room for the header and for the two bytes that `CMSG_DATA` points to.
-    unsafe {
-        let header = libc::CMSG_FIRSTHDR(&raw const message);
-        (*header).cmsg_level = libc::SOL_UDP;
-        (*header).cmsg_type = libc::UDP_SEGMENT;
-        (*header).cmsg_len = libc::CMSG_LEN(2) as _;
-        libc::CMSG_DATA(header).cast::<u16>().write_unaligned(size);
+    let mut used = 0;
+    if let Some(size) = size {
+        let header = control.0.as_mut_ptr().cast::<libc::cmsghdr>();
+        // SAFETY: `control` is aligned, and one control message of two bytes takes 24 at most, which it has: room for
+        // the header and for the two bytes that `CMSG_DATA` points to. `CMSG_SPACE` and `CMSG_LEN` only compute.
+        unsafe {
+            (*header).cmsg_level = libc::SOL_UDP;
+            (*header).cmsg_type = libc::UDP_SEGMENT;
+            (*header).cmsg_len = libc::CMSG_LEN(2) as _;
+            libc::CMSG_DATA(header).cast::<u16>().write_unaligned(size);
+            used = libc::CMSG_SPACE(2) as usize;
+        }
+    }
+    if let Some(SendFrom { address, is_ipv6 }) = source {
+        let header = control.0[used..].as_mut_ptr().cast::<libc::cmsghdr>();
+        // SAFETY: `used` is zero or what `CMSG_SPACE` said, so `header` is aligned as `control` is, and the rest of
+        // that has `SOURCE_BYTES` at least.
+        used += unsafe { pktinfo::write(header, address, is_ipv6) };
+    }
+    if used > 0 {
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = used as _;
     }
     // SAFETY: the descriptor is open for the life of `io`; the header and all it points to (`to`, `parts`, their
     // bytes, `control`) live across the call, and the kernel only reads them.
@@ -249,7 +287,12 @@ fn probe(_: &UdpSocket) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send_joined(_: &UdpSocket, _: &SockAddr, _: &[IoSlice<'_>], _: usize) -> io::Result<()> {
+fn send_joined(
+    _: &UdpSocket,
+    _: (&SockAddr, Option<SendFrom>),
+    _: &[IoSlice<'_>],
+    _: Option<usize>,
+) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

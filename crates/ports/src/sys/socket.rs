@@ -12,7 +12,7 @@ use bytes::Bytes;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::gro::{self, RECEIVE_BYTES_MAX};
-use super::gso::Gso;
+use super::gso::{Gso, SendFrom};
 use super::{Feature, multicast, reuseport};
 use levada_lane::api::{Datagrams, Train};
 
@@ -147,6 +147,8 @@ impl Socket {
         multicast::hear_only_own(&socket, is_ipv6);
         let io = UdpSocket::from(socket);
         never_fragment(&io, is_ipv6)?;
+        #[cfg(target_os = "linux")]
+        super::pktinfo::enable(&io, is_ipv6);
         Ok(Self {
             local: io.local_addr()?,
             buffers,
@@ -174,7 +176,11 @@ impl Socket {
     /// Sends as much as one system call takes; what it takes from `datagrams` has one fate. See [`Gso::send`].
     pub(crate) fn send_part(&self, datagrams: &mut Datagrams) -> io::Result<()> {
         let to = self.address_of(datagrams.to);
-        self.gso.send(&self.io, &to, datagrams)
+        let source = datagrams.source.map(|address| SendFrom {
+            address,
+            is_ipv6: self.local.is_ipv6(),
+        });
+        self.gso.send(&self.io, (&to, source), datagrams)
     }
 
     /// Sends as many datagrams as one system call takes, which are of that size but the last, from where they lie; says

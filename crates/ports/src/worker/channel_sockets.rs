@@ -201,6 +201,7 @@ mod tests {
         let socket = Socket::bind(any, &SocketSettings::default()).unwrap();
         multicast::speak_by(&socket, &LOOPBACK).unwrap();
         let transmit = Datagrams {
+            source: None,
             to: to.address,
             bytes: Bytes::from_static(&[4; 100]),
             segment_bytes: 100,

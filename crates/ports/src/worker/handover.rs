@@ -214,6 +214,7 @@ mod tests {
 
     fn train(bytes: usize) -> Train {
         Train {
+            to: None,
             from: address(1),
             bytes: Bytes::from(vec![4; bytes]),
             segment_bytes: 1_000,

@@ -70,12 +70,22 @@ impl SendSocket {
     }
 }
 
+/// How a destination is reached.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    /// Its place among the sockets.
+    at: usize,
+    /// The address to send from, where the system would choose another.
+    source: Option<IpAddr>,
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct SendSockets {
     /// The lane's own socket first.
     all: Vec<SendSocket>,
-    ways: BTreeMap<SocketAddr, usize>,
+    /// By destination and the source that was named.
+    ways: BTreeMap<(SocketAddr, Option<IpAddr>), Way>,
     asked_again: Instant,
 }
 
@@ -89,10 +99,14 @@ impl SendSockets {
     }
 
     /// Takes a run, to be sent by the next [`SendSockets::flush`]; says how many bytes wait with it.
-    pub(super) fn push(&mut self, now: Instant, run: Transmit) -> usize {
+    pub(super) fn push(&mut self, now: Instant, mut run: Transmit) -> usize {
         let way = match &run.egress {
             Egress::Channel(channel) => self.way_by(channel.interface),
-            Egress::Link(_) => Some(self.way(now, run.datagrams.to)),
+            Egress::Link(_) => {
+                let way = self.way(now, (run.datagrams.to, run.datagrams.source));
+                run.datagrams.source = way.source;
+                Some(way.at)
+            }
         };
         let Some(at) = way else {
             self.all[0].queue.refuse(&run);
@@ -182,11 +196,11 @@ impl SendSockets {
         sum
     }
 
-    /// The send_socket towards a destination.
-    fn way(&mut self, now: Instant, to: SocketAddr) -> usize {
-        match self.ways.get(&to) {
-            Some(&at) if !self.all[at].is_blocked => return at,
-            Some(&at) if now.since(self.asked_again) < ASK_AGAIN_AFTER => return at,
+    /// The way to a destination, from that address of this host if one is named.
+    fn way(&mut self, now: Instant, towards: (SocketAddr, Option<IpAddr>)) -> Way {
+        match self.ways.get(&towards) {
+            Some(&way) if !self.all[way.at].is_blocked => return way,
+            Some(&way) if now.since(self.asked_again) < ASK_AGAIN_AFTER => return way,
             Some(_) => {
                 self.asked_again = now;
                 self.ways.clear();
@@ -194,9 +208,14 @@ impl SendSockets {
             None if self.ways.len() >= DESTINATIONS_MAX => self.ways.clear(),
             None => {}
         }
-        let at = source_towards(to).map_or(0, |source| self.towards(source));
-        self.ways.insert(to, at);
-        at
+        let (to, wanted) = towards;
+        let chosen = source_towards(to);
+        let at = wanted.or(chosen).map_or(0, |source| self.towards(source));
+        // The system is told only what it would not do by itself.
+        let source = wanted.filter(|_| wanted != chosen);
+        let way = Way { at, source };
+        self.ways.insert(towards, way);
+        way
     }
 
     /// The send_socket that speaks to channels by an interface; `None` if there can be none.
@@ -316,6 +335,40 @@ mod tests {
         assert!(send_sockets.is_empty());
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_link_has_its_own_source_and_a_socket_with_others_of_that() {
+        let mut send_sockets = send_sockets(true);
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let to = peer.local_addr().unwrap();
+        let second: IpAddr = [127, 0, 0, 2].into();
+        let from = |source| {
+            let mut run = testkit::sent_over(LinkIndex(1), to, vec![6; 50], 50);
+            run.datagrams.source = source;
+            run
+        };
+
+        for source in [
+            None,
+            Some([127, 0, 0, 1].into()),
+            Some(second),
+            Some(second),
+        ] {
+            send_sockets.push(NOW, from(source));
+        }
+        let waiting = |at: usize| send_sockets.all[at].queue.counters.given;
+        assert_eq!((send_sockets.all.len(), waiting(1), waiting(2)), (3, 2, 2));
+        send_sockets.flush(NOW);
+
+        let mut buffer = [0; 100];
+        let came = std::iter::from_fn(|| peer.recv_from(&mut buffer).ok());
+        let mut sources: Vec<IpAddr> = came.map(|(_, from)| from.ip()).collect();
+        sources.sort_unstable();
+        let first: IpAddr = [127, 0, 0, 1].into();
+        assert_eq!(sources, [first, first, second, second]);
+    }
+
     #[test]
     fn where_the_port_is_not_shared_all_goes_by_the_lanes_own_socket() {
         let mut send_sockets = send_sockets(false);
@@ -363,18 +416,21 @@ mod tests {
     fn ways_are_forgotten_at_the_limit_and_when_a_blocked_one_is_old() {
         let mut send_sockets = send_sockets(true);
         for port in 1..=u16::try_from(DESTINATIONS_MAX).unwrap() {
-            send_sockets.way(NOW, ([127, 0, 0, 1], port).into());
+            send_sockets.way(NOW, (([127, 0, 0, 1], port).into(), None));
         }
         assert_eq!(send_sockets.ways.len(), DESTINATIONS_MAX);
 
-        send_sockets.way(NOW, ([127, 0, 0, 1], 60_000).into());
-        send_sockets.way(NOW, ([127, 0, 0, 1], 60_001).into());
+        send_sockets.way(NOW, (([127, 0, 0, 1], 60_000).into(), None));
+        send_sockets.way(NOW, (([127, 0, 0, 1], 60_001).into(), None));
         assert_eq!(send_sockets.ways.len(), 2);
 
         send_sockets.all[1].is_blocked = true;
-        send_sockets.way(NOW, ([127, 0, 0, 1], 60_000).into());
+        send_sockets.way(NOW, (([127, 0, 0, 1], 60_000).into(), None));
         assert_eq!(send_sockets.ways.len(), 2, "not so soon");
-        send_sockets.way(NOW + ASK_AGAIN_AFTER, ([127, 0, 0, 1], 60_000).into());
+        send_sockets.way(
+            NOW + ASK_AGAIN_AFTER,
+            (([127, 0, 0, 1], 60_000).into(), None),
+        );
         assert_eq!(send_sockets.ways.len(), 1);
     }
 }

@@ -170,6 +170,7 @@ fn a_train_that_mixes_quic_media_and_link_datagrams_is_told_apart() {
     });
     // One socket sends all three; on IPv6 the kernel joins whatever has one size.
     let quic = Datagrams {
+        source: None,
         to: consumer.handle.local_addr(),
         bytes: Bytes::from(vec![0x43; 3 * 576]),
         segment_bytes: 576,
@@ -220,6 +221,7 @@ fn garbage_is_counted_and_disturbs_nothing() {
         let segment_bytes = bytes.len();
         stranger
             .try_send(&Datagrams {
+                source: None,
                 to,
                 bytes,
                 segment_bytes,
@@ -234,6 +236,7 @@ fn garbage_is_counted_and_disturbs_nothing() {
     let last = Bytes::from_static(&[0x40]);
     stranger
         .try_send(&Datagrams {
+            source: None,
             to,
             bytes: last,
             segment_bytes: 1,

@@ -177,6 +177,7 @@ impl World<'_> {
             process.on_train(
                 now,
                 Train {
+                    to: None,
                     from,
                     bytes,
                     segment_bytes,

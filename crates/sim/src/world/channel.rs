@@ -57,6 +57,7 @@ impl World<'_> {
             return;
         }
         let train = Train {
+            to: None,
             from,
             bytes,
             segment_bytes,

@@ -117,6 +117,7 @@ fn run(net: &mut Net, time: Duration, mut is_lost: impl FnMut(&Datagrams, usize)
 
 fn arrive(net: &mut Net, from: usize, to: usize, transmit: &Datagrams) {
     let train = Train {
+        to: None,
         from: address(from),
         bytes: transmit.bytes.clone(),
         segment_bytes: transmit.segment_bytes,
@@ -302,6 +303,7 @@ fn only_media_is_heard() {
         panic!("a datagram is sent")
     };
     let train = Train {
+        to: None,
         from: address(0),
         segment_bytes: datagram.datagrams.segment_bytes,
         bytes: datagram.datagrams.bytes,

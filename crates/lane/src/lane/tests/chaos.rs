@@ -69,6 +69,7 @@ impl Chaos {
         );
         let pongs = net.intercept().into_iter().map(|bytes| {
             Input::Train(Train {
+                to: None,
                 from: address(0),
                 segment_bytes: bytes.len(),
                 bytes,
@@ -105,6 +106,7 @@ impl Chaos {
             segment_bytes = rng.next_u32() as usize % 1_200;
         }
         Train {
+            to: None,
             from: address(rng.next_u32() as usize % 3),
             bytes: Bytes::from(bytes),
             segment_bytes,

@@ -156,6 +156,7 @@ fn a_thousand_flows_with_an_egress_each_keep_what_caches_may_and_a_little_for_ea
                 made += bytes;
                 // As the kernel gives it: in a buffer of its own.
                 let train = Train {
+                    to: None,
                     from: address(0),
                     bytes: Bytes::copy_from_slice(&run.bytes),
                     segment_bytes: run.segment_bytes,

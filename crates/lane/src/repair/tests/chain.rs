@@ -395,6 +395,7 @@ impl Chain {
                 self.input(
                     to,
                     Input::Train(Train {
+                        to: None,
                         from,
                         bytes,
                         segment_bytes,

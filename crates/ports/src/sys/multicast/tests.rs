@@ -35,6 +35,7 @@ fn speaker(address: &str) -> Socket {
 /// Sends three datagrams as one run.
 fn speak(from: &Socket, to: &Channel) {
     let transmit = Datagrams {
+        source: None,
         to: to.address,
         bytes: Bytes::from_static(&[4; 300]),
         segment_bytes: 100,

@@ -45,6 +45,7 @@ fn send(to: SocketAddr, bytes: Bytes) {
     let sender = Socket::bind(any, &SocketSettings::default()).unwrap();
     let segment_bytes = bytes.len();
     let transmit = Datagrams {
+        source: None,
         to,
         bytes,
         segment_bytes,
@@ -175,6 +176,7 @@ fn without_steering_all_arrives_at_the_first_and_every_one_sends_from_the_port()
     let bytes = datagram(0x04, FlowId(1 << 32));
     let segment_bytes = bytes.len();
     let transmit = Datagrams {
+        source: None,
         to,
         bytes,
         segment_bytes,
@@ -197,6 +199,7 @@ fn a_socket_to_send_by_is_seen_as_the_ports_and_its_end_disturbs_nothing() {
             let bytes = datagram(0x04, flow);
             let segment_bytes = bytes.len();
             let transmit = Datagrams {
+                source: None,
                 to,
                 bytes,
                 segment_bytes,

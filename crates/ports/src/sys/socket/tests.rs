@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use mio::{Events, Interest, Poll, Token};
 
@@ -60,6 +62,7 @@ fn run(to: SocketAddr) -> Datagrams {
         .map(|i| u8::try_from(i / 1_000).unwrap())
         .collect();
     Datagrams {
+        source: None,
         to,
         bytes: bytes.into(),
         segment_bytes: 1_000,
@@ -112,6 +115,7 @@ fn the_largest_datagram_of_all_is_received_whole() {
     let (sender, receiver) = (bind(V4, false, true), bind(V4, false, true));
     let bytes = Bytes::from(vec![7; RECEIVE_BYTES_MAX - 28]); // less the headers of IPv4 and UDP
     let send = Datagrams {
+        source: None,
         to: receiver.local_addr(),
         segment_bytes: bytes.len(),
         bytes,
@@ -176,6 +180,7 @@ fn a_destination_that_cannot_be_does_not_switch_gso_off() {
 fn a_datagram_larger_than_the_interface_takes_is_too_large_and_gso_stays_on() {
     let (sender, receiver) = (bind(V4, true, true), bind(V4, true, true));
     let mut transmit = Datagrams {
+        source: None,
         to: receiver.local_addr(),
         bytes: vec![0; 65_600].into(), // above any IPv4 datagram, as loopback has the largest MTU there is
         segment_bytes: 65_600,
@@ -194,6 +199,7 @@ fn a_kernel_that_refuses_a_run_gets_its_datagrams_one_by_one() {
     let (sender, receiver) = (bind(V4, true, true), bind(V4, true, true));
     // More datagrams than any kernel takes in one send: as good as a card that takes none.
     let run = Datagrams {
+        source: None,
         to: receiver.local_addr(),
         bytes: vec![7; 200 * 60].into(),
         segment_bytes: 60,
@@ -237,4 +243,53 @@ fn buffers_that_are_given_as_asked_for_are_told_so() {
     let socket = Socket::bind(V4.parse().unwrap(), &settings).unwrap();
 
     assert_eq!(socket.buffers(), wanted);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_leaves_from_the_address_that_was_asked() {
+    // All of 127.0.0.0/8 is this host, whose own choice is 127.0.0.1.
+    let second: IpAddr = [127, 0, 0, 2].into();
+    for (all, gso) in [("0.0.0.0:0", true), ("[::]:0", true), ("[::]:0", false)] {
+        let (asked, asks) = (bind(all, gso, true), bind(V4, true, true));
+        let question = Datagrams {
+            source: None,
+            to: SocketAddr::new(second, asked.local_addr().port()),
+            bytes: vec![1; 10].into(),
+            segment_bytes: 10,
+        };
+        asks.try_send(&question).unwrap();
+        let train = receive(&asked, 10).remove(0);
+        assert_eq!((train.to, train.from), (Some(second), asks.local_addr()));
+
+        for source in [train.to, None] {
+            let answer = Datagrams {
+                source,
+                ..run(train.from)
+            };
+            asked.try_send(&answer).unwrap();
+            let trains = receive(&asks, answer.bytes.len());
+            let from = source.unwrap_or_else(|| [127, 0, 0, 1].into());
+            assert!(
+                trains.iter().all(|train| train.from.ip() == from),
+                "{all}: {trains:?}"
+            );
+            assert_eq!(datagrams(&trains).len(), 41);
+        }
+        assert_eq!(asked.gso().is_on(), gso);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_source_that_this_host_does_not_have_is_refused_and_gso_stays_on() {
+    let (sender, receiver) = (bind("0.0.0.0:0", true, true), bind(V4, true, true));
+    let foreign = Datagrams {
+        source: Some([192, 0, 2, 9].into()),
+        ..run(receiver.local_addr())
+    };
+
+    assert!(sender.try_send(&foreign).is_err());
+
+    assert!(sender.gso().is_on());
 }
