@@ -42,6 +42,10 @@ pub const TARGETS: &[Target] = &[
         run: targets::frame,
     },
     Target {
+        name: "http",
+        run: targets::http,
+    },
+    Target {
         name: "link",
         run: targets::link,
     },

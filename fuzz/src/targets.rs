@@ -250,6 +250,25 @@ pub fn ticket(input: &[u8]) {
     }
 }
 
+/// What an HTTP request says: path, query, `Authorization` and `Range`, a line each.
+pub fn http(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let mut lines = text.split('\n').chain(std::iter::repeat(""));
+    let mut line = || lines.next().unwrap_or_default();
+    let (path, query, authorization, range) = (line(), line(), line(), line());
+    let page = levada_gateway_http::fuzz::request(path, query, authorization, range);
+    // The page of a stream that a path names can be linked to, and the link names that stream.
+    if let Some(page) = page {
+        let path = page.strip_prefix("/live/").expect("all pages are below it");
+        assert_eq!(
+            levada_gateway_http::fuzz::request(path, "", "", ""),
+            Some(page.clone())
+        );
+    }
+}
+
 /// An RTSP connection, all at once and in chunks of the size that the first byte says; and the headers of its messages.
 pub fn rtsp(input: &[u8]) {
     let Some((&chunk, stream)) = input.split_first() else {

@@ -26,6 +26,9 @@
 pub mod serve;
 pub mod server;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 mod access;
 mod assets;
 mod catalogue;

@@ -225,15 +225,7 @@ async fn hls(
     let problem = |error| Problem::of_hls(name, &error);
     let cut = shared.cuts.get(name, shared.catalogue.has(name)).await;
     let cut = cut.map_err(problem)?;
-    // What is asked for next needs the token too.
-    let is_plain = |token: &&str| {
-        let mut letters = token.chars();
-        letters.all(|letter| {
-            letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.' | '~' | '%')
-        })
-    };
-    let token = parameter(query, "token").filter(is_plain);
-    let token = token.map_or_else(String::new, |token| format!("?token={token}"));
+    let token = token(query);
     let (response, bytes) = match wanted {
         Wanted::Master => {
             let peak = shared.catalogue.peak_bps(name);
@@ -247,12 +239,7 @@ async fn hls(
             (answer::playlist(text.map_err(problem)?), 0)
         }
         Wanted::Low => {
-            let number = |name| parameter(query, name)?.parse().ok();
-            let least = number("_HLS_msn").map(|segment| Least {
-                segment,
-                part: number("_HLS_part").and_then(|part| usize::try_from(part).ok()),
-            });
-            let text = cut.low(least, &token).await.map_err(problem)?;
+            let text = cut.low(least(query), &token).await.map_err(problem)?;
             (answer::playlist(text), 0)
         }
         Wanted::Media => {
@@ -277,6 +264,27 @@ async fn hls(
         .note(ask.about("hls"), bytes, bytes_max, Instant::now());
     noted.map_err(Problem::of_turned)?;
     Ok(response)
+}
+
+/// What goes behind each address of a playlist: what is asked for next needs the token too.
+pub(crate) fn token(query: Option<&str>) -> String {
+    let is_plain = |token: &&str| {
+        let mut letters = token.chars();
+        letters.all(|letter| {
+            letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.' | '~' | '%')
+        })
+    };
+    let token = parameter(query, "token").filter(is_plain);
+    token.map_or_else(String::new, |token| format!("?token={token}"))
+}
+
+/// What a playlist is to have before it is answered.
+pub(crate) fn least(query: Option<&str>) -> Option<Least> {
+    let number = |name| parameter(query, name)?.parse::<u64>().ok();
+    Some(Least {
+        segment: number("_HLS_msn")?,
+        part: number("_HLS_part").and_then(|part| usize::try_from(part).ok()),
+    })
 }
 
 /// A playlist of the transport stream, which browsers hand to VLC.

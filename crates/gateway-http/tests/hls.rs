@@ -197,6 +197,55 @@ async fn a_player_that_is_kicked_is_told_so() {
     assert_eq!(house.rows()[0].ended, Some(EndReason::Kicked));
 }
 
+/// The value of a tag.
+fn tag(playlist: &str, name: &str) -> u64 {
+    let line = playlist.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("{name} in {playlist}"))
+        .parse()
+        .unwrap()
+}
+
+/// When the first sample of a segment is decoded: the first `tfdt`.
+fn decoded(segment: &[u8]) -> u64 {
+    let at = segment.windows(4).position(|kind| kind == b"tfdt").unwrap();
+    u64::from_be_bytes(segment[at + 8..at + 16].try_into().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_of_the_origin_numbers_and_times_grow() {
+    const NUMBER: &str = "#EXT-X-MEDIA-SEQUENCE:";
+    let house = House::new().await;
+    let card = house.show_card("card").await;
+    house.learns("card").await;
+    let before = media(&house, "card", 2).await;
+    let old = addresses(&before).pop().unwrap();
+    let old_bytes = house.bytes(&format!("/live/card/{old}")).await;
+
+    card.abort();
+    house.show_card("card").await;
+    let after = loop {
+        let playlist = media(&house, "card", 1).await;
+        if !playlist.contains(&old[..32]) {
+            break playlist;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+
+    assert!(
+        tag(&after, NUMBER) > tag(&before, NUMBER) + 1,
+        "{before} {after}"
+    );
+    let new = house
+        .bytes(&format!("/live/card/{}", addresses(&after)[0]))
+        .await;
+    assert!(decoded(&new) > decoded(&old_bytes));
+    let still = house.bytes(&format!("/live/card/{old}")).await;
+    assert!(
+        still == old_bytes,
+        "who has the list of before may still ask"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_player_of_ll_hls_asks_for_a_part_before_it_is_there() {
     let house = House::new().await;

@@ -58,6 +58,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "levada",
             "levada-core",
+            "levada-gateway-http",
             "levada-gateway-rtsp",
             "levada-lane",
             "levada-media",

@@ -59,7 +59,7 @@ pub(crate) fn file(bytes: Bytes, is_open: bool, asked: &HeaderMap) -> Response {
 
 /// From where to where a range reaches (RFC 9110 section 14.1.2); an error if there is nothing there, none if it is not
 /// one range of bytes, and then the whole is the answer.
-fn parse_range(text: &str, total: usize) -> Option<Result<(usize, usize), ()>> {
+pub(crate) fn parse_range(text: &str, total: usize) -> Option<Result<(usize, usize), ()>> {
     let (from, to) = text.strip_prefix("bytes=")?.split_once('-')?;
     let number = |text: &str| text.trim().parse::<usize>().ok();
     let (from, to) = match (from.trim(), to.trim()) {

@@ -23,6 +23,7 @@ use levada_media::source::{Item, Opened, Options, Request, Sources};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio::task::JoinHandle;
 
 /// The longest that anything may take on a machine that does other things too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,8 +53,8 @@ impl House {
         format!("http://{}{path}", self.server.local_addr())
     }
 
-    /// Publishes the test card for as long as the test runs.
-    pub(crate) async fn show_card(&self, name: &str) {
+    /// Publishes the test card until the task that is returned is aborted.
+    pub(crate) async fn show_card(&self, name: &str) -> JoinHandle<()> {
         let name: StreamName = name.parse().unwrap();
         let card = Request {
             text: "test".to_owned(),
@@ -75,7 +76,7 @@ impl House {
                     return;
                 }
             }
-        });
+        })
     }
 
     /// Publishes motion JPEG of one picture that need not be one, 25 times a second.
