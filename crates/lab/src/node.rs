@@ -4,7 +4,7 @@
 //! Invariant: a node started again is the same node, with the same state directory and the same arguments.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -64,7 +64,7 @@ impl Node {
     pub fn relay_on_all_cables(host: &Host) -> anyhow::Result<Self> {
         let command = ["run", "--relay", "always", "--name", host.name()];
         let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, host.node_address().port());
-        Self::start_at(host, any, &command)
+        Self::start_at(host, any.into(), &command)
     }
 
     /// `levada publish`: a node that publishes a file, over and over.
@@ -90,11 +90,32 @@ impl Node {
         )
     }
 
-    fn start(host: &Host, command: &[&str]) -> anyhow::Result<Self> {
-        Self::start_at(host, host.node_address(), command)
+    /// `levada publish` on all addresses of a host, of both families: a node that publishes a file, over and over.
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary, or it cannot be started.
+    pub fn origin_on_all_addresses(host: &Host, name: &str, file: &Path) -> anyhow::Result<Self> {
+        let command = ["publish", name, text(file)?, "--loop"];
+        Self::start_at(host, all_addresses(host), &command)
     }
 
-    fn start_at(host: &Host, listen: SocketAddrV4, command: &[&str]) -> anyhow::Result<Self> {
+    /// `levada play` from whatever address of its host: as [`Node::player`], through a neighbour at that address.
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary, or it cannot be started.
+    pub fn player_through(host: &Host, name: &str, join: &str) -> anyhow::Result<Self> {
+        let file = host.file("ts");
+        let command = ["play", name, "--out", text(&file)?, "--join", join];
+        Self::start_at(host, all_addresses(host), &command)
+    }
+
+    fn start(host: &Host, command: &[&str]) -> anyhow::Result<Self> {
+        Self::start_at(host, host.node_address().into(), command)
+    }
+
+    fn start_at(host: &Host, listen: SocketAddr, command: &[&str]) -> anyhow::Result<Self> {
         let mut arguments: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
         arguments.extend(["--listen".to_owned(), listen.to_string()]);
         arguments.extend(["--state".to_owned(), text(&state(host))?.to_owned()]);
@@ -224,6 +245,10 @@ fn row<'a>(rows: &'a Value, key: &str, value: &str) -> Option<&'a Value> {
 
 fn state(host: &Host) -> PathBuf {
     host.file("state")
+}
+
+fn all_addresses(host: &Host) -> SocketAddr {
+    SocketAddr::from((Ipv6Addr::UNSPECIFIED, host.node_address().port()))
 }
 
 fn text(path: &Path) -> anyhow::Result<&str> {
