@@ -36,7 +36,7 @@ const AGENT_MAX: usize = 200;
 /// What the format leaves out of a stream, by codec.
 const LEFT_OUT: HeaderName = HeaderName::from_static("levada-left-out");
 
-/// All paths of the gateway.
+/// All paths of the gateway, and what is said where there is nothing.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let away = || async { Redirect::temporary("/live/") };
     Router::new()
@@ -46,19 +46,22 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/live/{*path}", get(stream).options(preflight))
         .route("/clock", get(clock).options(preflight))
         .route("/assets/{file}", get(assets::file))
+        .layer(map_response(share))
+        .fallback(nothing)
         .with_state(shared)
 }
 
 /// What is said where there is nothing.
-pub(crate) async fn nothing() -> Problem {
+async fn nothing() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         "there is nothing at this path: what is on is listed at /live/",
     )
 }
 
-/// Lets pages of other sites use what is answered here: who may is decided by users and tokens, not by cookies.
-pub(crate) async fn share(mut response: Response) -> Response {
+/// Lets pages of other sites use what is answered here: who may is decided by users and tokens, not by cookies. It is
+/// for the gateway's own paths alone: others on this port may be for one site only.
+async fn share(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -319,9 +322,4 @@ fn m3u(name: &StreamName, headers: &HeaderMap, query: Option<&str>) -> Response 
         out.insert(header::CONTENT_DISPOSITION, value);
     }
     response
-}
-
-/// What all answers of a listener have: headers for other sites' pages, and an answer where there is nothing.
-pub(crate) fn finish(router: Router) -> Router {
-    router.fallback(nothing).layer(map_response(share))
 }

@@ -30,6 +30,8 @@ pub const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 pub const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Requests at the same time on one connection of HTTP/2.
 pub const REQUESTS_MAX: u32 = 32;
+/// Bytes that wait for one of them.
+const SEND_BYTES_MAX: usize = 64 << 10;
 /// After an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Looks at a client that may take nothing, in the time that it may.
@@ -219,6 +221,7 @@ async fn speak_http2(stream: TcpStream, router: Router, peer: &Peer) -> hyper::R
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(REQUESTS_MAX)
+        .max_send_buf_size(SEND_BYTES_MAX)
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(HEAD_PATIENCE)
         .keep_alive_timeout(HEAD_PATIENCE);

@@ -69,7 +69,8 @@ impl Builder {
         self
     }
 
-    /// More pages on the same port. Their handlers have the connection as an extension, [`serve::Peer`]. The paths of
+    /// More pages on the same port. Pages of other sites may read the gateway's answers, not these: that is for them to
+    /// say. Their handlers have the connection as an extension, [`serve::Peer`]. The paths of
     /// the gateway itself are `/`, `/live/`, `/clock` and `/assets/`; a path that is there twice is a panic at
     /// [`Self::start`].
     pub fn merge(mut self, router: Router) -> Self {
@@ -105,7 +106,7 @@ impl Builder {
         let routers = self.others.into_iter();
         let router = routers.fold(live::router(shared), Router::merge);
         let gate = self.kit.gate().clone();
-        let task = tokio::spawn(serve::serve(listener, live::finish(router), gate));
+        let task = tokio::spawn(serve::serve(listener, router, gate));
         tracing::info!(%address, "the HTTP gateway listens");
         Ok(Server {
             address,

@@ -206,5 +206,12 @@ async fn others_have_pages_on_the_same_port() {
     let answer = house.get("/api/who").await;
 
     assert!(answer.ends_with("\r\n\r\n127.0.0.1"), "{answer}");
+    let shared = "access-control-allow-origin";
+    assert!(
+        !answer.contains(shared),
+        "other sites may read it: {answer}"
+    );
+    assert!(house.get("/clock").await.contains(shared));
+    assert_eq!(status(&house.get("/api/nothing").await), "404");
     assert_eq!(status(&house.get("/live/cam").await), "200");
 }
