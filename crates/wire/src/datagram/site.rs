@@ -17,8 +17,8 @@
 //! At most 250 bytes, so that the constant traffic of a site stays small; only a probe is as large as the media packets
 //! it stands for. Election messages are signed besides: the MAC alone would let any member act as any other. **In the
 //! open network the site key is public: there the MAC keeps out noise and mistakes, not attackers.** Not what follows
-//! from a message: the site machine of the core, which is not here yet. Invariant: no bytes make a decoder panic, and
-//! nothing is decoded from a datagram whose MAC is false.
+//! from a message: that is the site machine of the core. Invariant: no bytes make a decoder panic, and nothing is
+//! decoded from a datagram whose MAC is false.
 //!
 //! Wire definition: docs/wire.md section 9
 
@@ -32,6 +32,7 @@ use crate::key::SiteKey;
 use crate::units::PacketSize;
 
 pub mod beacon;
+pub mod channel;
 pub mod election;
 mod layout;
 pub mod probe;
@@ -219,6 +220,7 @@ impl SiteHeader {
 }
 
 /// Marks the site datagrams of one network during one key epoch, and proves them.
+#[derive(Clone)]
 pub struct SiteSeal {
     key: hmac::Key,
 }
@@ -267,6 +269,13 @@ impl SiteSeal {
         message.encode(identity, start, out);
         let mac = self.mac(&out[start..]);
         out.extend_from_slice(&mac.to_be_bytes());
+    }
+
+    /// Whether the MAC of a datagram is true: what is signed besides costs more to open.
+    #[must_use]
+    pub fn is_marked(&self, datagram: &[u8]) -> bool {
+        let split = datagram.split_last_chunk::<MAC_BYTES>();
+        split.is_some_and(|(unmarked, claimed)| self.mac(unmarked) == u128::from_be_bytes(*claimed))
     }
 
     /// Opens a datagram; `None` if its MAC or its signature is false, or if it says nothing this version knows.

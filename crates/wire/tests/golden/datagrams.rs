@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use levada_wire::datagram::link::{
     Counter, Head, LinkDatagram, LinkHeader, LinkSeal, Numbers, Ping, Pong, Pull,
 };
-use levada_wire::datagram::site::beacon::{Epoch, Flags, Priority, RosterDigest};
+use levada_wire::datagram::site::beacon::{Epoch, Flags, Interval, Priority, RosterDigest};
 use levada_wire::datagram::site::probe::Slot;
 use levada_wire::datagram::site::{
     Beacon, Claim, Handover, Member, Objection, Probe, Resignation, Scope, SiteDatagram, SiteSeal,
@@ -219,6 +219,7 @@ pub(crate) fn site_messages() -> Vec<(&'static str, SiteDatagram)> {
         member: member(),
         roster: roster(),
         hub,
+        interval: Interval::DEFAULT,
     };
     let objection = Objection {
         claimer: node.prefix(),

@@ -13,12 +13,13 @@
 //! 92   2  port      the sender's UDP port for everything unicast; its address is where the beacon comes from
 //! 94   2  flags     8000 RELAY, 4000 SENDER, 2000 WIRELESS, 1000 UPLINK; others are ignored
 //! 96   1  priority  0 (never hub) to 15
-//! 97   -  from the future: ignored
+//! 97   2  interval  milliseconds to the sender's next beacon at most; absent: 1,000
+//! 99   -  from the future: ignored
 //! ```
 //!
 //! Whoever finds its own roster digest in the hub's beacon need not speak: that is what keeps the traffic of a site
-//! constant. Not when to send one: the site machine of the core, which is not here yet. Invariant: the digest covers
-//! all that a beacon says of its sender, so equal digests mean equal knowledge.
+//! constant. Not when to send one: that is the site machine of the core. Invariant: the digest covers all that a beacon
+//! says of its sender, so equal digests mean equal knowledge.
 //!
 //! Wire definition: docs/wire.md section 9.2
 
@@ -38,6 +39,17 @@ pub struct Beacon {
     pub roster: RosterDigest,
     /// The hub it follows, and that hub's epoch.
     pub hub: Option<(NodePrefix, Epoch)>,
+    /// Within this time another beacon of it follows, unless it is gone.
+    pub interval: Interval,
+}
+
+/// The longest time between two beacons of a sender, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interval(pub u16);
+
+impl Interval {
+    /// What is meant where none is said.
+    pub const DEFAULT: Self = Self(1_000);
 }
 
 /// What a beacon says of its sender.
@@ -150,6 +162,9 @@ impl Beacon {
         out.extend_from_slice(&self.member.port.to_be_bytes());
         out.extend_from_slice(&self.member.flags.0.to_be_bytes());
         out.push(self.member.priority.0);
+        if self.interval != Interval::DEFAULT {
+            out.extend_from_slice(&self.interval.0.to_be_bytes());
+        }
     }
 
     pub(super) fn decode(sender: NodePrefix, body: &[u8]) -> Option<Self> {
@@ -170,6 +185,9 @@ impl Beacon {
             member,
             roster,
             hub: hub.map(|hub| (hub, epoch)),
+            interval: take(rest).map_or(Interval::DEFAULT, |bytes| {
+                Interval(u16::from_be_bytes(bytes))
+            }),
         })
     }
 }

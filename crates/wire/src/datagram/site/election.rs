@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The signature covers the header, so a claim cannot be sent again under another counter, network or site. Bytes from
-//! the future stand at the end, under the signature. Not who wins: the site machine of the core, which is not here yet.
+//! the future stand at the end, under the signature. Not who wins: that is the site machine of the core.
 //! Invariant: a claim, resignation or hand-over that came from bytes was signed by the node it names.
 //!
 //! Wire definition: docs/wire.md section 9.3

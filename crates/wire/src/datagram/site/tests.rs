@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::beacon::{Epoch, Flags, Priority, RosterDigest};
+use super::beacon::{Epoch, Flags, Interval, Priority, RosterDigest};
 use super::probe::Slot;
 use super::*;
 use crate::id::FlowId;
@@ -43,11 +43,11 @@ fn any_hub() -> impl Strategy<Value = Option<(NodePrefix, Epoch)>> {
 
 fn any_message() -> impl Strategy<Value = SiteDatagram> {
     let node = identity().id();
-    let beacon = (any::<(u64, u16, u16, [u8; 8])>(), 0..=15_u8, any_hub());
+    let beacon = (any::<(u64, u16, u16, [u8; 8], u16)>(), 0..=15_u8, any_hub());
     let objection = any::<([u8; 8], u32, [u8; 8], u32, u16)>();
     let probe = (any::<(u64, u32, u16, u16, bool)>(), 576..=1_440_u16);
     prop_oneof![
-        beacon.prop_map(move |((boot, port, flags, roster), step, hub)| {
+        beacon.prop_map(move |((boot, port, flags, roster, interval), step, hub)| {
             let (flags, priority) = (Flags(flags), Priority::new(step).unwrap());
             let member = Member {
                 boot,
@@ -61,6 +61,7 @@ fn any_message() -> impl Strategy<Value = SiteDatagram> {
                 member,
                 roster,
                 hub,
+                interval: Interval(interval),
             })
         }),
         (any::<u32>(), 0..=15_u8).prop_map(move |(epoch, step)| {
@@ -118,6 +119,7 @@ fn beacon() -> (Beacon, Vec<u8>) {
         },
         roster: RosterDigest([8; 8]),
         hub: None,
+        interval: Interval(100),
     };
     (beacon, sealed(&SiteDatagram::Beacon(beacon)))
 }
