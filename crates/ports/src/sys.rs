@@ -5,10 +5,12 @@
 //! system calls. Not when to send: that is [`crate::worker`]. Called by it and, for QUIC, by the node. Invariant:
 //! the bytes that arrive are the same with each feature on or off.
 
+mod beacon;
 #[cfg(all(test, target_os = "linux"))]
 mod failing;
 mod gro;
 mod gso;
+mod interfaces;
 pub(crate) mod multicast;
 mod option;
 mod pktinfo;
@@ -18,6 +20,8 @@ mod route;
 mod set;
 mod socket;
 
+pub use beacon::{hear_channel, speak_to_channels};
+pub use interfaces::{HostInterface, InterfaceKind, interfaces};
 pub use probe::{ProbeArrival, ProbeSettings, ProbeSocket};
 pub use route::source_towards;
 pub use set::SocketSet;
