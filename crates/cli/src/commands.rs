@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use levada::view::{CounterRow, FlowRow, LinkRow, NodeRow, StreamRow};
+use levada::view::{CounterRow, FlowRow, LinkRow, MemberRow, NodeRow, StreamRow};
 
 pub(crate) mod bench;
 pub(crate) mod check;
@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Links(views::Args),
     /// Show what flows through a running node
     Flows(views::Args),
+    /// Show the site of a running node: who is on its LAN, who is hub, and why
+    Site(views::Args),
     /// Show what a running node counted: packets, drops by reason, sends
     Counters(views::Args),
     /// Show who plays and publishes by the gateways of a running node, and end a session
@@ -92,6 +94,7 @@ fn on_runtime(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
             Command::Nodes(args) => views::execute::<NodeRow>(args, shutdown, debug).await,
             Command::Links(args) => views::execute::<LinkRow>(args, shutdown, debug).await,
             Command::Flows(args) => views::execute::<FlowRow>(args, shutdown, debug).await,
+            Command::Site(args) => views::execute::<MemberRow>(args, shutdown, debug).await,
             Command::Counters(args) => views::execute::<CounterRow>(args, shutdown, debug).await,
             Command::Sessions(args) => sessions::execute(args, shutdown, debug).await,
             Command::User(command) => user::execute(command, debug),

@@ -18,6 +18,8 @@ use levada_wire::{
     PacketSize, RepairBudget, StreamName, WallTime,
 };
 
+use crate::site;
+
 /// What a node is told once, at its start.
 #[derive(Clone)]
 pub struct Settings {
@@ -84,6 +86,8 @@ pub enum Input {
     Link(LinkInput),
     /// To streams and subscriptions.
     Flow(FlowInput),
+    /// To the site.
+    Site(site::Input),
     /// The lanes tell of packets.
     Lane(lane::Event),
     /// This node goes away on purpose: it tells all neighbours, withdraws its streams, closes its links.
@@ -93,6 +97,12 @@ pub enum Input {
 impl From<LinkInput> for Input {
     fn from(input: LinkInput) -> Self {
         Self::Link(input)
+    }
+}
+
+impl From<site::Input> for Input {
+    fn from(input: site::Input) -> Self {
+        Self::Site(input)
     }
 }
 
@@ -243,6 +253,17 @@ pub enum Output {
     Link(LinkIndex, LinkCommand),
     /// Tell the lanes, about a flow. What is said of one flow must be done in that order.
     Flow(FlowId, FlowCommand),
+    /// Hear and speak on these interfaces for the site, and on no other.
+    Listen(Vec<site::Listener>),
+    /// Send a site datagram.
+    Say {
+        /// By this interface.
+        interface: u32,
+        /// To a channel or to a node.
+        to: SocketAddr,
+        /// The datagram.
+        datagram: Vec<u8>,
+    },
     /// Tell the node's user.
     Event(Event),
 }
@@ -324,6 +345,8 @@ pub enum Event {
         /// The rate over the last second.
         rate: Bitrate,
     },
+    /// Something happened in the site.
+    Site(site::Event),
     /// A subscription moved on.
     Subscription {
         /// The caller's number for it.

@@ -5,23 +5,29 @@
 //!  Input ──▶ │ links  │ ─────────▶ │ routes │ ───────▶ │ flows │ ──▶ Output
 //!            └────────┘ Pass       └────────┘          └───────┘
 //!                 ▲────────────────── Active ─────────────┘
+//!                 ▲ Follow   ┌──────┐  Linked, Active ▲
+//!                 └───────── │ site │ ◀───────────────┘
+//!                            └──────┘
 //! ```
 //!
 //! Makes no decision itself. Driven by `node::driver` and `sim::node`. Invariant: when a call returns, all internal
 //! queues are empty.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use levada_wire::control::Message;
 use levada_wire::lane;
 use levada_wire::machine::{Machine, Wakeup};
 use levada_wire::{FlowId, Instant, LinkIndex, NodeId, StreamName};
 
-use crate::api::{Input, Output, Settings};
+use crate::api::{Event, Input, LinkInput, Neighbour, Output, Settings};
 use crate::flow::{self, Flows};
 use crate::link::{self, Links};
 use crate::route::{self, Routes};
-use crate::view::{Admission, FlowRow, LinkRow, RouteRow, StreamChange, StreamRow, View};
+use crate::site::{self, Place, Site};
+use crate::view::{
+    Admission, FlowRow, LinkRow, MemberRow, RouteRow, StreamChange, StreamRow, View,
+};
 
 /// A node's decisions. See the module's head.
 #[derive(Debug)]
@@ -31,6 +37,11 @@ pub struct Control {
     links: Links,
     routes: Routes,
     flows: Flows,
+    site: Site,
+    /// The peer of each link that is up.
+    peers: BTreeMap<LinkIndex, NodeId>,
+    /// The links that some flow uses.
+    active: BTreeSet<LinkIndex>,
     outputs: VecDeque<Output>,
 }
 
@@ -43,6 +54,7 @@ impl Machine for Control {
         match input {
             Input::Link(input) => self.links(link::Input::Outside(input)),
             Input::Flow(input) => self.flows(flow::Input::Outside(input)),
+            Input::Site(input) => self.site(input),
             Input::Lane(lane::Event::Link(link, event)) => {
                 self.links(link::Input::Lane(link, event))
             }
@@ -50,6 +62,7 @@ impl Machine for Control {
                 self.flows(flow::Input::Lane(flow, event))
             }
             Input::Leave => {
+                self.site(site::Input::Leave);
                 // What is offered is taken back while there are still links to say it on.
                 self.flows(flow::Input::Leave);
                 self.links(link::Input::Leave);
@@ -66,6 +79,8 @@ impl Machine for Control {
         self.drain_routes();
         self.flows.handle_timeout(self.now);
         self.drain_flows();
+        self.site.handle_timeout(self.now);
+        self.drain_site();
         self.assert_drained();
     }
 
@@ -78,6 +93,7 @@ impl Machine for Control {
             self.links.poll_timeout(),
             self.routes.poll_timeout(),
             self.flows.poll_timeout(),
+            self.site.poll_timeout(),
         ];
         parts.into_iter().fold(None, Wakeup::earlier)
     }
@@ -87,12 +103,18 @@ impl Control {
     /// A node that knows nobody yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        let links = Links::new(&settings);
+        let identity = settings.identity.clone();
+        let site = Site::new(identity, settings.network, links.boot(), &settings.seed);
         Self {
             id: settings.identity.id(),
             now: Instant::ZERO,
-            links: Links::new(&settings),
+            links,
             routes: Routes::new(settings.identity.id(), settings.relay),
             flows: Flows::new(&settings),
+            site,
+            peers: BTreeMap::new(),
+            active: BTreeSet::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -113,6 +135,17 @@ impl Control {
             },
             None => row,
         })
+    }
+
+    /// The rows of the members of the site: this node's own first, then those behind `after`, by id; none without one.
+    pub fn member_rows(&self, after: Option<NodeId>) -> impl Iterator<Item = MemberRow> {
+        self.site.rows(after)
+    }
+
+    /// What became of site datagrams.
+    #[must_use]
+    pub const fn site_counts(&self) -> site::Counts {
+        self.site.counts()
     }
 
     /// The rows of the configured neighbours to which there is no link.
@@ -187,6 +220,7 @@ impl Control {
         assert!(self.links.poll_output().is_none(), "links were heard out");
         assert!(self.routes.poll_output().is_none(), "routes were heard out");
         assert!(self.flows.poll_output().is_none(), "flows were heard out");
+        assert!(self.site.poll_output().is_none(), "the site was heard out");
     }
 
     fn links(&mut self, input: link::Input) {
@@ -204,6 +238,59 @@ impl Control {
         self.drain_flows();
     }
 
+    fn site(&mut self, input: site::Input) {
+        self.site.handle_input(self.now, input);
+        self.drain_site();
+    }
+
+    /// The site hears of links and of whether flows use them; it makes links, and flows none.
+    fn drain_site(&mut self) {
+        while let Some(output) = self.site.poll_output() {
+            match output {
+                site::Output::Listen(listeners) => {
+                    self.outputs.push_back(Output::Listen(listeners))
+                }
+                site::Output::Send {
+                    interface,
+                    to,
+                    datagram,
+                } => self.outputs.push_back(Output::Say {
+                    interface,
+                    to,
+                    datagram,
+                }),
+                site::Output::Follow(place) => {
+                    self.links(link::Input::Outside(LinkInput::AddNeighbour(of(place))));
+                }
+                site::Output::Unfollow(place) => {
+                    self.links(link::Input::Outside(LinkInput::RemoveNeighbour(of(place))));
+                }
+                site::Output::Event(event) => {
+                    self.outputs.push_back(Output::Event(Event::Site(event)));
+                }
+            }
+        }
+    }
+
+    fn on_link_gone(&mut self, link: LinkIndex) {
+        if let Some(peer) = self.peers.remove(&link) {
+            self.on_active(link, false);
+            self.site(site::Input::Linked { peer, is_up: false });
+        }
+    }
+
+    fn on_active(&mut self, link: LinkIndex, is_active: bool) {
+        let before = self.active.is_empty();
+        if is_active {
+            self.active.insert(link);
+        } else {
+            self.active.remove(&link);
+        }
+        if before != self.active.is_empty() {
+            self.site(site::Input::Active(before));
+        }
+    }
+
     fn drain_links(&mut self) {
         while let Some(output) = self.links.poll_output() {
             match output {
@@ -211,11 +298,14 @@ impl Control {
                 link::Output::Up { link, peer } => {
                     self.routes(route::Input::LinkUp { link, peer });
                     self.flows(flow::Input::LinkUp { link, peer });
+                    self.peers.insert(link, peer);
+                    self.site(site::Input::Linked { peer, is_up: true });
                 }
                 link::Output::Down { link } => {
                     // Routes first: flows then settle on the way that is left.
                     self.routes(route::Input::LinkDown { link });
                     self.flows(flow::Input::LinkDown { link });
+                    self.on_link_gone(link);
                 }
                 link::Output::Pass { link, message } => match message {
                     Message::Route(message) => {
@@ -257,6 +347,7 @@ impl Control {
             match output {
                 flow::Output::Outside(output) => self.outputs.push_back(output),
                 flow::Output::Active { link, active } => {
+                    self.on_active(link, active);
                     self.links
                         .handle_input(self.now, link::Input::Active { link, active });
                 }
@@ -269,6 +360,14 @@ impl Control {
         // Flows make links ping, and links tell of sizes; neither makes the other say the same again, so this ends
         // here.
         self.drain_links();
+    }
+}
+
+/// A member is a neighbour for as long as a link to it is kept.
+fn of(place: Place) -> Neighbour {
+    Neighbour {
+        addresses: vec![place.address],
+        node: Some(place.node),
     }
 }
 

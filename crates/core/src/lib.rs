@@ -10,6 +10,7 @@
 //! | [`link`] | whether a neighbour is there, how far, how lossy |
 //! | [`route`] | how to reach an origin node, without a loop |
 //! | [`flow`] | which streams are known, who gets which flow, from where, under which key |
+//! | [`site`] | which nodes of a LAN hear each other, and which of them is the hub |
 //! | [`control`] | nothing: it hands each input to its part, and what a part says to whom it concerns |
 //!
 //! Invariant: the parts do not know each other; what one needs from another goes through [`Control`].
@@ -23,6 +24,7 @@ pub mod flow;
 pub mod limits;
 pub mod link;
 pub mod route;
+pub mod site;
 pub mod view;
 
 pub use api::{

@@ -272,3 +272,102 @@ pub const SUBSCRIPTIONS_MAX: usize = 1_024;
 /// The most rows that are made at once for whoever looks at a node, before its task does something else: the widest, of
 /// flows that go out over all links, take less than a millisecond (`bench/RESULTS.md`). More come in further slices.
 pub const ROWS_AT_ONCE: usize = 16;
+
+// Sites: `site.rs`, `site/roster.rs`, `site/election.rs`
+
+/// The most members of a site beside this node. One more is not heard.
+pub const MEMBERS_MAX: usize = 1_024;
+
+/// The most interfaces on which a node takes part in its site; those with the lowest numbers.
+pub const INTERFACES_MAX: usize = 8;
+
+/// A site datagram that is so many behind its sender's highest is not used. Also in docs/wire.md 9.1.
+pub const SITE_REPLAY_WINDOW: u64 = 64;
+
+/// So many signatures of one sender are checked at once, and of all senders that were never proven together.
+pub const SIGNATURES_BURST_MAX: u32 = 16;
+
+/// Between two signatures of one sender that are checked after those.
+pub const SIGNATURE_EVERY: Duration = Duration::from_millis(50);
+
+/// Between beacons of a hub while flows use its links.
+pub const BEACON_ACTIVE: Duration = Duration::from_millis(100);
+
+/// Between beacons of a hub otherwise.
+pub const BEACON_IDLE: Duration = Duration::from_secs(1);
+
+/// Between beacons of a member whose roster is not its hub's, or whose site has no hub; longer in a large site, so that
+/// all members together send no more than one each [`BEACON_SHARE`].
+pub const BEACON_MEMBER: Duration = Duration::from_secs(5);
+
+/// Between the beacons of all members together, at least.
+pub const BEACON_SHARE: Duration = Duration::from_millis(100);
+
+/// So much more rarely a member speaks whose roster is its hub's.
+pub const BEACON_MATCHED: u32 = 4;
+
+/// The longest interval that a beacon can say.
+pub const BEACON_INTERVAL_MAX: Duration = Duration::from_millis(65_535);
+
+/// Between the first three beacons of a node. The first follows at once, or one tenth of it later.
+pub const BEACON_FIRST: Duration = Duration::from_millis(150);
+
+/// Between a beacon and one that answers a newcomer, at least.
+pub const BEACON_PAUSE: Duration = Duration::from_millis(30);
+
+/// How long a newcomer waits for a hub's beacon before it claims; longer with a lower priority, up to twice as long.
+pub const LISTEN: Duration = Duration::from_millis(400);
+
+/// How long a member stays known after its last beacon, at least; else four times what it promised.
+pub const MEMBER_KEPT: Duration = Duration::from_secs(20);
+
+/// How long a member stays known whose link is gone and that is not heard.
+pub const MEMBER_SUSPECT: Duration = Duration::from_secs(8);
+
+/// After so many intervals without a beacon a hub is gone, for a deputy. Others wait up to one more.
+pub const HUB_SILENT_INTERVALS: u32 = 3;
+
+/// What is taken for the interval of a hub that claimed and did not send a beacon yet.
+pub const CLAIM_INTERVAL: Duration = Duration::from_millis(150);
+
+/// When a claim is sent again, after the first.
+pub const CLAIM_AGAIN: [Duration; 2] = [Duration::from_millis(30), Duration::from_millis(90)];
+
+/// How long a claimer waits for objections. Longer than [`CLAIM_AGAIN`] and [`OBJECTION_DELAY`].
+pub const CLAIM_WAIT: Duration = Duration::from_millis(130);
+
+/// A member that still hears the hub objects within this time, unless the hub itself has answered.
+pub const OBJECTION_DELAY: Duration = Duration::from_millis(30);
+
+/// How long a claimer that was objected to waits before it may claim again.
+pub const CLAIM_PAUSE: Duration = Duration::from_secs(1);
+
+/// Two claims that were objected to within this time: the claimer does not hear what others hear.
+pub const DUELS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long such a node does not claim; twice as long each time.
+pub const DEAF_MIN: Duration = Duration::from_secs(60);
+
+/// The longest such time.
+pub const DEAF_MAX: Duration = Duration::from_secs(960);
+
+/// So often in that time a hub answers the claims of a better node before it gives way: three times each is one claim.
+pub const HUB_ANSWERS: u32 = 6;
+
+/// A claim whose epoch is so far ahead of the hub's is not believed.
+pub const EPOCH_AHEAD_MAX: u32 = 65_536;
+
+/// A node whose timer fires this late stood still, and listens before it goes on as hub.
+pub const SITE_PAUSED: Duration = Duration::from_millis(300);
+
+/// For so long a node must be better than the hub before the hub hands over.
+pub const CHALLENGE: Duration = Duration::from_secs(30);
+
+/// By so many steps.
+pub const CHALLENGE_STEPS: u8 = 2;
+
+/// How long a hub that hands over waits for the claim of the next.
+pub const HANDOVER_WAIT: Duration = Duration::from_millis(500);
+
+/// Where nobody may be hub, a node keeps links to so many members at most.
+pub const MESH_MAX: usize = 8;

@@ -147,6 +147,14 @@ impl Link {
     }
 }
 
+impl Links {
+    /// Drawn at the start, as its hellos say it.
+    #[must_use]
+    pub const fn boot(&self) -> u64 {
+        self.boot
+    }
+}
+
 impl Machine for Links {
     type Input = Input;
     type Output = Output;

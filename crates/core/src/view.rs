@@ -16,6 +16,10 @@ use levada_wire::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+mod site;
+
+pub use site::{MemberRole, MemberRow, SiteInterface};
+
 /// All rows of a small network at one moment, for tests and the simulator. Elsewhere rows are taken in slices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {

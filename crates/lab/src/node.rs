@@ -28,13 +28,23 @@ pub struct Node {
 }
 
 impl Node {
-    /// `levada run`: a node that forwards for others.
+    /// `levada run`: a node that forwards for others, and that is in no site.
     ///
     /// # Errors
     ///
     /// When there is no binary, or it cannot be started.
     pub fn relay(host: &Host) -> anyhow::Result<Self> {
-        Self::start(host, &["run", "--relay", "always", "--name", host.name()])
+        Self::start(
+            host,
+            &[
+                "run",
+                "--no-multicast",
+                "--relay",
+                "always",
+                "--name",
+                host.name(),
+            ],
+        )
     }
 
     /// `levada run`: a node that forwards for others, with a link to a neighbour.
@@ -46,6 +56,7 @@ impl Node {
         let join = neighbour.node_address().to_string();
         let command = [
             "run",
+            "--no-multicast",
             "--relay",
             "always",
             "--name",
@@ -56,13 +67,30 @@ impl Node {
         Self::start(host, &command)
     }
 
+    /// `levada run` with no neighbour: a member of the site of its LAN, with these arguments besides.
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary, or it cannot be started.
+    pub fn member(host: &Host, more: &[&str]) -> anyhow::Result<Self> {
+        let command = [&["run", "--name", host.name()], more].concat();
+        Self::start(host, &command)
+    }
+
     /// `levada run` on all cables of a host: a node that forwards between LANs.
     ///
     /// # Errors
     ///
     /// When there is no binary, or it cannot be started.
     pub fn relay_on_all_cables(host: &Host) -> anyhow::Result<Self> {
-        let command = ["run", "--relay", "always", "--name", host.name()];
+        let command = [
+            "run",
+            "--no-multicast",
+            "--relay",
+            "always",
+            "--name",
+            host.name(),
+        ];
         let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, host.node_address().port());
         Self::start_at(host, any.into(), &command)
     }

@@ -13,6 +13,7 @@ use levada_wire::Bitrate;
 
 use crate::node::Node;
 use crate::resolve::{Address, AddressError};
+use crate::site::SiteOptions;
 use crate::state::StateError;
 use crate::tap::Tap;
 
@@ -56,6 +57,7 @@ pub struct Builder {
     pub(crate) uplink: Option<Bitrate>,
     pub(crate) interface_rate: Option<Bitrate>,
     pub(crate) cache_bytes: Option<usize>,
+    pub(crate) site: Option<SiteOptions>,
     pub(crate) tap: Option<Arc<dyn Tap>>,
 }
 
@@ -201,6 +203,17 @@ impl Builder {
         self
     }
 
+    /// Has the node form a site with the nodes on its LAN, which find each other by multicast and elect a hub. Without
+    /// this, it does not. In client mode this has no effect.
+    ///
+    /// ```
+    /// let builder = levada::Node::builder().site(levada::SiteOptions::default());
+    /// ```
+    pub fn site(mut self, site: SiteOptions) -> Self {
+        self.site = Some(site);
+        self
+    }
+
     /// Shows every control byte and every secret that passes: for the tests that prove the ones free of the others.
     #[doc(hidden)]
     pub fn tap(mut self, tap: Arc<dyn Tap>) -> Self {
@@ -304,6 +317,14 @@ pub enum StartError {
         address: SocketAddr,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// An interface that this host does not have.
+    #[error("there is no network interface `{name}` on this machine; it has {known}")]
+    Interface {
+        /// As it was given.
+        name: String,
+        /// Those that there are.
+        known: String,
     },
     /// The local socket in the state directory cannot be made.
     #[error(

@@ -18,6 +18,7 @@ use levada_wire::Bitrate;
 use crate::builder::{Builder, LANES_MAX, PORT_DEFAULT, Relay};
 use crate::node::Node;
 use crate::resolve::{Address, AddressError};
+use crate::site::SiteOptions;
 
 mod rate;
 mod raw;
@@ -45,6 +46,8 @@ pub struct Config {
     pub uplink: Option<Bitrate>,
     /// What each network interface carries; 1 Gb/s if none.
     pub interface_rate: Option<Bitrate>,
+    /// How the node forms a site; it does not if none.
+    pub site: Option<SiteOptions>,
     /// The state directory.
     pub state: PathBuf,
     /// What is logged, as a `tracing` filter.
@@ -72,6 +75,7 @@ impl Config {
         if client && join.is_empty() {
             return Err(ConfigError::ClientAlone);
         }
+        let site = site(raw.multicast, raw.site, raw.interface)?;
         Ok(Self {
             name: raw.name,
             listen,
@@ -81,6 +85,7 @@ impl Config {
             lanes: raw.lanes.map(check_lanes).transpose()?,
             uplink: rate("uplink", raw.uplink.as_deref())?,
             interface_rate: rate("interface_rate", raw.interface_rate.as_deref())?,
+            site: site.filter(|_| !client),
             state: raw.state.unwrap_or_else(crate::state::default_dir),
             log: raw.log.unwrap_or_else(|| "info".to_owned()),
         })
@@ -125,6 +130,9 @@ impl Config {
         if let Some(rate) = self.interface_rate {
             builder = builder.interface_rate(rate);
         }
+        if let Some(site) = &self.site {
+            builder = builder.site(site.clone());
+        }
         if let Some(name) = &self.name {
             builder = builder.name(name);
         }
@@ -144,6 +152,30 @@ pub fn listen(text: &str) -> Result<SocketAddr, ConfigError> {
     parsed.ok_or_else(|| ConfigError::Listen {
         text: text.to_owned(),
     })
+}
+
+/// How a site is formed, if it is.
+fn site(
+    multicast: Option<bool>,
+    label: Option<String>,
+    interface: Option<Vec<String>>,
+) -> Result<Option<SiteOptions>, ConfigError> {
+    let is_on = multicast.unwrap_or(true);
+    for (key, is_given) in [
+        ("site", label.is_some()),
+        ("interface", interface.is_some()),
+    ] {
+        if !is_on && is_given {
+            return Err(ConfigError::WithoutMulticast { key });
+        }
+    }
+    if label.as_deref() == Some("") {
+        return Err(ConfigError::SiteLabel);
+    }
+    Ok(is_on.then(|| SiteOptions {
+        label,
+        interfaces: interface.unwrap_or_default(),
+    }))
 }
 
 fn check_lanes(lanes: usize) -> Result<usize, ConfigError> {
@@ -212,6 +244,15 @@ pub enum ConfigError {
     /// A neighbour's address that makes no sense.
     #[error("`join`: {0}")]
     Join(#[from] AddressError),
+    /// An empty label.
+    #[error("`site` is empty: give a label, for example `hall`, or leave it out")]
+    SiteLabel,
+    /// What only a site needs, where there is none.
+    #[error("`{key}` has no effect without multicast: leave it out, or let multicast be on")]
+    WithoutMulticast {
+        /// The key.
+        key: &'static str,
+    },
     /// A client without anybody to dial.
     #[error("`client` needs somebody to dial: give at least one `join`")]
     ClientAlone,

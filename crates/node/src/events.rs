@@ -49,6 +49,25 @@ pub enum Event {
         /// How long no further one is admitted.
         pause: Duration,
     },
+    /// A node was found on the LAN.
+    MemberFound {
+        /// Its id.
+        node: NodeId,
+        /// Its address and port.
+        address: SocketAddr,
+    },
+    /// A node of the site was not heard for too long.
+    MemberLost {
+        /// Its id.
+        node: NodeId,
+    },
+    /// The site has another hub, or none.
+    HubChanged {
+        /// The hub; none while there is none.
+        hub: Option<NodeId>,
+        /// Why, for people.
+        reason: String,
+    },
     /// A neighbour could not be reached; it is tried again.
     DialFailed {
         /// The address and port that were dialled.

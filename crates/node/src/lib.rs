@@ -25,6 +25,7 @@
 //! | `driver` | one task that owns the control core: hands it what happened, does what it says |
 //! | `quic` | authenticated connections on the datapath's socket |
 //! | `fanout` | from the one opened flow to its local subscribers |
+//! | `site` | the sockets of beacons, and the host's interfaces |
 //! | [`state`] | the locked directory that makes a node |
 //! | [`config`] | what the user wrote, checked |
 //! | [`admin`] | the local socket by which commands find a running node |
@@ -49,6 +50,7 @@ mod node;
 mod publisher;
 mod quic;
 mod resolve;
+mod site;
 mod streams;
 mod subscriber;
 mod tap;
@@ -58,6 +60,7 @@ pub use events::{Event, Events};
 pub use node::{Failed, Node, Stopped};
 pub use publisher::{PublishError, PublishOptions, Publisher, SendError};
 pub use resolve::{Address, AddressError};
+pub use site::SiteOptions;
 pub use streams::{StreamChange, Streams};
 pub use subscriber::{
     Delivery, Gap, GapReason, Instance, State, SubscribeError, SubscribeOptions, Subscriber,

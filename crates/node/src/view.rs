@@ -7,6 +7,7 @@
 //! | [`LinkRow`] | `levada links` | the core, and the lanes, which count |
 //! | [`FlowRow`] | `levada flows` | the same |
 //! | [`CounterRow`] | `levada counters` | the lanes, and the joints of this crate |
+//! | [`MemberRow`] | `levada site` | the core |
 //! | [`RouteRow`] | nobody alone | the core |
 //!
 //! States are enums that are written as words. Names end in their unit: `seconds`, `bytes`, `bps` for bit/s, `ratio`
@@ -24,8 +25,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use levada_core::view::{
-    Admission, Demand, FlowCause, FlowState, LinkState, Ratio, Remote, RouteRow, Seconds,
-    StreamRow, TrackRow,
+    Admission, Demand, FlowCause, FlowState, LinkState, MemberRole, MemberRow, Ratio, Remote,
+    RouteRow, Seconds, SiteInterface, StreamRow, TrackRow,
 };
 /// What the core knows of a link, and of a flow.
 pub use levada_core::view::{FlowRow as FlowControl, LinkRow as LinkControl};
@@ -55,6 +56,8 @@ pub enum Table {
     Flows,
     /// [`CounterRow`].
     Counters,
+    /// [`MemberRow`].
+    Members,
 }
 
 /// What [`crate::Node::rows`] gives. This crate alone says what is a row.
@@ -95,6 +98,7 @@ row! {
     RouteRow: Routes,
     FlowRow: Flows,
     CounterRow: Counters,
+    MemberRow: Members,
 }
 
 /// A node at one moment, or as good as: it goes on while its rows are gathered.
@@ -113,6 +117,9 @@ pub struct View {
     pub streams: Vec<StreamRow>,
     /// The flows it knows.
     pub flows: Vec<FlowRow>,
+    /// The members of its site, itself first; none if it forms none.
+    #[serde(default)]
+    pub members: Vec<MemberRow>,
     /// What was counted since the start.
     pub counters: Vec<CounterRow>,
 }

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use levada_core::site::Listener;
 use levada_core::{
     ConnectionLost, Control, DialId, Event, FlowInput, Inbox, Input, LinkInput, Output, Settings,
 };
@@ -29,9 +30,11 @@ use levada_wire::{FlowId, Frame, Instant, LinkIndex, Machine, NodeId, StreamName
 use crate::connection::End;
 
 mod clock;
+mod site;
 mod tally;
 
 pub(crate) use clock::Clock;
+use site::is_of_site;
 use tally::Tally;
 
 /// The most outputs that one call may lead to, over both machines. More means that they talk each other to death.
@@ -106,6 +109,8 @@ pub(crate) struct Process {
     next_link: u32,
     /// The channels that the lane has joined.
     joined: BTreeSet<Channel>,
+    /// Where the site is heard.
+    site: Vec<Listener>,
     /// The flows of the streams that are published here.
     published: BTreeMap<StreamName, FlowId>,
     effects: Vec<Effect>,
@@ -132,6 +137,7 @@ impl Process {
             by_end: BTreeMap::new(),
             next_link: 1,
             joined: BTreeSet::new(),
+            site: Vec::new(),
             published: BTreeMap::new(),
             effects: Vec::new(),
             keeps_sending,
@@ -197,12 +203,19 @@ impl Process {
 
     /// Datagrams came in.
     pub(crate) fn on_train(&mut self, now: Instant, train: Train) {
+        if is_of_site(&train) {
+            let to_this = train.from;
+            return self.on_site(now, &train, to_this);
+        }
         self.tell_lane(now, lane::Input::Train(train));
         self.settle(now);
     }
 
     /// A datagram came in on a channel.
-    pub(crate) fn on_heard(&mut self, now: Instant, train: Train) {
+    pub(crate) fn on_heard(&mut self, now: Instant, train: Train, channel: SocketAddr) {
+        if is_of_site(&train) {
+            return self.on_site(now, &train, channel);
+        }
         self.tell_lane(now, lane::Input::Heard(train));
         self.settle(now);
     }
@@ -363,6 +376,13 @@ impl Process {
             }
             Output::Link(link, command) => self.command(now, Command::Link(link, command)),
             Output::Flow(flow, command) => self.on_flow(now, flow, command),
+            Output::Listen(listeners) => self.listen(listeners),
+            Output::Say { to, datagram, .. } => self.effects.push(Effect::Datagrams(Datagrams {
+                source: None,
+                to,
+                segment_bytes: datagram.len(),
+                bytes: datagram.into(),
+            })),
             Output::Event(event) => {
                 if let Event::Published { name, flow, .. } = &event {
                     self.published.insert(name.clone(), *flow);

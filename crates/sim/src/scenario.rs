@@ -98,6 +98,8 @@ pub(crate) struct Bounds {
 pub(crate) struct Network {
     pub(crate) name: String,
     pub(crate) settings: LanSettings,
+    /// Whether its nodes form a site.
+    pub(crate) is_site: bool,
 }
 
 /// A WAN link between two LANs.

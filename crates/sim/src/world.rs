@@ -58,6 +58,7 @@ enum Event {
     Heard {
         node: usize,
         from: SocketAddr,
+        to: SocketAddr,
         bytes: Bytes,
     },
     /// A lost segment is due again.
@@ -117,8 +118,15 @@ enum Cargo {
 /// What waits for a node that stands still.
 #[derive(Debug)]
 enum Parcel {
-    Datagram { from: SocketAddr, bytes: Bytes },
-    Heard { from: SocketAddr, bytes: Bytes },
+    Datagram {
+        from: SocketAddr,
+        bytes: Bytes,
+    },
+    Heard {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Bytes,
+    },
     Segment(Segment),
     Input(Input),
     Script(Script),
@@ -304,7 +312,12 @@ impl<'a> World<'a> {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Flight(flight) => self.on_flight(flight),
-            Event::Heard { node, from, bytes } => self.on_heard(node, from, bytes),
+            Event::Heard {
+                node,
+                from,
+                to,
+                bytes,
+            } => self.on_heard(node, [from, to], bytes),
             Event::Retry(segment) => {
                 let nodes = &self.nodes;
                 self.connections

@@ -53,6 +53,16 @@ pub(crate) struct Args {
     /// What each network interface carries: newcomers get a quarter of it [default: 1Gb/s]
     #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     interface_rate: Option<String>,
+    /// Form no site: neither find nodes on the LAN nor be found
+    #[arg(long)]
+    no_multicast: bool,
+    /// The label of the site: nodes of other labels on the same LAN are other sites [default: none]
+    #[arg(long, value_name = "LABEL")]
+    site: Option<String>,
+    /// An interface to form a site on; may be given several times [default: each that is wired or Wi-Fi and has a
+    /// private network, or the one whose address the node listens on]
+    #[arg(long, value_name = "IF")]
+    interface: Vec<String>,
     /// Publish a stream from the start; may be given several times. SOURCE is as for `levada publish`
     #[arg(long, value_name = "NAME=SOURCE")]
     source: Vec<String>,
@@ -231,6 +241,9 @@ impl Args {
         raw.lanes = self.lanes;
         raw.uplink = self.uplink;
         raw.interface_rate = self.interface_rate;
+        raw.multicast = self.no_multicast.then_some(false);
+        raw.site = self.site;
+        raw.interface = (!self.interface.is_empty()).then_some(self.interface);
         raw.state = self.state;
         let publish = self.source.iter().map(|text| publish(text));
         let publish = publish.collect::<anyhow::Result<Vec<_>>>()?;

@@ -1,4 +1,4 @@
-//! `levada streams | nodes | links | flows | counters`: what a running node sees, as tables or as JSON.
+//! `levada streams | nodes | links | flows | site | counters`: what a running node sees, as tables or as JSON.
 //!
 //! Not the rows, which the library makes. Invariant: JSON has everything a row has, in one line each time.
 
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use levada::view::{
-    Admission, CounterRow, FlowRow, LinkRow, NodeRole, NodeRow, Ratio, Row, StreamRow,
+    Admission, CounterRow, FlowRow, LinkRow, MemberRow, NodeRole, NodeRow, Ratio, Row, StreamRow,
 };
 use levada::{LinkIndex, PacketSize};
 use tokio::time::MissedTickBehavior;
@@ -301,6 +301,45 @@ impl Shown for NodeRow {
                 or_dash(row.admission.map(of_uplink)),
             ]);
         }
+        table
+    }
+}
+
+impl Shown for MemberRow {
+    const NONE: &str =
+        "this node forms no site: it runs with --no-multicast, in client mode, or for one command";
+
+    fn table(rows: &[Self]) -> Table {
+        let mut table = Table::new(&[
+            ("NODE", Align::Left),
+            ("ROLE", Align::Left),
+            ("ADDRESS", Align::Left),
+            ("PRIORITY", Align::Right),
+            ("UPLINK", Align::Left),
+            ("HEARD", Align::Right),
+            ("LOSS", Align::Right),
+            ("LOSS SNOOPED", Align::Right),
+            ("CAUSE", Align::Left),
+        ]);
+        for row in rows {
+            let this = if row.is_this { " (this)" } else { "" };
+            let uplink = if row.has_uplink { "yes" } else { "no" };
+            table.row([
+                row.node.short(),
+                format!("{}{this}", row.role),
+                or_dash(row.address.as_ref()),
+                row.priority.to_string(),
+                uplink.to_owned(),
+                or_dash(
+                    row.heard_seconds
+                        .map(|ago| format!("{:.1} s ago", ago.0.as_secs_f64())),
+                ),
+                or_dash(row.loss_link_ratio.map(percent)),
+                or_dash(row.loss_admin_ratio.map(percent)),
+                row.cause.clone().unwrap_or_default(),
+            ]);
+        }
+        table.hide_silent(&["CAUSE"]);
         table
     }
 }

@@ -239,7 +239,9 @@ impl Net {
                 Output::LinkUp { .. }
                 | Output::Link(_, _)
                 | Output::Dial { .. }
-                | Output::CancelDial { .. } => {}
+                | Output::CancelDial { .. }
+                | Output::Listen(_)
+                | Output::Say { .. } => {}
             }
         }
     }

@@ -23,7 +23,9 @@ use crate::driver::{Handle, WeakHandle};
 use crate::node::{Node, Stopped};
 use crate::publisher::{PublishOptions, Publisher};
 use crate::subscriber::SubscribeOptions;
-use crate::view::{CounterRow, FlowRow, LinkRow, NodeRow, RouteRow, Row, Rows, StreamRow, Table};
+use crate::view::{
+    CounterRow, FlowRow, LinkRow, MemberRow, NodeRow, RouteRow, Row, Rows, StreamRow, Table,
+};
 
 /// The most clients at once. One more is told so.
 const CLIENTS_MAX: usize = 64;
@@ -133,6 +135,7 @@ async fn client(stream: UnixStream, node: Handle) -> io::Result<()> {
                 Table::Routes => rows::<RouteRow>(&node).await,
                 Table::Flows => rows::<FlowRow>(&node).await,
                 Table::Counters => rows::<CounterRow>(&node).await,
+                Table::Members => rows::<MemberRow>(&node).await,
             };
             answer(&mut writer, &reply).await
         }

@@ -43,13 +43,19 @@ pub struct RawConfig {
     /// What each network interface carries.
     #[serde(default, deserialize_with = "super::rate::written")]
     pub interface_rate: Option<String>,
+    /// Whether to form a site with the nodes on the LAN.
+    pub multicast: Option<bool>,
+    /// The site's label.
+    pub site: Option<String>,
+    /// The interfaces to form a site on.
+    pub interface: Option<Vec<String>>,
     /// The state directory.
     pub state: Option<PathBuf>,
     /// The filter of the log: a level, or levels by module.
     pub log: Option<String>,
 }
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 13] = [
     "name",
     "listen",
     "join",
@@ -58,6 +64,9 @@ const KEYS: [&str; 10] = [
     "lanes",
     "uplink",
     "interface_rate",
+    "multicast",
+    "site",
+    "interface",
     "state",
     "log",
 ];
@@ -88,8 +97,8 @@ impl RawConfig {
         toml::from_str(text).map_err(malformed)
     }
 
-    /// Reads `LEVADA_*` from `variables`: `LEVADA_JOIN` has its addresses divided by commas; the rest are written
-    /// like in the file. Other variables are ignored.
+    /// Reads `LEVADA_*` from `variables`: `LEVADA_JOIN` and `LEVADA_INTERFACE` have their parts divided by commas; the
+    /// rest are written like in the file. Other variables are ignored.
     ///
     /// # Errors
     ///
@@ -112,6 +121,9 @@ impl RawConfig {
                 "LANES" => raw.lanes = Some(number(&variable, &value)?),
                 "UPLINK" => raw.uplink = Some(value),
                 "INTERFACE_RATE" => raw.interface_rate = Some(value),
+                "MULTICAST" => raw.multicast = Some(truth(&variable, &value)?),
+                "SITE" => raw.site = Some(value),
+                "INTERFACE" => raw.interface = Some(divide(&value)),
                 "STATE" => raw.state = Some(value.into()),
                 "LOG" => raw.log = Some(value),
                 _ if above.iter().any(|known| known.to_uppercase() == key) => {}
@@ -139,6 +151,9 @@ impl RawConfig {
             lanes: self.lanes.or(weaker.lanes),
             uplink: self.uplink.or(weaker.uplink),
             interface_rate: self.interface_rate.or(weaker.interface_rate),
+            multicast: self.multicast.or(weaker.multicast),
+            site: self.site.or(weaker.site),
+            interface: self.interface.or(weaker.interface),
             state: self.state.or(weaker.state),
             log: self.log.or(weaker.log),
         }

@@ -204,3 +204,19 @@ fn an_uplink_that_is_no_rate_is_refused_with_the_cure() {
         "{bare}"
     );
 }
+
+#[test]
+fn a_site_is_formed_unless_multicast_is_off_or_the_node_is_a_client() {
+    let site = |toml: &str| resolve(toml).unwrap().site;
+
+    assert_eq!(site(""), Some(SiteOptions::default()));
+    assert_eq!(site("multicast = false"), None);
+    assert_eq!(site("client = true\njoin = ['a']"), None);
+    let given = site("site = 'hall'\ninterface = ['eth0', 'eth1']").unwrap();
+    assert_eq!(given.label.as_deref(), Some("hall"));
+    assert_eq!(given.interfaces, ["eth0", "eth1"]);
+
+    let refused = resolve("multicast = false\nsite = 'hall'").unwrap_err();
+    assert!(refused.to_string().contains("`site`"), "{refused}");
+    assert!(resolve("site = ''").is_err());
+}

@@ -3,6 +3,7 @@
 //! One line per kind of output; not the order of things (`task`).
 //! Invariant: no output is dropped in silence: what cannot be done comes back to the core as an input.
 
+use levada_core::site;
 use levada_core::{self as core, ConnectionLost, LinkDown, LinkInput, Output, SubscriptionState};
 use levada_lane::api::{Command, LinkCommand};
 use levada_ports::source_towards;
@@ -29,6 +30,12 @@ impl Driver {
             Output::LinkUp { link, remote_index } => self.link_up(link, remote_index).await,
             Output::Link(link, command) => self.command(Command::Link(link, command)).await,
             Output::Flow(flow, command) => self.on_flow(flow, command).await,
+            Output::Listen(listeners) => self.site.listen(listeners),
+            Output::Say {
+                interface,
+                to,
+                datagram,
+            } => self.site.say(interface, to, &datagram),
             Output::Event(event) => self.on_event(event),
         }
     }
@@ -173,7 +180,44 @@ impl Driver {
                     "a stream sends more than its publisher declared; what is above that may be skipped"
                 );
             }
+            core::Event::Site(event) => self.on_site(event),
             core::Event::Subscription { id, state } => self.on_subscription(id, state),
+            // An event of a later core that this crate has no word for.
+            _ => {}
+        }
+    }
+
+    fn on_site(&self, event: site::Event) {
+        match event {
+            site::Event::MemberFound(place) => {
+                let (node, address) = (place.node, place.address);
+                tracing::info!(node = node.short(), %address, "a node of this site was found");
+                self.tell(Event::MemberFound { node, address });
+            }
+            site::Event::MemberLost { node } => {
+                tracing::info!(
+                    node = node.short(),
+                    "a node of this site is not heard any more"
+                );
+                self.tell(Event::MemberLost { node });
+            }
+            site::Event::HubChanged { hub, cause } => {
+                let reason = cause.to_string();
+                match hub {
+                    Some(hub) => tracing::info!(hub = hub.short(), reason, "the site has a hub"),
+                    None => tracing::info!(reason, "the site has no hub"),
+                }
+                self.tell(Event::HubChanged { hub, reason });
+            }
+            site::Event::Deaf => {
+                tracing::warn!(
+                    "this node does not hear multicast that others hear; it is not to be hub for a while. \
+                     A firewall that drops UDP port 7801 does this"
+                );
+            }
+            site::Event::Paused => {
+                tracing::warn!("this node stood still; it listens before it goes on in its site");
+            }
             // An event of a later core that this crate has no word for.
             _ => {}
         }

@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use levada_core::limits::LINKS_IN_ALL_MAX;
+use levada_core::site::Willing;
 use levada_core::{Control, Settings};
 use levada_lane::LaneSettings;
 use levada_wire::control::link::NODE_NAME_BYTES_MAX;
@@ -25,7 +27,7 @@ use super::task::{DRIVER_GONE, Driver, Inbox, Resolving};
 use super::{
     About, Answers, EVENTS_MAX, Handle, QUIC_EVENTS_MAX, REQUESTS_MAX, SLOTS_MAX, Shared, datapath,
 };
-use crate::builder::{Builder, StartError, StateChoice};
+use crate::builder::{Builder, Relay, StartError, StateChoice};
 use crate::events::Event;
 use crate::fanout::{Fanout, FrameRoom};
 use crate::node::Failed;
@@ -34,12 +36,14 @@ use crate::quic::connection::Surroundings;
 use crate::quic::endpoint::{Endpoint, Limits};
 use crate::quic::tls::Credentials;
 use crate::resolve::{self, Address, Resolved};
+use crate::site::{self, SitePorts};
 use crate::state::{self, StateDir};
 
 /// Starts a node.
 pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
     let neighbours = builder.neighbours()?;
     let name = node_name(builder.name.clone())?;
+    builder.site.as_ref().map_or(Ok(()), site::check)?;
     let state = match &builder.state {
         StateChoice::Default => StateDir::open(&state::default_dir())?,
         StateChoice::At(dir) => StateDir::open(dir)?,
@@ -67,8 +71,9 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
     };
     let clock = parts.datapath.clock();
     let pump = Pump::new(control(&about, builder.uplink, &state)?, clock);
+    let (site_ports, site_inputs) = SitePorts::new();
     let next_link = LinkIndex(u32::from_be_bytes(random()?));
-    let (handle, ends) = lines(about, parts.datapath.clone(), parts.events);
+    let (handle, ends) = lines(about, parts.datapath.clone(), (parts.events, site_inputs));
     let mut driver = Driver {
         pump,
         datapath: parts.datapath,
@@ -81,18 +86,13 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         },
         events: ends.events,
         inbox: ends.inbox,
+        site: site_ports,
         links: BTreeMap::new(),
         next_link,
         dials: BTreeMap::new(),
         publications: BTreeMap::new(),
         interests: Interests::default(),
-        resolving: Resolving {
-            merges: builder.client,
-            merged: BTreeMap::new(),
-            unresolved: BTreeMap::new(),
-            names: Names::default(),
-            results: ends.results,
-        },
+        resolving: resolving(builder.client, ends.results),
         again: VecDeque::new(),
         dial_failures: Rarely::default(),
         leaving: None,
@@ -101,6 +101,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         helpers: Vec::new(),
     };
     start_admin(&builder, &handle, &mut driver)?;
+    start_site(&builder, &mut driver, handle.about().local_addr);
     start_helpers(&builder, &mut driver, neighbours);
     let (id, port) = (handle.about().id.short(), handle.about().local_addr.port());
     tracing::info!(id, port, name = handle.about().name, "the node runs");
@@ -127,6 +128,16 @@ fn lane_settings(builder: &Builder, cache: CacheBytes) -> Result<LaneSettings, S
     })
 }
 
+fn resolving(merges: bool, results: mpsc::Sender<Resolved>) -> Resolving {
+    Resolving {
+        merges,
+        merged: BTreeMap::new(),
+        unresolved: BTreeMap::new(),
+        names: Names::default(),
+        results,
+    }
+}
+
 /// The driver's ends of the queues around it.
 struct Ends {
     inbox: Inbox,
@@ -140,7 +151,10 @@ struct Ends {
 fn lines(
     about: About,
     datapath: datapath::Datapath,
-    heard: mpsc::Receiver<lane::Event>,
+    (heard, site): (
+        mpsc::Receiver<lane::Event>,
+        mpsc::Receiver<levada_core::site::Input>,
+    ),
 ) -> (Handle, Ends) {
     let (quic_events, happened) = mpsc::channel(QUIC_EVENTS_MAX);
     let (ask, asked) = mpsc::channel(REQUESTS_MAX + SLOTS_MAX);
@@ -167,6 +181,7 @@ fn lines(
         datapath: heard,
         asked,
         resolved,
+        site,
         is_asked: true,
     };
     let ends = Ends {
@@ -194,6 +209,28 @@ fn control(
         uplink,
         seed: random()?,
     }))
+}
+
+/// Has the node take part in its site, if it is to.
+fn start_site(builder: &Builder, driver: &mut Driver, listen: SocketAddr) {
+    let options = builder.site.as_ref().filter(|_| !builder.client);
+    if let Some(options) = options {
+        let wall = driver.pump.wall();
+        let settings = site::settings(options, listen, willing(builder), wall);
+        driver
+            .pump
+            .handle(levada_core::site::Input::Begin(settings));
+        driver.helpers.push(driver.site.watch(listen));
+    }
+}
+
+/// How willing the node is to be hub of its site.
+const fn willing(builder: &Builder) -> Willing {
+    match builder.relay {
+        Relay::Always => Willing::Always,
+        Relay::Auto => Willing::Auto,
+        Relay::Never => Willing::Never,
+    }
 }
 
 /// Makes the local socket and the task behind it.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada_core::limits::ROWS_AT_ONCE;
+use levada_core::site;
 use levada_core::view::StreamChange;
 use levada_core::{Control, DialId, Input, LinkInput, Neighbour};
 use levada_lane::api::Command;
@@ -29,6 +30,7 @@ use crate::quic::connection::{ConnectionHandle, LinkKeys, Surroundings};
 use crate::quic::endpoint::Endpoint;
 use crate::quic::{Established, QuicEvent};
 use crate::resolve::{self, Address, Resolved};
+use crate::site::SitePorts;
 use crate::state::StateDir;
 use crate::streams::Board;
 use crate::tap;
@@ -56,6 +58,7 @@ pub(super) struct Driver {
     pub(super) around: Surroundings,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) inbox: Inbox,
+    pub(super) site: SitePorts,
     pub(super) links: BTreeMap<LinkIndex, Connected>,
     pub(super) next_link: LinkIndex,
     pub(super) dials: BTreeMap<DialId, AbortHandle>,
@@ -81,6 +84,8 @@ pub(super) struct Inbox {
     pub(super) datapath: mpsc::Receiver<lane::Event>,
     pub(super) asked: mpsc::Receiver<Asked>,
     pub(super) resolved: mpsc::Receiver<Resolved>,
+    /// Of the site: what was heard, and the host's interfaces.
+    pub(super) site: mpsc::Receiver<site::Input>,
     /// Whether anybody can still ask.
     pub(super) is_asked: bool,
 }
@@ -125,6 +130,7 @@ enum Step {
     Datapath(lane::Event),
     Asked(Option<Asked>),
     Resolved(Resolved),
+    Site(site::Input),
     Due,
     /// More streams are to be shown to whoever watches.
     Shows,
@@ -146,6 +152,7 @@ impl Driver {
                     self.begin_to_leave();
                 }
                 Step::Resolved(resolved) => self.on_resolved(resolved),
+                Step::Site(input) => self.pump.handle(input),
                 Step::Due => self.pump.fire(),
                 Step::Shows => {}
                 Step::LeaveDeadline => self.links.clear(),
@@ -168,6 +175,7 @@ impl Driver {
             datapath,
             asked,
             resolved,
+            site,
             is_asked,
         } = &mut self.inbox;
         let shows = self.pump.machine().has_stream_changes();
@@ -182,6 +190,7 @@ impl Driver {
             Some(event) = datapath.recv() => Step::Datapath(event),
             asked = asked.recv(), if *is_asked => Step::Asked(asked),
             Some(resolved) = resolved.recv() => Step::Resolved(resolved),
+            Some(input) = site.recv() => Step::Site(input),
             () = self.pump.due() => Step::Due,
             () = std::future::ready(()), if shows => Step::Shows,
             () = leave => Step::LeaveDeadline,

@@ -15,8 +15,8 @@ use levada_ports::worker::WorkerCounters;
 use levada_wire::{LinkIndex, NodeId};
 
 use super::{
-    About, CounterRow, FlowCounters, FlowRow, LinkCounters, LinkRow, LinkState, NodeRole, NodeRow,
-    Remote, RouteRow, Seconds, StreamRow, VERSION, View,
+    About, CounterRow, FlowCounters, FlowRow, LinkCounters, LinkRow, LinkState, MemberRow,
+    NodeRole, NodeRow, Remote, RouteRow, Seconds, StreamRow, VERSION, View,
 };
 use crate::fanout::Fanout;
 use crate::node::{Node, Stopped};
@@ -78,6 +78,16 @@ impl Gather for RouteRow {
     }
 }
 
+impl Gather for MemberRow {
+    async fn gather(node: &Node) -> Result<Vec<Self>, Stopped> {
+        let key = |row: &Self| row.node;
+        slices(node, key, |control, after| {
+            control.member_rows(after).take(ROWS_AT_ONCE).collect()
+        })
+        .await
+    }
+}
+
 impl Gather for FlowRow {
     async fn gather(node: &Node) -> Result<Vec<Self>, Stopped> {
         let rows = flows(node).await?;
@@ -120,6 +130,7 @@ pub(crate) async fn view(node: &Node) -> Result<View, Stopped> {
     let (links, flows) = (links(node).await?, flows(node).await?);
     let routes = RouteRow::gather(node).await?;
     let streams = StreamRow::gather(node).await?;
+    let members = MemberRow::gather(node).await?;
     let counted = node.handle().counters().await?;
     Ok(View {
         version: VERSION,
@@ -128,6 +139,7 @@ pub(crate) async fn view(node: &Node) -> Result<View, Stopped> {
         routes,
         streams,
         flows: with_flow_counters(flows, &counted),
+        members,
         counters: counters(node, &counted),
     })
 }

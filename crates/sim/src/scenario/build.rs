@@ -146,6 +146,7 @@ fn network(raw: raw::Network) -> Network {
     Network {
         name: raw.name,
         settings,
+        is_site: raw.site,
     }
 }
 

@@ -48,6 +48,9 @@ pub(super) struct Network {
     pub(super) loss: Option<Share>,
     pub(super) querier: Option<bool>,
     pub(super) floods_unknown: Option<bool>,
+    /// Whether its nodes form a site.
+    #[serde(default)]
+    pub(super) site: bool,
 }
 
 #[derive(Debug, Deserialize)]

@@ -43,16 +43,24 @@ impl World<'_> {
             let node = self.nodes.iter().position(|one| one.address.ip() == host);
             let node = node.expect("each host has a node");
             let bytes = bytes.clone();
-            self.queue.push(at, Event::Heard { node, from, bytes });
+            self.queue.push(
+                at,
+                Event::Heard {
+                    node,
+                    from,
+                    to,
+                    bytes,
+                },
+            );
         }
     }
 
     /// It has come to one of those who joined.
-    pub(super) fn on_heard(&mut self, node: usize, from: SocketAddr, bytes: Bytes) {
+    pub(super) fn on_heard(&mut self, node: usize, [from, to]: [SocketAddr; 2], bytes: Bytes) {
         let (one, segment_bytes) = (&mut self.nodes[node], bytes.len());
         if one.is_paused() {
             if one.process.is_some() && one.inbox.len() < INBOX_MAX {
-                one.inbox.push_back(Parcel::Heard { from, bytes });
+                one.inbox.push_back(Parcel::Heard { from, to, bytes });
             }
             return;
         }
@@ -62,7 +70,7 @@ impl World<'_> {
             bytes,
             segment_bytes,
         };
-        self.call(node, |process, now| process.on_heard(now, train));
+        self.call(node, |process, now| process.on_heard(now, train, to));
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Not what it decides. Called by `world`. Invariant: a process is only called while it runs and does not stand still.
 
+use levada_core::site::Willing;
 use levada_core::{Input, LinkInput, Neighbour, Settings};
 use levada_lane::api::Delivery;
 use levada_wire::{Instant, NetworkId};
@@ -53,6 +54,18 @@ impl World<'_> {
             };
             let input = LinkInput::AddNeighbour(neighbour);
             self.call(index, |process, now| process.on_input(now, input));
+        }
+        if self.scenario.networks[plan.network].is_site {
+            let node = &self.nodes[index];
+            let (address, wall) = (node.address, node.clock.wall(self.now));
+            let willing = if plan.relay {
+                Willing::Auto
+            } else {
+                Willing::Never
+            };
+            self.call(index, |process, own| {
+                process.join_site(own, address, willing, wall);
+            });
         }
         self.resume_script(index);
     }
@@ -194,7 +207,7 @@ impl World<'_> {
         while let Some(parcel) = self.nodes[index].inbox.pop_front() {
             match parcel {
                 Parcel::Datagram { from, bytes } => self.arrive_datagram(index, from, bytes),
-                Parcel::Heard { from, bytes } => self.on_heard(index, from, bytes),
+                Parcel::Heard { from, to, bytes } => self.on_heard(index, [from, to], bytes),
                 Parcel::Segment(segment) => {
                     let host = self.nodes[index].host(index);
                     self.connections.arrive(self.now, segment, host);
