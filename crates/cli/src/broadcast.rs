@@ -3,7 +3,7 @@
 //! Not the sources (`levada_media::source`) and not the node (`access.rs`). Called by `publish`, `run` and `demo`.
 //! Invariant: one stream that ends or fails does not disturb the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use levada::{Description, PublishOptions, StreamName};
@@ -15,7 +15,7 @@ use crate::access::{Access, AnyPublisher};
 use crate::say;
 use crate::shutdown::Shutdown;
 
-/// Changes of folders that wait to be published.
+/// Changes of folders, and sources that were opened later, that wait to be published.
 const CHANGES_MAX: usize = 16;
 
 /// All sources that there are.
@@ -35,9 +35,12 @@ pub(crate) struct Ready {
 #[derive(Debug, Default)]
 pub(crate) struct Opening {
     pub(crate) streams: Vec<Ready>,
-    /// Folders, whose files come and go.
-    catalogues: Vec<Catalogue>,
+    /// Folders, whose files come and go, by the first part of their streams' names.
+    catalogues: Vec<(StreamName, Catalogue)>,
 }
+
+/// What a request opened, later than the others.
+type Later = (StreamName, anyhow::Result<Opening>);
 
 /// Opens the sources. Nothing is announced before all are open.
 pub(crate) async fn open(requests: &[Request]) -> anyhow::Result<Opening> {
@@ -56,7 +59,7 @@ pub(crate) async fn open(requests: &[Request]) -> anyhow::Result<Opening> {
                 for (name, source) in catalogue.take_first() {
                     opening.streams.push(begin(name, source).await?);
                 }
-                opening.catalogues.push(*catalogue);
+                opening.catalogues.push((name.clone(), *catalogue));
             }
         }
     }
@@ -86,14 +89,22 @@ pub(crate) struct Broadcasts {
     stops: BTreeMap<StreamName, oneshot::Sender<()>>,
     changes: mpsc::Receiver<Change>,
     changes_in: mpsc::Sender<Change>,
-    /// Folders that are watched.
-    folders: usize,
+    /// What ends the watch of a folder, by the first part of its streams' names.
+    folders: BTreeMap<StreamName, oneshot::Sender<()>>,
+    /// Streams whose flows have not ended yet.
+    flowing: BTreeSet<StreamName>,
+    openings: mpsc::Receiver<Later>,
+    openings_in: mpsc::Sender<Later>,
+    /// How many are being opened.
+    opening: usize,
+    /// Those that wait for their former stream to end.
+    waiting: BTreeMap<StreamName, Ready>,
 }
 
 /// What became of a stream.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// A file came into a folder, and is published.
+    /// It is published since now: a file that came into a folder, or what a configuration says newly.
     Begun(StreamName, Description),
     /// It has ended, and how.
     Ended(StreamName, anyhow::Result<()>),
@@ -103,6 +114,7 @@ impl Broadcasts {
     /// None yet.
     pub(crate) fn new(access: &Access, options: PublishOptions, shutdown: &Shutdown) -> Self {
         let (changes_in, changes) = mpsc::channel(CHANGES_MAX);
+        let (openings_in, openings) = mpsc::channel(CHANGES_MAX);
         Self {
             access: access.clone(),
             options,
@@ -111,7 +123,12 @@ impl Broadcasts {
             stops: BTreeMap::new(),
             changes,
             changes_in,
-            folders: 0,
+            folders: BTreeMap::new(),
+            flowing: BTreeSet::new(),
+            openings,
+            openings_in,
+            opening: 0,
+            waiting: BTreeMap::new(),
         }
     }
 
@@ -127,6 +144,7 @@ impl Broadcasts {
         let (stop, stopped) = oneshot::channel();
         self.stops.retain(|_, stop| !stop.is_closed());
         self.stops.insert(name.clone(), stop);
+        self.flowing.insert(name.clone());
         let mut shutdown = self.shutdown.clone();
         self.flows.spawn(async move {
             let result = flow(source, publisher, &mut shutdown, stopped).await;
@@ -137,14 +155,16 @@ impl Broadcasts {
 
     /// Watches the folders that were opened, from now on until the command ends.
     pub(crate) fn watch(&mut self, opening: &mut Opening) {
-        for mut catalogue in opening.catalogues.drain(..) {
-            self.folders += 1;
+        for (name, mut catalogue) in opening.catalogues.drain(..) {
+            let (stop, mut stopped) = oneshot::channel();
+            self.folders.insert(name, stop);
             let (changes, mut shutdown) = (self.changes_in.clone(), self.shutdown.clone());
             tokio::spawn(async move {
                 loop {
                     let change = tokio::select! {
                         change = catalogue.next() => change,
                         () = shutdown.wait() => return,
+                        _ = &mut stopped => return,
                     };
                     if changes.send(change).await.is_err() {
                         return;
@@ -154,10 +174,64 @@ impl Broadcasts {
         }
     }
 
+    /// Publishes what is asked for now and was not before, and takes back what is asked for no more. What is the same
+    /// goes on untouched.
+    pub(crate) fn change(&mut self, before: &[Request], after: &[Request]) {
+        for gone in before.iter().filter(|request| !after.contains(request)) {
+            self.take_back(&gone.name);
+        }
+        for new in after.iter().filter(|request| !before.contains(request)) {
+            self.opening += 1;
+            let (request, openings) = (new.clone(), self.openings_in.clone());
+            let mut shutdown = self.shutdown.clone();
+            tokio::spawn(async move {
+                let opened = tokio::select! {
+                    opened = open(std::slice::from_ref(&request)) => opened,
+                    () = shutdown.wait() => Ok(Opening::default()),
+                };
+                // Nobody waits for it once the command ends.
+                let _ = openings.send((request.name, opened)).await;
+            });
+        }
+    }
+
+    fn take_back(&mut self, name: &StreamName) {
+        self.waiting.remove(name);
+        let first = format!("{name}/");
+        let is_folder = self.folders.remove(name).is_some();
+        let is_its =
+            |known: &&StreamName| *known == name || is_folder && known.as_str().starts_with(&first);
+        let its: Vec<_> = self.stops.keys().filter(is_its).cloned().collect();
+        for name in its {
+            // One that has ended already needs no word.
+            let _ = self.stops.remove(&name).map(|stop| stop.send(()));
+        }
+    }
+
+    /// Publishes what was opened later; says what has become of it, if that is decided.
+    async fn on_opening(&mut self, (name, opened): Later) -> Option<News> {
+        self.opening -= 1;
+        let mut opening = match opened {
+            Ok(opening) => opening,
+            Err(error) => return Some(News::Ended(name, Err(error))),
+        };
+        self.watch(&mut opening);
+        for ready in opening.streams {
+            let name = ready.name.clone();
+            if self.flowing.contains(&name) {
+                self.waiting.insert(name, ready);
+            } else if let Err(error) = self.start(ready).await {
+                return Some(News::Ended(name, Err(error)));
+            }
+        }
+        None
+    }
+
     /// Waits for what becomes of a stream; `None` when there is none left and none will come.
     pub(crate) async fn next(&mut self) -> Option<News> {
         loop {
-            let is_watching = self.folders > 0 && !self.shutdown.is_asked();
+            let may_come = !self.folders.is_empty() || self.opening > 0 || !self.waiting.is_empty();
+            let is_watching = may_come && !self.shutdown.is_asked();
             let change = tokio::select! {
                 Some(ended) = self.flows.join_next() => {
                     let (name, result) = match ended {
@@ -167,7 +241,19 @@ impl Broadcasts {
                             Err(_) => unreachable!("nobody aborts a broadcast"),
                         },
                     };
+                    self.flowing.remove(&name);
+                    if let Some(ready) = self.waiting.remove(&name)
+                        && let Err(error) = self.start(ready).await
+                    {
+                        return Some(News::Ended(name, Err(error)));
+                    }
                     return Some(News::Ended(name, result));
+                }
+                Some(later) = self.openings.recv(), if is_watching => {
+                    if let Some(news) = self.on_opening(later).await {
+                        return Some(news);
+                    }
+                    continue;
                 }
                 Some(change) = self.changes.recv(), if is_watching => change,
                 () = self.shutdown.wait(), if is_watching => continue,

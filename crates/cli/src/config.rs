@@ -8,6 +8,8 @@
 //! Not the flags, which `run` has, and not what becomes of it. Called by `run` at the start and at each reload, and by
 //! `user`. Invariant: a [`Program`] is sound; what cannot be is refused with the key, the reason and the cure.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
@@ -20,20 +22,32 @@ use levada_gateway::users::{Token, User};
 use levada_gateway::{Limits, Settings, Users};
 use levada_gateway_http as http;
 use levada_gateway_rtsp as rtsp;
+use levada_gateway_rtsp::header::transport::Lower;
+use levada_gateway_rtsp::pull;
 use levada_media::source::{Options, Request};
 use serde::Deserialize;
 
 use crate::units::duration;
 
 /// The keys of this file, after those of the library.
-pub(crate) const KEYS: [&str; 7] = [
-    "rtsp", "http", "gateways", "publish", "user", "token", "limits",
+pub(crate) const KEYS: [&str; 10] = [
+    "gateway_only",
+    "rtsp",
+    "http",
+    "gateways",
+    "publish",
+    "pull",
+    "pull_allow",
+    "user",
+    "token",
+    "limits",
 ];
 /// Those that the environment has too.
-pub(crate) const KEYS_OF_ENVIRONMENT: [&str; 3] = ["rtsp", "http", "gateways"];
+pub(crate) const KEYS_OF_ENVIRONMENT: [&str; 4] = ["gateway_only", "rtsp", "http", "gateways"];
 /// What can be said of entries and tables.
-const KEYS_WITHIN: [(&str, &[&str]); 4] = [
+const KEYS_WITHIN: [(&str, &[&str]); 5] = [
     ("publish", &["name", "source", "loop", "program", "rate"]),
+    ("pull", &["name", "from", "transport", "always"]),
     ("user", &["name", "password", "digest", "rights"]),
     ("token", &["name", "hash", "rights"]),
     (
@@ -47,10 +61,13 @@ const STALL_MIN: Duration = Duration::from_secs(1);
 /// What one place says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct RawProgram {
+    pub(crate) gateway_only: Option<bool>,
     pub(crate) rtsp: Option<String>,
     pub(crate) http: Option<String>,
     pub(crate) gateways: Option<bool>,
     pub(crate) publish: Option<Vec<RawPublish>>,
+    pub(crate) pull: Option<Vec<RawPull>>,
+    pub(crate) pull_allow: Option<Vec<String>>,
     pub(crate) user: Option<Vec<User>>,
     pub(crate) token: Option<Vec<Token>>,
     pub(crate) limits: Option<RawLimits>,
@@ -67,6 +84,23 @@ pub(crate) struct RawPublish {
     pub(crate) rate: Option<NonZeroU32>,
 }
 
+/// One `[[pull]]`.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawPull {
+    name: Option<String>,
+    from: Option<String>,
+    transport: Option<String>,
+    always: Option<bool>,
+}
+
+impl fmt::Debug for RawPull {
+    /// Without where from, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawPull({:?})", self.name)
+    }
+}
+
 /// `[limits]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,11 +114,15 @@ pub(crate) struct RawLimits {
 /// What the program does around its node.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
+    /// Whether the node is here for its gateways alone.
+    pub(crate) gateway_only: bool,
     /// Where the RTSP gateway listens; nowhere if none.
     pub(crate) rtsp: Option<SocketAddr>,
     /// Where the HTTP gateway listens; nowhere if none.
     pub(crate) http: Option<SocketAddr>,
     pub(crate) publish: Vec<Request>,
+    pub(crate) pull: BTreeMap<StreamName, pull::Spec>,
+    pub(crate) pull_allow: Vec<String>,
     /// What can be set while gateways run.
     pub(crate) settings: Settings,
 }
@@ -126,15 +164,19 @@ impl RawProgram {
     /// Reads the variables of the environment: those of [`KEYS_OF_ENVIRONMENT`].
     pub(crate) fn from_env() -> anyhow::Result<Self> {
         let read = |key: &str| std::env::var(format!("LEVADA_{key}")).ok();
-        let gateways = read("GATEWAYS").map(|value| match value.as_str() {
-            "true" | "1" | "yes" => Ok(true),
-            "false" | "0" | "no" => Ok(false),
-            _ => anyhow::bail!("`LEVADA_GATEWAYS` is `{value}`: write `true` or `false`"),
-        });
+        let truth = |key: &str| {
+            let value = read(key).map(|value| match value.as_str() {
+                "true" | "1" | "yes" => Ok(true),
+                "false" | "0" | "no" => Ok(false),
+                _ => anyhow::bail!("`LEVADA_{key}` is `{value}`: write `true` or `false`"),
+            });
+            value.transpose()
+        };
         Ok(Self {
+            gateway_only: truth("GATEWAY_ONLY")?,
             rtsp: read("RTSP"),
             http: read("HTTP"),
-            gateways: gateways.transpose()?,
+            gateways: truth("GATEWAYS")?,
             ..Self::default()
         })
     }
@@ -142,14 +184,39 @@ impl RawProgram {
     /// What is written here, and where nothing is, what is written in `weaker`.
     pub(crate) fn or(self, weaker: Self) -> Self {
         Self {
+            gateway_only: self.gateway_only.or(weaker.gateway_only),
             rtsp: self.rtsp.or(weaker.rtsp),
             http: self.http.or(weaker.http),
             gateways: self.gateways.or(weaker.gateways),
             publish: self.publish.or(weaker.publish),
+            pull: self.pull.or(weaker.pull),
+            pull_allow: self.pull_allow.or(weaker.pull_allow),
             user: self.user.or(weaker.user),
             token: self.token.or(weaker.token),
             limits: self.limits.or(weaker.limits),
         }
+    }
+
+    /// What the library is told: as it was written, and for a node that is here for its gateways alone what that means.
+    pub(crate) fn library(&self, raw: RawConfig) -> anyhow::Result<RawConfig> {
+        if self.gateway_only != Some(true) {
+            return Ok(raw);
+        }
+        let is_never = raw.relay.as_deref().is_none_or(|relay| relay == "never");
+        anyhow::ensure!(
+            is_never && raw.client != Some(false),
+            "`gateway_only` forwards nothing and accepts no node: leave `relay` and `client` out"
+        );
+        anyhow::ensure!(
+            raw.join.as_ref().is_some_and(|join| !join.is_empty()),
+            "`gateway_only` needs somebody to dial: give a NEIGHBOUR, `--join`, or `join` in the file"
+        );
+        let mut raw = raw;
+        raw.relay = Some("never".to_owned());
+        raw.client = Some(true);
+        // One thread carries what a few players watch.
+        raw.lanes = raw.lanes.or(Some(1));
+        Ok(raw)
     }
 
     /// Checks it and fills in the defaults.
@@ -172,6 +239,16 @@ impl RawProgram {
                 spec.name
             );
         }
+        let mut pull = BTreeMap::new();
+        for raw in self.pull.unwrap_or_default() {
+            let (name, spec) = raw.resolve()?;
+            let is_published = publish.iter().any(|spec| spec.name == name);
+            let is_twice = pull.insert(name.clone(), spec).is_some();
+            anyhow::ensure!(
+                !is_twice && !is_published,
+                "two `[[pull]]` or `[[publish]]` have the name `{name}`: give one another"
+            );
+        }
         let mut settings = Settings::default();
         settings.users = self.user.unwrap_or_default();
         settings.tokens = self.token.unwrap_or_default();
@@ -179,9 +256,12 @@ impl RawProgram {
         Users::new(settings.users.clone(), settings.tokens.clone())?;
         settings.limits = self.limits.unwrap_or_default().resolve()?;
         Ok(Program {
+            gateway_only: self.gateway_only.unwrap_or(false),
             rtsp: has_gateways.then_some(rtsp),
             http: has_gateways.then_some(http),
             publish,
+            pull,
+            pull_allow: self.pull_allow.unwrap_or_default(),
             settings,
         })
     }
@@ -190,10 +270,10 @@ impl RawProgram {
 impl Program {
     /// The keys in which another one differs, of those that hold from a start on.
     pub(crate) fn differs_for_good(&self, other: &Self) -> Vec<&'static str> {
+        let only = (self.gateway_only != other.gateway_only).then_some("gateway_only");
         let rtsp = (self.rtsp != other.rtsp).then_some("rtsp");
         let http = (self.http != other.http).then_some("http");
-        let publish = (self.publish != other.publish).then_some("publish");
-        rtsp.into_iter().chain(http).chain(publish).collect()
+        only.into_iter().chain(rtsp).chain(http).collect()
     }
 }
 
@@ -214,6 +294,32 @@ impl RawPublish {
                 rate: self.rate,
             },
         })
+    }
+}
+
+impl RawPull {
+    fn resolve(self) -> anyhow::Result<(StreamName, pull::Spec)> {
+        let missing = |key: &str| {
+            format!("`pull.{key}` is missing: each `[[pull]]` has a `name` and a `from`")
+        };
+        let name = self.name.with_context(|| missing("name"))?;
+        let from = self.from.with_context(|| missing("from"))?;
+        let parsed: Result<StreamName, _> = name.parse();
+        let parsed = parsed.with_context(|| format!("`pull.name` is `{name}`"))?;
+        let address: pull::Address = from
+            .parse()
+            .with_context(|| format!("`pull.from` of `{name}`"))?;
+        let mut spec = pull::Spec::new(address);
+        spec.transport = match self.transport.as_deref() {
+            None => None,
+            Some("tcp") => Some(Lower::Tcp),
+            Some("udp") => Some(Lower::Udp),
+            Some(other) => anyhow::bail!(
+                "`pull.transport` of `{name}` is `{other}`: write `tcp` or `udp`, or leave it out for what works"
+            ),
+        };
+        spec.always = self.always.unwrap_or(false);
+        Ok((parsed, spec))
     }
 }
 

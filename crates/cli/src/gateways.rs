@@ -6,9 +6,10 @@
 use std::net::SocketAddr;
 
 use levada::Node;
-use levada_gateway::Kit;
+use levada_gateway::{Kit, UsersError};
 use levada_gateway_http as http;
 use levada_gateway_rtsp as rtsp;
+use levada_gateway_rtsp::Pulls;
 
 use crate::config::{self, Program, RawProgram};
 use crate::sessions;
@@ -16,6 +17,10 @@ use crate::sessions;
 /// What the user wants of gateways.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct GatewayArgs {
+    /// Be here for players and publishers alone: dial the neighbours until one answers, accept no node, forward
+    /// nothing, and stay small
+    #[arg(long, conflicts_with_all = ["no_gateways", "relay", "client"])]
+    gateway_only: bool,
     /// The TCP address of the RTSP gateway [default: port 8554 on all addresses]
     #[arg(long, value_name = "IP[:PORT]", conflicts_with = "no_gateways", value_parser = rtsp_address)]
     rtsp: Option<SocketAddr>,
@@ -32,6 +37,7 @@ impl GatewayArgs {
     pub(crate) fn raw(&self) -> RawProgram {
         let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
         RawProgram {
+            gateway_only: self.gateway_only.then_some(true),
             rtsp: text(self.rtsp),
             http: text(self.http),
             // A flag for one gateway wants gateways, whatever the file says.
@@ -51,6 +57,7 @@ impl GatewayArgs {
 #[derive(Debug)]
 pub(crate) struct Gateways {
     kit: Kit,
+    pulls: Pulls,
     rtsp: Option<rtsp::Server>,
     http: Option<http::Server>,
 }
@@ -60,13 +67,19 @@ impl Gateways {
     pub(crate) async fn start(node: &Node, program: &Program) -> anyhow::Result<Self> {
         let kit = Kit::new(program.settings.clone())?;
         sessions::answer(node, kit.registry().clone());
+        let pulls = Pulls::new(node.clone(), kit.registry().clone());
+        pulls.set(program.pull.clone());
+        pulls.allow(program.pull_allow.clone());
         let mut gateways = Self {
             kit,
+            pulls,
             rtsp: None,
             http: None,
         };
         if let Some(address) = program.rtsp {
-            let builder = rtsp::Server::builder(node.clone()).kit(gateways.kit.clone());
+            let builder = rtsp::Server::builder(node.clone())
+                .kit(gateways.kit.clone())
+                .pulls(gateways.pulls.clone());
             gateways.rtsp = match builder.start(address).await {
                 Ok(server) => Some(server),
                 Err(error) => {
@@ -89,9 +102,11 @@ impl Gateways {
         Ok(gateways)
     }
 
-    /// The users, limits and sessions of all of them.
-    pub(crate) const fn kit(&self) -> &Kit {
-        &self.kit
+    /// Does what a configuration says otherwise than before. Returns how many sessions ended by it.
+    pub(crate) fn set(&self, program: &Program) -> Result<usize, UsersError> {
+        let ended = self.kit.set(program.settings.clone())?;
+        self.pulls.allow(program.pull_allow.clone());
+        Ok(ended + self.pulls.set(program.pull.clone()))
     }
 
     /// Where the RTSP gateway listens, if it does.

@@ -275,3 +275,45 @@ fn sighup_has_the_file_read_again_and_does_not_end_the_node() {
     node.process.says("the configuration is taken up");
     assert!(node.process.is_running());
 }
+
+#[test]
+fn streams_of_the_file_come_and_go_with_it_and_the_others_go_on() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.path("state")).unwrap();
+    let file = home.path("state/levada.toml");
+    let entry = |name: &str| format!("[[publish]]\nname = '{name}'\nsource = 'test'\n");
+    std::fs::write(&file, [entry("a"), entry("b")].concat()).unwrap();
+    let node = home.node(&[]);
+    home.wait_for_stream("b", &node);
+    let _player = play(&url(&node, "", "a"));
+    let before = until("a session", || sessions(&home, &node, &[]).pop());
+
+    std::fs::write(&file, [entry("a"), entry("c")].concat()).unwrap();
+
+    home.wait_for_stream("c", &node);
+    until("b to go", || {
+        let streams = home.view("streams", &node);
+        let mut names = streams
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["name"].clone());
+        names.all(|name| name != "b").then_some(())
+    });
+    let after = until("more bytes", || {
+        let row = sessions(&home, &node, &[]).pop()?;
+        (row["bytes"].as_u64() > before["bytes"].as_u64()).then_some(row)
+    });
+    assert_eq!(after["id"], before["id"], "the session goes on");
+    std::fs::write(&file, format!("{}loop = true\n", entry("c"))).unwrap();
+    until("a to go, and c to be another", || {
+        let streams = home.view("streams", &node);
+        let names: Vec<_> = streams
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["name"].clone())
+            .collect();
+        (names == ["c"]).then_some(())
+    });
+}

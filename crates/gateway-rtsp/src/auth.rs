@@ -115,7 +115,7 @@ impl Digest {
 }
 
 /// Reads `name="value", name=value`; a quoted value may hold commas and escaped quotes.
-fn pairs(text: &str) -> Vec<(&str, String)> {
+pub(crate) fn pairs(text: &str) -> Vec<(&str, String)> {
     let (mut pairs, mut rest) = (Vec::new(), text);
     while let Some((name, after)) = rest.split_once('=') {
         let (value, left) = value_of(after.trim_start());

@@ -27,9 +27,13 @@ use crate::decode::DecodeError;
 use crate::header::Session;
 use crate::header::transport::{Lower, Transport};
 use crate::message::{Method, Request, Response, Status};
+use crate::pull::Address;
+use crate::url::Target;
 
 mod methods;
 mod offer;
+
+pub(crate) use offer::channels_of;
 
 /// How long a session lives without a sign of the client.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -71,8 +75,8 @@ pub enum Input {
 pub enum Question {
     /// Whether the client may do that.
     Admit(Admission),
-    /// What the stream holds.
-    Describe(StreamName),
+    /// What the stream holds; and where it is to be fetched from, if the player says so.
+    Describe(StreamName, Option<Address>),
     /// Whether a stream can be published with that description (SDP).
     Announce(StreamName, Bytes),
     /// Ports or channels for one more track.
@@ -219,6 +223,8 @@ pub struct Settings {
     pub udp: bool,
     /// Whether packets can go by multicast.
     pub multicast: bool,
+    /// The short id of this node, for the names of what is pulled from servers on its machine.
+    pub node: String,
 }
 
 /// The server's end of one connection.
@@ -270,6 +276,14 @@ impl Connection {
         match self.setup() {
             Some(setup) => setup.lower,
             None => None,
+        }
+    }
+
+    /// The stream that a URL means.
+    fn name_of(&self, target: &Target<'_>) -> Option<StreamName> {
+        match target.at_server() {
+            Some(address) => address.stream_name(&self.settings.node),
+            None => target.name(),
         }
     }
 

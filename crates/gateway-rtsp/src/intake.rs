@@ -1,12 +1,13 @@
 //! RTP packets of a stream's tracks as frames: what a publisher sends, and what is pulled.
 //!
-//! Not where packets come from, and not the placing of tracks in time, which is `Align`. Called by `server::record`.
-//! Invariant: what is wrong with a packet costs that packet's frame and nothing else.
+//! Not where packets come from, and not the placing of tracks in time, which is `Align`. Called by `server::record` and
+//! `pull`. Invariant: what is wrong with a packet costs that packet's frame and nothing else.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use levada::Frame;
+use levada_media::rtp::rtcp::{self, Rtcp};
 use levada_media::rtp::{Align, Unpacker};
 use levada_media::sdp;
 
@@ -27,6 +28,8 @@ struct Unpacked {
     unpacker: Unpacker,
     /// Since when packets wait for one that is missing.
     waiting: Option<Instant>,
+    /// Its sender has said goodbye.
+    has_left: bool,
 }
 
 impl Intake {
@@ -35,6 +38,7 @@ impl Intake {
         let track = |media: &sdp::Media| Unpacked {
             unpacker: Unpacker::new(&media.track, &media.mapping),
             waiting: None,
+            has_left: false,
         };
         Self {
             align: Align::new(media.clone().map(|media| media.mapping.clock)),
@@ -46,6 +50,11 @@ impl Intake {
     /// Takes an RTCP packet.
     pub(crate) fn on_report(&mut self, track: usize, packet: &[u8]) {
         self.align.on_report(track, packet);
+        if rtcp::parse(packet).any(|packet| matches!(packet, Rtcp::Bye(_)))
+            && let Some(track) = self.tracks.get_mut(track)
+        {
+            track.has_left = true;
+        }
     }
 
     /// Takes an RTP packet.
@@ -65,6 +74,11 @@ impl Intake {
         for track in tracks {
             track.give_up(now, frames);
         }
+    }
+
+    /// Whether all tracks' senders have said goodbye.
+    pub(crate) fn is_over(&self) -> bool {
+        self.tracks.iter().all(|track| track.has_left)
     }
 
     /// Nothing more comes: what is left is given out.

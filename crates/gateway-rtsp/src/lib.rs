@@ -5,6 +5,7 @@
 //! | [`decode`], [`message`], [`header`], [`auth`] | messages: out of bytes, as values, and as bytes again |
 //! | [`connection`] | the server's end of a connection as a machine without I/O |
 //! | [`server`] | the same on tokio: connections, senders, publishers |
+//! | [`pull`] | streams that are fetched from cameras and other servers |
 //!
 //! Not RTP, which is `levada_media::rtp`, and not what gateways share, which is `levada_gateway`. Called by
 //! `levada-cli`. Invariant: what a client sends costs no other client anything, and memory for it is bounded by the
@@ -21,9 +22,18 @@ mod format;
 pub mod header;
 mod intake;
 pub mod message;
+pub mod pull;
 mod sender;
 pub mod server;
 mod udp;
 mod url;
 
+pub use pull::Pulls;
 pub use server::{ListenError, PORT_DEFAULT, Server};
+
+/// A number that nobody can guess, in hex.
+fn random() -> Option<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

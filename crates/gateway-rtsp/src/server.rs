@@ -24,6 +24,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::channel::Channels;
 use crate::format::Rtp;
 use crate::message::{Response, Status};
+use crate::pull::Pulls;
 use crate::sender;
 use crate::udp::{RTP_PORT_DEFAULT, Udp};
 
@@ -47,6 +48,7 @@ pub struct Builder {
     hold: Duration,
     senders: usize,
     rtp_port: Option<u16>,
+    pulls: Option<Pulls>,
 }
 
 impl Builder {
@@ -66,6 +68,12 @@ impl Builder {
     /// How many clients there may be.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.kit = self.kit.with_limits(limits);
+        self
+    }
+
+    /// What the node pulls, also for players that name a server in the URL. Without this, what they name alone.
+    pub fn pulls(mut self, pulls: Pulls) -> Self {
+        self.pulls = Some(pulls);
         self
     }
 
@@ -111,11 +119,15 @@ impl Builder {
         let udp = udp.map_err(warn).ok().map(Arc::new);
         let shared = Arc::new(Shared {
             streams: Streams::new(self.node.clone(), Rtp::new).with_hold(self.hold),
-            node: self.node,
+            pulls: self
+                .pulls
+                .unwrap_or_else(|| Pulls::new(self.node.clone(), self.kit.registry().clone())),
+            node_id: self.node.id().short(),
             senders: (0..self.senders)
                 .map(|_| sender::start(self.kit.gate().clone()))
                 .collect(),
             kit: self.kit,
+            node: self.node,
             next: AtomicU64::new(0),
             channels: Channels::default(),
             udp,
@@ -149,6 +161,7 @@ impl Server {
             hold: levada_gateway::encode::HOLD,
             senders: processors.min(SENDERS_MAX),
             rtp_port: None,
+            pulls: None,
         }
     }
 
@@ -195,6 +208,8 @@ struct Shared {
     node: Node,
     streams: Streams<Rtp>,
     kit: Kit,
+    pulls: Pulls,
+    node_id: String,
     senders: Vec<sender::Handle>,
     /// Numbers connections.
     next: AtomicU64,

@@ -6,12 +6,12 @@
 //! whatever its requests say.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -28,6 +28,8 @@ const SEND_PACKETS_MAX: usize = 64;
 const BUFFER_BYTES: usize = 4 << 20;
 /// Datagrams that wait for a connection's task. More are lost, as on any network.
 pub(crate) const DATAGRAMS_MAX: usize = 2_048;
+/// What is received at once: datagrams that were sent as one train arrive as one where the kernel has GRO.
+const RECEIVE_BYTES: usize = 64 << 10;
 /// The longest datagram that is taken.
 const DATAGRAM_BYTES_MAX: usize = 2_048;
 /// Tries to find two consecutive free ports.
@@ -104,6 +106,21 @@ impl Port {
             send(&transmit(chunk, size))?;
         }
         Ok(())
+    }
+}
+
+impl Port {
+    /// Receives a train: datagrams of one length, but for a shorter last one.
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<RecvMeta> {
+        let mut train = [RecvMeta::default()];
+        let receive = || {
+            let socket = UdpSockRef::from(&self.socket);
+            self.state
+                .recv(socket, &mut [IoSliceMut::new(buffer)], &mut train)
+        };
+        self.socket.async_io(Interest::READABLE, receive).await?;
+        let [train] = train;
+        Ok(train)
     }
 }
 
@@ -210,24 +227,29 @@ impl Udp {
 
     async fn receive_at(&self, is_report: bool) {
         let port = if is_report { &self.rtcp } else { &self.rtp };
-        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        let mut buffer = vec![0; RECEIVE_BYTES];
         loop {
             // An error is of one datagram that was sent: its receiver is gone.
-            let Ok((length, from)) = port.socket.recv_from(&mut buffer).await else {
+            let Ok(train) = port.receive(&mut buffer).await else {
                 tokio::task::yield_now().await;
                 continue;
             };
             let peers = self.peers();
-            let Some(peer) = peers.get(&from) else {
+            let Some(peer) = peers.get(&train.addr) else {
                 continue;
             };
-            let datagram = Datagram {
-                track: peer.track,
-                is_report,
-                bytes: Bytes::copy_from_slice(&buffer[..length]),
-            };
-            // A task that is behind loses it.
-            let _ = peer.inbox.try_send(datagram);
+            for bytes in buffer[..train.len].chunks(train.stride.max(1)) {
+                if bytes.len() > DATAGRAM_BYTES_MAX {
+                    continue;
+                }
+                let datagram = Datagram {
+                    track: peer.track,
+                    is_report,
+                    bytes: Bytes::copy_from_slice(bytes),
+                };
+                // A task that is behind loses it.
+                let _ = peer.inbox.try_send(datagram);
+            }
         }
     }
 }
@@ -305,6 +327,41 @@ mod tests {
         assert!(other.try_recv().is_err(), "a port is taken from nobody");
         udp.leave(1);
         assert!(udp.peers().is_empty());
+        receiving.abort();
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_as_a_train_arrives_as_the_datagrams_it_was() {
+        let [from, to] = [
+            Udp::bind(HERE, 0).await.unwrap(),
+            Udp::bind(HERE, 0).await.unwrap(),
+        ];
+        let to = Arc::new(to);
+        let receiving = tokio::spawn(Arc::clone(&to).receive());
+        let (inbox, mut mine) = mpsc::channel(DATAGRAMS_MAX);
+        let ports = from.ports();
+        to.join(
+            1,
+            0,
+            [ports.rtp, ports.rtcp].map(|port| (HERE, port).into()),
+            &inbox,
+        );
+        let bytes: Vec<u8> = (0..250).collect();
+
+        from.rtp.socket.writable().await.unwrap();
+        let address = (HERE, to.ports().rtp).into();
+        from.try_send(false, address, &bytes, 100).unwrap();
+
+        let mut got = Vec::new();
+        for _ in 0..3 {
+            let next = tokio::time::timeout(PATIENCE, mine.recv()).await;
+            got.push(next.unwrap().unwrap().bytes);
+        }
+        assert_eq!(
+            got.iter().map(Bytes::len).collect::<Vec<_>>(),
+            [100, 100, 50]
+        );
+        assert_eq!(got.concat(), bytes);
         receiving.abort();
     }
 

@@ -10,6 +10,8 @@
 
 use levada_wire::StreamName;
 
+use crate::pull::Address;
+
 /// How the server names tracks in its own descriptions.
 const CONTROL: &str = "trackID=";
 
@@ -41,6 +43,11 @@ impl<'a> Target<'a> {
     /// The stream's name, if the path can be one.
     pub(crate) fn name(&self) -> Option<StreamName> {
         decode_percent(self.path)?.parse().ok()
+    }
+
+    /// Where the stream is, if the query names a server to fetch it from: `rtsp://NODE/PATH?SERVER[:PORT]`.
+    pub(crate) fn at_server(&self) -> Option<Address> {
+        Address::of_player(self.path, self.query?)
     }
 
     /// The value of a parameter of the query.
@@ -87,7 +94,7 @@ pub(crate) fn find_track(uri: &str, controls: &[String]) -> Option<usize> {
     named.or_else(|| (controls.len() == 1).then_some(0))
 }
 
-fn decode_percent(text: &str) -> Option<String> {
+pub(crate) fn decode_percent(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
     while let Some(&byte) = bytes.get(at) {

@@ -27,6 +27,16 @@ const NEEDS: &[Need] = &[
         package: "ffmpeg",
         why: "a second opinion on what we write",
     },
+    Need {
+        program: "g++",
+        package: "g++",
+        why: "live555, with which VLC plays RTSP",
+    },
+    Need {
+        program: "pip3",
+        package: "python3-pip",
+        why: "the source of live555",
+    },
     #[cfg(target_os = "linux")]
     Need {
         program: "chromium",

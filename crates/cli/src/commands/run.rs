@@ -110,7 +110,11 @@ pub(crate) async fn execute(
         tokio::select! {
             Some(news) = broadcasts.next() => on_news(news),
             due = reload.due() => match due {
-                Due::Reload => take_up(&args, &gateways, &mut config, &mut program),
+                Due::Reload => {
+                    let before = program.publish.clone();
+                    take_up(&args, &gateways, &mut config, &mut program);
+                    broadcasts.change(&before, &program.publish);
+                }
                 Due::End => break,
             },
             () = shutdown.wait() => break,
@@ -146,7 +150,7 @@ fn take_up(args: &Args, gateways: &Gateways, config: &mut Config, program: &mut 
         let keys = fixed.join(", ");
         tracing::warn!("the configuration has other values for what holds from a start on: {keys}");
     }
-    match gateways.kit().set(new_program.settings.clone()) {
+    match gateways.set(&new_program) {
         Ok(ended) => tracing::info!(sessions_ended = ended, "the configuration is taken up"),
         Err(error) => tracing::warn!("the users are not taken up, the former ones stay: {error}"),
     }
@@ -157,7 +161,7 @@ fn on_news(news: News) {
     match news {
         News::Begun(name, description) => {
             let codecs = broadcast::codecs(&description);
-            tracing::info!(stream = %name, codecs, "a file came, and is published");
+            tracing::info!(stream = %name, codecs, "is published");
         }
         News::Ended(name, ended) => report(&name, ended),
     }
@@ -226,6 +230,7 @@ impl Args {
         let (raw, program) = self.clone().raw()?;
         let raw = raw.or(environment).or(file).or(default);
         let program = program.or(program_environment).or(program_file);
+        let raw = program.library(raw)?;
         Ok((Config::resolve(raw)?, program.resolve()?))
     }
 

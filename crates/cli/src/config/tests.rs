@@ -82,6 +82,7 @@ fn an_unknown_key_within_an_entry_is_refused_with_the_one_that_was_meant() {
             "[[user]]\npasword = 'x'",
             "`pasword`: did you mean `password`?",
         ),
+        ("[[pull]]\nfrm = 'x'", "`frm`: did you mean `from`?"),
         ("[limits]\nclient = 1", "`client`: did you mean `clients`?"),
     ] {
         let error = resolve(toml).unwrap_err().to_string();
@@ -112,6 +113,19 @@ fn what_cannot_be_is_refused_with_the_cure() {
             "[[user]]\nname = 'a'\npassword = 'plain'\nrights = []",
             "`levada user add`",
         ),
+        ("[[pull]]\nname = 'a'", "`pull.from` is missing"),
+        (
+            "[[pull]]\nname = 'a'\nfrom = 'http://h/a'",
+            "only `rtsp://` can be pulled",
+        ),
+        (
+            "[[pull]]\nname = 'a'\nfrom = 'rtsp://h/a'\ntransport = 'quic'",
+            "`tcp` or `udp`",
+        ),
+        (
+            "publish = [{ name = 'a', source = 'test' }]\npull = [{ name = 'a', from = 'rtsp://h' }]",
+            "give one another",
+        ),
         ("[limits]\nhandshakes_per_address = 0", "1 at least"),
         ("[limits]\nstall = '0s'", "`1s` at least"),
         ("[limits]\nstall = '10'", "say the unit"),
@@ -123,12 +137,42 @@ fn what_cannot_be_is_refused_with_the_cure() {
 }
 
 #[test]
+fn a_node_for_its_gateways_alone_forwards_nothing_and_needs_somebody_to_dial() {
+    let library = |toml: &str| {
+        let raw = RawConfig::from_toml(toml, &KEYS)?;
+        RawProgram::from_toml(toml)?.library(raw)
+    };
+
+    let light = library("gateway_only = true\njoin = ['hub']").unwrap();
+    assert_eq!(light.relay.as_deref(), Some("never"));
+    assert_eq!((light.client, light.lanes), (Some(true), Some(1)));
+    assert_eq!(library("lanes = 3").unwrap().lanes, Some(3));
+    for (toml, cure) in [
+        ("gateway_only = true", "somebody to dial"),
+        (
+            "gateway_only = true\njoin = ['hub']\nrelay = 'always'",
+            "leave `relay`",
+        ),
+    ] {
+        let error = library(toml).unwrap_err().to_string();
+        assert!(error.contains(cure), "{toml}: {error}");
+    }
+}
+
+#[test]
 fn no_secret_of_a_file_is_in_an_error() {
-    let toml = "[[user]]\nname = 'a'\npassword = 'geheim'\nrights = []";
-
-    let error = format!("{:#}", resolve(toml).unwrap_err());
-
-    assert!(!error.contains("geheim"), "{error}");
+    for toml in [
+        "[[user]]\nname = 'a'\npassword = 'geheim'\nrights = []",
+        "[[pull]]\nname = 'a'\nfrom = 'rtsp://u:geheim@h:0/a'",
+        "[[pull]]\nname = 'a'\nfrom = 'rtsp://u:geheim@h/a'\nalways = 'x'",
+        "[[pull]]\nname = 'a'\nfrom = 'rtsp://u:geheim@h/a",
+    ] {
+        let error = format!("{:#}", resolve(toml).unwrap_err());
+        assert!(!error.contains("geheim"), "{error}");
+    }
+    let raw = RawProgram::from_toml("[[pull]]\nname = 'a'\nfrom = 'rtsp://u:geheim@h/a'").unwrap();
+    let shown = format!("{raw:?} {:?}", raw.clone().resolve().unwrap());
+    assert!(!shown.contains("geheim"), "{shown}");
 }
 
 #[test]
@@ -162,6 +206,7 @@ fn the_whole_sample_without_its_comment_signs_is_a_configuration() {
 
     assert_eq!(Config::resolve(raw).unwrap().name.as_deref(), Some("lobby"));
     assert_eq!(program.publish.len(), 1, "{toml}");
+    assert_eq!(program.pull.len(), 1, "{toml}");
     assert_eq!(
         (program.settings.users.len(), program.settings.tokens.len()),
         (1, 1)

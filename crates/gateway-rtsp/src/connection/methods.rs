@@ -54,9 +54,9 @@ impl Connection {
             Method::Announce => Some((Role::Record, target.name()?)),
             Method::Setup => match self.setup() {
                 Some(setup) => Some((setup.role, setup.name.clone())),
-                None => Some((Role::Play, target.name()?)),
+                None => Some((Role::Play, self.name_of(&target)?)),
             },
-            _ => Some((Role::Play, target.name()?)),
+            _ => Some((Role::Play, self.name_of(&target)?)),
         }
     }
 
@@ -92,7 +92,10 @@ impl Connection {
 
     fn ask_description(&self, request: &Request) -> Step {
         match self.wanted(request) {
-            Some((_, name)) => Step::Ask(Question::Describe(name)),
+            Some((_, name)) => {
+                let (target, _) = Target::parse(&request.uri).split_control();
+                Step::Ask(Question::Describe(name, target.at_server()))
+            }
             None => Step::Reply(not_a_name()),
         }
     }
@@ -163,7 +166,7 @@ impl Connection {
 
     fn set_up_track(&mut self, current: &mut Current, mut setup: Setup, is_first: bool) -> Step {
         let request = &current.request;
-        if is_of_another(request, &setup) {
+        if self.is_of_another(request, &setup) {
             let why = format!(
                 "this session is of `{}`: open another connection",
                 setup.name
@@ -270,6 +273,13 @@ impl Connection {
         Step::Reply(Response::new(Status::OK))
     }
 
+    /// Whether a SETUP names a track of another stream (RFC 2326 section 11: 459, aggregate operation not allowed).
+    fn is_of_another(&self, request: &Request, setup: &Setup) -> bool {
+        let (target, control) = Target::parse(&request.uri).split_control();
+        let is_named = setup.role == Role::Play && control.is_some();
+        is_named && self.name_of(&target).is_some_and(|name| name != setup.name)
+    }
+
     /// What follows once an OK is on its way.
     pub(super) fn follow(&mut self, method: Method) {
         match (method, &self.state) {
@@ -290,13 +300,6 @@ impl Connection {
             _ => {}
         }
     }
-}
-
-/// Whether a SETUP names a track of another stream (RFC 2326 section 11: 459, aggregate operation not allowed).
-fn is_of_another(request: &Request, setup: &Setup) -> bool {
-    let (target, control) = Target::parse(&request.uri).split_control();
-    let is_named = setup.role == Role::Play && control.is_some();
-    is_named && target.name().is_some_and(|name| name != setup.name)
 }
 
 /// The URL that relative controls are appended to.

@@ -28,6 +28,7 @@ fn settings() -> Settings {
         session: "4f3a".into(),
         udp: true,
         multicast: false,
+        node: "0a0b0c0d".into(),
     }
 }
 
@@ -36,11 +37,11 @@ fn agree(question: &Question) -> Answer {
     let controls = vec!["trackID=1".to_owned(), "trackID=2".to_owned()];
     match question {
         Question::Admit(_) => Answer::Admitted,
-        Question::Describe(name) if name.as_str() == "cam" => Answer::Described {
+        Question::Describe(name, _) if name.as_str() == "cam" => Answer::Described {
             sdp: "v=0\r\n".into(),
             controls,
         },
-        Question::Describe(_) => Answer::Refused(Status::NOT_FOUND, "no such stream".into()),
+        Question::Describe(..) => Answer::Refused(Status::NOT_FOUND, "no such stream".into()),
         Question::Announce(..) => Answer::Announced(vec!["streamid=0".into(), "streamid=1".into()]),
         Question::Open { transport, .. } => Answer::Opened(transport.clone()),
         Question::Start(_) => Answer::Started(Some("url=x;seq=1;rtptime=2".into())),
@@ -442,7 +443,7 @@ fn requests_wait_for_the_answer_before_them_and_too_many_end_the_connection() {
 #[test]
 fn more_tracks_than_the_limit_are_refused() {
     let mut talk = Talk::with(|question| match question {
-        Question::Describe(_) => Answer::Described {
+        Question::Describe(..) => Answer::Described {
             sdp: String::new(),
             controls: (0..=TRACKS_MAX).map(crate::url::control_of).collect(),
         },

@@ -41,7 +41,7 @@ pub(super) async fn run(
     shared: Arc<Shared>,
     permit: Permit,
 ) {
-    let Some((session, nonce)) = random().zip(random()) else {
+    let Some((session, nonce)) = crate::random().zip(crate::random()) else {
         tracing::error!("the system gives no random bytes: a client was turned away");
         return;
     };
@@ -54,6 +54,7 @@ pub(super) async fn run(
             .ok()
             .and_then(channel::source_of)
             .is_some(),
+        node: shared.node_id.clone(),
     };
     let mut client = Client {
         stream: Arc::new(stream),
@@ -81,13 +82,6 @@ pub(super) async fn run(
     };
     client.serve().await;
     client.leave().await;
-}
-
-/// A number that nobody can guess, in hex.
-fn random() -> Option<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A connection and what is known of its client.
@@ -315,7 +309,7 @@ impl Client {
     async fn answer(&mut self, question: Question) -> Answer {
         match question {
             Question::Admit(admission) => self.admit(admission).await,
-            Question::Describe(name) => self.describe(&name).await,
+            Question::Describe(name, from) => self.describe(&name, from.as_ref()).await,
             Question::Announce(name, text) => self.announce(&name, &text),
             Question::Open {
                 track,

@@ -19,6 +19,7 @@ use crate::format::{Outline, Rtp};
 use crate::header::RtpInfo;
 use crate::header::transport::Lower;
 use crate::message::Status;
+use crate::pull::{self, AskError, Failure, Wish};
 use crate::sender::{Command, Counted, Play, Way};
 
 /// How long a DESCRIBE may take: players give up after a few seconds.
@@ -31,6 +32,8 @@ pub(super) struct Playing {
     source: EncodedStream<Rtp>,
     outline: Arc<Outline>,
     cursor: Option<Cursor>,
+    /// Has it pulled, if the player named the server.
+    _wish: Option<Wish>,
 }
 
 impl Playing {
@@ -41,7 +44,24 @@ impl Playing {
 }
 
 impl Client {
-    pub(super) async fn describe(&mut self, name: &StreamName) -> Answer {
+    pub(super) async fn describe(
+        &mut self,
+        name: &StreamName,
+        from: Option<&pull::Address>,
+    ) -> Answer {
+        let is_here = self.remote.ip().to_canonical().is_loopback();
+        let pulls = &self.shared.pulls;
+        let wish = from.map(|from| pulls.ask_for(name, from, is_here));
+        let wish = match wish.transpose() {
+            Ok(wish) => wish,
+            Err(error) => {
+                let status = match error {
+                    AskError::NotAllowed { .. } => Status::FORBIDDEN,
+                    _ => Status::NOT_ENOUGH_BANDWIDTH,
+                };
+                return Answer::Refused(status, error.to_string());
+            }
+        };
         let ready = async {
             let source = self.shared.streams.source(name).await?;
             let outline = source.ready(DESCRIBE_PATIENCE).await?;
@@ -49,15 +69,7 @@ impl Client {
         };
         let (source, outline) = match ready.await {
             Ok(ready) => ready,
-            Err(error) => {
-                let status = match error {
-                    SourceError::Unknown => Status::NOT_FOUND,
-                    SourceError::Unsuitable(_) => Status::UNSUPPORTED_MEDIA,
-                    SourceError::Full { .. } => Status::NOT_ENOUGH_BANDWIDTH,
-                    _ => Status::UNAVAILABLE,
-                };
-                return Answer::Refused(status, format!("`{name}`: {error}"));
-            }
+            Err(error) => return self.cannot_play(name, &error),
         };
         let answer = Answer::Described {
             sdp: outline.sdp.clone(),
@@ -68,8 +80,26 @@ impl Client {
             source,
             outline,
             cursor: None,
+            _wish: wish,
         });
         answer
+    }
+
+    /// Why a stream is not described.
+    fn cannot_play(&self, name: &StreamName, error: &SourceError) -> Answer {
+        let comes_not = matches!(error, SourceError::Unknown | SourceError::NotYet(_));
+        let trouble = self.shared.pulls.trouble(name).filter(|_| comes_not);
+        let status = match (&trouble, error) {
+            (Some(Failure::NotFound), _) | (None, SourceError::Unknown) => Status::NOT_FOUND,
+            (_, SourceError::Unsuitable(_)) => Status::UNSUPPORTED_MEDIA,
+            (_, SourceError::Full { .. }) => Status::NOT_ENOUGH_BANDWIDTH,
+            _ => Status::UNAVAILABLE,
+        };
+        let why = match trouble {
+            Some(trouble) => trouble.to_string(),
+            None => error.to_string(),
+        };
+        Answer::Refused(status, format!("`{name}`: {why}"))
     }
 
     /// The place where the client will begin, and the numbers of its first packets.

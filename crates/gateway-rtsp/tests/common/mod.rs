@@ -44,6 +44,26 @@ impl House {
         Self { node, server }
     }
 
+    /// A server on a node that is there already.
+    pub(crate) async fn of(node: Node) -> Self {
+        let builder = Server::builder(node.clone());
+        let server = builder.start(([127, 0, 0, 1], 0).into()).await.unwrap();
+        Self { node, server }
+    }
+
+    /// The same with another server at the same address.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self { node, server } = self;
+        let address = server.local_addr();
+        drop(server);
+        let started = until("the port to be free", || {
+            std::net::TcpListener::bind(address).ok().map(drop)
+        });
+        started.await;
+        let server = Server::builder(node.clone()).start(address).await.unwrap();
+        Self { node, server }
+    }
+
     pub(crate) fn url(&self, name: &str) -> String {
         format!("rtsp://{}/{name}", self.server.local_addr())
     }
