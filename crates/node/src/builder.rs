@@ -182,7 +182,7 @@ impl Builder {
     }
 
     /// What each network interface of this machine carries. Newcomers are sent cached groups at a quarter of it.
-    /// Without this, 1 Gb/s.
+    /// Without this, what the system says of the interface, or 1 Gb/s.
     ///
     /// ```
     /// let builder = levada::Node::builder().interface_rate(levada::Bitrate(100_000_000));

@@ -44,7 +44,7 @@ pub struct Config {
     pub lanes: Option<usize>,
     /// The rate that is promised to other nodes at most; no limit if none.
     pub uplink: Option<Bitrate>,
-    /// What each network interface carries; 1 Gb/s if none.
+    /// What each network interface carries; what the system says of it if none.
     pub interface_rate: Option<Bitrate>,
     /// How the node forms a site; it does not if none.
     pub site: Option<SiteOptions>,

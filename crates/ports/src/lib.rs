@@ -27,5 +27,7 @@ pub mod worker;
 pub use burst::Burst;
 pub use clock::Clock;
 pub use lanes::{LANES_MAX, Lanes, default_lanes};
-pub use sys::{BindError, Feature, Socket, SocketSet, SocketSettings, source_towards};
+pub use sys::{
+    BindError, Feature, Socket, SocketSet, SocketSettings, interface_rate, source_towards,
+};
 pub use worker::{Full, WorkerCounters, WorkerHandle};

@@ -10,6 +10,7 @@ mod beacon;
 mod failing;
 mod gro;
 mod gso;
+mod interface_rate;
 mod interfaces;
 pub(crate) mod multicast;
 mod option;
@@ -21,6 +22,7 @@ mod set;
 mod socket;
 
 pub use beacon::{hear_channel, speak_to_channels};
+pub use interface_rate::interface_rate;
 pub use interfaces::{HostInterface, InterfaceKind, interfaces};
 pub use probe::{ProbeArrival, ProbeSettings, ProbeSocket};
 pub use route::source_towards;

@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// The rate to promise to other nodes at most, for example `50Mb/s` [default: no limit]
     #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     uplink: Option<String>,
-    /// What each network interface carries: newcomers get a quarter of it [default: 1Gb/s]
+    /// What each network interface carries: newcomers get a quarter of it [default: as the system says]
     #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     interface_rate: Option<String>,
     /// Form no site: neither find nodes on the LAN nor be found

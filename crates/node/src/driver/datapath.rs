@@ -12,7 +12,7 @@
 //!
 //! Not what is said. Made by `start`. Invariant: a lane's thread never waits for a task.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -23,8 +23,8 @@ use levada_ports::Clock;
 use levada_ports::lanes::{self, Lanes};
 use levada_ports::sys::{BufferBytes, Feature, SocketSet, SocketSettings};
 use levada_ports::worker::{Full, WorkerCounters};
-use levada_wire::counters;
 use levada_wire::lane;
+use levada_wire::{Bitrate, counters};
 use tokio::sync::{mpsc, watch};
 
 use crate::builder::StartError;
@@ -231,6 +231,11 @@ impl Datapath {
             }
             tokio::time::sleep(FULL_WAIT).await;
         }
+    }
+
+    /// What the interface with that address carries, for newcomers.
+    pub(crate) fn set_interface_rate(&self, source: IpAddr, rate: Bitrate) {
+        self.with(|lanes| lanes.set_interface_rate(source, rate));
     }
 
     /// The counters after all commands sent so far.

@@ -6,7 +6,7 @@
 use levada_core::site;
 use levada_core::{self as core, ConnectionLost, LinkDown, LinkInput, Output, SubscriptionState};
 use levada_lane::api::{Command, LinkCommand};
-use levada_ports::source_towards;
+use levada_ports::{interface_rate, source_towards};
 use levada_wire::LinkIndex;
 use levada_wire::control::Message;
 
@@ -87,12 +87,17 @@ impl Driver {
         let Some(connected) = self.links.get(&link) else {
             return;
         };
+        let source = connected.local.or_else(|| source_towards(connected.remote));
+        let rate = source.filter(|_| self.asks_rates).and_then(interface_rate);
+        if let Some((source, rate)) = source.zip(rate) {
+            self.datapath.set_interface_rate(source, rate);
+        }
         self.command(Command::Link(
             link,
             LinkCommand::Add {
                 remote_index,
                 remote: connected.remote,
-                source: connected.local.or_else(|| source_towards(connected.remote)),
+                source,
                 send: connected.keys.send.clone(),
                 receive: connected.keys.receive.clone(),
             },

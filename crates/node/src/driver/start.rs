@@ -57,10 +57,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         lane_settings(&builder, cache)?,
         Arc::clone(&fanout),
     )?;
-    let credentials = Credentials::new(state.identity());
-    let accepts = !builder.client;
-    let quic = Endpoint::new(parts.socket, credentials, accepts, Limits::default());
-    let quic = quic.map_err(|source| system("the local address", source))?;
+    let quic = endpoint(&builder, &state, parts.socket)?;
     let about = About {
         id: state.identity().id(),
         name,
@@ -77,6 +74,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
     let mut driver = Driver {
         pump,
         datapath: parts.datapath,
+        asks_rates: builder.interface_rate.is_none(),
         fanout,
         streams: Arc::default(),
         quic,
@@ -107,6 +105,17 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
     tracing::info!(id, port, name = handle.about().name, "the node runs");
     tokio::spawn(driver.run());
     Ok(handle)
+}
+
+/// QUIC on the socket that the lanes share with it.
+fn endpoint(
+    builder: &Builder,
+    state: &StateDir,
+    socket: Arc<dyn quinn::AsyncUdpSocket>,
+) -> Result<Endpoint, StartError> {
+    let (credentials, accepts) = (Credentials::new(state.identity()), !builder.client);
+    let endpoint = Endpoint::new(socket, credentials, accepts, Limits::default());
+    endpoint.map_err(|source| system("the local address", source))
 }
 
 /// Subscribers have as much room as caches.

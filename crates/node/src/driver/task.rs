@@ -52,6 +52,8 @@ pub(super) const DRIVER_GONE: &str = "the task that decides has ended, which is 
 pub(super) struct Driver {
     pub(super) pump: Pump<Control>,
     pub(super) datapath: datapath::Datapath,
+    /// What interfaces carry is as the system says, not as the settings do.
+    pub(super) asks_rates: bool,
     pub(super) fanout: Arc<Fanout>,
     pub(super) streams: Arc<Board>,
     pub(super) quic: Endpoint,
