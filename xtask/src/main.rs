@@ -22,6 +22,7 @@ mod seeds;
 mod test;
 mod tidy;
 mod tree;
+mod trial;
 
 use std::process::ExitCode;
 
@@ -69,6 +70,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[--bless]",
         about: "the rules of docs/STYLE.md that a program can check",
         run: tidy::run,
+    },
+    Command {
+        name: "trial",
+        arguments: "NAME",
+        about: "the long form of a test that CI runs in a short one: rtsp-matrix",
+        run: trial::run,
     },
 ];
 

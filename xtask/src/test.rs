@@ -7,7 +7,7 @@
 //! Invariant: what did not run to its end counts as failed, so a run that proves nothing never looks good.
 
 mod build;
-mod needs;
+pub(crate) mod needs;
 mod tally;
 
 use std::path::Path;

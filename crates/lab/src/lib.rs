@@ -17,6 +17,7 @@
 //! | `node` | `levada` as such a program |
 //! | `browser` | Chromium as such a program, and what it shows |
 //! | `recording` | what a player wrote, frame by frame, against its source |
+//! | `pictures` | what a player showed, picture by picture, against its source |
 //! | `wait` | until it is so, or the time is up |
 //!
 //! Not the simulator: here time is real and so is the kernel. Not shipped. Used by `tests/`, one file for each story.
@@ -31,6 +32,7 @@ pub mod counter;
 pub mod host;
 pub mod net;
 pub mod node;
+pub mod pictures;
 pub mod process;
 pub mod recording;
 pub mod wait;
@@ -42,6 +44,7 @@ pub use counter::{Count, Counter, Traffic};
 pub use host::Host;
 pub use net::{Lan, Net};
 pub use node::Node;
+pub use pictures::Shown;
 pub use process::Process;
 pub use recording::{Comparison, Recording, Run, clip_file};
 pub use wait::eventually;

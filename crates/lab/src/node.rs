@@ -224,6 +224,17 @@ impl Node {
         });
     }
 
+    /// Waits until it answers commands.
+    ///
+    /// # Panics
+    ///
+    /// If it does not `within` this time.
+    #[track_caller]
+    pub fn answers(&self, within: Duration) {
+        let what = format!("the node at {} answers", self.host.name());
+        eventually(within, &what, || self.view("nodes").ok());
+    }
+
     /// Waits until a player has written this much more, and returns how much it has written.
     ///
     /// # Panics
@@ -242,17 +253,45 @@ impl Node {
         })
     }
 
+    /// The sessions of its gateways, also those that ended: `levada sessions --ended --json`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub fn sessions(&self) -> anyhow::Result<Vec<Value>> {
+        let rows = self.show(&["sessions", "--ended"])?;
+        let rows = rows.as_array().context("the sessions are no rows")?;
+        Ok(rows.clone())
+    }
+
+    /// `levada publish --loop` at this node.
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary, or it cannot be started.
+    pub fn publish(&self, name: &str, source: &str) -> anyhow::Result<Process> {
+        let state = state(&self.host);
+        let arguments = ["publish", name, source, "--loop", "--node", text(&state)?];
+        Process::start_as(&self.host, name, &binary()?, arguments)
+    }
+
     /// The rows of `levada VIEW --json`; an error while it does not answer.
     ///
     /// # Errors
     ///
     /// When the command fails or prints no JSON.
     pub fn view(&self, view: &str) -> anyhow::Result<Value> {
+        self.show(&[view])
+    }
+
+    fn show(&self, words: &[&str]) -> anyhow::Result<Value> {
         let state = state(&self.host);
+        let view = words.join(" ");
         let mut command = Command::new(binary()?);
         command.env_remove(VARIABLE);
         let output = command
-            .args([view, "--json", "--node", text(&state)?])
+            .args(words)
+            .args(["--json", "--node", text(&state)?])
             .output()?;
         anyhow::ensure!(
             output.status.success(),

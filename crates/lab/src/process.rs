@@ -40,7 +40,25 @@ impl Process {
         program: &Path,
         arguments: impl IntoIterator<Item = A>,
     ) -> anyhow::Result<Self> {
-        let (output, log) = (host.file("out"), host.file("log"));
+        Self::start_as(host, "", program, arguments)
+    }
+
+    /// The same for one of several on a host: its files have `label` in their names.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn start_as<A: AsRef<OsStr>>(
+        host: &Host,
+        label: &str,
+        program: &Path,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> anyhow::Result<Self> {
+        let file = |kind: &str| match label {
+            "" => host.file(kind),
+            label => host.file(&format!("{label}.{kind}")),
+        };
+        let (output, log) = (file("out"), file("log"));
         let open = |path: &Path| {
             File::options()
                 .create(true)

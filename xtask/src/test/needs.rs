@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::process::{find, succeeds};
 
-/// A program the tests call, and the Debian package that has it.
+/// A program the tests call, or an element of GStreamer (`gst:NAME`), and the Debian package that has it.
 #[derive(Debug, PartialEq, Eq)]
 struct Need {
     program: &'static str,
@@ -47,23 +47,35 @@ const NEEDS: &[Need] = &[
     Need {
         program: "gst-launch-1.0",
         package: "gstreamer1.0-tools",
-        why: "another player",
+        why: "another player and publisher",
     },
     #[cfg(target_os = "linux")]
     Need {
-        program: "gst-launch-1.0",
+        program: "gst:rtspclientsink",
+        package: "gstreamer1.0-rtsp",
+        why: "its RTSP publisher",
+    },
+    #[cfg(target_os = "linux")]
+    Need {
+        program: "gst:opusdec",
+        package: "gstreamer1.0-plugins-base",
+        why: "its decoder of Opus",
+    },
+    #[cfg(target_os = "linux")]
+    Need {
+        program: "gst:rtspsrc",
         package: "gstreamer1.0-plugins-good",
-        why: "its HTTP and MP4",
+        why: "its RTSP player",
     },
     #[cfg(target_os = "linux")]
     Need {
-        program: "gst-launch-1.0",
+        program: "gst:h265parse",
         package: "gstreamer1.0-plugins-bad",
-        why: "its MPEG-TS",
+        why: "its parsers",
     },
     #[cfg(target_os = "linux")]
     Need {
-        program: "gst-launch-1.0",
+        program: "gst:avdec_h264",
         package: "gstreamer1.0-libav",
         why: "its decoders",
     },
@@ -108,8 +120,19 @@ pub(crate) fn meet() -> anyhow::Result<()> {
 fn missing() -> Vec<&'static Need> {
     NEEDS
         .iter()
-        .filter(|need| find(need.program).is_none())
+        .filter(|need| !is_there(need.program))
         .collect()
+}
+
+fn is_there(program: &str) -> bool {
+    match program.strip_prefix("gst:") {
+        None => find(program).is_some(),
+        Some(element) => {
+            let mut look = Command::new("gst-inspect-1.0");
+            look.args(["--exists", element]);
+            look.status().is_ok_and(|status| status.success())
+        }
+    }
 }
 
 fn plan(missing: &[&Need], root: bool, has_apt: bool) -> Plan {
