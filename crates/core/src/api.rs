@@ -426,6 +426,8 @@ pub enum LinkDown {
     Full,
     /// This node has no more use for it.
     Unwanted,
+    /// The hub of this node's site has a link to the same node.
+    Rests,
 }
 
 /// How a connection ended underneath.
@@ -458,6 +460,7 @@ impl fmt::Display for LinkDown {
             Self::Protocol(what) => write!(f, "the peer broke the protocol: {what}"),
             Self::Full => f.write_str("this node has all the links it can have"),
             Self::Unwanted => f.write_str("this node takes no links"),
+            Self::Rests => f.write_str("the hub of its site has a link for it"),
         }
     }
 }

@@ -14,14 +14,17 @@
 //! queues are empty.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 
 use levada_wire::control::Message;
+use levada_wire::control::link::LinkMessage;
 use levada_wire::lane;
 use levada_wire::machine::{Machine, Wakeup};
 use levada_wire::{FlowId, Instant, LinkIndex, NodeId, StreamName};
 
 use crate::api::{Event, Input, LinkInput, Neighbour, Output, Settings};
 use crate::flow::{self, Flows};
+use crate::limits::NEIGHBOURS_MAX;
 use crate::link::{self, Links};
 use crate::route::{self, Routes};
 use crate::site::{self, Place, Site};
@@ -38,6 +41,8 @@ pub struct Control {
     routes: Routes,
     flows: Flows,
     site: Site,
+    /// The neighbours that the node's user wants.
+    configured: Vec<Neighbour>,
     /// The peer of each link that is up.
     peers: BTreeMap<LinkIndex, NodeId>,
     /// The links that some flow uses.
@@ -52,7 +57,10 @@ impl Machine for Control {
     fn handle_input(&mut self, now: Instant, input: Input) {
         self.handle_timeout(now);
         match input {
-            Input::Link(input) => self.links(link::Input::Outside(input)),
+            Input::Link(input) => {
+                self.note_neighbour(&input);
+                self.links(link::Input::Outside(input));
+            }
             Input::Flow(input) => self.flows(flow::Input::Outside(input)),
             Input::Site(input) => self.site(input),
             Input::Lane(lane::Event::Link(link, event)) => {
@@ -113,6 +121,7 @@ impl Control {
             routes: Routes::new(settings.identity.id(), settings.relay),
             flows: Flows::new(&settings),
             site,
+            configured: Vec::new(),
             peers: BTreeMap::new(),
             active: BTreeSet::new(),
             outputs: VecDeque::new(),
@@ -265,6 +274,21 @@ impl Control {
                 site::Output::Unfollow(place) => {
                     self.links(link::Input::Outside(LinkInput::RemoveNeighbour(of(place))));
                 }
+                site::Output::Lend(address) => self.dial(vec![address], true),
+                site::Output::TakeBack(address) => self.dial(vec![address], false),
+                site::Output::Wake(addresses) => self.dial(addresses, true),
+                site::Output::Rest(peer, addresses) => {
+                    self.dial(addresses, false);
+                    for link in self.links_to(peer) {
+                        self.links(link::Input::Close(link));
+                    }
+                }
+                site::Output::Tell(peer, told) => {
+                    for link in self.links_to(peer) {
+                        let message = Message::Link(LinkMessage::Outside(told.clone()));
+                        self.outputs.push_back(Output::Send { link, message });
+                    }
+                }
                 site::Output::Event(event) => {
                     self.outputs.push_back(Output::Event(Event::Site(event)));
                 }
@@ -272,10 +296,51 @@ impl Control {
         }
     }
 
+    /// The site knows of the neighbours that the node's user wants, by all their addresses.
+    fn note_neighbour(&mut self, input: &LinkInput) {
+        let (neighbour, is_wanted) = match input {
+            LinkInput::AddNeighbour(neighbour) => (neighbour, true),
+            LinkInput::RemoveNeighbour(neighbour) => (neighbour, false),
+            _ => return,
+        };
+        self.configured.retain(|known| known != neighbour);
+        if is_wanted && self.configured.len() < NEIGHBOURS_MAX {
+            self.configured.push(neighbour.clone());
+        }
+        let addresses = neighbour.addresses.clone();
+        self.site(site::Input::Neighbour {
+            addresses,
+            is_wanted,
+        });
+    }
+
+    /// Dials the neighbour of these addresses, or does not any more: one that was configured as it was.
+    fn dial(&mut self, addresses: Vec<SocketAddr>, is_wanted: bool) {
+        let known = self
+            .configured
+            .iter()
+            .find(|known| known.addresses == addresses);
+        let neighbour = known.cloned().unwrap_or(Neighbour {
+            addresses,
+            node: None,
+        });
+        let input = if is_wanted {
+            LinkInput::AddNeighbour(neighbour)
+        } else {
+            LinkInput::RemoveNeighbour(neighbour)
+        };
+        self.links(link::Input::Outside(input));
+    }
+
+    fn links_to(&self, peer: NodeId) -> Vec<LinkIndex> {
+        let links = self.peers.iter().filter(|(_, to)| **to == peer);
+        links.map(|(link, _)| *link).collect()
+    }
+
     fn on_link_gone(&mut self, link: LinkIndex) {
         if let Some(peer) = self.peers.remove(&link) {
             self.on_active(link, false);
-            self.site(site::Input::Linked { peer, is_up: false });
+            self.site(site::Input::Linked { peer, way: None });
         }
     }
 
@@ -299,7 +364,8 @@ impl Control {
                     self.routes(route::Input::LinkUp { link, peer });
                     self.flows(flow::Input::LinkUp { link, peer });
                     self.peers.insert(link, peer);
-                    self.site(site::Input::Linked { peer, is_up: true });
+                    let way = self.links.way(link);
+                    self.site(site::Input::Linked { peer, way });
                 }
                 link::Output::Down { link } => {
                     // Routes first: flows then settle on the way that is left.
@@ -314,6 +380,11 @@ impl Control {
                     Message::Flow(message) => self.flows(flow::Input::Message { link, message }),
                     Message::Link(_) => {}
                 },
+                link::Output::Told { link, told } => {
+                    if let Some(peer) = self.peers.get(&link).copied() {
+                        self.site(site::Input::Told { peer, told });
+                    }
+                }
                 link::Output::Path(link, path) => self.flows(flow::Input::Path(link, path)),
             }
         }

@@ -369,5 +369,11 @@ pub const CHALLENGE_STEPS: u8 = 2;
 /// How long a hub that hands over waits for the claim of the next.
 pub const HANDOVER_WAIT: Duration = Duration::from_millis(500);
 
+/// The most addresses that a hub dials because members know them.
+pub const LENT_MAX: usize = 32;
+
+/// So long after its hub has lost a link that a member left to it the member dials by itself.
+pub const REST_GRACE: Duration = Duration::from_secs(5);
+
 /// Where nobody may be hub, a node keeps links to so many members at most.
 pub const MESH_MAX: usize = 8;

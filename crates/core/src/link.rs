@@ -153,6 +153,17 @@ impl Links {
     pub const fn boot(&self) -> u64 {
         self.boot
     }
+
+    /// Where the peer of a link is, and whether this node dialled it.
+    #[must_use]
+    pub fn way(&self, link: LinkIndex) -> Option<(SocketAddr, bool)> {
+        let link = self.links.get(&link)?;
+        Some((link.remote, link.dialled))
+    }
+
+    fn put_told(&mut self, link: LinkIndex, told: levada_wire::control::link::Outside) {
+        self.outputs.push_back(Output::Told { link, told });
+    }
 }
 
 impl Machine for Links {
@@ -169,6 +180,11 @@ impl Machine for Links {
             Input::Lane(link, LinkEvent::TooLarge { bytes }) => self.on_too_large(link, bytes),
             Input::Active { link, active } => self.on_active(link, active),
             Input::Sizes(sizes) => self.on_sizes(sizes),
+            Input::Close(link) => {
+                if self.links.contains_key(&link) {
+                    self.close(link, LinkDown::Rests);
+                }
+            }
             Input::Leave => self.on_leave(),
         }
         self.dial();
@@ -337,6 +353,15 @@ impl Links {
         match message {
             Message::Link(LinkMessage::Hello(hello)) => self.on_hello(link, hello),
             Message::Link(LinkMessage::Leave(leave)) => self.on_peer_leaves(link, leave),
+            Message::Link(LinkMessage::Outside(told)) => {
+                if self
+                    .links
+                    .get(&link)
+                    .is_some_and(|link| link.up().is_some())
+                {
+                    self.put_told(link, told);
+                }
+            }
             message @ (Message::Route(_) | Message::Flow(_)) => self.pass(link, message),
         }
     }

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use levada_wire::control::link::Outside as Told;
 use levada_wire::datagram::site::beacon::{
     Beacon, Flags, Interval, Member, Priority, RosterDigest,
 };
@@ -36,6 +37,7 @@ use crate::limits::{
 mod border;
 mod election;
 mod interfaces;
+mod outside;
 mod roster;
 mod rows;
 #[cfg(test)]
@@ -46,6 +48,7 @@ pub use border::{
 };
 use election::{Act, Election, HubBeacon, Role, Said};
 pub use interfaces::Verdict;
+use outside::{Outside, Part};
 use roster::{News, Roster};
 
 /// How many beacons a node sends close together when it comes.
@@ -69,8 +72,7 @@ pub struct Site {
     in_line: (Option<NodePrefix>, (u64, Option<NodeId>, bool)),
     /// What the hub's last beacon said.
     hub_roster: Option<RosterDigest>,
-    /// Peers that are linked.
-    linked: BTreeSet<NodeId>,
+    outside: Outside,
     /// Members to which a link is kept.
     kept: BTreeMap<NodePrefix, Place>,
     is_active: bool,
@@ -114,7 +116,12 @@ impl Machine for Site {
                 datagram,
             } => self.on_datagram((interface, way), from, &datagram),
             Input::Active(is_active) => self.on_active(is_active),
-            Input::Linked { peer, is_up } => self.on_linked(peer, is_up),
+            Input::Linked { peer, way } => self.on_linked(peer, way),
+            Input::Neighbour {
+                addresses,
+                is_wanted,
+            } => self.outside.configure(addresses, is_wanted),
+            Input::Told { peer, told } => self.on_told(peer, &told),
             Input::Leave => self.election.resign(),
         }
         self.settle();
@@ -153,7 +160,11 @@ impl Machine for Site {
         let beacon = self.beacon.map(|at| (at, "site beacon"));
         let expiry = self.roster.next_expiry().map(|at| (at, "site member"));
         let election = self.election.wakeup(self.is_deputy());
-        let first = [beacon, expiry, election].into_iter().flatten().min();
+        let outside = self.outside.wakeup().map(|at| (at, "site uplink"));
+        let first = [beacon, expiry, election, outside]
+            .into_iter()
+            .flatten()
+            .min();
         first.map(|(at, why)| {
             // What was due when an input made it so is done at the next moment.
             let at = at.max(self.now + Duration::from_micros(1));
@@ -187,7 +198,7 @@ impl Site {
             election: Election::new(me),
             in_line: (None, (0, None, false)),
             hub_roster: None,
-            linked: BTreeSet::new(),
+            outside: Outside::default(),
             kept: BTreeMap::new(),
             is_active: false,
             beacon: None,
@@ -293,14 +304,51 @@ impl Site {
         }
     }
 
-    fn on_linked(&mut self, peer: NodeId, is_up: bool) {
-        if is_up {
-            self.linked.insert(peer);
+    fn on_linked(&mut self, peer: NodeId, way: Option<(SocketAddr, bool)>) {
+        if let Some((remote, is_dialled)) = way {
+            self.outside.on_linked(peer, remote, is_dialled);
         } else {
-            self.linked.remove(&peer);
+            self.outside.on_unlinked(peer);
             self.roster
                 .suspect(peer.prefix(), self.now + MEMBER_SUSPECT);
         }
+    }
+
+    /// A peer that is no member is not heard: it could have this node dial whom it likes.
+    fn on_told(&mut self, peer: NodeId, told: &Told) {
+        if self.roster.member(peer.prefix()).is_some() {
+            let acts = self.outside.on_told(self.part(), peer, told);
+            self.do_outside(acts);
+        }
+    }
+
+    const fn part(&self) -> Part {
+        match self.election.role() {
+            Role::Hub(_) => Part::Hub,
+            Role::Following(hub) => Part::Member(hub.node),
+            Role::Apart | Role::Listening { .. } | Role::Claiming { .. } => Part::Unled,
+        }
+    }
+
+    fn settle_outside(&mut self) {
+        if self.settings.is_none() {
+            return;
+        }
+        let (part, roster) = (self.part(), &self.roster);
+        let is_member = |peer: NodeId| roster.member(peer.prefix()).is_some();
+        let acts = self.outside.settle(self.now, part, is_member);
+        self.do_outside(acts);
+    }
+
+    fn do_outside(&mut self, acts: Vec<outside::Act>) {
+        let outputs = acts.into_iter().map(|act| match act {
+            outside::Act::Dial(address) => Output::Lend(address),
+            outside::Act::Forget(address) => Output::TakeBack(address),
+            outside::Act::Rest(peer, addresses) => Output::Rest(peer, addresses),
+            outside::Act::Wake(addresses) => Output::Wake(addresses),
+            outside::Act::Tell(peer, told) => Output::Tell(peer, told),
+        });
+        self.outputs.extend(outputs);
     }
 
     fn scope(&self) -> Option<Scope> {
@@ -448,8 +496,8 @@ impl Site {
 
     /// Whether a link leads out of the site.
     fn has_uplink(&self) -> bool {
-        let mut peers = self.linked.iter();
-        peers.any(|peer| self.roster.member(peer.prefix()).is_none())
+        let is_member = |peer: NodeId| self.roster.member(peer.prefix()).is_some();
+        self.outside.has_uplink(is_member)
     }
 
     /// Says anew what this node is.
@@ -526,6 +574,7 @@ impl Site {
         }
         self.find_deputy();
         self.update_kept();
+        self.settle_outside();
     }
 
     /// Which members links are kept to; none while that is to stay as it is.

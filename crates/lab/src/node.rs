@@ -165,6 +165,21 @@ impl Node {
         Ok(())
     }
 
+    /// `levada play` at this node: writes a stream of its to [`Node::recording`], for as long as the process lives.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    #[must_use]
+    pub fn play(&self, host: &Host, name: &str) -> Process {
+        let (file, state) = (self.recording(), state(host));
+        let start = || {
+            let words = ["play", name, "--out", text(&file)?, "--node", text(&state)?];
+            Process::start(host, &binary()?, words)
+        };
+        start().expect("a player starts")
+    }
+
     /// The process.
     #[must_use]
     pub const fn process(&mut self) -> &mut Process {

@@ -10,10 +10,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use levada_lab::{Host, Net, Node, eventually};
+use levada_lab::{Host, Net, Node, Process, Traffic, eventually};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(30);
+/// What may be on its way, or in the gap between two readings: packets of one picture and the sound beside it.
+const UNDERWAY: u64 = 20;
 
 fn members(node: &Node) -> Vec<Value> {
     let rows = node.view("site").unwrap_or_default();
@@ -137,4 +139,114 @@ fn a_stream_of_a_member_plays_at_another_that_was_told_nothing() {
     for node in &others {
         node.learns("cam", SOON);
     }
+}
+
+/// An origin, a relay and three hosts in three LANs behind a router; all are told of the relay alone.
+struct Wan {
+    _net: Net,
+    origin_host: Host,
+    relay_host: Host,
+    hosts: [Host; 3],
+    _origin: Node,
+    _relay: Node,
+    nodes: Vec<Node>,
+}
+
+fn wan() -> Wan {
+    let mut net = Net::new().unwrap();
+    let mut studio = net.lan("studio").unwrap();
+    let mut centre = net.lan("centre").unwrap();
+    let mut venue = net.lan("venue").unwrap();
+    let origin_host = net.host("origin", &mut studio).unwrap();
+    let relay_host = net.host("relay", &mut centre).unwrap();
+    let hosts = ["a", "b", "c"].map(|name| net.host(name, &mut venue).unwrap());
+    net.router("router", &mut [&mut studio, &mut centre, &mut venue])
+        .unwrap();
+    let relay = Node::relay(&relay_host).unwrap();
+    let clip = levada_lab::clip_file();
+    let origin = Node::origin(&origin_host, "cam", &clip, &relay_host).unwrap();
+    let join = relay_host.node_address().to_string();
+    let member = |host| Node::member(host, &["--join", &join]).unwrap();
+    let nodes = hosts.iter().map(member).collect();
+    Wan {
+        _net: net,
+        origin_host,
+        relay_host,
+        hosts,
+        _origin: origin,
+        _relay: relay,
+        nodes,
+    }
+}
+
+impl Wan {
+    /// The hub, once it has a link to the relay and to each member, and each member has no other.
+    fn hub(&self) -> Option<usize> {
+        let up: Vec<usize> = self.nodes.iter().map(links).collect();
+        let hub = self.nodes.iter().position(is_hub)?;
+        let members = up.iter().enumerate().filter(|(at, _)| *at != hub);
+        let is_star =
+            up[hub] == self.nodes.len() && members.into_iter().all(|(_, links)| *links == 1);
+        is_star.then_some(hub)
+    }
+}
+
+fn written(host: &Host) -> u64 {
+    std::fs::metadata(host.file("ts")).map_or(0, |file| file.len())
+}
+
+/// Waits until each of these hosts has written that much more.
+fn write_more(hosts: &[&Host], bytes: u64) {
+    let begin: Vec<u64> = hosts.iter().map(|host| written(host)).collect();
+    eventually(SOON, "more at every host", || {
+        let mut hosts = hosts.iter().zip(&begin);
+        hosts
+            .all(|(host, begin)| written(host) > begin + bytes)
+            .then_some(())
+    });
+}
+
+#[test]
+fn hosts_that_all_know_the_relay_take_one_copy_over_the_wan_and_go_on_when_the_hub_dies() {
+    let mut wan = wan();
+    agree(&wan.nodes.iter().collect::<Vec<_>>(), 3);
+    let hub = eventually(SOON, "one link to the relay", || wan.hub());
+    wan.nodes.iter().for_each(|node| node.learns("cam", SOON));
+    let made = wan.origin_host.count_sent(Traffic::Media).unwrap();
+    let over_wan = wan.hosts.each_ref().map(|host| {
+        let counter = wan.relay_host.count_sent_to(host, Traffic::Media);
+        counter.unwrap()
+    });
+    let packets = || over_wan.each_ref().map(|one| one.read().unwrap().packets);
+    let nodes = wan.nodes.iter().zip(&wan.hosts);
+    let players: Vec<Process> = nodes.map(|(node, host)| node.play(host, "cam")).collect();
+    let all: Vec<&Host> = wan.hosts.iter().collect();
+    write_more(&all, 200_000);
+
+    let before = (made.read().unwrap().packets, packets());
+    write_more(&all, 500_000);
+    let sent = made.read().unwrap().packets - before.0;
+    let after = packets();
+    let crossed = [0, 1, 2].map(|at| after[at] - before.1[at]);
+
+    let sum: u64 = crossed.iter().sum();
+    println!("{sent} packets were made; {crossed:?} crossed to the three hosts");
+    assert!(sent > 200, "{sent} packets are no measurement");
+    // What may be on its way between two readings, and 2%.
+    assert!(
+        sum.abs_diff(sent) <= UNDERWAY + sent / 50,
+        "{sum} of {sent}"
+    );
+    assert_eq!(crossed.iter().filter(|packets| **packets > 0).count(), 1);
+
+    wan.nodes[hub].process().kill().unwrap();
+    let killed = Instant::now();
+    let left = all.iter().enumerate().filter(|(at, _)| *at != hub);
+    let left: Vec<&Host> = left.map(|(_, host)| *host).collect();
+    write_more(&left, 300_000);
+    println!(
+        "300 kB more at both other hosts {:?} after the kill",
+        killed.elapsed()
+    );
+    drop(players);
 }

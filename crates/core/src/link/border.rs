@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use levada_wire::control::Message;
+use levada_wire::control::link::Outside;
 use levada_wire::lane::LinkEvent;
 use levada_wire::{LinkIndex, NodeId, PacketSize};
 
@@ -29,6 +30,8 @@ pub enum Input {
     },
     /// The packet sizes that known streams have; links are tried with each.
     Sizes(BTreeSet<PacketSize>),
+    /// Close a link that the hub of the site has too.
+    Close(LinkIndex),
     /// This node leaves.
     Leave,
 }
@@ -56,6 +59,13 @@ pub enum Output {
         link: LinkIndex,
         /// Of the concern of routes or of flows.
         message: Message,
+    },
+    /// The peer of a link that is up tells what it knows of the world outside its site.
+    Told {
+        /// This node's number for the link.
+        link: LinkIndex,
+        /// As it came.
+        told: Outside,
     },
     /// What was found out about the path of a link.
     Path(LinkIndex, Path),

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use levada_wire::control::link::Outside;
 use levada_wire::datagram::site::SiteTag;
 use levada_wire::{NodeId, WallTime};
 
@@ -113,8 +114,22 @@ pub enum Input {
     Linked {
         /// The peer's node id.
         peer: NodeId,
+        /// Where it is, and whether this node dialled it; none if the link is gone.
+        way: Option<(SocketAddr, bool)>,
+    },
+    /// The node's user wants a link to a neighbour, or does not any more.
+    Neighbour {
+        /// Where it may be.
+        addresses: Vec<SocketAddr>,
         /// Whether.
-        is_up: bool,
+        is_wanted: bool,
+    },
+    /// A peer tells what it knows of the world outside its site.
+    Told {
+        /// The peer.
+        peer: NodeId,
+        /// As it came.
+        told: Outside,
     },
     /// This node leaves.
     Leave,
@@ -164,6 +179,16 @@ pub enum Output {
     Follow(Place),
     /// Do not keep it any more.
     Unfollow(Place),
+    /// Dial a relay that a member knows.
+    Lend(SocketAddr),
+    /// Do not dial it any more.
+    TakeBack(SocketAddr),
+    /// Close the link to this node and do not dial the neighbour of these addresses: the hub does.
+    Rest(NodeId, Vec<SocketAddr>),
+    /// Dial the neighbour of these addresses again.
+    Wake(Vec<SocketAddr>),
+    /// Tell a peer what is known of the world outside.
+    Tell(NodeId, Outside),
     /// Tell the node's user.
     Event(Event),
 }

@@ -38,6 +38,11 @@ impl Site {
             });
         let cause = if self.listeners.is_empty() {
             Some(self.why_apart())
+        } else if self.outside.resting() > 0 {
+            let links = self.outside.resting();
+            Some(format!(
+                "it leaves its links out of the site to the hub: {links}"
+            ))
         } else {
             self.cause()
         };

@@ -219,7 +219,13 @@ impl Lan {
                 Output::Unfollow(place) => {
                     self.links[at].remove(&place.node);
                 }
-                Output::Listen(_) => {}
+                // Links out of the site are `outside`'s.
+                Output::Listen(_)
+                | Output::Lend(_)
+                | Output::TakeBack(_)
+                | Output::Rest(..)
+                | Output::Wake(_)
+                | Output::Tell(..) => {}
             }
         }
     }
@@ -401,7 +407,8 @@ fn the_contract_of_machines_holds() {
                 }
                 4 => {
                     let (peer, is_up) = (identity(from).id(), draw & 256 == 0);
-                    return Input::Linked { peer, is_up };
+                    let way = is_up.then(|| ((host(from), 7_800).into(), draw & 512 == 0));
+                    return Input::Linked { peer, way };
                 }
                 5 => {
                     return if draw & 0xff00 == 0 {

@@ -9,7 +9,13 @@
 use minicbor::{Decode, Encode};
 
 use super::messages;
-use crate::id::{LinkIndex, NetworkId};
+use crate::id::{LinkIndex, NetworkId, NodeId};
+
+/// The most addresses of one [`Outside`] that count.
+pub const OUTSIDE_ADDRESSES_MAX: usize = 16;
+
+/// The most nodes of one [`Outside`] that count.
+pub const OUTSIDE_NODES_MAX: usize = 64;
 
 /// The longest name of a node, in bytes.
 pub const NODE_NAME_BYTES_MAX: usize = 64;
@@ -21,6 +27,8 @@ messages! {
         0x01 => Hello,
         /// The last one: the sender goes away on purpose.
         0x02 => Leave,
+        /// What the sender knows of the world outside its site.
+        0x03 => Outside,
     }
 }
 
@@ -52,4 +60,16 @@ pub struct Leave {
     /// Why, for people; at most 200 bytes are kept.
     #[n(0)]
     pub reason: String,
+}
+
+/// What the sender knows of the world outside its site: a member tells its hub, and the hub its members.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Outside {
+    /// `IP:PORT` of the relays that a member was told of, for its hub to dial.
+    #[n(0)]
+    pub addresses: Vec<String>,
+    /// The nodes outside the site that a hub has dialled and is linked to: members leave those to it.
+    #[n(1)]
+    pub linked: Vec<NodeId>,
 }

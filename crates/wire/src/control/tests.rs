@@ -12,7 +12,7 @@ use super::flow::{
     Accept, Announce, COLLECTION_MAX, Cancel, CarryGrant, Collection, Doubts, InstanceRef,
     KeyGrant, KeyRefusal, KeyRequest, Refuse, RefuseReason, Request, Withdraw,
 };
-use super::link::{Hello, Leave};
+use super::link::{Hello, Leave, Outside};
 use super::route::{HOPS_MAX, Hops, Sequence, SequenceRequest, Update};
 use super::*;
 use crate::announce::{self, LayerOffer, SignedAnnounce, SignedWithdraw, TrackOffer};
@@ -111,6 +111,14 @@ fn any_link_message() -> impl Strategy<Value = LinkMessage> {
             })
         }),
         ".{0,200}".prop_map(|reason| LinkMessage::Leave(Leave { reason })),
+        (
+            prop::collection::vec(".{0,30}", 0..4),
+            prop::collection::vec(any::<[u8; 32]>(), 0..4)
+        )
+            .prop_map(|(addresses, linked)| LinkMessage::Outside(Outside {
+                addresses,
+                linked: linked.into_iter().map(NodeId).collect(),
+            })),
     ]
 }
 

@@ -13,7 +13,7 @@ use levada_wire::control::flow::{
     KeyRefusal, KeyRequest, Refuse, RefuseReason, Request, Withdraw, carry_context,
     content_context,
 };
-use levada_wire::control::link::{Hello, Leave, LinkMessage};
+use levada_wire::control::link::{Hello, Leave, LinkMessage, Outside};
 use levada_wire::control::route::{Hops, RouteMessage, Sequence, SequenceRequest, Update};
 use levada_wire::identity::SealedSecret;
 use levada_wire::unknown::Unknown;
@@ -43,7 +43,15 @@ fn link_messages() -> Vec<LinkMessage> {
     let leave = Leave {
         reason: "maintenance".into(),
     };
-    vec![LinkMessage::Hello(hello), LinkMessage::Leave(leave)]
+    let outside = Outside {
+        addresses: vec!["192.0.2.7:7800".into(), "[2001:db8::7]:7800".into()],
+        linked: vec![consumer().id()],
+    };
+    vec![
+        LinkMessage::Hello(hello),
+        LinkMessage::Leave(leave),
+        LinkMessage::Outside(outside),
+    ]
 }
 
 fn route_messages() -> Vec<RouteMessage> {
@@ -166,6 +174,7 @@ pub(crate) const fn control_name(message: &Message) -> &'static str {
     match message {
         Message::Link(LinkMessage::Hello(_)) => "hello",
         Message::Link(LinkMessage::Leave(_)) => "leave",
+        Message::Link(LinkMessage::Outside(_)) => "outside",
         Message::Route(RouteMessage::Update(_)) => "update",
         Message::Route(RouteMessage::SequenceRequest(_)) => "sequence-request",
         Message::Flow(FlowMessage::Announce(_)) => "announce",

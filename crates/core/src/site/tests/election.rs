@@ -242,7 +242,7 @@ fn an_uplink_makes_a_node_the_better_hub() {
         node,
         Input::Linked {
             peer: relay,
-            is_up: true,
+            way: Some(("192.0.2.9:7800".parse().unwrap(), true)),
         },
     );
     lan.run(SECOND * 40);

@@ -51,7 +51,7 @@ fn a_member_that_dies_is_forgotten_soon_if_its_link_is_gone_and_later_if_not() {
     lan.kill(gone);
     lan.kill(silent);
 
-    lan.tell(hub, Input::Linked { peer, is_up: false });
+    lan.tell(hub, Input::Linked { peer, way: None });
     lan.run(MEMBER_SUSPECT + SECOND);
     assert_eq!((knows(&lan, gone), knows(&lan, silent)), (false, true));
 
