@@ -12,6 +12,7 @@
 //! | `answer` | each request is answered or refused ([`answer`]) |
 //! | `unwanted` | a flow that nobody wants ends ([`unwanted`]) |
 //! | `continuity` | where only loss is wrong, and a scenario says so, consumers miss nothing ([`continuity`]) |
+//! | `steady` | where a scenario says so, consumers miss nothing and get nothing late, whatever fails ([`steady`]) |
 //! | `order` | control bytes come out of a connection in the order they went in ([`order`]) |
 //! | `machine` | no machine spins, or leaves more outputs behind than its contract allows ([`Checks::spins`]) |
 //!
@@ -20,6 +21,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use levada_core::view::FlowRow;
 use levada_core::{Event, SubscriptionId};
@@ -41,6 +43,7 @@ mod loops;
 mod order;
 mod quiet;
 mod secret;
+mod steady;
 mod unwanted;
 
 pub(crate) use facts::Facts;
@@ -101,6 +104,7 @@ pub(crate) struct Checks {
     secret: secret::Secrets,
     unwanted: unwanted::Unwanted,
     continuity: continuity::Continuity,
+    steady: steady::Steady,
     violation: Option<Violation>,
 }
 
@@ -120,6 +124,7 @@ impl Checks {
             secret: secret::Secrets::default(),
             unwanted: unwanted::Unwanted::new(bounds.unwanted),
             continuity: continuity::Continuity::new(bounds.continuity),
+            steady: steady::Steady::new(bounds.steady, bounds.late),
             violation: None,
         }
     }
@@ -132,6 +137,11 @@ impl Checks {
     /// The consumer checker's counts so far.
     pub(crate) const fn counts(&self) -> Counts {
         self.consumer.counts
+    }
+
+    /// The longest that a frame took to a consumer that is steady.
+    pub(crate) const fn slowest(&self) -> Duration {
+        self.steady.slowest
     }
 
     /// A fault begins.
@@ -180,6 +190,7 @@ impl Checks {
         }
         self.consumer.ended(node);
         self.continuity.ended(node);
+        self.steady.ended(node);
         self.copies.ended(node);
     }
 
@@ -206,10 +217,12 @@ impl Checks {
             FlowCommand::Consume { .. } => {
                 self.consumer.begins(now, node, flow);
                 self.continuity.begins(now, node, flow);
+                self.steady.begins(now, node, flow);
                 found = secret::misplaced(&self.facts, node, flow);
             }
             FlowCommand::StopConsuming | FlowCommand::Close => {
                 self.consumer.ends(node, flow);
+                self.steady.ends(node, flow);
                 let missed = self.continuity.ends(now, &self.facts, node, flow);
                 self.found("continuity", missed);
                 if matches!(command, FlowCommand::Close) {
@@ -297,6 +310,10 @@ impl Checks {
             .err()
             .map(|saw| format!("{}, flow {flow}: {saw}", self.facts.name(node)));
         self.found("consumer", found);
+        let found = self
+            .steady
+            .delivered(now, &self.facts, node, flow, delivery);
+        self.found("steady", found);
         if matches!(delivery, Delivery::End) {
             self.continuity.hears_end(node, flow);
         }

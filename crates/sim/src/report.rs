@@ -45,6 +45,10 @@ pub struct Report {
     pub frames_delivered: u64,
     /// Holes that were reported to them.
     pub gaps: u64,
+    /// The longest that a frame took from its publisher to a subscriber, where the scenario bounds that.
+    pub slowest: Duration,
+    /// Packets that each node had already when they came, of those that run at the end.
+    pub duplicates: Vec<(String, u64)>,
     /// What each network and each direction of a link carried.
     pub networks: Vec<NetworkTraffic>,
     /// The streams that each node knows at the end.
@@ -242,6 +246,8 @@ pub(crate) fn report(
         frames_made: counts.frames_made,
         frames_delivered: checked.frames,
         gaps: checked.gaps,
+        slowest: Duration::ZERO,
+        duplicates: Vec::new(),
         networks: networks(scenario, net),
         known: Vec::new(),
     }

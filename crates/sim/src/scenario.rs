@@ -91,6 +91,10 @@ pub(crate) struct Bounds {
     pub(crate) unwanted: Duration,
     /// Gaps at a consumer while nothing but loss is wrong; `None` where there may be some at any time.
     pub(crate) continuity: Option<Duration>,
+    /// Gaps at a consumer whatever fails, and frames that are later than `late`; `None` where there may be some.
+    pub(crate) steady: Option<Duration>,
+    /// From a frame's being made to its being delivered.
+    pub(crate) late: Option<Duration>,
 }
 
 /// A LAN.

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada_core::Input;
+use levada_lane::ledger::DropReason;
 use levada_wire::{Identity, Instant, NodeId};
 
 use crate::chance::{Chance, Rng};
@@ -454,8 +455,20 @@ impl<'a> World<'a> {
         );
         Report {
             known: self.known(),
+            slowest: self.checks.slowest(),
+            duplicates: self.duplicates(),
             ..report
         }
+    }
+
+    /// What came to each running node that it had already.
+    fn duplicates(&self) -> Vec<(String, u64)> {
+        let of_node = |(index, node): (usize, &Node)| {
+            let ledger = node.process.as_ref()?.lane().ledger();
+            let name = self.scenario.nodes[index].name.clone();
+            Some((name, ledger.dropped(DropReason::Duplicate)))
+        };
+        self.nodes.iter().enumerate().filter_map(of_node).collect()
     }
 
     /// What each running node knows of streams.

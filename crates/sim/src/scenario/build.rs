@@ -132,6 +132,8 @@ fn bounds(raw: &raw::Bounds) -> Bounds {
         quiet: or(raw.quiet, 6),
         unwanted: or(raw.unwanted, 8),
         continuity: raw.continuity.map(|time| time.0),
+        steady: raw.steady.map(|time| time.0),
+        late: raw.late.map(|time| time.0),
     }
 }
 

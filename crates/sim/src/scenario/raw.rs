@@ -38,6 +38,8 @@ pub(super) struct Bounds {
     pub(super) quiet: Option<Time>,
     pub(super) unwanted: Option<Time>,
     pub(super) continuity: Option<Time>,
+    pub(super) steady: Option<Time>,
+    pub(super) late: Option<Time>,
 }
 
 #[derive(Debug, Deserialize)]
