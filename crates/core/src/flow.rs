@@ -184,6 +184,11 @@ impl Machine for Flows {
             }
             Input::Route { origin, route } => self.on_route(origin, route),
             Input::Lane(flow, FlowEvent::Delivering(link)) => self.on_delivering(flow, link),
+            Input::Lane(flow, FlowEvent::Reached { link, have }) => {
+                self.on_reached(flow, link, have);
+            }
+            Input::Lane(flow, FlowEvent::CaughtUp(link)) => self.on_caught_up(flow, link),
+            Input::Lane(flow, FlowEvent::Suspect(link)) => self.on_suspect(flow, link),
             Input::Lane(flow, FlowEvent::Measured(rate)) => self.on_measured(flow, rate),
             Input::Path(link, Path::Size(size)) => self.on_path_size(link, size),
             Input::Path(link, Path::Pressure(pressure)) => self.on_pressure(link, pressure),

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `progress.rs` | the states of a child, drawn |
 //! | `join.rs` | how a child comes and goes; newcomers |
+//! | `moved.rs` | what a child has that moved here |
 //! | `behind.rs` | how a child falls behind and comes back |
 //! | `pace.rs` | what is sent to those who are behind as time passes |
 //! | `queue.rs`, `bucket.rs`, `withheld.rs`, `repairs.rs` | whose turn it is, at what rate, what is not sent, what is sent again |
@@ -33,6 +34,7 @@ use crate::repair::tail::Tail;
 pub(crate) mod behind;
 pub(crate) mod bucket;
 pub(crate) mod join;
+pub(crate) mod moved;
 pub(crate) mod pace;
 pub(crate) mod progress;
 pub(crate) mod queue;
@@ -42,6 +44,7 @@ mod tests;
 pub(crate) mod withheld;
 
 use bucket::Bucket;
+use moved::Moved;
 use progress::Progress;
 use repairs::{Credit, Repairs};
 use withheld::Withheld;
@@ -57,6 +60,8 @@ pub(crate) struct Child {
     pub(crate) buckets: Buckets,
     /// What it was not sent on purpose, lately.
     pub(crate) withheld: Option<Box<Withheld>>,
+    /// What it has, if it moved here and was not sent anything live yet.
+    pub(crate) moved: Option<Moved>,
     /// The end of what it was sent, if it caught up after the others had heard the last of theirs.
     pub(crate) tail: Option<Box<Tail>>,
     /// What it was sent again, and may be.
@@ -129,6 +134,7 @@ impl Child {
             terms: EgressTerms::UNLIMITED,
             buckets: former.buckets,
             withheld: None,
+            moved: None,
             tail: None,
             repairs: Repairs::of(former.credit),
             demand: None,
@@ -248,7 +254,7 @@ impl Children {
             if child.progress.is_behind() {
                 child.progress = Progress::Live;
             }
-            child.withheld = None;
+            (child.withheld, child.moved) = (None, None);
         }
     }
 
@@ -282,7 +288,8 @@ impl Children {
         let child = &mut self.all[place];
         self.egresses -= 1;
         self.awaiting -= usize::from(child.awaits.take().is_some());
-        (child.progress, child.withheld, child.tail) = (Progress::ByChannel, None, None);
+        (child.progress, child.withheld) = (Progress::ByChannel, None);
+        (child.moved, child.tail) = (None, None);
         child.repairs.end();
         self.remove_if_idle(place, packets, now);
         true

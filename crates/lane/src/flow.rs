@@ -37,9 +37,11 @@ pub(crate) mod ingress;
 pub(crate) mod keys;
 pub(crate) mod line;
 pub(crate) mod multicast;
+pub(crate) mod pauses;
 pub(crate) mod reach;
 pub(crate) mod run;
 pub(crate) mod stray;
+pub(crate) mod suspicion;
 pub(crate) mod upstream;
 pub(crate) mod window;
 
@@ -49,6 +51,7 @@ use ingress::Ingress;
 use keys::Keys;
 use line::Line;
 use multicast::MulticastEgresses;
+use pauses::Pauses;
 use reach::{Reach, early_max};
 use run::Run;
 use upstream::Upstreams;
@@ -80,6 +83,9 @@ pub(crate) struct Flow {
     pub(crate) missing: Missing,
     pub(crate) tail: Tail,
     pub(crate) backoff: Backoff,
+    /// How long it pauses, and when it is looked which upstream is silent for longer.
+    pub(crate) pauses: Pauses,
+    pub(crate) suspicion: Option<Instant>,
     /// Parity: what is made for children, and what came from upstreams.
     pub(crate) parity_encoder: ParityEncoder,
     pub(crate) parity_decoder: ParityDecoder,
@@ -107,6 +113,8 @@ impl Flow {
             missing: Missing::new(settings.repair_budget),
             tail: Tail::default(),
             backoff: Backoff::new(settings.seed ^ id.0),
+            pauses: Pauses::default(),
+            suspicion: None,
             parity_encoder: ParityEncoder::default(),
             parity_decoder: ParityDecoder::default(),
             counters: FlowCounters {
@@ -201,6 +209,8 @@ impl Flow {
         let own = Wakeup::earlier(named(origin, "flush a burst"), multicast);
         let gone = named(self.multicast.says_at(), "tell members what is gone");
         let own = Wakeup::earlier(Wakeup::earlier(own, behind), gone);
+        let silent = named(self.suspicion, "look who is silent");
+        let own = Wakeup::earlier(own, silent);
         Wakeup::earlier(own, self.repair_wakeup())
     }
 

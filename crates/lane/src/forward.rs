@@ -158,7 +158,7 @@ fn admit(
         return Err(stop_without_key(flow, came.from, &io.links));
     };
     prove(key, &header, packet).map_err(Stop::Drop)?;
-    let Some(arrival) = note_arrival(flow, io, &header, came) else {
+    let Some(arrival) = note_arrival(flow, io, &header, came, now) else {
         // A genuine packet from elsewhere is a replay: it must not make a newcomer start in the past.
         return Err(Stop::Drop(DropReason::NotUpstream));
     };
@@ -429,12 +429,25 @@ fn hold(flow: &mut Flow, io: &mut Io, packet: Bytes, came: Ingress) {
 }
 
 /// Counts a proven packet on the link it came over, and reports an upstream's first; `None` if it came over none.
-fn note_arrival(flow: &mut Flow, io: &mut Io, header: &Header, came: Ingress) -> Option<Arrival> {
-    let arrived = flow.upstreams.arrived(header.number, came.from, &io.links);
+fn note_arrival(
+    flow: &mut Flow,
+    io: &mut Io,
+    header: &Header,
+    came: Ingress,
+    now: Instant,
+) -> Option<Arrival> {
+    let number = header.number;
+    let arrived = flow.upstreams.arrived(number, came.from, &io.links, now);
     let arrival = arrived?;
     if arrival.first {
         io.outbox
             .tell_flow(flow.id, FlowEvent::Delivering(arrival.link));
+    }
+    let missing = &flow.missing;
+    let lacks = |goal| missing.lacks_below(goal);
+    if arrival.expected && flow.upstreams.catches_up(arrival.link, number, lacks) {
+        io.outbox
+            .tell_flow(flow.id, FlowEvent::CaughtUp(arrival.link));
     }
     let counts = arrival.counts && !came.is_heard;
     if let Some(link) = io.links.get_mut(arrival.link).filter(|_| counts) {

@@ -14,7 +14,7 @@ use levada_wire::{FlowId, Instant, Machine, Wakeup};
 
 use crate::api::{Channel, Event, FlowEvent, Input, LaneCounters, LinkCounters, Output};
 use crate::child::{join, pace};
-use crate::flow::Flow;
+use crate::flow::{Flow, suspicion};
 use crate::forward;
 use crate::ledger::Ledger;
 use crate::limits::CONTINUE_AFTER;
@@ -172,6 +172,9 @@ fn drive(state: &mut State, id: FlowId, now: Instant) {
         end_multicast(flow, io, now);
     }
     let has_more = release_early(state, id, now) | drive_origin(state, id, now);
+    if let Some((flow, io)) = state.flow(id) {
+        suspicion::drive(flow, io, now);
+    }
     let has_more = with_flow(state, id, |flow, io| {
         pace::drive(flow, io, now) | pace::tell_members(flow, io, now)
     }) | has_more;

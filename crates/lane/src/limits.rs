@@ -169,6 +169,9 @@ pub(crate) const HASTE_KEPT: Duration = Duration::from_millis(100);
 /// For so many rounds a newcomer that comes no nearer is served all the same while the flow itself catches up.
 pub(crate) const ROUNDS_UNJUDGED_MAX: u8 = 64;
 
+/// How long a child that moved here and is ahead is not sent what it has: far longer than two ways differ.
+pub(crate) const MOVED_FOR: Duration = Duration::from_secs(1);
+
 /// What may leave at once to those that catch up, as time at their rate: more than the worker's timers are late.
 pub(crate) const CATCH_UP_AT_ONCE: Duration = Duration::from_millis(5);
 
@@ -283,6 +286,26 @@ pub(crate) const HEAD_QUIET_MAX: Duration = Duration::from_millis(150);
 
 /// The longest pause of late fades by this part with each run.
 pub(crate) const HEAD_FADING: u32 = 256;
+
+// Suspicion: `flow/pauses.rs`, `flow/suspicion.rs`
+
+/// The shortest silence of a flow that makes an upstream suspect.
+pub(crate) const SUSPECT_MIN: Duration = Duration::from_millis(60);
+
+/// So many times the pause that a flow hardly ever exceeds.
+pub(crate) const SUSPECT_PAUSES: u32 = 4;
+
+/// So many pauses must be known.
+pub(crate) const PAUSES_MIN: u32 = 32;
+
+/// Of that many pauses each counts half.
+pub(crate) const PAUSES_KEPT: u32 = 512;
+
+/// A timer that fires this late means that this node did not run: what it did not hear then was not silence.
+pub(crate) const OWN_LATENESS: Duration = Duration::from_millis(50);
+
+/// A flow that begins in the middle of a group begins no farther than this before what comes: two seconds at 4 Mb/s.
+pub(crate) const BEGIN_BEFORE_MAX: u64 = 1_024;
 
 // Parity: `repair/parity.rs`
 

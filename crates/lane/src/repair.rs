@@ -19,6 +19,7 @@
 //! [`NUMBERS_PER_DATAGRAM`] copies and `ANSWERS_MAX` answers.
 
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
+use levada_wire::lane::FlowEvent;
 use levada_wire::{Instant, LinkIndex, Number};
 
 use crate::api::Egress;
@@ -31,6 +32,7 @@ use crate::flow::ingress::Ingress;
 use crate::flow::multicast::Answer;
 use crate::flow::reach::repair_credit;
 use crate::flow::run::Run;
+use crate::flow::suspicion;
 use crate::ledger::DropReason;
 use crate::limits::NUMBERS_PER_DATAGRAM;
 use crate::state::{Io, State};
@@ -55,12 +57,17 @@ pub(crate) fn on_run(flow: &mut Flow, io: &mut Io, run: &Run, came: Ingress, now
     let Some(link) = flow.upstreams.sample(came, &io.links, run.sent, now) else {
         return false;
     };
+    let next = flow.missing.next();
+    if next.is_none_or(|next| run.first >= next) {
+        flow.pauses.sample(run.sent, next == Some(run.first));
+    }
+    let is_expecting = suspicion::expect(flow, &io.links, link, now);
     let shown = flow.shown(link, &io.links, now);
     let upstreams = &flow.upstreams;
     let time_of = |sent| upstreams.time_of(sent, now).unwrap_or(now);
     let counts = &mut io.ledger.repair;
     let Some(filled) = flow.missing.arrived(run, shown, now, time_of, counts) else {
-        return false;
+        return is_expecting;
     };
     for number in filled {
         if !flow.children.all.is_empty() {
@@ -124,8 +131,10 @@ fn learn(flow: &mut Flow, io: &mut Io, link: LinkIndex, message: &LinkDatagram, 
             flow.upstreams.heard(link);
             let shown = flow.shown(link, &io.links, now);
             flow.missing.head(head.highest, shown, now);
+            learn_end(flow, io, link, head.highest.next(), now);
         }
         LinkDatagram::Pending(numbers) => {
+            flow.upstreams.is_well(link, false, now);
             let source = RepairPeer {
                 link,
                 trip: io.links.trip(link),
@@ -136,6 +145,7 @@ fn learn(flow: &mut Flow, io: &mut Io, link: LinkIndex, message: &LinkDatagram, 
             }
         }
         LinkDatagram::Gone(numbers) => {
+            flow.upstreams.is_well(link, false, now);
             // Said before they were missed: they are, and others may have them.
             let before = flow.missing.next();
             if let Some(highest) = numbers.iter().last().filter(|_| before.is_some()) {
@@ -148,6 +158,21 @@ fn learn(flow: &mut Flow, io: &mut Io, link: LinkIndex, message: &LinkDatagram, 
             }
         }
         _ => {}
+    }
+}
+
+/// An upstream has sent all before `end`, and rests.
+fn learn_end(flow: &mut Flow, io: &mut Io, link: LinkIndex, end: Number, now: Instant) {
+    let (missing, upstreams) = (&flow.missing, &mut flow.upstreams);
+    if missing.next().is_none_or(|next| end < next) {
+        return; // it is behind
+    }
+    upstreams.is_well(link, missing.next() == Some(end), now);
+    if upstreams.report(link) {
+        io.outbox.tell_flow(flow.id, FlowEvent::Delivering(link));
+    }
+    if upstreams.catches_up(link, end, |goal| missing.lacks_below(goal)) {
+        io.outbox.tell_flow(flow.id, FlowEvent::CaughtUp(link));
     }
 }
 

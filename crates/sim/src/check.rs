@@ -206,7 +206,7 @@ impl Checks {
         self.secret.learn(command);
         let mut found = None;
         match command {
-            FlowCommand::AddEgress(link, _) => {
+            FlowCommand::AddEgress(link, _) | FlowCommand::MoveEgress(link, ..) => {
                 if let Some(neighbour) = egress {
                     self.copies.egress_added(node, flow, *link, neighbour);
                 }

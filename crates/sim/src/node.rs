@@ -398,7 +398,9 @@ impl Process {
             return;
         }
         let egress = match &command {
-            FlowCommand::AddEgress(link, _) => self.links.get(link).map(|link| link.remote),
+            FlowCommand::AddEgress(link, _) | FlowCommand::MoveEgress(link, ..) => {
+                self.links.get(link).map(|link| link.remote)
+            }
             _ => None,
         };
         self.effects.push(Effect::Commanded {

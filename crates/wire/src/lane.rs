@@ -12,7 +12,7 @@ use crate::datagram::link::LinkDatagram;
 use crate::frame::Description;
 use crate::id::{FlowId, InstanceId, LinkIndex};
 use crate::key::{CarryKey, ContentSecret, LinkKey, Suite};
-use crate::units::{Bitrate, PacketSize, RepairBudget};
+use crate::units::{Bitrate, Number, PacketSize, RepairBudget};
 
 /// What a lane is to do about a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +58,18 @@ pub enum FlowCommand {
     Join(Channel),
     /// They do not any more.
     Leave(Channel),
+    /// Say how far the flow has come: the peer of this link is to be asked for what follows.
+    Reach(LinkIndex),
+    /// The upstream over this link has accepted, and is to take another's place: say when it has delivered, even as
+    /// duplicates, all up to what is here now.
+    Compare(LinkIndex),
+    /// It begins there: nothing below this number is wanted, unless something of it was here before.
+    Begin(Number),
     /// Send it over this link, from the start of the newest cached group on. For an egress that is there already
     /// only the terms count.
     AddEgress(LinkIndex, EgressTerms),
+    /// The same to a peer that has moved here and has what is below this number.
+    MoveEgress(LinkIndex, EgressTerms, Number),
     /// Stop sending it.
     RemoveEgress(LinkIndex),
     /// Send it to this channel, live packets alone, for that long. Said again, it lasts longer.
@@ -196,8 +205,19 @@ pub enum LinkEvent {
 /// What a lane tells of a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FlowEvent {
-    /// The first proven packet came from an upstream since it was added.
+    /// The first proven packet came from an upstream since it was added, or since it was suspect.
     Delivering(LinkIndex),
+    /// What [`FlowCommand::Reach`] asked for: one past the highest number that came; none if nothing did.
+    Reached {
+        /// This node's number for the link.
+        link: LinkIndex,
+        /// What a request over it says.
+        have: Option<Number>,
+    },
+    /// What [`FlowCommand::Compare`] asked for has come.
+    CaughtUp(LinkIndex),
+    /// Nothing of the flow has come over an upstream for far longer than the flow ever pauses.
+    Suspect(LinkIndex),
     /// The most that was made in any second lately of a flow that starts here, as bytes of packets, which are payload
     /// of UDP: said each second while packets are made, and at once when it leaps.
     Measured(Bitrate),

@@ -15,8 +15,8 @@ use levada_wire::key::{ContentSecret, Suite};
 use levada_wire::lane::{FlowCommand, FlowEvent, LinkCommand, LinkEvent};
 use levada_wire::machine::harness::check_contract;
 use levada_wire::{
-    Bitrate, FlowId, Identity, Layer, LinkIndex, NetworkId, PacketSize, RepairBudget, StreamName,
-    WallTime,
+    Bitrate, FlowId, Identity, Layer, LinkIndex, NetworkId, Number, PacketSize, RepairBudget,
+    StreamName, WallTime,
 };
 use rand_core::Rng as _;
 
@@ -32,6 +32,7 @@ mod breaker;
 mod ending;
 mod flows;
 mod keys;
+mod moving;
 mod refusals;
 mod sizes;
 mod storm;
@@ -61,6 +62,9 @@ struct Net {
     /// Whose pings are lost.
     mute: Option<usize>,
 }
+
+/// How far every flow has come at every node, as soon as it is asked.
+const HAVE: Option<Number> = Number::new(1_000);
 
 fn settings(node: usize) -> Settings {
     Settings {
@@ -220,7 +224,13 @@ impl Net {
                         );
                     }
                 }
-                Output::Flow(flow, command) => self.told[node].push((flow, command)),
+                Output::Flow(flow, command) => {
+                    if let FlowCommand::Reach(link) = command {
+                        let reached = FlowEvent::Reached { link, have: HAVE };
+                        self.input(node, Input::Lane(lane::Event::Flow(flow, reached)));
+                    }
+                    self.told[node].push((flow, command));
+                }
                 Output::Event(event) => self.events[node].push(event),
                 Output::Close { link, .. } => {
                     let to = link.0 as usize;
@@ -387,14 +397,18 @@ impl Net {
             .unwrap_or_default()
     }
 
-    /// Tells a node that the first packet of the flow came over its link to `from`.
-    fn deliver(&mut self, node: usize, text: &str, from: usize) {
+    /// Tells a node something of the flow that comes over its link to `from`.
+    fn hear(&mut self, node: usize, text: &str, from: usize, event: fn(LinkIndex) -> FlowEvent) {
         let flow = self.flow(node, text).unwrap().flow;
-        self.input(
-            node,
-            Input::Lane(lane::Event::Flow(flow, FlowEvent::Delivering(index(from)))),
-        );
+        let event = lane::Event::Flow(flow, event(index(from)));
+        self.input(node, Input::Lane(event));
         self.settle();
+    }
+
+    /// Tells a node that packets of the flow come over its link to `from`, and have caught up with what was there.
+    fn deliver(&mut self, node: usize, text: &str, from: usize) {
+        self.hear(node, text, from, FlowEvent::Delivering);
+        self.hear(node, text, from, FlowEvent::CaughtUp);
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use levada_wire::control::flow::{CarryGrant, InstanceRef, RefuseReason};
 use levada_wire::key::{CarryKey, Suite};
 use levada_wire::machine::Wakeup;
-use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, PacketSize, RepairBudget};
+use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, Number, PacketSize, RepairBudget};
 
 use super::catalogue::FlowOffer;
 use crate::limits::{ANSWER_DEADLINE, ENDING, STALLED_AFTER};
@@ -43,6 +43,10 @@ pub(super) struct Carried {
     pub(super) delivering: BTreeSet<LinkIndex>,
     /// The link that accepted, while it has brought nothing.
     pub(super) silent: Option<Silent>,
+    /// Something of it has come: a request says how far it has.
+    pub(super) has_come: bool,
+    /// Links that are asked as soon as the datapath has said how far it has come.
+    pub(super) unsaid: BTreeSet<LinkIndex>,
 }
 
 /// A neighbour that accepted and delivers nothing.
@@ -101,6 +105,8 @@ pub(super) struct Child {
     pub(super) since: Instant,
     /// How late packets may be there.
     pub(super) budget: RepairBudget,
+    /// What it has, if it moves here and is not fed yet.
+    pub(super) have: Option<Number>,
     /// The carry key as it was sealed to this child: asking again costs nothing.
     pub(super) grant: Option<CarryGrant>,
 }
@@ -165,6 +171,8 @@ impl Carried {
             dry_until: None,
             delivering: BTreeSet::new(),
             silent: None,
+            has_come: false,
+            unsaid: BTreeSet::new(),
         }
     }
 
@@ -204,6 +212,13 @@ impl Carried {
             _ => None,
         };
         self.upstream.link().into_iter().chain(challenger)
+    }
+
+    /// Where a flow that was never here may begin, if nobody but its children wants it: where the first of them is to
+    /// go on. None if one of them is a newcomer.
+    pub(super) fn beginning(&self) -> Option<Number> {
+        let haves = self.children.values().map(|child| child.have);
+        haves.min().flatten()
     }
 
     /// What the children want at most; `None` without children.
@@ -317,6 +332,7 @@ impl Carried {
         self.dry_until = is_dry.then(|| self.dry_until.unwrap_or(now + ANSWER_DEADLINE));
         let asked: BTreeSet<LinkIndex> = self.asked().collect();
         self.delivering.retain(|link| asked.contains(link));
+        self.unsaid.retain(|link| asked.contains(link));
         let link = match self.upstream {
             Upstream::Flowing { link, .. } if self.ending_at.is_none() => Some(link),
             _ => None,

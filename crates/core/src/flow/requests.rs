@@ -11,7 +11,7 @@ use levada_wire::identity::SealedSecret;
 use levada_wire::key::CarryKey;
 use levada_wire::lane::{EgressTerms, FlowCommand};
 use levada_wire::machine::Machine as _;
-use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
+use levada_wire::{Bitrate, FlowId, Instant, LinkIndex, Number};
 
 use super::Flows;
 use super::carried::{Carried, Challenger, Child, ChildState, Upstream};
@@ -72,12 +72,13 @@ impl Flows {
             state,
             since: before.as_ref().map_or(self.now, |child| child.since),
             budget,
+            have: request.have.filter(|_| known != Some(ChildState::Granted)),
             grant: before.and_then(|child| child.grant),
         };
         carried.children.insert(link, child);
         if known == Some(ChildState::Granted) {
             if !is_same {
-                self.add_egress(flow, link);
+                self.add_egress(flow, link, None);
             }
             self.accept(flow, link, request.needs_key);
         } else if ready {
@@ -123,22 +124,25 @@ impl Flows {
             return;
         };
         child.state = ChildState::Granted;
+        let have = child.have.take();
         self.note_let_in(link);
         self.accept(flow, link, needs_key);
-        self.add_egress(flow, link);
+        self.add_egress(flow, link, have);
     }
 
-    /// Feeds a granted child, or says the new terms of one that is fed.
-    fn add_egress(&mut self, flow: FlowId, link: LinkIndex) {
+    /// Feeds a granted child, which may have something, or says the new terms of one that is fed.
+    fn add_egress(&mut self, flow: FlowId, link: LinkIndex, have: Option<Number>) {
         let Some(carried) = self.carried.get(flow) else {
             return;
         };
         if let Some(child) = carried.children.get(&link) {
             let (peak, budget) = (carried.peak, child.budget);
-            self.command(
-                flow,
-                FlowCommand::AddEgress(link, EgressTerms { peak, budget }),
-            );
+            let terms = EgressTerms { peak, budget };
+            let command = match have {
+                Some(have) => FlowCommand::MoveEgress(link, terms, have),
+                None => FlowCommand::AddEgress(link, terms),
+            };
+            self.command(flow, command);
         }
     }
 
@@ -155,7 +159,7 @@ impl Flows {
         let granted: Vec<LinkIndex> = carried.granted().collect();
         self.command(flow, FlowCommand::SetPeak(peak));
         for link in granted {
-            self.add_egress(flow, link);
+            self.add_egress(flow, link, None);
         }
     }
 
@@ -262,6 +266,7 @@ impl Flows {
                         link,
                         until: self.now + ANSWER_WAIT,
                     };
+                    self.command(flow, FlowCommand::Compare(link));
                 }
             }
             _ => {}
@@ -340,31 +345,56 @@ impl Flows {
         self.command(flow, FlowCommand::RemoveUpstream(link));
     }
 
-    /// Asks a neighbour for a flow.
+    /// Asks a neighbour for a flow: at once if it never came, else when the datapath has said how far it has.
     pub(super) fn ask(&mut self, flow: FlowId, link: LinkIndex) {
-        let Some(request) = self.request(flow) else {
+        let is_wanted_here = self.wanted.contains_key(&flow);
+        let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
+        let has_come = carried.has_come;
+        let beginning = carried.beginning().filter(|_| !is_wanted_here);
+        if has_come {
+            carried.unsaid.insert(link);
+        }
         self.command(flow, FlowCommand::AddUpstream(link));
-        self.send(link, FlowMessage::Request(request));
+        if has_come {
+            return self.command(flow, FlowCommand::Reach(link));
+        }
+        if let Some(beginning) = beginning {
+            self.command(flow, FlowCommand::Begin(beginning));
+        }
+        self.request(flow, link, beginning);
+    }
+
+    /// The datapath says how far a flow has come that a neighbour is to be asked for.
+    pub(super) fn on_reached(&mut self, flow: FlowId, link: LinkIndex, have: Option<Number>) {
+        let Some(carried) = self.carried.get_mut(flow) else {
+            return;
+        };
+        if carried.unsaid.remove(&link) && carried.asked().any(|asked| asked == link) {
+            self.request(flow, link, have);
+        }
     }
 
     /// Says a request again: it lives on, or its budget is another.
     pub(super) fn reassert(&mut self, flow: FlowId, link: LinkIndex) {
-        let Some(request) = self.request(flow) else {
-            return;
-        };
-        self.send(link, FlowMessage::Request(request));
+        let carried = self.carried.get(flow);
+        if carried.is_some_and(|carried| !carried.unsaid.contains(&link)) {
+            self.request(flow, link, None);
+        }
     }
 
-    /// What a request for a flow says now.
-    fn request(&self, flow: FlowId) -> Option<Request> {
-        let carried = self.carried.get(flow)?;
-        Some(Request {
+    fn request(&mut self, flow: FlowId, link: LinkIndex, have: Option<Number>) {
+        let Some(carried) = self.carried.get(flow) else {
+            return;
+        };
+        let request = Request {
             flow,
             needs_key: carried.key.is_none(),
             budget: carried.budget,
-        })
+            have,
+        };
+        self.send(link, FlowMessage::Request(request));
     }
 
     /// Tells a neighbour that the flow is not wanted from it any more.
@@ -373,12 +403,12 @@ impl Flows {
         self.send(link, FlowMessage::Cancel(Cancel { flow }));
     }
 
-    /// The challenger has delivered: the old upstream is dropped.
+    /// A neighbour that was asked delivers, or does so again.
     pub(super) fn on_delivering(&mut self, flow: FlowId, link: LinkIndex) {
-        let reassert_at = self.now + jittered(REQUEST_AGAIN, &mut self.rng);
         let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };
+        carried.has_come = true;
         if carried.asked().any(|asked| asked == link) {
             carried.delivering.insert(link);
             carried
@@ -388,6 +418,28 @@ impl Flows {
                 self.subscriptions_touched = true;
             }
         }
+    }
+
+    /// Nothing comes from a neighbour for far longer than the flow pauses: meanwhile another is asked besides, if there
+    /// is one that cannot make a loop. When something comes again that one is let go.
+    pub(super) fn on_suspect(&mut self, flow: FlowId, link: LinkIndex) {
+        let Some(carried) = self.carried.get(flow) else {
+            return;
+        };
+        let comes =
+            matches!(carried.upstream, Upstream::Flowing { link: from, .. } if from == link);
+        if comes && carried.ending_at.is_none() {
+            self.avoid(flow, link, RefuseReason::Timeout);
+        }
+    }
+
+    /// The challenger has delivered all that was here when it accepted: the old upstream is let go.
+    pub(super) fn on_caught_up(&mut self, flow: FlowId, link: LinkIndex) {
+        self.on_delivering(flow, link);
+        let reassert_at = self.now + jittered(REQUEST_AGAIN, &mut self.rng);
+        let Some(carried) = self.carried.get_mut(flow) else {
+            return;
+        };
         let Upstream::Flowing {
             link: old,
             challenger: Some(challenger),

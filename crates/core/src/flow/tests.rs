@@ -11,7 +11,8 @@ use levada_wire::key::Suite;
 use levada_wire::machine::harness::check_contract;
 use levada_wire::unknown::Unknown;
 use levada_wire::{
-    Bitrate, Distance, Identity, InstanceId, Layer, NetworkId, PacketSize, RepairBudget, StreamName,
+    Bitrate, Distance, Identity, InstanceId, Layer, NetworkId, Number, PacketSize, RepairBudget,
+    StreamName,
 };
 use rand_core::Rng as _;
 
@@ -96,6 +97,7 @@ fn request(link: LinkIndex, flow: FlowId) -> Input {
             flow,
             needs_key: true,
             budget: RepairBudget::DEFAULT,
+            have: None,
         }),
     }
 }
@@ -153,7 +155,7 @@ fn the_contract_holds() {
 fn any_input(rng: &mut impl rand_core::Rng, origin: &Identity) -> Input {
     let flow = announce(origin, 1, 1).flow(Layer(0));
     let link = LinkIndex(rng.next_u32() % 3);
-    match rng.next_u32() % 10 {
+    match rng.next_u32() % 13 {
         0 => link_up(link),
         1 => Input::LinkDown { link },
         2 => announced(origin, 1),
@@ -173,6 +175,12 @@ fn any_input(rng: &mut impl rand_core::Rng, origin: &Identity) -> Input {
             id: SubscriptionId(1),
         }),
         8 => Input::Lane(flow, FlowEvent::Delivering(link)),
+        9 => {
+            let have = Number::new(u64::from(rng.next_u32()));
+            Input::Lane(flow, FlowEvent::Reached { link, have })
+        }
+        10 => Input::Lane(flow, FlowEvent::CaughtUp(link)),
+        11 => Input::Lane(flow, FlowEvent::Suspect(link)),
         _ => request(link, flow),
     }
 }
@@ -340,6 +348,7 @@ fn one_flow_too_many_is_refused_as_full() {
                 flow,
                 needs_key: true,
                 budget: RepairBudget::DEFAULT,
+                have: None,
             },
         );
     }

@@ -72,7 +72,7 @@ impl Child {
     #[inline]
     pub(crate) fn is_free(&self, is_late: bool, now: Instant) -> bool {
         let has_room = is_late || self.buckets.live.is_ready(now);
-        has_room && self.is_live() && self.withheld.is_none()
+        has_room && self.is_live() && self.withheld.is_none() && self.moved.is_none()
     }
 
     /// Judges a run that may not go out at once. `kept` says that it is in the cache, so that a cursor can come to it.
@@ -84,12 +84,15 @@ impl Child {
         is_late: bool,
         now: Instant,
     ) -> Disposition {
+        if self.has_already(run, is_late, now) {
+            return Disposition::Ignore;
+        }
         self.withheld.take_if(|withheld| withheld.is_over(now));
         let is_withheld = self.has_withheld(run.first) || self.has_withheld(run.burst);
         match self.progress {
             Progress::ByChannel => Disposition::Ignore,
             Progress::Queued { start } => {
-                if kept && run.group_start > start {
+                if kept && run.group_start > start && self.moved.is_none() {
                     // The next group has come before its turn: it begins with that, as it comes.
                     let start = run.group_start;
                     let cursor = start;
@@ -128,6 +131,14 @@ impl Child {
                 Disposition::Send
             }
         }
+    }
+
+    /// Whether a child that moved here has a run.
+    fn has_already(&mut self, run: &Run, is_late: bool, now: Instant) -> bool {
+        let is_live = self.is_live();
+        self.moved
+            .take_if(|moved| is_live && moved.is_over(run, is_late, now));
+        self.moved.is_some_and(|moved| moved.has_all(run))
     }
 
     /// A run passes while the child waits for the next group, or it begins that.

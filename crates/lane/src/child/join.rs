@@ -6,6 +6,9 @@
 //!                  │       others ─▶ Live
 //!                  └─ no:  Live: it gets what comes, hears GONE of the group's start, and is queued if the group can
 //!                          be joined after all while it is live still
+//!   MoveEgress ─▶ what follows on what it has goes out within 200 ms?
+//!                  ├─ yes: Throttled from there on, beside the row of newcomers ─▶ Live
+//!                  └─ no:  Queued, to begin there
 //! ```
 //!
 //! A newcomer is sent the newest group that is cached before it is live. Whoever comes no nearer to the end of the flow
@@ -13,26 +16,30 @@
 //! for commands, and by the lane when a turn or a judgement is due. Invariant: whoever is `Queued` or `CatchingUp`
 //! stands in the queue of one interface, once; what a link's peer is sent ends with the link.
 
+use std::time::Duration;
+
 use levada_wire::datagram::link::{LinkDatagram, Numbers};
 use levada_wire::{FlowId, Instant, LinkIndex, Number};
 
 use super::Child;
+use super::moved::Moved;
 use super::pace::{self, Step};
 use super::progress::{Progress, Round};
 use super::queue::{Newcomer, Queue, Turn};
 use crate::api::{Channel, EgressTerms};
 use crate::flow::Flow;
 use crate::ledger::DropReason;
-use crate::limits::{CONTINUE_AFTER, EGRESSES_MAX, GO_ALONG_MAX, PACE_ROOM_MIN};
+use crate::limits::{BACKLOG_MAX, CONTINUE_AFTER, EGRESSES_MAX, GO_ALONG_MAX, PACE_ROOM_MIN};
 use crate::link::SourceAddress;
 use crate::state::{Io, State};
 
-/// Sends the flow over a link; only the terms count if it is already. `false` if there is no such link, or too many.
+/// Sends the flow over a link, on from what its peer has if it has something; only the terms count if it is sent
+/// already. `false` if there is no such link, or too many.
 pub(crate) fn add(
     flow: &mut Flow,
     io: &mut Io,
-    link: LinkIndex,
-    terms: EgressTerms,
+    (link, terms): (LinkIndex, EgressTerms),
+    has: Option<Number>,
     now: Instant,
 ) -> bool {
     if flow.children.set_terms(link, terms) {
@@ -42,8 +49,35 @@ pub(crate) fn add(
         return false;
     }
     let place = flow.children.add(link, terms);
-    queue(flow, io, place, now);
+    match has {
+        Some(has) => go_on(flow, io, place, has, now),
+        None => queue(flow, io, place, now),
+    }
     true
+}
+
+/// A child that moved here goes on behind what it has.
+fn go_on(flow: &mut Flow, io: &mut Io, place: usize, has: Number, now: Instant) {
+    let child = &mut flow.children.all[place];
+    child.moved = Some(Moved::new(has, now));
+    let cursor = has.max(flow.cache.dropped());
+    if has < cursor {
+        child.withhold((has, cursor), now, Duration::ZERO);
+    }
+    let bytes = flow.cache.from(cursor).map(|run| run.bytes.len()).sum();
+    if child.buckets.live.time_for(bytes, now) > BACKLOG_MAX {
+        queue(flow, io, place, now);
+    } else {
+        child.progress = Progress::Throttled { start: has, cursor };
+    }
+    flow.children.wake = Some(now);
+}
+
+/// Where a child begins that waits for its turn.
+fn beginning(flow: &Flow, place: usize) -> Option<Number> {
+    let moved = flow.children.all[place].moved;
+    let goes_on = moved.map(|moved| moved.has().max(flow.cache.dropped()));
+    goes_on.or_else(|| flow.cache.join_point())
 }
 
 /// Sends it no more; `false` if it was not sent.
@@ -92,10 +126,10 @@ pub(crate) fn remove_link(state: &mut State, link: LinkIndex, now: Instant) -> b
 
 /// A new child, or one whose group can be joined after all: first it is sent the newest group that is cached.
 fn queue(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) {
-    let child = &mut flow.children.all[place];
-    let Some(start) = flow.cache.join_point() else {
+    let Some(start) = beginning(flow, place) else {
         return turn_away(flow, io, place);
     };
+    let child = &mut flow.children.all[place];
     let source = io.links.get(child.link).and_then(|link| link.source);
     let not_before = child.buckets.catch_up.ready_at();
     let newcomer = Newcomer::new(flow.id, child.link, child.terms().peak, not_before);
@@ -181,11 +215,11 @@ pub(crate) fn serve_queue(state: &mut State, now: Instant) {
 /// Sends the newcomer whose turn it is one run; `None` if it is no newcomer any more.
 fn serve(flow: &mut Flow, io: &mut Io, turn: Turn, now: Instant) -> Option<usize> {
     let place = flow.children.place_of(turn.newcomer.link)?;
-    let (join_point, next) = (flow.cache.join_point(), flow.children.next);
+    let (start, next) = (beginning(flow, place), flow.children.next);
     let newest = flow.cache.newest().map(|run| run.sent);
     let child = &mut flow.children.all[place];
     if let Progress::Queued { .. } = child.progress {
-        let Some(start) = join_point else {
+        let Some(start) = start else {
             turn_away(flow, io, place);
             return None;
         };

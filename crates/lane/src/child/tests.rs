@@ -13,6 +13,7 @@ use crate::settings::LaneSettings;
 use crate::testkit::{self, FLOW, Net, frame, link_to};
 
 mod held;
+mod moved;
 mod patience;
 
 const MS: Duration = Duration::from_millis(1);

@@ -80,7 +80,7 @@ impl ClosedFlows {
         if !carry::check(key, packet) {
             return None;
         }
-        let arrival = closed.upstreams.arrived(header.number, from, links)?;
+        let arrival = closed.upstreams.arrived(header.number, from, links, now)?;
         Some(arrival.counts.then_some(arrival.link))
     }
 }

@@ -38,6 +38,10 @@ pub(crate) struct Upstream {
     baseline: Option<ArrivalBaseline>,
     /// It is not asked for what is missing before this moment.
     ask_from: Instant,
+    /// When something of the flow last came from it; `None` while nothing is expected of it.
+    live: Option<Instant>,
+    /// It takes another's place once it has brought this number, and nothing below is missing.
+    goal: Option<Number>,
 }
 
 /// What a proven packet means for the upstream it came over.
@@ -102,6 +106,8 @@ impl Upstreams {
             strays: 0,
             baseline: None,
             ask_from: Instant::ZERO,
+            live: None,
+            goal: None,
         });
         true
     }
@@ -114,10 +120,75 @@ impl Upstreams {
         }
     }
 
+    fn get_mut(&mut self, link: LinkIndex) -> Option<&mut Upstream> {
+        self.all.iter_mut().find(|upstream| upstream.link == link)
+    }
+
+    /// An upstream takes another's place once it has brought all up to that number; `false` if it is none.
+    pub(crate) fn compare(&mut self, link: LinkIndex, goal: Number) -> bool {
+        let upstream = self.get_mut(link).filter(|upstream| upstream.expected);
+        upstream
+            .map(|upstream| upstream.goal = Some(goal))
+            .is_some()
+    }
+
+    /// An upstream has sent what is before `end`; says whether with that it has come as far as it has to. `lacks` says
+    /// whether something below a number is missing.
+    pub(crate) fn catches_up(
+        &mut self,
+        link: LinkIndex,
+        end: Number,
+        lacks: impl Fn(Number) -> bool,
+    ) -> bool {
+        let Some(upstream) = self.get_mut(link) else {
+            return false;
+        };
+        let is_there = |goal: &mut Number| end >= *goal && !lacks(*goal);
+        upstream.goal.take_if(is_there).is_some()
+    }
+
+    /// The upstreams of which something is expected, and when they were heard last.
+    pub(crate) fn live(&self) -> Vec<(LinkIndex, Instant)> {
+        let expected = self.all.iter().filter(|upstream| upstream.expected);
+        expected
+            .filter_map(|upstream| Some((upstream.link, upstream.live?)))
+            .collect()
+    }
+
+    /// This node did not run: nobody was silent until now.
+    pub(crate) fn forgive(&mut self, now: Instant) {
+        for upstream in &mut self.all {
+            upstream.live = upstream.live.map(|_| now);
+        }
+    }
+
+    /// An upstream is suspect: when it delivers again, that is news.
+    pub(crate) fn suspect(&mut self, link: LinkIndex) {
+        if let Some(upstream) = self.get_mut(link) {
+            (upstream.live, upstream.reported) = (None, false);
+        }
+    }
+
+    /// An upstream said that it lives, and has nothing to send for now if it `rests`.
+    pub(crate) fn is_well(&mut self, link: LinkIndex, rests: bool, now: Instant) {
+        if let Some(upstream) = self.get_mut(link).filter(|one| one.live.is_some()) {
+            upstream.live = Some(now).filter(|_| !rests);
+        }
+    }
+
+    /// An upstream has all that is here, and nothing more: that is as good as its first packet. Says whether that is
+    /// news.
+    pub(crate) fn report(&mut self, link: LinkIndex) -> bool {
+        let upstream = self.get_mut(link).filter(|upstream| upstream.expected);
+        upstream.is_some_and(|upstream| !std::mem::replace(&mut upstream.reported, true))
+    }
+
     /// Makes an upstream a former one; `false` if it is none.
     pub(crate) fn retire(&mut self, link: LinkIndex) -> bool {
-        let found = self.all.iter_mut().find(|upstream| upstream.link == link);
-        found.is_some_and(|upstream| std::mem::replace(&mut upstream.expected, false))
+        self.get_mut(link).is_some_and(|upstream| {
+            (upstream.live, upstream.goal) = (None, None);
+            std::mem::replace(&mut upstream.expected, false)
+        })
     }
 
     /// Forgets an upstream whose link is no more.
@@ -211,11 +282,12 @@ impl Upstreams {
         number: Number,
         from: SocketAddr,
         links: &link::Table,
+        now: Instant,
     ) -> Option<Arrival> {
         let place_of = |link| self.all.iter().position(|upstream| upstream.link == link);
         let place = links.at(from).find_map(place_of)?;
         let upstream = &mut self.all[place];
-        upstream.heard = true;
+        (upstream.heard, upstream.live) = (true, Some(now));
         let first = upstream.expected && !std::mem::replace(&mut upstream.reported, true);
         Some(Arrival {
             link: upstream.link,
@@ -249,6 +321,8 @@ mod tests {
 
     use super::*;
 
+    const NOW: Instant = Instant::from_nanos(1_000_000_000);
+
     fn table(count: u32) -> (link::Table, impl Fn(u32) -> SocketAddr) {
         let address = |index| SocketAddr::from(([127, 0, 0, 1], u16::try_from(index).unwrap()));
         let mut links = link::Table::default();
@@ -273,7 +347,8 @@ mod tests {
         upstreams.add(LinkIndex(1));
         let first = |upstreams: &mut Upstreams, number| {
             let number = Number::new(number).unwrap();
-            upstreams.arrived(number, at(1), &links).unwrap().first
+            let arrival = upstreams.arrived(number, at(1), &links, NOW);
+            arrival.unwrap().first
         };
 
         assert!(first(&mut upstreams, 0));
@@ -291,7 +366,7 @@ mod tests {
         upstreams.add(LinkIndex(1));
         upstreams.add(LinkIndex(2));
         let mut counts = |from| {
-            let arrival = upstreams.arrived(Number::ZERO, at(from), &links);
+            let arrival = upstreams.arrived(Number::ZERO, at(from), &links, NOW);
             arrival.is_some_and(|arrival| arrival.counts)
         };
 

@@ -4,8 +4,9 @@
 //! allows, is counted and changes nothing, since commands and packets race. Called by the lane. Invariant: after
 //! each command both ledgers still sum to zero and no egress or upstream names a link that is gone.
 
+use levada_wire::lane::FlowEvent;
 use levada_wire::packet::seal::Opener;
-use levada_wire::{FlowId, Frame, Instant, LinkIndex, WallTime};
+use levada_wire::{FlowId, Frame, Instant, LinkIndex, Number, WallTime};
 
 use crate::api::{Command, FlowCommand, FrameRefusal, LinkCommand, Originate, PublisherCommand};
 use crate::child::join;
@@ -85,12 +86,12 @@ fn apply_to_flow(state: &mut State, id: FlowId, command: FlowCommand, now: Insta
         FlowCommand::Leave(channel) => with_flow(state, id, |_, io| {
             io.joined.leave(id, channel, &mut io.outbox)
         }),
-        FlowCommand::AddEgress(link, terms) => {
-            with_flow(state, id, |flow, io| join::add(flow, io, link, terms, now))
-        }
-        FlowCommand::RemoveEgress(link) => {
-            with_flow(state, id, |flow, io| join::remove(flow, io, link, now))
-        }
+        FlowCommand::Reach(_)
+        | FlowCommand::Compare(_)
+        | FlowCommand::Begin(_)
+        | FlowCommand::AddEgress(..)
+        | FlowCommand::MoveEgress(..)
+        | FlowCommand::RemoveEgress(_) => apply_to_hop(state, id, &command, now),
         FlowCommand::AddChannel { channel, lifetime } => with_flow(state, id, |flow, _| {
             flow.multicast.renew(channel, now + lifetime)
         }),
@@ -126,6 +127,37 @@ fn apply_to_flow(state: &mut State, id: FlowId, command: FlowCommand, now: Insta
     }
 }
 
+/// What goes from hop to hop: where the flow begins and goes on here and at others.
+fn apply_to_hop(state: &mut State, id: FlowId, command: &FlowCommand, now: Instant) -> bool {
+    match *command {
+        FlowCommand::Reach(link) => {
+            let flow = state.flows.get_mut(id);
+            let have = flow.and_then(|flow| has_up_to(flow, link));
+            let reached = FlowEvent::Reached { link, have };
+            state.io.outbox.tell_flow(id, reached);
+            true
+        }
+        FlowCommand::Compare(link) => with_flow(state, id, |flow, _| {
+            let goal = flow.missing.next().unwrap_or(Number::ZERO);
+            flow.upstreams.compare(link, goal)
+        }),
+        FlowCommand::Begin(number) => with_flow(state, id, |flow, _| {
+            flow.missing.begin_at(number);
+            true
+        }),
+        FlowCommand::AddEgress(link, terms) => with_flow(state, id, |flow, io| {
+            join::add(flow, io, (link, terms), None, now)
+        }),
+        FlowCommand::MoveEgress(link, terms, has) => with_flow(state, id, |flow, io| {
+            join::add(flow, io, (link, terms), Some(has), now)
+        }),
+        FlowCommand::RemoveEgress(link) => {
+            with_flow(state, id, |flow, io| join::remove(flow, io, link, now))
+        }
+        _ => false,
+    }
+}
+
 fn apply_to_origin(state: &mut State, id: FlowId, command: PublisherCommand, now: Instant) -> bool {
     match command {
         PublisherCommand::Push { frame, wall } => {
@@ -142,6 +174,17 @@ fn apply_to_origin(state: &mut State, id: FlowId, command: PublisherCommand, now
             origin.map(|origin| origin.finish(now)).is_some()
         }),
     }
+}
+
+/// What the peer of a link is told that a flow has here: all that came, if somebody else delivers, who is asked for
+/// what is missing; else what is missing is to come over that link too.
+fn has_up_to(flow: &Flow, link: LinkIndex) -> Option<Number> {
+    let next = flow.missing.next();
+    let is_other = |&(live, _): &(LinkIndex, Instant)| live != link;
+    if flow.upstreams.live().iter().any(is_other) {
+        return next;
+    }
+    flow.missing.first().or(next).min(next)
 }
 
 /// Does something to a flow that must be driven afterwards; `false` if it is not here.

@@ -27,7 +27,8 @@ use super::reordering::Reordering;
 use super::trip::RoundTrip;
 use crate::flow::run::Run;
 use crate::limits::{
-    MISSING_MIN, NACK_INTERVAL, REORDER_MAX, REPEAT_TRIP_MIN, RETRY_MIN, WINDOW_NUMBERS,
+    BEGIN_BEFORE_MAX, MISSING_MIN, NACK_INTERVAL, REORDER_MAX, REPEAT_TRIP_MIN, RETRY_MIN,
+    WINDOW_NUMBERS,
 };
 
 /// Somebody who may be asked.
@@ -95,6 +96,8 @@ pub(crate) struct Missing {
     wants: BTreeMap<Number, Want>,
     /// The next packet is the first, or the first after a time without upstream.
     is_joining: bool,
+    /// Where the flow begins, if not with a group.
+    beginning: Option<Number>,
     /// A newcomer plays the old packets that it is sent now: from this number on no deadline is before that moment.
     joined: Option<(Number, Instant)>,
     /// The group that is the newest at an upstream cannot be joined: nothing of it is asked for before what came first.
@@ -133,6 +136,7 @@ impl Missing {
             latest: None,
             wants: BTreeMap::new(),
             is_joining: true,
+            beginning: None,
             joined: None,
             unjoinable: None,
             has_given_up: false,
@@ -172,6 +176,21 @@ impl Missing {
     /// One past the highest number that came; `None` before the first.
     pub(crate) const fn next(&self) -> Option<Number> {
         self.next
+    }
+
+    /// The flow begins there: nothing before is wanted.
+    pub(crate) const fn begin_at(&mut self, number: Number) {
+        self.beginning = Some(number);
+    }
+
+    /// The lowest number that is missing and may still come.
+    pub(crate) fn first(&self) -> Option<Number> {
+        self.wants.keys().next().copied()
+    }
+
+    /// Whether something below a number is missing and may still come.
+    pub(crate) fn lacks_below(&self, number: Number) -> bool {
+        self.wants.range(..number).next().is_some()
     }
 
     /// How many numbers of a range are missing and may still come.
@@ -283,8 +302,16 @@ impl Missing {
         Some(filled)
     }
 
-    /// Where a newcomer whose first packets these are begins: at the start of their group, if it can be joined.
+    /// Where a newcomer whose first packets these are begins: where it is to, or at the start of their group, if it can
+    /// be joined.
     fn enter(&mut self, run: &Run) -> Number {
+        let is_near = |begin: &Number| {
+            run.first > run.group_start
+                && run.first.since((*begin).min(run.first)) <= BEGIN_BEFORE_MAX
+        };
+        if let Some(begin) = self.beginning.take().filter(is_near) {
+            return begin.min(run.first);
+        }
         let unjoinable = self.unjoinable.as_mut();
         match unjoinable.filter(|group| group.start == run.group_start) {
             Some(group) if run.first > group.start => {

@@ -65,6 +65,12 @@ impl RoundTrip {
         (smoothed + 4 * variation).max(RETRY_MIN)
     }
 
+    /// Two round trips and four times what they vary by.
+    pub(crate) fn twice(&self) -> Duration {
+        let (smoothed, variation) = self.known.unwrap_or((TRIP_UNKNOWN, Duration::ZERO));
+        smoothed * 2 + variation * 4
+    }
+
     /// No answer comes sooner than this; zero if nothing is known.
     pub(crate) fn least(&self) -> Duration {
         let (smoothed, variation) = self.known.unwrap_or_default();

@@ -196,7 +196,7 @@ fn sink(
         let may_be_lost = match &event {
             // The next one of these says it too.
             lane::Event::Link(..) | lane::Event::Flow(_, FlowEvent::Measured(_)) => true,
-            lane::Event::Flow(_, FlowEvent::Delivering(_)) => false,
+            lane::Event::Flow(..) => false,
         };
         let has_room = !may_be_lost || heard.capacity() > EVENTS_KEPT;
         if !has_room || heard.try_send(event).is_err() {

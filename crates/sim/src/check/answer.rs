@@ -125,6 +125,7 @@ mod tests {
                 flow: FLOW,
                 needs_key: true,
                 budget: RepairBudget::DEFAULT,
+                have: None,
             })),
         );
         answers

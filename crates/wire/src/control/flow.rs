@@ -17,7 +17,7 @@ use super::messages;
 use crate::announce::{SignedAnnounce, SignedWithdraw};
 use crate::id::{FlowId, InstanceId, NodeId, StreamName};
 use crate::identity::{self, Identity, Purpose, SealedSecret};
-use crate::units::{Layer, RepairBudget};
+use crate::units::{Layer, Number, RepairBudget};
 use crate::unknown::{Unknown, passed_on};
 
 /// The most announces in one collection; a node that knows more sends several.
@@ -101,9 +101,14 @@ pub struct Request {
     /// How late its packets may be here: the most that the sender's own consumers and children want.
     #[n(2)]
     pub budget: RepairBudget,
+    /// All that is of use below this number is there or under way: the flow is to go on here. `None` from a newcomer,
+    /// who is sent the newest group, and where nothing moves.
+    #[n(3)]
+    pub have: Option<Number>,
 }
 
-/// The flow comes: from the start of the newest group, which is still growing, then live.
+/// The flow comes: on from what the request says is there, else from the start of the newest group, which is still
+/// growing; then live.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Accept {

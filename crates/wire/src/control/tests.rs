@@ -20,7 +20,7 @@ use crate::frame::TrackKind;
 use crate::id::{FlowId, InstanceId, LinkIndex, NetworkId, NodeId, NodePrefix, StreamName};
 use crate::identity::{Identity, SealedSecret};
 use crate::key::Suite;
-use crate::units::{Bitrate, Distance, Layer, PacketSize, RepairBudget};
+use crate::units::{Bitrate, Distance, Layer, Number, PacketSize, RepairBudget};
 use crate::unknown::{UNKNOWN_BYTES_MAX, Unknown};
 
 /// Signatures are slow without optimisation, and a message has few corners: fewer cases than usual find them.
@@ -163,18 +163,25 @@ fn any_budget() -> impl Strategy<Value = RepairBudget> {
     prop_oneof![Just(RepairBudget::DEFAULT), any]
 }
 
+fn any_have() -> impl Strategy<Value = Option<Number>> {
+    prop::option::of(any::<u64>().prop_map(Number::from_low_bits))
+}
+
 fn any_flow_message() -> impl Strategy<Value = FlowMessage> {
     let flow = || any::<u64>().prop_map(FlowId);
     let key = (any::<u8>(), any_sealed()).prop_map(|(epoch, sealed)| CarryGrant { epoch, sealed });
     let consumer = || any::<[u8; 32]>().prop_map(NodeId);
     prop_oneof![
-        (flow(), any::<bool>(), any_budget()).prop_map(|(flow, needs_key, budget)| {
-            FlowMessage::Request(Request {
-                flow,
-                needs_key,
-                budget,
-            })
-        }),
+        (flow(), any::<bool>(), any_budget(), any_have()).prop_map(
+            |(flow, needs_key, budget, have)| {
+                FlowMessage::Request(Request {
+                    flow,
+                    needs_key,
+                    budget,
+                    have,
+                })
+            }
+        ),
         (flow(), prop::option::of(key))
             .prop_map(|(flow, key)| FlowMessage::Accept(Accept { flow, key })),
         (flow(), any_reason())

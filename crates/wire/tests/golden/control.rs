@@ -17,7 +17,7 @@ use levada_wire::control::link::{Hello, Leave, LinkMessage, Outside};
 use levada_wire::control::route::{Hops, RouteMessage, Sequence, SequenceRequest, Update};
 use levada_wire::identity::SealedSecret;
 use levada_wire::unknown::Unknown;
-use levada_wire::{Distance, LinkIndex, NodeId, RepairBudget};
+use levada_wire::{Distance, LinkIndex, NodeId, Number, RepairBudget};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
@@ -105,11 +105,19 @@ fn flow_messages() -> Vec<FlowMessage> {
             flow,
             needs_key: true,
             budget: RepairBudget::DEFAULT,
+            have: None,
         }),
         FlowMessage::Request(Request {
             flow,
             needs_key: true,
             budget: RepairBudget::new(Duration::from_millis(800)),
+            have: None,
+        }),
+        FlowMessage::Request(Request {
+            flow,
+            needs_key: false,
+            budget: RepairBudget::DEFAULT,
+            have: Number::new(70_000),
         }),
         FlowMessage::Accept(Accept {
             flow,
@@ -182,9 +190,10 @@ pub(crate) const fn control_name(message: &Message) -> &'static str {
         Message::Flow(FlowMessage::Doubts(_)) => "doubts",
         Message::Flow(FlowMessage::Withdraw(_)) => "withdraw",
         // The first is what a node sends that knows of no budgets.
-        Message::Flow(FlowMessage::Request(request)) => match request.budget {
-            RepairBudget::DEFAULT => "request",
-            _ => "request-budget",
+        Message::Flow(FlowMessage::Request(request)) => match (request.budget, request.have) {
+            (_, Some(_)) => "request-have",
+            (RepairBudget::DEFAULT, None) => "request",
+            (_, None) => "request-budget",
         },
         Message::Flow(FlowMessage::Accept(_)) => "accept",
         Message::Flow(FlowMessage::Refuse(_)) => "refuse",

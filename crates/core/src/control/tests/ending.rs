@@ -28,6 +28,7 @@ fn a_child_whose_request_crosses_the_withdraw_is_fed_to_the_end() {
         flow,
         needs_key: false,
         budget: RepairBudget::DEFAULT,
+        have: None,
     };
     let message = Message::Flow(FlowMessage::Request(request));
     net.input(

@@ -4,7 +4,7 @@ use levada_wire::control::flow::{
     Accept, Cancel, InstanceRef, KeyRequest, Refuse, RefuseReason, Request,
 };
 use levada_wire::control::{FlowMessage, LinkMessage, link as link_message};
-use levada_wire::{Description, InstanceId};
+use levada_wire::{Description, InstanceId, Number};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
@@ -23,6 +23,7 @@ pub(super) fn any_message(rng: &mut ChaCha8Rng, peers: &[NodeId]) -> Message {
             flow,
             needs_key: rng.next_u32().is_multiple_of(2),
             budget: RepairBudget::DEFAULT,
+            have: Number::new(rng.next_u64() >> rng.next_u32().clamp(1, 40)),
         }),
         1 => FlowMessage::Accept(Accept { flow, key: None }),
         2 => FlowMessage::Refuse(Refuse {
@@ -287,6 +288,7 @@ fn a_node_that_does_not_relay_leads_nowhere_and_carries_nothing_for_others() {
         flow: net.nodes[0].view().streams[0].flow,
         needs_key: true,
         budget: RepairBudget::DEFAULT,
+        have: None,
     };
     let message = Message::Flow(FlowMessage::Request(request));
     let link = index(2);
@@ -526,6 +528,7 @@ fn two_nodes_that_ask_each_other_refuse_each_other() {
         flow,
         needs_key: true,
         budget: RepairBudget::DEFAULT,
+        have: None,
     });
     net.input(
         2,

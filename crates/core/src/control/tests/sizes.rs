@@ -128,7 +128,7 @@ fn a_link_that_becomes_narrow_is_left_and_one_that_is_wide_again_comes_back() {
     );
 
     net.pass(Duration::from_secs(90));
-    let delivering = Input::Lane(lane::Event::Flow(flow, FlowEvent::Delivering(index(1))));
+    let delivering = Input::Lane(lane::Event::Flow(flow, FlowEvent::CaughtUp(index(1))));
     net.input(3, delivering);
     net.pass(SIZE_PACE);
     assert_eq!(net.egresses(1, "large"), [3]);

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use levada_wire::datagram::link::Numbers;
 
 use super::*;
-use crate::limits::{MISSING_MIN, NACK_INTERVAL, NUMBERS_PER_DATAGRAM, WINDOW_NUMBERS};
+use crate::limits::{
+    BEGIN_BEFORE_MAX, MISSING_MIN, NACK_INTERVAL, NUMBERS_PER_DATAGRAM, WINDOW_NUMBERS,
+};
 
 const FLOW: FlowId = FlowId(9);
 const BUDGET: Duration = Duration::from_millis(500);
@@ -374,6 +376,27 @@ fn what_a_head_showed_and_came_counts_for_the_deadline_of_what_is_missing_next()
     assert!(!rig.missing.is_hopeless(number(2)));
     rig.asks(at(1_000));
     assert!(rig.missing.is_hopeless(number(2)));
+}
+
+#[test]
+fn a_flow_that_begins_in_the_middle_of_a_group_asks_from_there_unless_that_is_far() {
+    let first_asked = |begin: u64, first: u64| {
+        let mut rig = Rig::new(&[FIRST]);
+        rig.missing.begin_at(number(begin));
+        rig.arrive(first, 2, at(0));
+        rig.missing.first().map(Number::value)
+    };
+
+    assert_eq!(first_asked(5_000, 5_003), Some(5_000));
+    assert_eq!(first_asked(5_000, 5_000), None);
+    assert_eq!(
+        first_asked(5_003, 5_000),
+        None,
+        "more comes than was hoped for"
+    );
+    let most = BEGIN_BEFORE_MAX;
+    assert_eq!(first_asked(100, 100 + most), Some(100));
+    assert_eq!(first_asked(100, 101 + most), Some(0), "like any newcomer");
 }
 
 #[test]

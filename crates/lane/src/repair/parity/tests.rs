@@ -323,8 +323,8 @@ fn parity_leaves_room_for_the_packets_of_a_whole_train() {
     assert!(join::add(
         &mut flow,
         &mut io,
-        link_to(1),
-        EgressTerms::UNLIMITED,
+        (link_to(1), EgressTerms::UNLIMITED),
+        None,
         Instant::ZERO
     ));
     review(&mut flow, &io.links, Instant::ZERO);
