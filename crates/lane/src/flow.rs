@@ -39,6 +39,7 @@ pub(crate) mod line;
 pub(crate) mod multicast;
 pub(crate) mod pauses;
 pub(crate) mod reach;
+pub(crate) mod rhythm;
 pub(crate) mod run;
 pub(crate) mod stray;
 pub(crate) mod suspicion;
@@ -53,6 +54,7 @@ use line::Line;
 use multicast::MulticastEgresses;
 use pauses::Pauses;
 use reach::{Reach, early_max};
+use rhythm::Rhythm;
 use run::Run;
 use upstream::Upstreams;
 use window::Window;
@@ -83,6 +85,8 @@ pub(crate) struct Flow {
     pub(crate) missing: Missing,
     pub(crate) tail: Tail,
     pub(crate) backoff: Backoff,
+    /// How long its groups last.
+    pub(crate) rhythm: Rhythm,
     /// How long it pauses, and when it is looked which upstream is silent for longer.
     pub(crate) pauses: Pauses,
     pub(crate) suspicion: Option<Instant>,
@@ -114,6 +118,7 @@ impl Flow {
             tail: Tail::default(),
             backoff: Backoff::new(settings.seed ^ id.0),
             pauses: Pauses::default(),
+            rhythm: Rhythm::default(),
             suspicion: None,
             parity_encoder: ParityEncoder::default(),
             parity_decoder: ParityDecoder::default(),

@@ -287,6 +287,8 @@ fn fan_out(
 ) -> Copies {
     let came_from = came.map(|came| came.from);
     let (id, is_fast) = (flow.id, flow.haste.is_fast(now));
+    flow.rhythm.note(run);
+    let is_near = flow.rhythm.is_near(run.sent);
     let (children, counters) = (&mut flow.children, &mut flow.counters);
     let packets = run.packets() as u64;
     let is_late = run.first < children.next;
@@ -307,7 +309,7 @@ fn fan_out(
         let disposition = if child.is_free(is_late, now) {
             Disposition::Send
         } else {
-            let verdict = child.judge(run, kept, is_late, now);
+            let verdict = child.judge(run, kept, is_late, is_near, now);
             if is_fast {
                 join::go_along(child, &mut io.queue, (id, link.source), now);
             }

@@ -178,6 +178,9 @@ pub(crate) const CATCH_UP_AT_ONCE: Duration = Duration::from_millis(5);
 /// The oldest that a packet may become while it waits for its egress.
 pub(crate) const BACKLOG_MAX: Duration = Duration::from_millis(200);
 
+/// A child that is behind waits for the next group if that is so near; else it misses what is too much, and goes on.
+pub(crate) const NEXT_NEAR: Duration = Duration::from_secs(1);
+
 /// When something is given up, so much that the rest is sent within this: not again for the next packet.
 pub(crate) const BACKLOG_AFTER: Duration = Duration::from_millis(150);
 

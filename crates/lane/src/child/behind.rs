@@ -7,7 +7,9 @@
 //!   what waits is older than 200 ms, and takes longer to send?
 //!     ├─ without DISCARDABLE bursts it is short?        they are shed
 //!     ├─ ... nor class 3? ... 2? ... 1?                 so are those, whole bursts only
-//!     └─ no: the child skips to the next group          half a group is of no use, and keeps the next one waiting
+//!     ├─ no, and the next group is near?                the child skips to it: half a group is of little use, and
+//!     │                                                 keeps the next one waiting
+//!     └─ no: what is too old is left out                a moment of a long group is missing, and not the rest of it
 //! ```
 //!
 //! The states are drawn in `progress.rs`; every change of one for a child that is no newcomer is made here. A run from
@@ -27,6 +29,7 @@ use super::Child;
 use super::progress::Progress;
 use super::withheld::Withheld;
 use crate::flow::cache::Cache;
+use crate::flow::rhythm::Rhythm;
 use crate::flow::run::Run;
 use crate::ledger::DropReason;
 use crate::limits::{BACKLOG_AFTER, BACKLOG_MAX, GONE_INTERVAL};
@@ -82,6 +85,7 @@ impl Child {
         run: &Run,
         kept: bool,
         is_late: bool,
+        is_near: bool,
         now: Instant,
     ) -> Disposition {
         if self.has_already(run, is_late, now) {
@@ -101,7 +105,11 @@ impl Child {
                 Disposition::Wait
             }
             Progress::Skipping { start, cursor } if run.first >= cursor => {
-                self.pass(run, kept, (start, cursor), now)
+                if is_near || run.group_start >= cursor {
+                    self.pass(run, kept, (start, cursor), now)
+                } else {
+                    self.go_on(run, kept, (start, cursor), now)
+                }
             }
             Progress::CatchingUp { cursor, .. } | Progress::Throttled { cursor, .. }
                 if run.first >= cursor =>
@@ -109,7 +117,7 @@ impl Child {
                 if kept {
                     Disposition::Wait
                 } else {
-                    self.lose(run, now)
+                    self.lose(run, is_near, now)
                 }
             }
             behind if behind.is_behind() && run.first < behind.start() => Disposition::Ignore,
@@ -121,7 +129,7 @@ impl Child {
                 if kept {
                     Disposition::Wait
                 } else {
-                    self.lose(run, now)
+                    self.lose(run, is_near, now)
                 }
             }
             Progress::CatchingUp { cursor, .. }
@@ -154,7 +162,29 @@ impl Child {
             self.withhold((from, run.end()), now, GONE_INTERVAL);
             return Disposition::Withhold(DropReason::Skipped);
         }
-        self.withhold((from, run.group_start), now, Duration::ZERO);
+        // The group's first packet may have been overtaken: then it is sent when it comes.
+        self.go_on_at(run.group_start, kept, (start, from), now)
+    }
+
+    /// The next group does not come soon, as had been thought: the child goes on with this run.
+    fn go_on(
+        &mut self,
+        run: &Run,
+        kept: bool,
+        from: (Number, Number),
+        now: Instant,
+    ) -> Disposition {
+        self.go_on_at(run.first, kept, from, now)
+    }
+
+    fn go_on_at(
+        &mut self,
+        cursor: Number,
+        kept: bool,
+        (start, from): (Number, Number),
+        now: Instant,
+    ) -> Disposition {
+        self.withhold((from, cursor), now, Duration::ZERO);
         if let Some(withheld) = &mut self.withheld {
             withheld.say(now);
         }
@@ -162,17 +192,19 @@ impl Child {
             self.progress = Progress::Live;
             return Disposition::Send;
         }
-        // The group's first packet may have been overtaken: then it is sent when it comes.
-        let cursor = run.group_start;
         debug_assert!(from <= cursor, "a cursor goes forward only");
         self.progress = Progress::Throttled { start, cursor };
         Disposition::Wait
     }
 
     /// A run that the cursor would have come to is not in the cache, nor is anything before it.
-    fn lose(&mut self, run: &Run, now: Instant) -> Disposition {
+    fn lose(&mut self, run: &Run, is_near: bool, now: Instant) -> Disposition {
         let from = self.progress.cursor().unwrap_or(run.first);
-        self.skip_to(run.end());
+        if is_near {
+            self.skip_to(run.end());
+        } else {
+            self.progress = self.progress.at(run.end());
+        }
         self.withhold((from, run.end()), now, Duration::ZERO);
         Disposition::Withhold(DropReason::Skipped)
     }
@@ -195,14 +227,19 @@ impl Child {
     }
 
     /// Gives up what is too much of what waits for it while it is throttled. Packets below `next` are there.
-    pub(crate) fn relieve(&mut self, cache: &Cache, next: Number, now: Instant) -> GivenUp {
+    pub(crate) fn relieve(
+        &mut self,
+        cache: &Cache,
+        (next, rhythm): (Number, &Rhythm),
+        now: Instant,
+    ) -> GivenUp {
         let shed = |shed| GivenUp { shed, skipped: 0 };
         let skipped = |skipped| GivenUp { shed: 0, skipped };
         let Progress::Throttled { cursor, .. } = self.progress else {
             return GivenUp::default();
         };
         if cursor < cache.dropped() {
-            return skipped(self.skip_what_is_lost(cache, next, now));
+            return skipped(self.skip_what_is_lost(cache, (next, rhythm), now));
         }
         let (Some(oldest), Some(newest)) = (cache.from(cursor).next(), cache.newest()) else {
             return GivenUp::default();
@@ -218,29 +255,36 @@ impl Child {
         }
         match (1..STEPS).find(|&step| time_for(left[step]) <= BACKLOG_AFTER) {
             Some(step) => shed(self.shed(cache, cursor, step, now)),
-            None => skipped(self.skip(cache, next, now)),
+            None => skipped(self.skip(cache, (next, rhythm), now)),
         }
     }
 
     /// Goes on behind what the cache has let go of, if the cursor has come to that; gives the copies that are given up.
-    pub(crate) fn skip_what_is_lost(&mut self, cache: &Cache, next: Number, now: Instant) -> u64 {
+    pub(crate) fn skip_what_is_lost(
+        &mut self,
+        cache: &Cache,
+        following: (Number, &Rhythm),
+        now: Instant,
+    ) -> u64 {
         match self.progress {
             Progress::CatchingUp { cursor, .. } | Progress::Throttled { cursor, .. }
                 if cursor < cache.dropped() =>
             {
-                cache.dropped().since(cursor) + self.skip(cache, next, now)
+                cache.dropped().since(cursor) + self.skip(cache, following, now)
             }
             _ => 0,
         }
     }
 
-    /// Goes on with the newest group, or, if it is there already, with the one after; gives the copies that are given
-    /// up.
-    fn skip(&mut self, cache: &Cache, next: Number, now: Instant) -> u64 {
+    /// Goes on with the newest group, or, if it is there already, with the one after if that is near, else with what is
+    /// not too old; gives the copies that are given up.
+    fn skip(&mut self, cache: &Cache, (next, rhythm): (Number, &Rhythm), now: Instant) -> u64 {
         let Some(cursor) = self.progress.cursor() else {
             return 0;
         };
+        let is_near = || cache.newest().is_none_or(|run| rhythm.is_near(run.sent));
         let group = cache.join_point().filter(|&group| group > cursor);
+        let group = group.or_else(|| (!is_near()).then(|| self.goes_on_at(cache, next, now)));
         let target = group.unwrap_or_else(|| next.max(cursor));
         let here = cache.from(cursor).take_while(|run| run.first < target);
         let due = here.filter(|run| !self.has_withheld(run.first));
@@ -251,6 +295,22 @@ impl Child {
             None => self.skip_to(target),
         }
         packets
+    }
+
+    /// The first burst that waits with so little behind it that all goes out in time.
+    fn goes_on_at(&self, cache: &Cache, next: Number, now: Instant) -> Number {
+        let cursor = self.progress.cursor().unwrap_or(next);
+        let mut left = self.left_after(cache, cursor)[0];
+        for run in cache.from(cursor) {
+            let is_start = run.first == run.burst && run.first > cursor;
+            if is_start && self.buckets.live.time_for(left, now) <= BACKLOG_AFTER {
+                return run.first;
+            }
+            if !self.has_withheld(run.first) {
+                left -= run.bytes.len();
+            }
+        }
+        next.max(cursor)
     }
 
     /// Withholds the bursts that go at or before that step; gives the copies that are given up.
@@ -283,17 +343,19 @@ impl Child {
         &mut self,
         missed: (Number, Number),
         is_on_its_way: bool,
-        (cache, next): (&Cache, Number),
+        cache: &Cache,
+        (next, rhythm): (Number, &Rhythm),
         now: Instant,
     ) -> u64 {
         self.withhold(missed, now, Duration::ZERO);
+        let is_near = || cache.newest().is_none_or(|run| rhythm.is_near(run.sent));
         match self.progress {
             _ if is_on_its_way => 0,
-            Progress::Live => {
+            Progress::Live if is_near() => {
                 self.skip_to(next);
                 0
             }
-            Progress::Throttled { .. } => self.skip(cache, next, now),
+            Progress::Throttled { .. } => self.skip(cache, (next, rhythm), now),
             _ => 0,
         }
     }

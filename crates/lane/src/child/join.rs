@@ -225,7 +225,7 @@ fn serve(flow: &mut Flow, io: &mut Io, turn: Turn, now: Instant) -> Option<usize
         };
         child.progress = catching_up(start);
     }
-    let lost = child.skip_what_is_lost(&flow.cache, next, now);
+    let lost = child.skip_what_is_lost(&flow.cache, (next, &flow.rhythm), now);
     flow.counters
         .withhold(DropReason::Skipped, lost, &mut io.ledger);
     if let Progress::CatchingUp {

@@ -43,12 +43,12 @@ pub(crate) fn on_late(state: &mut State, late: &Late, now: Instant) {
     match late.egress {
         Egress::Link(link) => {
             let is_on_its_way = flow.cache.newest_group().is_some_and(|it| it >= late.end);
-            let (cache, next) = (&flow.cache, flow.children.next);
+            let following = (flow.children.next, &flow.rhythm);
             let child = flow.children.get_mut(link);
             let Some(child) = child.filter(|child| child.is_egress()) else {
                 return;
             };
-            let skipped = child.miss(missed, is_on_its_way, (cache, next), now);
+            let skipped = child.miss(missed, is_on_its_way, &flow.cache, following, now);
             let ledger = &mut io.ledger;
             flow.counters.withhold(DropReason::Skipped, skipped, ledger);
             flow.children.wake = Some(now);
@@ -81,8 +81,8 @@ pub(crate) fn drive(flow: &mut Flow, io: &mut Io, now: Instant) -> bool {
 
 /// Sends what a child may be sent by now, gives up what is too much, and says what is gone.
 fn pump(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) -> bool {
-    let next = flow.children.next;
-    let given_up = flow.children.all[place].relieve(&flow.cache, next, now);
+    let following = (flow.children.next, &flow.rhythm);
+    let given_up = flow.children.all[place].relieve(&flow.cache, following, now);
     let (counters, ledger) = (&mut flow.counters, &mut io.ledger);
     counters.withhold(DropReason::Shed, given_up.shed, ledger);
     counters.withhold(DropReason::Skipped, given_up.skipped, ledger);

@@ -11,6 +11,8 @@
 //!     │ └──────────────────────────▶ Live ──────────────────────────┘ ◀─┘                              │ │
 //!     └── it can after all ─────────┘ ▲ └── packets did not go out, or wait and are not kept ──────────┘ │
 //!                                     └── next group begins, and is not kept in the cache ───────────────┘
+//!    Skipping is for the next group if that is near; if it is not, or does not come, the child goes on without it, and
+//!    with a gap (`flow/rhythm.rs`)
 //!    ByChannel: hears a multicast channel, and is sent nothing over its link but repairs. AddEgress makes it Queued
 //!    or Live; RemoveEgress makes each of the others ByChannel. Where the flow itself catches up, a Live child whose
 //!    bucket is empty becomes CatchingUp, not Throttled

@@ -79,6 +79,24 @@ fn a_stream_beyond_its_peak_is_held_to_a_quarter_more_than_it_and_plays_whole_be
 }
 
 #[test]
+fn a_moment_beyond_the_peak_costs_a_moment_of_a_long_group_and_not_the_rest_of_it() {
+    let mut net = crowd(1, &LaneSettings::default());
+    add_egress(&mut net, 1, 1_000_000);
+    play(&mut net, 0, 100, 10_000, 4_000);
+    net.frames(1);
+
+    play(&mut net, 100, 25, 10_000, 40_000); // 8 Mb/s for a second
+    net.frames(1);
+    play(&mut net, 125, 25, 10_000, 4_000);
+    net.frames(1);
+    let calm = play(&mut net, 150, 50, 10_000, 4_000);
+
+    assert_eq!(net.frames(1), calm);
+    let row = row(&net, 0);
+    assert_eq!((row.behind, row.withheld > 100), (0, true), "{row:?}");
+}
+
+#[test]
 fn what_waits_is_at_most_200_ms_old() {
     let mut net = crowd(1, &LaneSettings::default());
     add_egress(&mut net, 1, 1_000_000);
@@ -522,6 +540,27 @@ fn whoever_misses_what_was_late_hears_gone_and_is_parked_until_the_next_group() 
     assert_eq!(relay.take(), (next, vec![]));
     let row = relay.net.lanes[1].counters().flows[0];
     assert_eq!((row.behind, row.withheld), (0, 8));
+}
+
+#[test]
+fn what_was_late_in_the_middle_of_a_long_group_is_all_that_is_missed() {
+    let mut net = crowd(1, &LaneSettings::default());
+    add_egress(&mut net, 1, u64::MAX);
+    let before = play(&mut net, 0, 100, 10_000, 2_000);
+    assert_eq!(net.frames(1), before);
+    let made = row(&net, 0).packets_in;
+
+    let late = Late {
+        egress: Egress::Link(link_to(1)),
+        flow: FLOW,
+        first: Number::new(made - 2).unwrap(),
+        end: Number::new(made).unwrap(),
+    };
+    net.input(0, Input::Late(late));
+    let after = play(&mut net, 100, 20, 10_000, 2_000);
+
+    assert_eq!(net.frames(1), after);
+    assert_eq!(row(&net, 0).withheld, 2);
 }
 
 #[test]
