@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`fanout`], [`hop`], [`join`], [`local`], [`loss`], [`micro`], [`soak`], [`views`] | what is measured, one each |
+//! | [`fanout`], [`hop`], [`join`], [`local`], [`loss`], [`micro`], [`rtsp`], [`soak`], [`views`] | what is measured, one each |
 //! | `traffic`, `origin` | frames as a camera makes them; real origins that cut and seal them |
 //! | `contender` | who does the work: a real lane over real sockets, or a floor |
 //! | `receivers` | the far ends |
@@ -34,6 +34,7 @@ pub mod loss;
 pub mod micro;
 mod origin;
 mod receivers;
+pub mod rtsp;
 pub mod soak;
 mod stats;
 mod traffic;

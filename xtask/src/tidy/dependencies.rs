@@ -29,6 +29,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "levada",
             "levada-core",
+            "levada-gateway",
+            "levada-gateway-rtsp",
             "levada-lane",
             "levada-ports",
             "levada-wire",

@@ -1,5 +1,5 @@
-//! `levada bench fanout | hop | join | local | loss | micro | soak | views`: what a node does on this machine, each
-//! figure beside its floor.
+//! `levada bench fanout | hop | join | local | loss | micro | rtsp | soak | views`: what a node does on this machine,
+//! each figure beside its floor.
 //!
 //! Not the measuring (`levada-bench`): flags, tables, JSON. Invariant: each command ends by itself, and what is printed
 //! for people is a part of what `--json` has.
@@ -21,6 +21,7 @@ use crate::{say, units};
 mod fanout;
 mod local;
 mod loss;
+mod rtsp;
 mod soak;
 mod views;
 
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Loss(loss::Args),
     /// What each step of a packet's way costs by itself, in memory
     Micro(Micro),
+    /// What the RTSP gateway pays for many readers of one stream, beside the kernel alone, and how late they have it
+    Rtsp(rtsp::Args),
     /// Whether anything grows when many flows go on for long
     Soak(soak::Soak),
     /// How long the core of a node with many links and flows is held by whoever looks at its rows
@@ -149,6 +152,7 @@ pub(crate) fn execute(command: Command, debug: bool) -> anyhow::Result<ExitCode>
         Command::Local(args) => local::execute(&args),
         Command::Loss(args) => loss::execute(&args),
         Command::Micro(args) => micros(&args),
+        Command::Rtsp(args) => rtsp::execute(&args),
         Command::Soak(args) => return soak::execute(&args),
         Command::Views(args) => views::execute(&args),
     }?;
