@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::test::Tally;
-use crate::{deny, process, test, tidy};
+use crate::{deny, process, test, tidy, web};
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "tidy",
         run: || tidy::run(&[]),
+    },
+    Step {
+        name: "web",
+        run: || web::run(&[]),
     },
     Step {
         name: "clippy",

@@ -23,6 +23,7 @@ mod test;
 mod tidy;
 mod tree;
 mod trial;
+mod web;
 
 use std::process::ExitCode;
 
@@ -38,7 +39,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "ci",
         arguments: "[--fail-fast]",
-        about: "all that CI checks: fmt, clippy, doc, tidy, deny, test",
+        about: "all that CI checks: fmt, tidy, web, clippy, doc, deny, test",
         run: ci::run,
     },
     Command {
@@ -76,6 +77,12 @@ const COMMANDS: &[Command] = &[
         arguments: "NAME",
         about: "the long form of a test that CI runs in a short one: rtsp-matrix",
         run: trial::run,
+    },
+    Command {
+        name: "web",
+        arguments: "",
+        about: "build the page anew and compare it with web/dist (needs Node.js)",
+        run: web::run,
     },
 ];
 

@@ -18,6 +18,7 @@ use crate::process::{self, Ended};
 use crate::{golden, seeds};
 use build::TestBinary;
 pub(crate) use build::release_binary;
+pub(crate) use needs::meet as meet_needs;
 pub(crate) use tally::Tally;
 
 /// A test binary that takes longer hangs.
@@ -44,7 +45,7 @@ pub(crate) fn all() -> Tally {
 }
 
 fn run_into(tally: &mut Tally) -> anyhow::Result<()> {
-    needs::meet()?;
+    meet_needs()?;
     let levada = release_binary()
         .map_err(|error| tally.fail(format!("{error:#}")))
         .ok();

@@ -21,6 +21,7 @@ mod ratchet;
 mod repeats;
 mod spec;
 mod unsafety;
+mod web;
 mod widths;
 mod wire;
 
@@ -63,6 +64,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
         spec::check,
         unsafety::check,
         repeats::check,
+        web::check,
         widths::check,
         wire::check,
     ];

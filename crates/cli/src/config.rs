@@ -30,11 +30,12 @@ use serde::Deserialize;
 use crate::units::duration;
 
 /// The keys of this file, after those of the library.
-pub(crate) const KEYS: [&str; 10] = [
+pub(crate) const KEYS: [&str; 11] = [
     "gateway_only",
     "rtsp",
     "http",
     "gateways",
+    "gui",
     "publish",
     "pull",
     "pull_allow",
@@ -65,6 +66,7 @@ pub(crate) struct RawProgram {
     pub(crate) rtsp: Option<String>,
     pub(crate) http: Option<String>,
     pub(crate) gateways: Option<bool>,
+    pub(crate) gui: Option<bool>,
     pub(crate) publish: Option<Vec<RawPublish>>,
     pub(crate) pull: Option<Vec<RawPull>>,
     pub(crate) pull_allow: Option<Vec<String>>,
@@ -120,6 +122,8 @@ pub(crate) struct Program {
     pub(crate) rtsp: Option<SocketAddr>,
     /// Where the HTTP gateway listens; nowhere if none.
     pub(crate) http: Option<SocketAddr>,
+    /// Whether HTTP has the page that shows the node.
+    pub(crate) has_gui: bool,
     pub(crate) publish: Vec<Request>,
     pub(crate) pull: BTreeMap<StreamName, pull::Spec>,
     pub(crate) pull_allow: Vec<String>,
@@ -188,6 +192,7 @@ impl RawProgram {
             rtsp: self.rtsp.or(weaker.rtsp),
             http: self.http.or(weaker.http),
             gateways: self.gateways.or(weaker.gateways),
+            gui: self.gui.or(weaker.gui),
             publish: self.publish.or(weaker.publish),
             pull: self.pull.or(weaker.pull),
             pull_allow: self.pull_allow.or(weaker.pull_allow),
@@ -259,6 +264,7 @@ impl RawProgram {
             gateway_only: self.gateway_only.unwrap_or(false),
             rtsp: has_gateways.then_some(rtsp),
             http: has_gateways.then_some(http),
+            has_gui: self.gui.unwrap_or(true),
             publish,
             pull,
             pull_allow: self.pull_allow.unwrap_or_default(),
@@ -273,7 +279,8 @@ impl Program {
         let only = (self.gateway_only != other.gateway_only).then_some("gateway_only");
         let rtsp = (self.rtsp != other.rtsp).then_some("rtsp");
         let http = (self.http != other.http).then_some("http");
-        only.into_iter().chain(rtsp).chain(http).collect()
+        let gui = (self.has_gui != other.has_gui).then_some("gui");
+        [only, rtsp, http, gui].into_iter().flatten().collect()
     }
 }
 

@@ -6,8 +6,10 @@
 use std::net::SocketAddr;
 
 use levada::Node;
+use levada_api::{Api, Extensions};
 use levada_gateway::{Kit, UsersError};
 use levada_gateway_http as http;
+use levada_gateway_http::serve::Peer;
 use levada_gateway_rtsp as rtsp;
 use levada_gateway_rtsp::Pulls;
 
@@ -30,6 +32,9 @@ pub(crate) struct GatewayArgs {
     /// Serve no players and take no publishers but those of `levada`
     #[arg(long)]
     no_gateways: bool,
+    /// Have no page that shows the node; its API stays
+    #[arg(long)]
+    no_gui: bool,
 }
 
 impl GatewayArgs {
@@ -40,6 +45,7 @@ impl GatewayArgs {
             gateway_only: self.gateway_only.then_some(true),
             rtsp: text(self.rtsp),
             http: text(self.http),
+            gui: self.no_gui.then_some(false),
             // A flag for one gateway wants gateways, whatever the file says.
             gateways: match self {
                 Self {
@@ -60,6 +66,7 @@ pub(crate) struct Gateways {
     pulls: Pulls,
     rtsp: Option<rtsp::Server>,
     http: Option<http::Server>,
+    api: Option<Api>,
 }
 
 impl Gateways {
@@ -75,6 +82,7 @@ impl Gateways {
             pulls,
             rtsp: None,
             http: None,
+            api: None,
         };
         if let Some(address) = program.rtsp {
             let builder = rtsp::Server::builder(node.clone())
@@ -89,10 +97,19 @@ impl Gateways {
             };
         }
         if let Some(address) = program.http {
+            let peer = |extensions: &Extensions| Some(extensions.get::<Peer>()?.remote());
+            let api = Api::start(node.clone(), gateways.kit.registry().clone(), peer);
             let builder = http::Server::builder(node.clone()).kit(gateways.kit.clone());
+            let mut builder = builder.merge(api.router());
+            if program.has_gui {
+                builder = builder.merge(api.page());
+            }
             let port = gateways.rtsp().map(|rtsp| rtsp.port());
             gateways.http = match builder.rtsp_port(port).start(address).await {
-                Ok(server) => Some(server),
+                Ok(server) => {
+                    gateways.api = Some(api);
+                    Some(server)
+                }
                 Err(error) => {
                     Refused::new("HTTP", "--http", address, error.is_in_use()).warn(&error);
                     None

@@ -3,6 +3,7 @@
 //! Not state: who missed some looks at the [`crate::View`]. Sent by `driver`. Invariant: a listener that is slow
 //! loses the oldest events and is told how many; nobody waits for it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -97,6 +98,100 @@ pub enum Event {
         /// How many events were lost.
         events: u64,
     },
+}
+
+impl Event {
+    /// What kind it is, in one word.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::LinkUp { .. } => "link_up",
+            Self::LinkDown { .. } => "link_down",
+            Self::KeyCopied { .. } => "key_copied",
+            Self::Congested { .. } => "congested",
+            Self::MemberFound { .. } => "member_found",
+            Self::MemberLost { .. } => "member_lost",
+            Self::HubChanged { .. } => "hub_changed",
+            Self::DialFailed { .. } => "dial_failed",
+            Self::NotResolved { .. } => "not_resolved",
+            Self::StreamsChanged { .. } => "streams_changed",
+            Self::Failed { .. } => "failed",
+            Self::Missed { .. } => "missed",
+        }
+    }
+
+    /// The peer that it is about.
+    #[must_use]
+    pub const fn peer(&self) -> Option<NodeId> {
+        match self {
+            Self::LinkUp { peer, .. }
+            | Self::LinkDown { peer, .. }
+            | Self::KeyCopied { peer, .. }
+            | Self::Congested { peer, .. } => Some(*peer),
+            _ => None,
+        }
+    }
+
+    /// The stream that it is about.
+    #[must_use]
+    pub const fn stream(&self) -> Option<&StreamName> {
+        match self {
+            Self::StreamsChanged { name } => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// As a sentence for people.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LinkUp { peer, name, remote } => {
+                write!(f, "the link to {name} ({}) at {remote} is up", peer.short())
+            }
+            Self::LinkDown { peer, reason } => {
+                write!(f, "the link to {} is down: {reason}", peer.short())
+            }
+            Self::KeyCopied {
+                peer,
+                linked,
+                refused,
+            } => write!(
+                f,
+                "two nodes have the key of {}: {linked} is linked, {refused} is refused; give one of them a state \
+                 directory of its own",
+                peer.short()
+            ),
+            Self::Congested { peer, flows, pause } => write!(
+                f,
+                "the link to {} loses too much: {flows} flows were cut, and for {} s none is admitted",
+                peer.short(),
+                pause.as_secs()
+            ),
+            Self::MemberFound { node, address } => {
+                write!(f, "{} at {address} was found in the site", node.short())
+            }
+            Self::MemberLost { node } => {
+                write!(f, "{} was not heard in the site for too long", node.short())
+            }
+            Self::HubChanged {
+                hub: Some(hub),
+                reason,
+            } => {
+                write!(f, "{} is the hub of the site: {reason}", hub.short())
+            }
+            Self::HubChanged { hub: None, reason } => write!(f, "the site has no hub: {reason}"),
+            Self::DialFailed { remote, reason } => write!(f, "{remote} was not reached: {reason}"),
+            Self::NotResolved { address, reason } => {
+                write!(f, "`{address}` was not found: {reason}")
+            }
+            Self::StreamsChanged { name } => write!(f, "`{name}` came, changed or went"),
+            Self::Failed { reason } => {
+                write!(f, "the node stops, since a part of it failed: {reason}")
+            }
+            Self::Missed { events } => write!(f, "{events} events were missed"),
+        }
+    }
 }
 
 /// A listener. Made by [`crate::Node::events`].

@@ -15,7 +15,7 @@ use crate::events::Events;
 use crate::publisher::{PublishError, PublishOptions, Publisher};
 use crate::streams::Streams;
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
-use crate::view::{Row, View, gather};
+use crate::view::{About, Row, View, gather};
 
 /// A running node. Clones are the same node.
 #[derive(Clone, Debug)]
@@ -108,6 +108,15 @@ impl Node {
     /// When the node is gone.
     pub async fn view(&self) -> Result<View, Stopped> {
         gather::view(self).await
+    }
+
+    /// What the node is, and what it promises to others.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn about(&self) -> Result<About, Stopped> {
+        gather::about(self).await
     }
 
     /// The rows of one table: `node.rows::<LinkRow>()`. It costs what it shows.

@@ -37,6 +37,11 @@ const NEEDS: &[Need] = &[
         package: "python3-pip",
         why: "the source of live555",
     },
+    Need {
+        program: "npm",
+        package: "npm",
+        why: "the page is built anew and compared",
+    },
     #[cfg(target_os = "linux")]
     Need {
         program: "chromium",

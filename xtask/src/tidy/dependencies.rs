@@ -42,10 +42,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "levada-lab",
         &["levada-lane", "levada-media", "levada-ports", "levada-wire"],
     ),
+    ("levada-api", &["levada", "levada-gateway"]),
     (
         "levada-cli",
         &[
             "levada",
+            "levada-api",
             "levada-bench",
             "levada-gateway",
             "levada-lane",

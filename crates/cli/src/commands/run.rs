@@ -193,8 +193,8 @@ fn introduce(node: &Node, gateways: &Gateways, json: bool) -> std::io::Result<()
         }
         if let Some(http) = gateways.http() {
             say::result(format_args!(
-                "in a browser: http://{}/live/",
-                reachable(http)
+                "in a browser: http://{host}/live/ plays, http://{host}/ui/ shows the node",
+                host = reachable(http)
             ))?;
         }
         Ok(())

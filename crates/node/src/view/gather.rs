@@ -144,7 +144,7 @@ pub(crate) async fn view(node: &Node) -> Result<View, Stopped> {
     })
 }
 
-async fn about(node: &Node) -> Result<About, Stopped> {
+pub(crate) async fn about(node: &Node) -> Result<About, Stopped> {
     let admission = node.handle().look(|seen| seen.control.admission()).await?;
     let about = node.handle().about();
     Ok(About {
