@@ -201,6 +201,7 @@ impl Hub {
         let request = Request {
             flow,
             needs_key: false,
+            have: None,
             budget: RepairBudget::DEFAULT,
         };
         self.hear(link, Message::Flow(FlowMessage::Request(request)));
