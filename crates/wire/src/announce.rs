@@ -11,7 +11,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::frame::{TRACKS_MAX, TrackKind};
-use crate::id::{FlowId, InstanceId, NodeId, StreamName};
+use crate::id::{CarryEnd, FlowId, InstanceId, NodeId, StreamName};
 use crate::identity::{self, Identity, Purpose, SIGNATURE_BYTES};
 use crate::key::Suite;
 use crate::units::{Bitrate, Layer, PacketSize};
@@ -50,6 +50,10 @@ pub struct Announce {
     /// What can be requested.
     #[n(7)]
     pub layers: Vec<LayerOffer>,
+    /// The ends of the chains of carry keys of its layers, in their order: each key is proven by them. An origin of a
+    /// version before commits to none.
+    #[n(8)]
+    pub carry: Option<Vec<CarryEnd>>,
 }
 
 /// One layer of an announced stream.
@@ -86,6 +90,12 @@ impl Announce {
         FlowId::derive(&self.origin, &self.name, &self.instance, layer)
     }
 
+    /// What proves the carry keys of the layer at that place, if its origin commits to them.
+    #[must_use]
+    pub fn carry_end(&self, place: usize) -> Option<CarryEnd> {
+        self.carry.as_ref()?.get(place).copied()
+    }
+
     /// The offer of one of its layers.
     #[must_use]
     pub fn layer(&self, layer: Layer) -> Option<&LayerOffer> {
@@ -108,7 +118,9 @@ impl Announce {
     }
 
     fn parts_are_within_limits(&self) -> bool {
+        let ends = self.carry.as_ref().map(Vec::len);
         (1..=LAYERS_MAX).contains(&self.layers.len())
+            && ends.is_none_or(|ends| ends == self.layers.len())
             && self.layers.iter().all(|offer| {
                 offer.tracks.len() <= TRACKS_MAX
                     && offer.tracks.iter().all(|track| track.codec.len() <= 32)
@@ -264,6 +276,7 @@ mod tests {
                     codec: "h264".into(),
                 }],
             }],
+            carry: None,
         }
     }
 
@@ -368,6 +381,10 @@ mod tests {
             assert_eq!(taken, content.is_within_limits());
             taken
         };
+        let ends = |count: usize| Announce {
+            carry: Some(vec![CarryEnd([1; 32]); count]),
+            ..base.clone()
+        };
         let layers = |count: usize| Announce {
             layers: vec![base.layers[0].clone(); count],
             ..base.clone()
@@ -381,7 +398,10 @@ mod tests {
         };
 
         assert!(survives(&layers(LAYERS_MAX)) && survives(&tracks(TRACKS_MAX, 32)));
+        assert!(survives(&ends(1)));
         for beyond in [
+            ends(0),
+            ends(2),
             layers(0),
             layers(LAYERS_MAX + 1),
             tracks(TRACKS_MAX + 1, 1),

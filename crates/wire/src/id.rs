@@ -86,6 +86,11 @@ impl FromStr for NodeId {
 pub struct NodePrefix(pub [u8; 8]);
 byte_id!(NodePrefix, 8, 4);
 
+/// The end of the chain of a flow's carry keys: what its origin commits to. Public; proves a key, makes none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CarryEnd(pub [u8; 32]);
+byte_id!(CarryEnd, 32, 4);
+
 /// A network: hash of its root key; all zero for the open network of a LAN.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NetworkId(pub [u8; 16]);

@@ -104,6 +104,7 @@ as_word! { RefuseReason, else Other,
     TooLarge => "too_large",
     Congested => "congested",
     Capacity => "capacity",
+    FalseKey => "false_key",
     Other => "other",
 }
 

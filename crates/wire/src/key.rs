@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! content secret[epoch] ─HKDF(flow, instance, number >> 22, suite)─▶ AEAD key + salt   origin and consumers
-//! carry secret[epoch]   ─HKDF(flow)────────────────────────────────▶ carry key         + whoever forwards
+//! carry secret ─HKDF(flow)─▶ carry key[255] ─SHA-256─▶ ... key[0] ─▶ carry end     + whoever forwards; the end: all
 //! network secret[epoch] ─HKDF(network)─────────────────────────────▶ site key          members of the network
 //! TLS exporter          ───────────────────────────────────────────▶ two link keys     the two ends of a link
 //! ```
@@ -19,7 +19,7 @@ use std::fmt;
 use ring::hkdf;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::id::{FlowId, InstanceId, NetworkId};
+use crate::id::{CarryEnd, FlowId, InstanceId, NetworkId};
 
 /// Packets per AEAD key: 2^22, below the 2^23 that RFC 9001 section 6.6 allows AES-GCM.
 pub const GENERATION_BITS: u32 = 22;
@@ -98,7 +98,7 @@ macro_rules! secret {
 pub struct ContentSecret([u8; 32]);
 secret!(ContentSecret, 32);
 
-/// Makes the carry keys of a stream instance during one key epoch. Held by the origin.
+/// Makes the carry keys of a stream instance, of all epochs. Held by the origin.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct CarrySecret([u8; 32]);
 secret!(CarrySecret, 32);
@@ -145,7 +145,20 @@ impl NetworkSecret {
 }
 
 impl CarrySecret {
-    /// The carry key of `flow`.
+    /// The carry key of `flow` in `epoch`, of a chain that is as long as there are epochs.
+    #[must_use]
+    pub fn carry_key_in(&self, flow: FlowId, epoch: u8) -> CarryKey {
+        let later = (0..u8::MAX - epoch).map(|back| u8::MAX - back);
+        later.fold(self.carry_key(flow), |key, epoch| key.before(flow, epoch))
+    }
+
+    /// The end of that chain.
+    #[must_use]
+    pub fn carry_end(&self, flow: FlowId) -> CarryEnd {
+        self.carry_key_in(flow, 0).end(flow)
+    }
+
+    /// The carry key of `flow` in the last epoch: the chain begins with it.
     #[must_use]
     pub fn carry_key(&self, flow: FlowId) -> CarryKey {
         let mut key = [0; 16];
@@ -155,6 +168,44 @@ impl CarrySecret {
             &mut key,
         );
         CarryKey(key)
+    }
+}
+
+impl CarryKey {
+    /// The key of the epoch before `epoch`, whose key this is.
+    #[must_use]
+    pub fn before(&self, flow: FlowId, epoch: u8) -> Self {
+        let mut hash = self.step(flow, epoch);
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash[..16]);
+        hash.zeroize();
+        Self(key)
+    }
+
+    /// The end of the chain whose key of epoch 0 this is.
+    #[must_use]
+    pub fn end(&self, flow: FlowId) -> CarryEnd {
+        CarryEnd(self.step(flow, 0))
+    }
+
+    /// Whether it is the key of `epoch` in the chain with that end.
+    // spec: WIRE 3.2 a carry key that does not lead to the carry end MUST NOT be used
+    #[must_use]
+    pub fn is_proven_by(&self, end: &CarryEnd, flow: FlowId, epoch: u8) -> bool {
+        let earlier = (1..=epoch).rev();
+        let first = earlier.fold(self.clone(), |key, epoch| key.before(flow, epoch));
+        first.end(flow) == *end
+    }
+
+    fn step(&self, flow: FlowId, epoch: u8) -> [u8; 32] {
+        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+        hash.update(b"levada/1 carry chain");
+        hash.update(&flow.0.to_be_bytes());
+        hash.update(&[epoch]);
+        hash.update(&self.0);
+        let mut all = [0; 32];
+        all.copy_from_slice(hash.finish().as_ref());
+        all
     }
 }
 
@@ -269,5 +320,39 @@ mod tests {
         assert_ne!(key(1, 0), key(2, 0));
         assert_ne!(key(1, 0), key(1, 1));
         assert_ne!(carry.carry_key(FlowId(1)), carry.carry_key(FlowId(2)));
+    }
+
+    // spec: WIRE 3.2 a carry key that does not lead to the carry end MUST NOT be used
+    #[test]
+    fn the_end_of_a_chain_proves_the_keys_of_all_epochs_and_no_other() {
+        let (carry, flow) = (CarrySecret::from_bytes([1; 32]), FlowId(7));
+        let end = carry.carry_end(flow);
+
+        for epoch in [0, 1, 2, 100, 254, 255] {
+            let key = carry.carry_key_in(flow, epoch);
+            assert!(key.is_proven_by(&end, flow, epoch), "epoch {epoch}");
+            assert!(!key.is_proven_by(&end, FlowId(8), epoch));
+            assert!(!key.is_proven_by(&end, flow, epoch ^ 1));
+            let other = CarrySecret::from_bytes([2; 32]).carry_key_in(flow, epoch);
+            assert!(!other.is_proven_by(&end, flow, epoch));
+            let mut bytes = *key.bytes();
+            bytes[15] ^= 1;
+            let changed = CarryKey::from_bytes(bytes);
+            assert!(!changed.is_proven_by(&end, flow, epoch));
+        }
+    }
+
+    #[test]
+    fn a_later_key_gives_the_earlier_ones_and_the_chain_begins_with_the_last() {
+        let (carry, flow) = (CarrySecret::from_bytes([1; 32]), FlowId(7));
+
+        for epoch in 1..=u8::MAX {
+            let later = carry.carry_key_in(flow, epoch);
+            assert_eq!(
+                later.before(flow, epoch),
+                carry.carry_key_in(flow, epoch - 1)
+            );
+        }
+        assert_eq!(carry.carry_key_in(flow, u8::MAX), carry.carry_key(flow));
     }
 }

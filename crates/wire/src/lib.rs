@@ -30,7 +30,9 @@ pub mod unknown;
 
 pub use announce::{Announce, SignedAnnounce, SignedWithdraw};
 pub use frame::{Description, Frame, Track, TrackId, TrackKind};
-pub use id::{FlowId, InstanceId, LinkIndex, NetworkId, NodeId, NodePrefix, StreamName};
+pub use id::{
+    CarryEnd, FlowId, InstanceId, LinkIndex, NetworkId, NodeId, NodePrefix, StreamName,
+};
 pub use identity::Identity;
 pub use machine::{Machine, Wakeup};
 pub use packet::Header;

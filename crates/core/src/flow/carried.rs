@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use levada_wire::control::flow::{CarryGrant, InstanceRef, RefuseReason};
 use levada_wire::key::{CarryKey, Suite};
 use levada_wire::machine::Wakeup;
-use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, Number, PacketSize, RepairBudget};
+use levada_wire::{
+    Bitrate, CarryEnd, FlowId, Instant, Layer, LinkIndex, Number, PacketSize, RepairBudget,
+};
 
 use super::catalogue::FlowOffer;
 use crate::limits::{ANSWER_DEADLINE, ENDING, STALLED_AFTER};
@@ -25,6 +27,8 @@ pub(super) struct Carried {
     pub(super) packet_size: PacketSize,
     /// How late packets may be here, as the datapath and upstream were told.
     pub(super) budget: RepairBudget,
+    /// What proves its carry keys, if its origin commits to them.
+    pub(super) carry: Option<CarryEnd>,
     /// The key epoch and the key, once known.
     pub(super) key: Option<(u8, CarryKey)>,
     pub(super) upstream: Upstream,
@@ -160,6 +164,7 @@ impl Carried {
             suite: offer.suite,
             peak: offer.peak,
             packet_size: offer.packet_size,
+            carry: offer.carry,
             budget: RepairBudget::DEFAULT,
             key: None,
             upstream: Upstream::IDLE,
@@ -187,6 +192,12 @@ impl Carried {
     /// Whether packets come, or may be made, under a key that is known here.
     pub(super) const fn is_ready(&self) -> bool {
         matches!(self.upstream, Upstream::Origin | Upstream::Flowing { .. }) && self.key.is_some()
+    }
+
+    /// Whether a key is its carry key of that epoch, as far as its origin says.
+    pub(super) fn is_true_key(&self, epoch: u8, key: &CarryKey) -> bool {
+        let is_proven = |end: CarryEnd| key.is_proven_by(&end, self.flow(), epoch);
+        self.carry.is_none_or(is_proven)
     }
 
     /// The links the flow goes out over.

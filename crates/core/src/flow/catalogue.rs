@@ -13,7 +13,9 @@ use levada_wire::control::FlowMessage;
 use levada_wire::control::flow::{COLLECTION_MAX, Collection, Doubts, InstanceRef};
 use levada_wire::key::Suite;
 use levada_wire::machine::Wakeup;
-use levada_wire::{Bitrate, FlowId, Instant, Layer, LinkIndex, NodeId, PacketSize, StreamName};
+use levada_wire::{
+    Bitrate, CarryEnd, FlowId, Instant, Layer, LinkIndex, NodeId, PacketSize, StreamName,
+};
 
 use crate::limits::{
     STREAMS_MAX, STREAMS_PER_ORIGIN_MAX, UNREACHABLE_KEPT, WITHDRAWN_KEPT, WITHDRAWN_MAX,
@@ -46,6 +48,8 @@ pub(super) struct FlowOffer {
     pub(super) peak: Bitrate,
     /// The size of full packets.
     pub(super) packet_size: PacketSize,
+    /// What proves its carry keys, if its origin commits to them.
+    pub(super) carry: Option<CarryEnd>,
 }
 
 #[derive(Debug)]
@@ -105,13 +109,14 @@ impl Catalogue {
         *of_size += 1;
         self.has_other_sizes |= *of_size == 1;
         let of = instance_of(announce);
-        for offer in &announce.layers {
+        for (place, offer) in announce.layers.iter().enumerate() {
             let flow = FlowOffer {
                 of: of.clone(),
                 layer: offer.layer,
                 suite: announce.suite,
                 peak: offer.peak,
                 packet_size: announce.packet_size,
+                carry: announce.carry_end(place),
             };
             self.flows.insert(announce.flow(offer.layer), flow);
         }

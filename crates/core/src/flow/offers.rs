@@ -27,7 +27,7 @@ impl Flows {
         self.on_unpublish(&offer.name);
         let mut instance = [0; 16];
         self.rng.fill_bytes(&mut instance);
-        let announce = Announce {
+        let mut announce = Announce {
             origin: self.me,
             name: offer.name.clone(),
             instance: InstanceId(instance),
@@ -36,20 +36,27 @@ impl Flows {
             suite: offer.suite,
             packet_size: offer.packet_size,
             layers: offer.layers.clone(),
+            carry: None,
         };
+        let (mut secret, mut carry) = ([0; 32], [0; 32]);
+        self.rng.fill_bytes(&mut secret);
+        self.rng.fill_bytes(&mut carry);
+        let carry = CarrySecret::from_bytes(carry);
+        let flows = announce
+            .layers
+            .iter()
+            .map(|layer| announce.flow(layer.layer));
+        announce.carry = Some(flows.map(|flow| carry.carry_end(flow)).collect());
         if !announce.is_within_limits() {
             // Every neighbour would refuse the statement. The caller sees that nothing is originated.
             return;
         }
-        let (mut secret, mut carry) = ([0; 32], [0; 32]);
-        self.rng.fill_bytes(&mut secret);
-        self.rng.fill_bytes(&mut carry);
         let published = Published {
             of: instance_of(&announce),
             epoch: 0,
             secret: ContentSecret::from_bytes(secret),
             grants: BTreeMap::new(),
-            carry: CarrySecret::from_bytes(carry),
+            carry,
             announce: announce.clone(),
             peaks: measured_peaks(&announce.layers, offer.is_measured),
             warned_at: None,
@@ -73,9 +80,10 @@ impl Flows {
             suite: offer.suite,
             peak: layer.peak,
             packet_size: offer.packet_size,
+            carry: None,
         });
         let flow = carried.flow();
-        let carry = published.carry.carry_key(flow);
+        let carry = published.carry.carry_key_in(flow, published.epoch);
         carried.upstream = Upstream::Origin;
         carried.key = Some((published.epoch, carry.clone()));
         self.carried.insert(carried);

@@ -233,8 +233,11 @@ impl Flows {
 
     pub(super) fn on_accept(&mut self, link: LinkIndex, accept: Accept) {
         let flow = accept.flow;
-        if let Some(grant) = accept.key {
-            self.take_carry_key(flow, link, &grant);
+        if let Some(grant) = accept.key
+            && !self.take_carry_key(flow, link, &grant)
+        {
+            self.abandon(flow, link, RefuseReason::FalseKey);
+            return;
         }
         let reassert_at = self.now + jittered(REQUEST_AGAIN, &mut self.rng);
         let Some(carried) = self.carried.get_mut(flow) else {
@@ -273,22 +276,27 @@ impl Flows {
         }
     }
 
-    /// Takes the key from the neighbour that was asked for it, and from nobody else: a false key would make every
-    /// genuine packet false.
-    fn take_carry_key(&mut self, flow: FlowId, link: LinkIndex, grant: &CarryGrant) {
+    /// Takes the key from the neighbour that was asked for it, and from nobody else; `false` if it is not the key that
+    /// the origin commits to. A false key would make every genuine packet false, here and at whoever it is handed on
+    /// to, long after its giver is gone.
+    // spec: WIRE 3.2 a carry key that does not lead to the carry end MUST NOT be used
+    fn take_carry_key(&mut self, flow: FlowId, link: LinkIndex, grant: &CarryGrant) -> bool {
         let Some(carried) = self.carried.get_mut(flow) else {
-            return;
+            return true;
         };
         let asked =
             matches!(carried.upstream, Upstream::Asking { link: asked, .. } if asked == link);
         if !asked || carried.key.is_some() {
-            return;
+            return true;
         }
         let context = carry_context(flow, grant.epoch);
         let Some(opened) = self.identity.open_secret::<16>(&grant.sealed, &context) else {
-            return;
+            return true;
         };
         let key = CarryKey::from_bytes(*opened);
+        if !carried.is_true_key(grant.epoch, &key) {
+            return false;
+        }
         carried.key = Some((grant.epoch, key.clone()));
         self.command(
             flow,
@@ -297,6 +305,7 @@ impl Flows {
                 key,
             },
         );
+        true
     }
 
     pub(super) fn on_refuse(&mut self, link: LinkIndex, refuse: &Refuse) {

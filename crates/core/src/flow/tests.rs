@@ -66,6 +66,7 @@ fn announce(origin: &Identity, number: usize, instance: u8) -> Announce {
             peak: Bitrate(1),
             tracks: vec![],
         }],
+        carry: None,
     }
 }
 

@@ -168,12 +168,14 @@ pub enum RefuseReason {
     Congested,
     /// The flow's peak does not fit beside what is admitted already.
     Capacity,
+    /// The neighbour that was asked gives a carry key that is not the origin's.
+    FalseKey,
     /// Something this version has no word for.
     Other,
 }
 
 impl RefuseReason {
-    const TABLE: [(u8, Self); 10] = [
+    const TABLE: [(u8, Self); 11] = [
         (1, Self::Unknown),
         (2, Self::NoRoute),
         (3, Self::Loop),
@@ -184,6 +186,7 @@ impl RefuseReason {
         (8, Self::TooLarge),
         (9, Self::Congested),
         (10, Self::Capacity),
+        (11, Self::FalseKey),
     ];
 
     /// All reasons that this version knows, and [`RefuseReason::Other`].
@@ -206,6 +209,7 @@ impl std::fmt::Display for RefuseReason {
             Self::TooLarge => "the stream's packets are larger than the link is proven to carry",
             Self::Congested => "the link to the neighbour is congested",
             Self::Capacity => "the neighbour's uplink has no room for the flow's peak",
+            Self::FalseKey => "the neighbour gave a carry key that is not the origin's",
             Self::Other => "the neighbour gives a reason this version does not know",
         })
     }

@@ -17,7 +17,9 @@ use super::route::{HOPS_MAX, Hops, Sequence, SequenceRequest, Update};
 use super::*;
 use crate::announce::{self, LayerOffer, SignedAnnounce, SignedWithdraw, TrackOffer};
 use crate::frame::TrackKind;
-use crate::id::{FlowId, InstanceId, LinkIndex, NetworkId, NodeId, NodePrefix, StreamName};
+use crate::id::{
+    CarryEnd, FlowId, InstanceId, LinkIndex, NetworkId, NodeId, NodePrefix, StreamName,
+};
 use crate::identity::{Identity, SealedSecret};
 use crate::key::Suite;
 use crate::units::{Bitrate, Distance, Layer, Number, PacketSize, RepairBudget};
@@ -59,6 +61,7 @@ fn any_statement() -> impl Strategy<Value = SignedAnnounce> {
                 Suite::Aes128Gcm
             },
             packet_size: PacketSize::new(size).unwrap(),
+            carry: chacha.then(|| vec![CarryEnd([7; 32]); layers.len()]),
             layers,
         };
         SignedAnnounce::sign(content, &origin())
@@ -498,6 +501,7 @@ fn a_collection_beyond_its_limit_does_not_decode() {
             peak: Bitrate(1),
             tracks: vec![],
         }],
+        carry: None,
     };
     let collection = |count| {
         let statements = vec![SignedAnnounce::sign(content.clone(), &origin()); count];

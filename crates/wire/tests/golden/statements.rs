@@ -21,11 +21,28 @@ use crate::common::*;
 use crate::datagrams::roster;
 
 pub(crate) fn statement() -> SignedAnnounce {
+    SignedAnnounce::sign(content(), &origin())
+}
+
+/// The same with layer 0 alone, of an origin that commits to its carry keys.
+fn with_carry_end() -> SignedAnnounce {
+    let content = content();
+    let layers = content.layers[..1].to_vec();
+    let carry = Some(vec![carry_secret().carry_end(content.flow(Layer(0)))]);
+    let content = announce::Announce {
+        layers,
+        carry,
+        ..content
+    };
+    SignedAnnounce::sign(content, &origin())
+}
+
+fn content() -> announce::Announce {
     let track = |kind, codec: &str| TrackOffer {
         kind,
         codec: codec.into(),
     };
-    let content = announce::Announce {
+    announce::Announce {
         origin: origin().id(),
         name: name(),
         instance: INSTANCE,
@@ -51,8 +68,8 @@ pub(crate) fn statement() -> SignedAnnounce {
                 ],
             },
         ],
-    };
-    SignedAnnounce::sign(content, &origin())
+        carry: None,
+    }
 }
 
 pub(crate) fn withdrawal() -> SignedWithdraw {
@@ -121,6 +138,10 @@ pub(crate) fn statements() -> Vec<Sample> {
         (
             "announce/announce".into(),
             minicbor::to_vec(statement()).unwrap(),
+        ),
+        (
+            "announce/announce-carry".into(),
+            minicbor::to_vec(with_carry_end()).unwrap(),
         ),
         (
             "announce/withdraw".into(),
@@ -195,6 +216,14 @@ pub(crate) fn derived() -> Vec<Sample> {
         (
             "derived/carry-key".into(),
             carry_secret().carry_key(flow()).bytes().to_vec(),
+        ),
+        (
+            "derived/carry-key-before".into(),
+            carry_secret().carry_key_in(flow(), 254).bytes().to_vec(),
+        ),
+        (
+            "derived/carry-end".into(),
+            carry_secret().carry_end(flow()).0.to_vec(),
         ),
         (
             "derived/site-key".into(),

@@ -3,10 +3,12 @@
 use levada_wire::control::FlowMessage;
 use levada_wire::control::flow::{Accept, InstanceRef, KeyGrant, KeyRefusal, RefuseReason};
 use levada_wire::identity::SealedSecret;
+use levada_wire::key::CarryKey;
 use rand_core::SeedableRng as _;
 
 use super::flows::star;
 use super::*;
+use crate::view::FlowCause;
 
 #[test]
 fn no_secret_is_in_any_control_byte() {
@@ -95,6 +97,53 @@ fn a_secret_from_anyone_but_the_origin_is_not_taken() {
         secrets(&origin)[..1],
         "the true one is taken after them"
     );
+}
+
+/// The carry keys that a node was told to use or to make.
+fn carry_keys(told: &[(FlowId, FlowCommand)]) -> Vec<CarryKey> {
+    let key = |(_, command): &(FlowId, FlowCommand)| match command {
+        FlowCommand::SetCarryKey { key, .. } => Some(key.clone()),
+        FlowCommand::Originate(originate) => Some(originate.carry.clone()),
+        _ => None,
+    };
+    told.iter().filter_map(key).collect()
+}
+
+/// `from` accepts the request of `to` with a key of its own making.
+fn false_accept(net: &mut Net, from: usize, to: usize, flow: FlowId) {
+    let context = levada_wire::control::flow::carry_context(flow, 0);
+    let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+    let node = net.nodes[to].id();
+    let sealed = SealedSecret::seal(&node, &context, &[7; 16], &mut rng).unwrap();
+    let key = Some(levada_wire::control::flow::CarryGrant { epoch: 0, sealed });
+    let message = Message::Flow(FlowMessage::Accept(Accept { flow, key }));
+    let link = index(from);
+    net.input(to, Input::Link(LinkInput::Message { link, message }));
+    net.settle();
+}
+
+// spec: WIRE 3.2 a carry key that does not lead to the carry end MUST NOT be used
+#[test]
+fn a_false_carry_key_is_neither_used_nor_handed_on_and_its_giver_is_left() {
+    // 2 asks 1, which lies, though 3 leads to the origin too; 4 asks 2.
+    let mut net = Net::new(5, &[(0, 1), (0, 3), (1, 2), (3, 2), (2, 4)]);
+    net.publish(0, "cam");
+    net.deaf = Some((2, 1));
+    net.subscribe(4, 1, "cam");
+    let flow = net.flow(4, "cam").unwrap().flow;
+    assert_eq!(net.flow(2, "cam").unwrap().upstream, Some(index(1)));
+
+    false_accept(&mut net, 1, 2, flow);
+
+    let row = net.flow(2, "cam").unwrap();
+    let (link, reason) = (index(1), RefuseReason::FalseKey);
+    assert_eq!(row.upstream, Some(index(3)));
+    assert_eq!(row.cause, Some(FlowCause::Elsewhere { link, reason }));
+    let origins = carry_keys(&net.told(0));
+    assert_eq!(origins.len(), 1);
+    for node in [2, 4] {
+        assert_eq!(carry_keys(&net.told(node)), origins, "node {node}");
+    }
 }
 
 #[test]

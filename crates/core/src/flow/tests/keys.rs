@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use levada_wire::control::Decoder;
 use levada_wire::control::flow::{KeyGrant, KeyRefusal};
+use levada_wire::identity::SealedSecret;
+use levada_wire::key::CarryKey;
 
 use super::*;
 use crate::api::Offer;
@@ -28,6 +30,47 @@ fn ask(link: LinkIndex, of: &InstanceRef, consumer: NodeId) -> Input {
         link,
         message: FlowMessage::KeyRequest(request),
     }
+}
+
+#[test]
+fn keys_of_an_origin_that_commits_to_none_are_believed() {
+    let (mut flows, origin) = (flows(), identity(5));
+    let flow = announce(&origin, 1, 1).flow(Layer(0));
+    assert_eq!(announce(&origin, 1, 1).carry, None);
+    let subscribe = FlowInput::Subscribe {
+        id: SubscriptionId(1),
+        name: stream(1),
+        layer: Layer(0),
+        budget: RepairBudget::DEFAULT,
+    };
+    feed(
+        &mut flows,
+        [
+            link_up(UP),
+            announced(&origin, 1),
+            route_to(&origin, UP),
+            Input::Outside(subscribe),
+        ],
+    );
+    let mut rng = chance::generator(&[1; 32], 1);
+    let context = message::carry_context(flow, 0);
+    let sealed = SealedSecret::seal(&identity(0).id(), &context, &[7; 16], &mut rng).unwrap();
+    let key = Some(message::CarryGrant { epoch: 0, sealed });
+
+    let accept = FlowMessage::Accept(message::Accept { flow, key });
+    let link = UP;
+    feed(
+        &mut flows,
+        [Input::Message {
+            link,
+            message: accept,
+        }],
+    );
+
+    let key = CarryKey::from_bytes([7; 16]);
+    let set = api::Output::Flow(flow, FlowCommand::SetCarryKey { epoch: 0, key });
+    let set = Output::Outside(set);
+    assert!(std::iter::from_fn(|| flows.poll_output()).any(|output| output == set));
 }
 
 #[test]
