@@ -222,19 +222,31 @@ impl Hub {
         while !is_quiet {
             is_quiet = true;
             while let Some(output) = self.core.poll_output() {
-                if let Output::Send { link, message } = output
-                    && let Some(origin) = self.origins.get_mut(link.0 as usize)
-                {
-                    let link = index(0);
-                    origin.handle_input(NOW, LinkInput::Message { link, message }.into());
-                    is_quiet = false;
+                match output {
+                    Output::Mark { link, concern } => self.input(Input::Written { link, concern }),
+                    Output::Send { link, message } => {
+                        if let Some(origin) = self.origins.get_mut(link.0 as usize) {
+                            let link = index(0);
+                            let message = LinkInput::Message { link, message };
+                            origin.handle_input(NOW, message.into());
+                            is_quiet = false;
+                        }
+                    }
+                    _ => {}
                 }
             }
             for at in 0..self.origins.len() {
                 while let Some(output) = self.origins[at].poll_output() {
-                    if let Output::Send { message, .. } = output {
-                        self.hear(index(at), message);
-                        is_quiet = false;
+                    match output {
+                        Output::Mark { link, concern } => {
+                            let written = Input::Written { link, concern };
+                            self.origins[at].handle_input(NOW, written);
+                        }
+                        Output::Send { message, .. } => {
+                            self.hear(index(at), message);
+                            is_quiet = false;
+                        }
+                        _ => {}
                     }
                 }
             }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use levada_wire::announce::LayerOffer;
-use levada_wire::control::Message;
 use levada_wire::control::flow::RefuseReason;
+use levada_wire::control::{Concern, Message};
 use levada_wire::key::Suite;
 use levada_wire::lane::{self, FlowCommand, LinkCommand};
 use levada_wire::{
@@ -90,6 +90,13 @@ pub enum Input {
     Site(site::Input),
     /// The lanes tell of packets.
     Lane(lane::Event),
+    /// All that was said of that concern before an [`Output::Mark`] was handed to the transport.
+    Written {
+        /// This node's number for the link.
+        link: LinkIndex,
+        /// What the mark was of.
+        concern: Concern,
+    },
     /// This node goes away on purpose: it tells all neighbours, withdraws its streams, closes its links.
     Leave,
 }
@@ -242,6 +249,14 @@ pub enum Output {
         /// Of any concern: it has a stream of its own on the connection.
         message: Message,
     },
+    /// Say [`Input::Written`] once all that was sent of that concern before this was handed to the transport: no more
+    /// of what everybody is told follows until then. Not answered where the link is gone.
+    Mark {
+        /// On which connection.
+        link: LinkIndex,
+        /// On which of its streams.
+        concern: Concern,
+    },
     /// A link is up: say [`LinkCommand::Add`] to the lanes, with its keys and addresses. Comes before any flow on it.
     LinkUp {
         /// This node's number for the link.
@@ -335,6 +350,26 @@ pub enum Event {
         /// Its name.
         name: StreamName,
     },
+    /// Streams that neighbours announce are not taken, since the catalogue has all it can have, of one origin, of one
+    /// address or of all. Said once a minute at most.
+    CatalogueFull {
+        /// Who announced the last of them.
+        peer: NodeId,
+        /// Its name.
+        name: StreamName,
+        /// How many were not taken since this was said before.
+        refused: u64,
+    },
+    /// A node did not take the announce of a stream that is published here: whoever is behind it does not know the
+    /// stream. Said once a minute at most, for each stream.
+    NotListed {
+        /// The stream's name.
+        name: StreamName,
+        /// The node that did not take it, as it says itself.
+        node: NodeId,
+        /// Why.
+        reason: RefuseReason,
+    },
     /// A stream published here sends more in a second than its publisher declared. It is held to that: nodes may skip
     /// what is above it. Said once a minute at most.
     PeakExceeded {
@@ -424,6 +459,8 @@ pub enum LinkDown {
     Protocol(&'static str),
     /// A limit of this node is reached.
     Full,
+    /// Too many links come from the peer's address.
+    Crowded,
     /// This node has no more use for it.
     Unwanted,
     /// The hub of this node's site has a link to the same node.
@@ -459,6 +496,11 @@ impl fmt::Display for LinkDown {
             Self::WrongNetwork => f.write_str("the peer belongs to another network"),
             Self::Protocol(what) => write!(f, "the peer broke the protocol: {what}"),
             Self::Full => f.write_str("this node has all the links it can have"),
+            Self::Crowded => write!(
+                f,
+                "{} links come from this address already, which is all that may",
+                crate::limits::LINKS_PER_ADDRESS_MAX
+            ),
             Self::Unwanted => f.write_str("this node takes no links"),
             Self::Rests => f.write_str("the hub of its site has a link for it"),
         }

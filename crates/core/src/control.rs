@@ -16,8 +16,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use levada_wire::control::Message;
 use levada_wire::control::link::LinkMessage;
+use levada_wire::control::{Concern, Message};
 use levada_wire::lane;
 use levada_wire::machine::{Machine, Wakeup};
 use levada_wire::{FlowId, Instant, LinkIndex, NodeId, StreamName};
@@ -29,7 +29,8 @@ use crate::link::{self, Links};
 use crate::route::{self, Routes};
 use crate::site::{self, Place, Site};
 use crate::view::{
-    Admission, FlowRow, LinkRow, MemberRow, RouteRow, StreamChange, StreamRow, View,
+    Admission, CatalogueCounts, FlowRow, LinkRow, MemberRow, RouteRow, StreamChange, StreamRow,
+    View,
 };
 
 /// A node's decisions. See the module's head.
@@ -69,6 +70,11 @@ impl Machine for Control {
             Input::Lane(lane::Event::Flow(flow, event)) => {
                 self.flows(flow::Input::Lane(flow, event))
             }
+            Input::Written { link, concern } => match concern {
+                Concern::Link => {}
+                Concern::Route => self.routes(route::Input::Written { link }),
+                Concern::Flow => self.flows(flow::Input::Written { link }),
+            },
             Input::Leave => {
                 self.site(site::Input::Leave);
                 // What is offered is taken back while there are still links to say it on.
@@ -204,6 +210,12 @@ impl Control {
     /// The origins behind `after`, each with the number of its streams.
     pub fn origins(&self, after: Option<NodeId>) -> impl Iterator<Item = (NodeId, usize)> {
         self.flows.origins(after)
+    }
+
+    /// What became of announces.
+    #[must_use]
+    pub fn catalogue_counts(&self) -> CatalogueCounts {
+        self.flows.catalogue_counts()
     }
 
     /// What is promised to children.
@@ -360,6 +372,10 @@ impl Control {
         while let Some(output) = self.links.poll_output() {
             match output {
                 link::Output::Outside(output) => self.outputs.push_back(output),
+                link::Output::Stranger { link, subnet } => {
+                    self.routes(route::Input::Stranger { link, subnet });
+                    self.flows(flow::Input::Stranger { link, subnet });
+                }
                 link::Output::Up { link, peer } => {
                     self.routes(route::Input::LinkUp { link, peer });
                     self.flows(flow::Input::LinkUp { link, peer });
@@ -396,6 +412,10 @@ impl Control {
                 route::Output::Send { link, message } => {
                     let message = Message::Route(message);
                     self.outputs.push_back(Output::Send { link, message });
+                }
+                route::Output::Mark { link } => {
+                    let concern = Concern::Route;
+                    self.outputs.push_back(Output::Mark { link, concern });
                 }
                 route::Output::Changed { origin, route } => {
                     self.flows(flow::Input::Route { origin, route });

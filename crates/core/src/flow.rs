@@ -9,12 +9,16 @@
 //! | `breaker` | when a congested link is cut, and for how long |
 //! | `peak` | what is declared of a flow that is measured |
 //! | [`subscriptions`] | local subscriptions by name |
+//! | `listener` | how far a neighbour was told of the catalogue |
+//! | `intake` | what is taken from strangers at most |
 //! | `watched` | which streams are to be shown again |
 //!
-//! What `Flows` does with them is in eight files: `offers` (what this node publishes, announces and withdraws),
+//! What `Flows` does with them is in ten files: `offers` (what this node publishes, announces and withdraws),
 //! `requests` (what neighbours ask of each other for a flow), [`keys`] (how content secrets travel), `admission` (for
 //! which flows there is room), `eligible` (which link may carry which flow), `congestion` (what is cut on a congested
-//! link), `settle` (which flow is asked of whom), `rows` (what is shown of it). The parts know nothing of `Flows`.
+//! link), `settle` (which flow is asked of whom), `telling` (what neighbours are told of streams), `greed`
+//! (what follows where somebody wants too much), `rows` (what is shown of it).
+//! The parts know nothing of `Flows`.
 //!
 //! **Who decides to request a flow:** `Flows::settle`. It looks at what is wanted (children, subscriptions) and at
 //! where the route leads, and makes upstream requests follow. Everything else only changes what it looks at.
@@ -44,6 +48,7 @@ use crate::api::{self, Event, FlowInput, Settings};
 use crate::chance;
 use crate::link::{Path, PathSize};
 use crate::route::{Alternative, Route};
+use crate::subnet::Subnet;
 
 mod admission;
 mod breaker;
@@ -51,8 +56,11 @@ pub mod carried;
 pub mod catalogue;
 mod congestion;
 mod eligible;
+mod greed;
+mod intake;
 mod keyring;
 pub mod keys;
+mod listener;
 mod offers;
 mod peak;
 mod published;
@@ -61,13 +69,16 @@ mod rows;
 mod settle;
 pub mod subscriptions;
 mod table;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod watched;
 
 use breaker::Breaker;
 use catalogue::Catalogue;
+use intake::Intake;
 use keyring::Keys;
+use listener::Listener;
 use published::Published;
 use subscriptions::{Subscriptions, Wanted};
 use table::Table;
@@ -76,6 +87,13 @@ use watched::Watched;
 /// What may happen to the flows.
 #[derive(Clone, Debug)]
 pub enum Input {
+    /// The link that comes up next was opened by a stranger.
+    Stranger {
+        /// This node's number for the link.
+        link: LinkIndex,
+        /// Where it comes from.
+        subnet: Subnet,
+    },
     /// Something outside the core.
     Outside(FlowInput),
     /// A lane tells of a flow.
@@ -115,6 +133,11 @@ pub enum Input {
         /// The neighbours.
         alternatives: Vec<Alternative>,
     },
+    /// What a neighbour was told before a mark was written.
+    Written {
+        /// This node's number for the link.
+        link: LinkIndex,
+    },
     /// This node leaves.
     Leave,
 }
@@ -148,6 +171,12 @@ pub struct Flows {
     now: Instant,
     rng: ChaCha20Rng,
     neighbours: BTreeMap<LinkIndex, NodeId>,
+    /// How far each neighbour was told of the catalogue.
+    listeners: BTreeMap<LinkIndex, Listener>,
+    /// What is taken from strangers.
+    intake: Intake,
+    /// When those who were told much are told more.
+    tell_at: Option<Instant>,
     routes: BTreeMap<NodeId, Route>,
     /// Other ways than the routes.
     alternatives: BTreeMap<NodeId, Vec<Alternative>>,
@@ -175,6 +204,7 @@ impl Machine for Flows {
     fn handle_input(&mut self, now: Instant, input: Input) {
         self.handle_timeout(now);
         match input {
+            Input::Stranger { link, subnet } => self.intake.on_stranger(link, subnet),
             Input::LinkUp { link, peer } => self.on_link_up(link, peer),
             Input::LinkDown { link } => self.on_link_down(link),
             Input::Message { link, message } => {
@@ -197,6 +227,7 @@ impl Machine for Flows {
                 alternatives,
             } => self.on_alternatives(origin, alternatives),
             Input::Outside(input) => self.on_input(input),
+            Input::Written { link } => self.on_written(link),
             Input::Leave => self.on_leave(),
         }
         self.settle();
@@ -212,6 +243,7 @@ impl Machine for Flows {
             return;
         }
         self.expire();
+        self.tell_more();
         self.settle();
     }
 
@@ -220,7 +252,12 @@ impl Machine for Flows {
     }
 
     fn poll_timeout(&self) -> Option<Wakeup> {
+        let telling = self.tell_at.map(|at| Wakeup {
+            at,
+            why: "tell who was told much",
+        });
         let parts = [
+            telling,
             self.catalogue.wakeup(),
             self.keys.wakeup(),
             self.carried.wakeup(),
@@ -241,6 +278,9 @@ impl Flows {
             now: Instant::ZERO,
             rng: chance::generator(&settings.seed, 3),
             neighbours: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            intake: Intake::default(),
+            tell_at: None,
             routes: BTreeMap::new(),
             alternatives: BTreeMap::new(),
             path_sizes: BTreeMap::new(),
@@ -260,13 +300,13 @@ impl Flows {
 
     fn on_link_up(&mut self, link: LinkIndex, peer: NodeId) {
         self.neighbours.insert(link, peer);
-        for message in self.catalogue.for_newcomer(link) {
-            self.send(link, message);
-        }
+        self.listen(link);
     }
 
     fn on_link_down(&mut self, link: LinkIndex) {
         self.neighbours.remove(&link);
+        self.listeners.remove(&link);
+        self.intake.on_link_down(link);
         self.path_sizes.remove(&link);
         self.breakers.remove(&link);
         self.active.remove(&link);
@@ -316,6 +356,7 @@ impl Flows {
                 }
             }
             FlowMessage::Withdraw(withdraw) => self.on_withdraw(Some(link), withdraw.statement),
+            FlowMessage::AnnounceRefusal(refusal) => self.on_announce_refusal(link, refusal),
             FlowMessage::Request(request) => self.on_request(link, &request),
             FlowMessage::Accept(accept) => self.on_accept(link, accept),
             FlowMessage::Refuse(refuse) => self.on_refuse(link, &refuse),

@@ -20,11 +20,13 @@
 pub mod api;
 mod chance;
 pub mod control;
+pub mod credit;
 pub mod flow;
 pub mod limits;
 pub mod link;
 pub mod route;
 pub mod site;
+pub mod subnet;
 pub mod view;
 
 pub use api::{

@@ -18,6 +18,10 @@ pub const LINKS_MAX: usize = 256;
 /// The most links that there can be with that.
 pub const LINKS_IN_ALL_MAX: usize = LINKS_MAX + NEIGHBOURS_MAX;
 
+/// The most links that others open from one address ([`crate::subnet`]); one more is closed as `Crowded`. This
+/// machine's own addresses have no such limit.
+pub const LINKS_PER_ADDRESS_MAX: usize = LINKS_MAX / 2;
+
 /// How long a connection may stay without a hello. Also in docs/wire.md 7.1.
 pub const GREETING_MAX: Duration = Duration::from_secs(5);
 
@@ -131,11 +135,24 @@ pub const LINK_COST: Distance = Distance::from_tenth_millis(30);
 /// The most origins routes are kept to. News of one more is ignored.
 pub const ORIGINS_MAX: usize = 4_096;
 
+/// The most origins that those bring who open links from one address. News of one more is ignored.
+pub const ORIGINS_PER_ADDRESS_MAX: usize = ORIGINS_MAX / 2;
+
 /// The most routes that are told in one call; the rest follows after [`NEWS_PAUSE`].
 pub const NEWS_PER_CALL_MAX: usize = 8_192;
 
 /// Between two parts of many routes to be told.
 pub const NEWS_PAUSE: Duration = Duration::from_millis(1);
+
+/// The most updates to one neighbour that are under way. The rest waits where it is kept, until they are written.
+pub const UPDATES_UNDER_WAY_MAX: usize = 512;
+
+/// So many updates one neighbour is told at once: twice what there can be.
+pub const UPDATES_BURST: u32 = 8_192;
+
+/// And so many in a second besides. What changes more often is told as it is then: a way that flaps for long is told
+/// less often than it flaps.
+pub const UPDATES_PER_SECOND: u32 = 2_000;
 
 /// How often an origin raises its sequence: heals what an unlucky order of events left infeasible.
 pub const SEQUENCE_INTERVAL: Duration = Duration::from_secs(10);
@@ -157,6 +174,28 @@ pub const STREAMS_MAX: usize = 8_192;
 /// The most streams of one origin. One more is not taken.
 pub const STREAMS_PER_ORIGIN_MAX: usize = 1_024;
 
+/// The most streams that those bring who open links from one address. One more is not taken.
+pub const STREAMS_PER_ADDRESS_MAX: usize = STREAMS_MAX / 2;
+
+/// Between two words to the user that streams are not taken, or that one of this node's is not taken elsewhere.
+pub const FULL_WARNING: Duration = Duration::from_secs(60);
+
+/// So many announce refusals are said or passed on at once; beyond it they are not said.
+pub const REFUSALS_BURST: u32 = 64;
+
+/// And so many in a second besides.
+pub const REFUSALS_PER_SECOND: u32 = 4;
+
+/// The most bytes of announces and withdraws to one neighbour that are under way, but for one message. The rest waits
+/// in the catalogue, until they are written.
+pub const TELLING_BYTES_MAX: usize = 64 << 10;
+
+/// So many announces and withdraws one neighbour is told at once: twice what there can be.
+pub const TELLING_BURST: u32 = 16_384;
+
+/// And so many in a second besides. A stream that is announced anew more often is told as it is then.
+pub const TELLING_PER_SECOND: u32 = 200;
+
 /// The most withdraws that are remembered; the oldest goes first.
 pub const WITHDRAWN_MAX: usize = 8_192;
 
@@ -170,6 +209,9 @@ pub const UNREACHABLE_KEPT: Duration = Duration::from_secs(600);
 
 /// The most flows carried at a time. A request for one more is refused as full.
 pub const CARRIED_MAX: usize = 4_096;
+
+/// The most flows that those may ask for who open links from one address. A request for one more is refused as full.
+pub const FLOWS_PER_ADDRESS_MAX: usize = CARRIED_MAX / 2;
 
 /// The most children of one flow. One more is refused as full. A child is a link: only a node that dialled neighbours
 /// when it was full already gets there.
@@ -245,6 +287,19 @@ pub const BREAKER_CALM: Duration = Duration::from_secs(600);
 
 /// The most answers that are waited for on behalf of others. One more request is refused as full.
 pub const KEYS_PENDING_MAX: usize = 4_096;
+
+/// The most of them that those ask who open links from one address. One more is refused as full.
+pub const KEYS_PENDING_PER_ADDRESS_MAX: usize = KEYS_PENDING_MAX / 2;
+
+/// So many key requests those may send at once who open links from one address; one more is refused as full, and asks
+/// again.
+pub const KEY_REQUESTS_BURST: u32 = 4_096;
+
+/// And so many in a second besides: an answer costs its origin a seal and a signature.
+pub const KEY_REQUESTS_PER_SECOND: u32 = 200;
+
+/// So many addresses are remembered for their key requests before those that sent few are forgotten.
+pub const KEY_REQUESTERS_MAX: usize = 2 * LINKS_IN_ALL_MAX;
 
 /// The most neighbours that wait for one answer; one more asks again by itself.
 pub const KEY_ASKERS_MAX: usize = 8;

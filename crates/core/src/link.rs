@@ -33,8 +33,9 @@ use crate::api::{self, ConnectionLost, DialId, Event, LinkDown, LinkInput, Setti
 use crate::chance;
 use crate::limits::{
     COPY_WARNING, DIAL_WAIT, FORMER_BOOTS_MAX, GREETING_MAX, HELD_MESSAGES_MAX, LINKS_MAX,
-    OWN_LATENESS, REDIAL_MAX,
+    LINKS_PER_ADDRESS_MAX, OWN_LATENESS, REDIAL_MAX,
 };
+use crate::subnet::Subnet;
 use crate::view::LinkState;
 
 mod border;
@@ -264,7 +265,7 @@ impl Links {
         if dial.is_none() {
             self.drop_former_greeting(peer);
         }
-        let refusal = self.refusal_of(link, peer, dial);
+        let refusal = self.refusal_of(link, peer, remote, dial);
         if let Some(reason) = refusal {
             if let Some(dial) = dial {
                 if reason == LinkDown::Duplicate {
@@ -303,7 +304,13 @@ impl Links {
     }
 
     /// Why a new connection is not kept, if it is not.
-    fn refusal_of(&self, link: LinkIndex, peer: NodeId, dial: Option<DialId>) -> Option<LinkDown> {
+    fn refusal_of(
+        &self,
+        link: LinkIndex,
+        peer: NodeId,
+        remote: SocketAddr,
+        dial: Option<DialId>,
+    ) -> Option<LinkDown> {
         let wanted = match dial {
             Some(dial) => self.dialer.on_connected(dial),
             None => self.accept,
@@ -325,9 +332,21 @@ impl Links {
         } else if dial.is_none() && self.links.len() >= LINKS_MAX {
             // Neighbours that this node was told to link to have places of their own.
             Some(LinkDown::Full)
+        } else if dial.is_none() && self.is_crowded(remote) {
+            Some(LinkDown::Crowded)
         } else {
             None
         }
+    }
+
+    /// Whether so many links come from one address that one more may not. Counted, for there are few.
+    fn is_crowded(&self, remote: SocketAddr) -> bool {
+        let Some(subnet) = Subnet::of(remote) else {
+            return false;
+        };
+        let others = self.links.values().filter(|link| !link.dialled);
+        let from_there = others.filter(|link| Subnet::of(link.remote) == Some(subnet));
+        from_there.count() >= LINKS_PER_ADDRESS_MAX
     }
 
     /// One connection of a peer may wait for its hello: a newer one takes the place of an older one, so that nobody
@@ -483,7 +502,7 @@ impl Links {
             size: Size::new(now),
         };
         let before = std::mem::replace(&mut opened.state, State::Up(Box::new(up)));
-        let remote = opened.remote;
+        let (remote, dialled) = (opened.remote, opened.dialled);
         self.put(api::Output::LinkUp {
             link,
             remote_index: hello.index,
@@ -494,6 +513,9 @@ impl Links {
             name: hello.name,
             remote,
         }));
+        if let Some(subnet) = Subnet::of(remote).filter(|_| !dialled) {
+            self.outputs.push_back(Output::Stranger { link, subnet });
+        }
         self.outputs.push_back(Output::Up { link, peer });
         if let State::Greeting { held, .. } = before {
             self.outputs.extend(

@@ -27,9 +27,12 @@ use levada_wire::control::route::{HOPS_MAX, Hops, Sequence, SequenceRequest, Upd
 use levada_wire::machine::{Machine, Wakeup};
 use levada_wire::{Distance, Instant, LinkIndex, NodeId};
 
+use crate::credit::{Blocked, Bucket, Credit};
 use crate::limits::{
-    LINK_COST, NEWS_PAUSE, NEWS_PER_CALL_MAX, ORIGINS_MAX, SEQUENCE_INTERVAL, SEQUENCE_RETRY,
+    LINK_COST, NEWS_PAUSE, NEWS_PER_CALL_MAX, ORIGINS_MAX, ORIGINS_PER_ADDRESS_MAX,
+    SEQUENCE_INTERVAL, SEQUENCE_RETRY, UPDATES_BURST, UPDATES_PER_SECOND, UPDATES_UNDER_WAY_MAX,
 };
+use crate::subnet::{Shares, Subnet};
 use crate::view::{RouteRow, Seconds};
 
 mod origin_routes;
@@ -43,6 +46,13 @@ use origin_routes::{Advertised, OriginRoutes};
 /// What may happen to the routes.
 #[derive(Clone, Debug)]
 pub enum Input {
+    /// The link that comes up next was opened by a stranger.
+    Stranger {
+        /// This node's number for the link.
+        link: LinkIndex,
+        /// Where it comes from.
+        subnet: Subnet,
+    },
     /// A link is up.
     LinkUp {
         /// This node's number for the link.
@@ -64,6 +74,11 @@ pub enum Input {
     },
     /// Whether this node is an origin: it tells of itself then.
     Originate(bool),
+    /// What a neighbour was told before a mark was written.
+    Written {
+        /// This node's number for the link.
+        link: LinkIndex,
+    },
 }
 
 /// What the routes want done.
@@ -75,6 +90,11 @@ pub enum Output {
         link: LinkIndex,
         /// Of the concern of routes.
         message: RouteMessage,
+    },
+    /// Say [`Input::Written`] when what was sent before this was written.
+    Mark {
+        /// This node's number for the link.
+        link: LinkIndex,
     },
     /// The selected route to an origin changed.
     Changed {
@@ -101,11 +121,21 @@ pub struct Routes {
     now: Instant,
     neighbours: BTreeMap<LinkIndex, NodeId>,
     origins: BTreeMap<NodeId, OriginRoutes>,
+    /// The links that strangers opened.
+    strangers: BTreeMap<LinkIndex, Subnet>,
+    /// Who brought which origin.
+    shares: Shares<NodeId>,
     own: Own,
     /// What may be news to whom; looked at once at the end of each call.
     untold: BTreeSet<(NodeId, LinkIndex)>,
     /// When the rest of it is looked at.
     tell_at: Option<Instant>,
+    /// How much each neighbour may be told.
+    credits: BTreeMap<LinkIndex, Credit>,
+    /// What may be news to those who may be told nothing now.
+    waiting: BTreeMap<LinkIndex, BTreeSet<NodeId>>,
+    /// Those of them who may be told more by then.
+    ready_at: BTreeMap<LinkIndex, Instant>,
     outputs: VecDeque<Output>,
 }
 
@@ -126,6 +156,9 @@ impl Machine for Routes {
     fn handle_input(&mut self, now: Instant, input: Input) {
         self.handle_timeout(now);
         match input {
+            Input::Stranger { link, subnet } => {
+                self.strangers.insert(link, subnet);
+            }
             Input::LinkUp { link, peer } => self.on_link_up(link, peer),
             Input::LinkDown { link } => self.on_link_down(link),
             Input::Message { link, message } => match message {
@@ -136,6 +169,12 @@ impl Machine for Routes {
                 }
             },
             Input::Originate(offers) => self.on_originate(offers),
+            Input::Written { link } => {
+                if let Some(credit) = self.credits.get_mut(&link) {
+                    credit.on_written();
+                    self.wait_no_more(link);
+                }
+            }
         }
         self.tell_news();
     }
@@ -153,6 +192,10 @@ impl Machine for Routes {
             .collect();
         for id in due {
             self.on_origin_timeout(id);
+        }
+        let ready = self.ready_at.iter().filter(|(_, at)| **at <= self.now);
+        for link in ready.map(|(link, _)| *link).collect::<Vec<_>>() {
+            self.wait_no_more(link);
         }
         if self.tell_at.is_none_or(|at| at <= self.now) {
             self.tell_news();
@@ -172,7 +215,11 @@ impl Machine for Routes {
             at,
             why: "tell the rest",
         });
-        let own = Wakeup::earlier(own, news);
+        let ready = self.ready_at.values().min().map(|at| Wakeup {
+            at: *at,
+            why: "tell who was told much",
+        });
+        let own = Wakeup::earlier(Wakeup::earlier(own, news), ready);
         self.origins
             .values()
             .map(OriginRoutes::wakeup)
@@ -193,9 +240,14 @@ impl Routes {
             now: Instant::ZERO,
             neighbours: BTreeMap::new(),
             origins: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+            shares: Shares::new(ORIGINS_PER_ADDRESS_MAX),
             own: Own::default(),
             untold: BTreeSet::new(),
             tell_at: None,
+            credits: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            ready_at: BTreeMap::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -233,6 +285,9 @@ impl Routes {
 
     fn on_link_up(&mut self, link: LinkIndex, peer: NodeId) {
         self.neighbours.insert(link, peer);
+        let bucket = Bucket::new(UPDATES_BURST, UPDATES_PER_SECOND);
+        let credit = Credit::new(UPDATES_UNDER_WAY_MAX, bucket);
+        self.credits.insert(link, credit);
         self.tell_of_self(link);
         let known: Vec<NodeId> = self.origins.keys().copied().collect();
         for origin in known {
@@ -242,6 +297,10 @@ impl Routes {
 
     fn on_link_down(&mut self, link: LinkIndex) {
         self.neighbours.remove(&link);
+        self.credits.remove(&link);
+        self.strangers.remove(&link);
+        self.waiting.remove(&link);
+        self.ready_at.remove(&link);
         let known: Vec<NodeId> = self.origins.keys().copied().collect();
         for id in known {
             let Some(origin) = self.origins.get_mut(&id) else {
@@ -269,9 +328,11 @@ impl Routes {
             && !hops.contains(self.me.prefix())
             && hops.as_slice().last().copied() == teller;
         if !self.origins.contains_key(&id) {
-            if !usable || self.origins.len() >= ORIGINS_MAX {
+            let subnet = self.strangers.get(&link).copied();
+            if !usable || self.origins.len() >= ORIGINS_MAX || self.shares.is_full(subnet) {
                 return;
             }
+            self.shares.add(id, subnet);
             self.origins.insert(id, OriginRoutes::default());
         }
         let Some(origin) = self.origins.get_mut(&id) else {
@@ -406,6 +467,7 @@ impl Routes {
         if origin.is_forgotten(self.now) {
             // Nobody tells of it, so no other way was reported either.
             self.origins.remove(&id);
+            self.shares.remove(&id);
             return;
         }
         if let Some((links, sequence)) = origin.starve(self.now) {
@@ -466,9 +528,36 @@ impl Routes {
             let Some((id, link)) = self.untold.pop_first() else {
                 break;
             };
-            self.tell_now(id, link);
+            if self.may_tell(link) {
+                self.tell_now(id, link);
+            } else if self.neighbours.contains_key(&link) {
+                self.waiting.entry(link).or_default().insert(id);
+            }
         }
         self.tell_at = (!self.untold.is_empty()).then(|| self.now + NEWS_PAUSE);
+    }
+
+    /// Whether a neighbour may be told something now; if not, it is looked at again when it may.
+    fn may_tell(&mut self, link: LinkIndex) -> bool {
+        let Some(credit) = self.credits.get_mut(&link) else {
+            return false;
+        };
+        match credit.check(self.now) {
+            Ok(()) => return true,
+            Err(Blocked::Unwritten { mark: true }) => self.outputs.push_back(Output::Mark { link }),
+            Err(Blocked::Unwritten { mark: false }) => {}
+            Err(Blocked::Until(at)) => {
+                self.ready_at.insert(link, at);
+            }
+        }
+        false
+    }
+
+    /// A neighbour may be told more: what waited for that is looked at.
+    fn wait_no_more(&mut self, link: LinkIndex) {
+        self.ready_at.remove(&link);
+        let waiting = self.waiting.remove(&link).into_iter().flatten();
+        self.untold.extend(waiting.map(|id| (id, link)));
     }
 
     fn tell(&mut self, id: NodeId, link: LinkIndex) {
@@ -503,6 +592,9 @@ impl Routes {
             link,
             message: RouteMessage::Update(update),
         });
+        if let Some(credit) = self.credits.get_mut(&link) {
+            credit.spend(self.now, 1, 1);
+        }
         // Not for each neighbour that is told the same: all ways are looked at and put in order.
         if is_stricter {
             self.report_others(id);

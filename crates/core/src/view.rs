@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use levada_wire::announce::TrackOffer;
 use levada_wire::control::flow::RefuseReason;
+use levada_wire::counters;
 use levada_wire::{
     Bitrate, Distance, FlowId, InstanceId, LinkIndex, NodeId, PacketSize, StreamName, TrackKind,
 };
@@ -42,6 +43,18 @@ pub struct Admission {
     pub uplink_bps: Option<Bitrate>,
     /// The peaks of all flows, once for each child.
     pub admitted_bps: Bitrate,
+}
+
+counters! {
+    /// The catalogue of streams.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct CatalogueCounts, "catalogue_" {
+        /// Streams that are known.
+        streams: Gauge "streams",
+        /// Announces that were not taken, since the catalogue had all it can have: of all, of their origin, or of the
+        /// address that they came from.
+        refused: Counter "announces",
+    }
 }
 
 /// A link, or an attempt at one.

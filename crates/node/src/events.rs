@@ -69,6 +69,25 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
+    /// Streams that neighbours announce are not taken, since this node knows as many as it may.
+    CatalogueFull {
+        /// Who announced the last of them.
+        peer: NodeId,
+        /// Its name.
+        name: StreamName,
+        /// How many were not taken since this was said before.
+        refused: u64,
+    },
+    /// A node did not take the announce of a stream that is published here: whoever is behind it does not know the
+    /// stream.
+    NotListed {
+        /// The stream's name.
+        name: StreamName,
+        /// The node that did not take it, as it says itself.
+        node: NodeId,
+        /// Why, for people.
+        reason: String,
+    },
     /// A neighbour could not be reached; it is tried again.
     DialFailed {
         /// The address and port that were dialled.

@@ -5,6 +5,7 @@
 //! | [`tls`] | proves node ids by raw public keys |
 //! | [`shim`] | makes one socket of the datapath's for quinn |
 //! | [`endpoint`] | dials and accepts, within limits |
+//! | [`allowance`] | how much peers may say in a second |
 //! | [`connection`] | one connection: a stream per concern and direction, and its end |
 //! | [`close`] | the codes and words of a close |
 //!
@@ -13,10 +14,11 @@
 //! handshake's.
 
 use levada_core::{ConnectionLost, DialId};
-use levada_wire::control::Message;
+use levada_wire::control::{Concern, Message};
 use levada_wire::{LinkIndex, NodeId};
 use tokio::sync::OwnedSemaphorePermit;
 
+pub(crate) mod allowance;
 pub(crate) mod close;
 pub(crate) mod connection;
 pub(crate) mod endpoint;
@@ -41,6 +43,13 @@ pub(crate) enum QuicEvent {
         link: LinkIndex,
         /// Decoded, and not judged yet.
         message: Message,
+    },
+    /// What was sent of a concern before a mark was handed to QUIC.
+    Written {
+        /// On which link.
+        link: LinkIndex,
+        /// On which of its streams.
+        concern: Concern,
     },
     /// A connection is gone; nothing more comes from it.
     Lost {

@@ -362,6 +362,10 @@ impl Process {
                     });
                 }
             }
+            // What is sent is with the transport at once.
+            Output::Mark { link, concern } => {
+                self.tell_control(now, Input::Written { link, concern });
+            }
             Output::LinkUp { link, remote_index } => {
                 if let Some(known) = self.links.get(&link) {
                     let add = LinkCommand::Add {

@@ -3,10 +3,13 @@
 //! Both spread epidemically, so they prove themselves: the origin signs the exact bytes, and every node
 //! passes those bytes on untouched, fields it does not know included, and so those of the envelope around them.
 //! Nothing in them is secret. Not the
-//! description that decoders need: that travels sealed on the control track. Called by `core::flow`.
+//! description that decoders need: that travels sealed on the control track. Whoever passes one on to
+//! many neighbours shares it: a clone costs no memory. Called by `core::flow`.
 //! Invariant: a value of [`SignedAnnounce`] or [`SignedWithdraw`] that came from bytes was verified.
 //!
 //! Wire definition: docs/wire.md section 6
+
+use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
@@ -151,17 +154,21 @@ struct Envelope {
 }
 passed_on!(Envelope { 0 => body: bytes, 1 => signature: bytes, });
 
+/// What all clones of a signed statement share.
+#[derive(Debug, PartialEq, Eq)]
+struct Signed<T> {
+    content: T,
+    body: Vec<u8>,
+    signature: [u8; SIGNATURE_BYTES],
+    unknown: Unknown,
+}
+
 /// Makes the signed form of a statement: built by its signer, or decoded and verified in one step.
 macro_rules! signed {
     ($signed:ident, $body:ident, $purpose:expr, $check:expr) => {
         #[doc = concat!("A [`", stringify!($body), "`] with its origin's signature, verified.")]
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct $signed {
-            content: $body,
-            body: Vec<u8>,
-            signature: [u8; SIGNATURE_BYTES],
-            unknown: Unknown,
-        }
+        pub struct $signed(Arc<Signed<$body>>);
 
         impl $signed {
             /// Signs `content` as its origin.
@@ -178,18 +185,24 @@ macro_rules! signed {
                 );
                 let body = minicbor::to_vec(&content).expect("writing to memory does not fail");
                 let signature = identity.sign($purpose, &body);
-                Self {
+                Self(Arc::new(Signed {
                     content,
                     body,
                     signature,
                     unknown: Unknown::default(),
-                }
+                }))
             }
 
             /// The content, which the signature covers.
             #[must_use]
-            pub const fn content(&self) -> &$body {
-                &self.content
+            pub fn content(&self) -> &$body {
+                &self.0.content
+            }
+
+            /// How many bytes it has on the wire, without the few that frame its parts.
+            #[must_use]
+            pub fn bytes(&self) -> usize {
+                self.0.body.len() + SIGNATURE_BYTES + self.0.unknown.bytes().len()
             }
         }
 
@@ -197,14 +210,17 @@ macro_rules! signed {
             fn encode<W: minicbor::encode::Write>(
                 &self,
                 e: &mut minicbor::Encoder<W>,
-                ctx: &mut C,
+                _: &mut C,
             ) -> Result<(), minicbor::encode::Error<W::Error>> {
-                Envelope {
-                    body: self.body.clone(),
-                    signature: self.signature.to_vec(),
-                    unknown: self.unknown.clone(),
-                }
-                .encode(e, ctx)
+                let Signed {
+                    body,
+                    signature,
+                    unknown,
+                    ..
+                } = &*self.0;
+                e.map(2 + unknown.fields())?;
+                e.u8(0)?.bytes(body)?.u8(1)?.bytes(signature)?;
+                unknown.write(e)
             }
         }
 
@@ -235,12 +251,12 @@ macro_rules! signed {
                 let signature = signature
                     .try_into()
                     .map_err(|_| refuse("a signature has 64 bytes"))?;
-                Ok(Self {
+                Ok(Self(Arc::new(Signed {
                     content,
                     body,
                     signature,
                     unknown,
-                })
+                })))
             }
         }
     };

@@ -110,6 +110,18 @@ impl Message {
         out[start + 5] = code;
     }
 
+    /// How much memory it takes while it waits to be sent, about. Statements count little: they are shared with
+    /// whoever else has them.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let more = match self {
+            Self::Link(message) => message.held_bytes(),
+            Self::Route(message) => message.held_bytes(),
+            Self::Flow(message) => message.held_bytes(),
+        };
+        size_of::<Self>() + more
+    }
+
     /// Decodes one body; `Ok(None)` for a type that this version does not know.
     fn decode(concern: u8, code: u8, body: &[u8]) -> Result<Option<Self>, ControlError> {
         let Some(concern) = Concern::from_code(concern) else {

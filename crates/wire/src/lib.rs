@@ -30,9 +30,7 @@ pub mod unknown;
 
 pub use announce::{Announce, SignedAnnounce, SignedWithdraw};
 pub use frame::{Description, Frame, Track, TrackId, TrackKind};
-pub use id::{
-    CarryEnd, FlowId, InstanceId, LinkIndex, NetworkId, NodeId, NodePrefix, StreamName,
-};
+pub use id::{CarryEnd, FlowId, InstanceId, LinkIndex, NetworkId, NodeId, NodePrefix, StreamName};
 pub use identity::Identity;
 pub use machine::{Machine, Wakeup};
 pub use packet::Header;

@@ -246,6 +246,9 @@ impl Net {
                         );
                     }
                 }
+                Output::Mark { link, concern } => {
+                    self.input(node, Input::Written { link, concern })
+                }
                 Output::LinkUp { .. }
                 | Output::Link(_, _)
                 | Output::Dial { .. }

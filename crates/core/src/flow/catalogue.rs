@@ -2,28 +2,41 @@
 //!
 //! Statements spread epidemically: what is news here is passed on to every other neighbour, what is not stops
 //! here. An origin that cannot be reached keeps its place: only a withdraw, a later instance or long absence
-//! removes it. Not who carries what (`carried`). Called by [`super::Flows`]. Invariant: per origin and name at
-//! most one announce, never one that was withdrawn.
+//! removes it.
+//!
+//! ```text
+//!   log:   3 a  4 b  7 c  8 d  9 -b          a place for each announce and each withdraw: the latest change of it
+//!             ▲              ▲
+//!        cursor of 12   cursor of 5          what a neighbour was told; behind it is what is news to it (`telling`)
+//! ```
+//!
+//! Not who carries what (`carried`). Called by [`super::Flows`]. Invariant: per origin and name at most one announce,
+//! never one that was withdrawn, and each announce and each withdraw has one place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use levada_wire::announce::{Announce, SignedAnnounce, SignedWithdraw};
 use levada_wire::control::FlowMessage;
-use levada_wire::control::flow::{COLLECTION_MAX, Collection, Doubts, InstanceRef};
+use levada_wire::control::flow::{
+    self as message, COLLECTION_MAX, Collection, Doubts, InstanceRef,
+};
 use levada_wire::key::Suite;
 use levada_wire::machine::Wakeup;
 use levada_wire::{
     Bitrate, CarryEnd, FlowId, Instant, Layer, LinkIndex, NodeId, PacketSize, StreamName,
 };
 
+use super::listener::Cursor;
 use crate::limits::{
-    STREAMS_MAX, STREAMS_PER_ORIGIN_MAX, UNREACHABLE_KEPT, WITHDRAWN_KEPT, WITHDRAWN_MAX,
+    STREAMS_MAX, STREAMS_PER_ADDRESS_MAX, STREAMS_PER_ORIGIN_MAX, UNREACHABLE_KEPT, WITHDRAWN_KEPT,
+    WITHDRAWN_MAX,
 };
+use crate::subnet::{Shares, Subnet};
 
 pub(super) type Key = (StreamName, NodeId);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Catalogue {
     entries: BTreeMap<Key, Entry>,
     per_origin: BTreeMap<NodeId, usize>,
@@ -36,6 +49,19 @@ pub(super) struct Catalogue {
     sizes: BTreeMap<PacketSize, usize>,
     /// Whether there is a size more, or one less, than was taken last.
     has_other_sizes: bool,
+    /// How much of it each subnet of strangers brought.
+    shares: Shares<Key>,
+    /// What changed, the latest change last.
+    log: BTreeMap<u64, Logged>,
+    /// The last place in it.
+    last_place: u64,
+}
+
+/// What stands at a place.
+#[derive(Debug)]
+enum Logged {
+    Announce(Key),
+    Withdraw(Key),
 }
 
 /// What is announced of one flow.
@@ -59,6 +85,9 @@ struct Entry {
     forget_at: Option<Instant>,
     /// Neighbours that were told of it as a doubt: they are told when there is a way again.
     doubted: BTreeSet<LinkIndex>,
+    /// Who said it, and need not be told.
+    from: Option<LinkIndex>,
+    place: u64,
 }
 
 /// A stream that can be reached again.
@@ -74,6 +103,9 @@ pub(super) struct Back {
 struct Withdrawn {
     statement: SignedWithdraw,
     forget_at: Instant,
+    /// Who said it, and need not be told.
+    from: Option<LinkIndex>,
+    place: u64,
 }
 
 /// What became of a statement.
@@ -81,15 +113,47 @@ struct Withdrawn {
 pub(super) enum Freshness {
     /// Taken; to be passed on.
     New,
-    /// Known already, older than what is known, or beyond a limit.
+    /// Known already, or older than what is known.
     Stale,
+    /// There is no room for one more: of all, of its origin, or of the address it comes from.
+    Full,
     /// Withdrawn before: whoever said it does not know that.
     Withdrawn,
 }
 
+/// Who says something: nobody, if it is this node itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Teller {
+    pub(super) link: Option<LinkIndex>,
+    /// If a stranger opened the link, from where.
+    pub(super) subnet: Option<Subnet>,
+}
+
+impl Default for Catalogue {
+    fn default() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            per_origin: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
+            due: None,
+            flows: BTreeMap::new(),
+            sizes: BTreeMap::new(),
+            has_other_sizes: false,
+            shares: Shares::new(STREAMS_PER_ADDRESS_MAX),
+            log: BTreeMap::new(),
+            last_place: 0,
+        }
+    }
+}
+
 impl Catalogue {
     /// Takes an announce. This node's own have a place whatever others announce.
-    pub(super) fn take(&mut self, statement: &SignedAnnounce, own: bool) -> Freshness {
+    pub(super) fn take(
+        &mut self,
+        statement: &SignedAnnounce,
+        own: bool,
+        teller: Teller,
+    ) -> Freshness {
         let announce = statement.content();
         let key = (announce.name.clone(), announce.origin);
         if self.is_withdrawn(announce) {
@@ -100,10 +164,11 @@ impl Catalogue {
                 return Freshness::Stale;
             }
             Some(_) => {}
-            None if !own && self.is_full_for(&announce.origin) => return Freshness::Stale,
+            None if !own && self.is_full_for(&announce.origin, teller) => return Freshness::Full,
             None => {}
         }
-        self.remove(&key);
+        let brought_by = self.remove(&key).or(teller.subnet);
+        self.shares.add(key.clone(), brought_by);
         *self.per_origin.entry(announce.origin).or_insert(0) += 1;
         let of_size = self.sizes.entry(announce.packet_size).or_insert(0);
         *of_size += 1;
@@ -120,12 +185,15 @@ impl Catalogue {
             };
             self.flows.insert(announce.flow(offer.layer), flow);
         }
+        let place = self.note(Logged::Announce(key.clone()));
         self.entries.insert(
             key,
             Entry {
                 statement: statement.clone(),
                 forget_at: None,
                 doubted: BTreeSet::new(),
+                from: teller.link,
+                place,
             },
         );
         Freshness::New
@@ -133,7 +201,12 @@ impl Catalogue {
 
     /// Takes a withdraw of a stream that is known. One of an unknown stream is no news: whoever announces that stream
     /// later knows of the withdraw, or hears of it from whoever does.
-    pub(super) fn withdraw(&mut self, now: Instant, statement: &SignedWithdraw) -> Freshness {
+    pub(super) fn withdraw(
+        &mut self,
+        now: Instant,
+        statement: &SignedWithdraw,
+        from: Option<LinkIndex>,
+    ) -> Freshness {
         let withdraw = statement.content();
         let key = (withdraw.name.clone(), withdraw.origin);
         let known = self
@@ -144,30 +217,122 @@ impl Catalogue {
             return Freshness::Stale;
         }
         self.remove(&key);
-        self.remember(now, key, statement.clone());
+        self.remember(now, key, statement.clone(), from);
         Freshness::New
     }
 
     /// Remembers a withdraw, in the place of the oldest if there are too many.
-    fn remember(&mut self, now: Instant, key: Key, statement: SignedWithdraw) {
+    fn remember(
+        &mut self,
+        now: Instant,
+        key: Key,
+        statement: SignedWithdraw,
+        from: Option<LinkIndex>,
+    ) {
         if self.withdrawn.len() >= WITHDRAWN_MAX {
             let oldest = self
                 .withdrawn
                 .iter()
                 .min_by_key(|(_, withdrawn)| withdrawn.forget_at);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                self.withdrawn.remove(&oldest);
+                self.forget_withdrawn(&oldest);
             }
         }
+        self.forget_withdrawn(&key);
+        let place = self.note(Logged::Withdraw(key.clone()));
         let forget_at = now + WITHDRAWN_KEPT;
         self.withdrawn.insert(
             key,
             Withdrawn {
                 statement,
                 forget_at,
+                from,
+                place,
             },
         );
         self.note_due();
+    }
+
+    fn forget_withdrawn(&mut self, key: &Key) {
+        if let Some(withdrawn) = self.withdrawn.remove(key) {
+            self.log.remove(&withdrawn.place);
+        }
+    }
+
+    /// Gives a change its place, which is the last.
+    fn note(&mut self, logged: Logged) -> u64 {
+        self.last_place += 1;
+        self.log.insert(self.last_place, logged);
+        self.last_place
+    }
+
+    /// The cursor of a neighbour that was told nothing.
+    pub(super) const fn cursor(&self) -> Cursor {
+        Cursor {
+            at: 0,
+            begins: self.last_place,
+        }
+    }
+
+    /// Whether there is anything behind a cursor.
+    pub(super) const fn has_more(&self, cursor: Cursor) -> bool {
+        cursor.at < self.last_place
+    }
+
+    /// What a neighbour is told next of what is behind its cursor, which moves. What there was when it came is told in
+    /// parts that fill a message: what can be reached as news, the rest as doubts. Were that told as news too, whoever
+    /// took it would wait for it anew, and with every newcomer it would live longer.
+    pub(super) fn next_for(&mut self, link: LinkIndex, cursor: &mut Cursor) -> Option<FlowMessage> {
+        let (mut statements, mut are_doubts) = (Vec::new(), false);
+        let behind = (Bound::Excluded(cursor.at), Bound::Unbounded);
+        for (&place, logged) in self.log.range(behind) {
+            let is_news = place > cursor.begins;
+            if !statements.is_empty() && (is_news || statements.len() == COLLECTION_MAX) {
+                break;
+            }
+            match logged {
+                Logged::Withdraw(key) => {
+                    cursor.at = place;
+                    let withdrawn = self.withdrawn.get(key);
+                    let withdrawn = withdrawn.filter(|one| is_news && one.from != Some(link));
+                    if let Some(statement) = withdrawn.map(|one| one.statement.clone()) {
+                        return Some(FlowMessage::Withdraw(message::Withdraw { statement }));
+                    }
+                }
+                Logged::Announce(key) => {
+                    let entry = self.entries.get_mut(key);
+                    let is_for = |entry: &&mut Entry| !is_news || entry.from != Some(link);
+                    let Some(entry) = entry.filter(is_for) else {
+                        cursor.at = place;
+                        continue;
+                    };
+                    let statement = entry.statement.clone();
+                    if is_news {
+                        cursor.at = place;
+                        return Some(FlowMessage::Announce(message::Announce { statement }));
+                    }
+                    let is_doubt = entry.forget_at.is_some();
+                    if !statements.is_empty() && is_doubt != are_doubts {
+                        break;
+                    }
+                    are_doubts = is_doubt;
+                    if is_doubt {
+                        entry.doubted.insert(link);
+                    }
+                    statements.push(statement);
+                    cursor.at = place;
+                }
+            }
+        }
+        match (statements.is_empty(), are_doubts) {
+            (true, _) => {
+                // What is behind it, if anything, is not for this neighbour; places that are free again count as told.
+                cursor.at = self.last_place;
+                None
+            }
+            (false, false) => Some(FlowMessage::Collection(Collection { statements })),
+            (false, true) => Some(FlowMessage::Doubts(Doubts { statements })),
+        }
     }
 
     /// Whether that instance is known to have been withdrawn.
@@ -191,10 +356,10 @@ impl Catalogue {
         (withdraw, successor)
     }
 
-    fn remove(&mut self, key: &Key) {
-        let Some(entry) = self.entries.remove(key) else {
-            return;
-        };
+    /// Forgets a stream; says which stranger had brought it.
+    fn remove(&mut self, key: &Key) -> Option<Subnet> {
+        let entry = self.entries.remove(key)?;
+        self.log.remove(&entry.place);
         if let Some(count) = self.per_origin.get_mut(&key.1) {
             *count -= 1;
             if *count == 0 {
@@ -212,6 +377,7 @@ impl Catalogue {
         for offer in &announce.layers {
             self.flows.remove(&announce.flow(offer.layer));
         }
+        self.shares.remove(key)
     }
 
     /// The packet sizes of all streams, if they are others than when they were taken last.
@@ -220,35 +386,20 @@ impl Catalogue {
         is_news.then(|| self.sizes.keys().copied().collect())
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// What is announced of a flow.
     pub(super) fn find(&self, flow: FlowId) -> Option<FlowOffer> {
         self.flows.get(&flow).cloned()
     }
 
-    fn is_full_for(&self, origin: &NodeId) -> bool {
+    fn is_full_for(&self, origin: &NodeId, teller: Teller) -> bool {
         let of_origin = self.per_origin.get(origin).copied().unwrap_or(0);
-        self.entries.len() >= STREAMS_MAX || of_origin >= STREAMS_PER_ORIGIN_MAX
-    }
-
-    /// What a new neighbour is told, in parts that fit a message: what can be reached as news, the rest as doubts. Were
-    /// that told as news too, whoever took it would wait for it anew, and with every newcomer it would live longer.
-    pub(super) fn for_newcomer(&mut self, link: LinkIndex) -> Vec<FlowMessage> {
-        let (mut news, mut doubts) = (Vec::new(), Vec::new());
-        for entry in self.entries.values_mut() {
-            if entry.forget_at.is_none() {
-                news.push(entry.statement.clone());
-            } else {
-                entry.doubted.insert(link);
-                doubts.push(entry.statement.clone());
-            }
-        }
-        let news = news.chunks(COLLECTION_MAX).map(<[SignedAnnounce]>::to_vec);
-        let news = news.map(|statements| FlowMessage::Collection(Collection { statements }));
-        let doubts = doubts
-            .chunks(COLLECTION_MAX)
-            .map(<[SignedAnnounce]>::to_vec);
-        news.chain(doubts.map(|statements| FlowMessage::Doubts(Doubts { statements })))
-            .collect()
+        self.entries.len() >= STREAMS_MAX
+            || of_origin >= STREAMS_PER_ORIGIN_MAX
+            || self.shares.is_full(teller.subnet)
     }
 
     /// The announce of that name and origin.
@@ -323,8 +474,14 @@ impl Catalogue {
         for key in &over {
             self.remove(key);
         }
-        self.withdrawn
-            .retain(|_, withdrawn| withdrawn.forget_at > now);
+        let log = &mut self.log;
+        self.withdrawn.retain(|_, withdrawn| {
+            let is_kept = withdrawn.forget_at > now;
+            if !is_kept {
+                log.remove(&withdrawn.place);
+            }
+            is_kept
+        });
         self.note_due();
         over
     }

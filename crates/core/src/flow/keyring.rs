@@ -11,13 +11,26 @@ use levada_wire::key::ContentSecret;
 use levada_wire::machine::Wakeup;
 use levada_wire::{Instant, LinkIndex, NodeId};
 
-use crate::limits::{KEY_RETRY_MAX, KEY_RETRY_MIN};
+use crate::limits::{KEY_RETRY_MAX, KEY_RETRY_MIN, KEYS_PENDING_PER_ADDRESS_MAX};
+use crate::subnet::Shares;
 
 /// What is known of secrets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Keys {
     pub(super) secrets: BTreeMap<InstanceRef, Secret>,
     pub(super) pending: BTreeMap<(InstanceRef, NodeId), Pending>,
+    /// Who asked first for what is pending.
+    pub(super) shares: Shares<(InstanceRef, NodeId)>,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self {
+            secrets: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            shares: Shares::new(KEYS_PENDING_PER_ADDRESS_MAX),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -79,11 +92,22 @@ impl Keys {
         for pending in self.pending.values_mut() {
             pending.askers.retain(|asker| *asker != link);
         }
-        self.pending.retain(|_, pending| !pending.askers.is_empty());
+        self.keep_pending(|pending| !pending.askers.is_empty());
+    }
+
+    fn keep_pending(&mut self, is_kept: impl Fn(&Pending) -> bool) {
+        let shares = &mut self.shares;
+        self.pending.retain(|of, pending| {
+            let is_kept = is_kept(pending);
+            if !is_kept {
+                shares.remove(of);
+            }
+            is_kept
+        });
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
-        self.pending.retain(|_, pending| pending.until > now);
+        self.keep_pending(|pending| pending.until > now);
     }
 
     pub(super) fn wakeup(&self) -> Option<Wakeup> {

@@ -52,6 +52,10 @@ impl Flows {
                 unknown: Unknown::default(),
             })
         };
+        if !self.intake.takes_key_request(self.now, link) {
+            self.send(link, refuse(of, RefuseReason::Full));
+            return;
+        }
         if of.origin == self.me {
             let answer = match self.grant_for(&of, &consumer) {
                 Some(grant) => FlowMessage::KeyGrant(grant),
@@ -61,11 +65,15 @@ impl Flows {
             return;
         }
         let next = self.toward(&of).filter(|next| *next != link);
+        let subnet = self.intake.subnet(link);
+        let is_news = !self.keys.pending.contains_key(&(of.clone(), consumer));
         let refusal = if !self.relay {
             Some(RefuseReason::NotWilling)
         } else if next.is_none() || hops_left == 0 {
             Some(RefuseReason::NoRoute)
-        } else if self.keys.pending.len() >= KEYS_PENDING_MAX {
+        } else if self.keys.pending.len() >= KEYS_PENDING_MAX
+            || is_news && self.keys.shares.is_full(subnet)
+        {
             Some(RefuseReason::Full)
         } else {
             None
@@ -73,6 +81,7 @@ impl Flows {
         match (refusal, next) {
             (None, Some(next)) => {
                 let until = self.now + KEY_PENDING;
+                self.keys.shares.add((of.clone(), consumer), subnet);
                 let pending = self.keys.pending.entry((of.clone(), consumer));
                 let pending = pending.or_insert(Pending {
                     askers: Vec::new(),
@@ -172,6 +181,7 @@ impl Flows {
 
     fn answer(&mut self, of: &(InstanceRef, NodeId), answer: &FlowMessage) {
         let pending = self.keys.pending.remove(of);
+        self.keys.shares.remove(of);
         for asker in pending.into_iter().flat_map(|pending| pending.askers) {
             self.send(asker, answer.clone());
         }

@@ -60,6 +60,7 @@ impl Flows {
             announce: announce.clone(),
             peaks: measured_peaks(&announce.layers, offer.is_measured),
             warned_at: None,
+            not_listed_at: None,
         };
         for layer in &announce.layers {
             self.originate(&offer, &published, layer);
@@ -207,7 +208,10 @@ impl Flows {
             return;
         }
         let name = announce.name.clone();
-        match self.catalogue.take(&statement, own) {
+        match self
+            .catalogue
+            .take(&statement, own, self.intake.teller(from))
+        {
             Freshness::New => {
                 self.subscriptions_touched = true;
                 let announce = statement.content();
@@ -218,16 +222,18 @@ impl Flows {
                 let reachable = self.distance_to(&origin).is_finite();
                 // It was just heard: that it can be reached is no news to anybody.
                 let _ = self.catalogue.note_reachable(self.now, &origin, reachable);
-                self.spread(
-                    from,
-                    &FlowMessage::Announce(message::Announce { statement }),
-                );
+                self.tell_all();
                 self.watched.mark(&name, origin);
                 self.event(Event::StreamsChanged { name });
             }
             Freshness::Withdrawn => {
                 if let Some(link) = from {
                     self.correct(link, statement.content());
+                }
+            }
+            Freshness::Full => {
+                if let Some(link) = from {
+                    self.on_full(link, statement.content());
                 }
             }
             Freshness::Stale => {}
@@ -318,7 +324,7 @@ impl Flows {
         if origin == self.me && self.published.get(&of.name).is_some_and(|own| own.of == of) {
             return;
         }
-        if self.catalogue.withdraw(self.now, &statement) != Freshness::New {
+        if self.catalogue.withdraw(self.now, &statement, from) != Freshness::New {
             return;
         }
         let now = self.now;
@@ -331,19 +337,8 @@ impl Flows {
         }
         let name = of.name;
         self.watched.mark(&name, origin);
-        self.spread(
-            from,
-            &FlowMessage::Withdraw(message::Withdraw { statement }),
-        );
+        self.tell_all();
         self.event(Event::StreamsChanged { name });
-    }
-
-    fn spread(&mut self, from: Option<LinkIndex>, message: &FlowMessage) {
-        let links = self.neighbours.keys().copied();
-        let others: Vec<LinkIndex> = links.filter(|link| Some(*link) != from).collect();
-        for link in others {
-            self.send(link, message.clone());
-        }
     }
 }
 

@@ -26,4 +26,6 @@ pub(super) struct Published {
     pub(super) peaks: Vec<Peak>,
     /// When its user was told last that it sends more than it declares.
     pub(super) warned_at: Option<Instant>,
+    /// When its user was told last that somebody did not take its announce.
+    pub(super) not_listed_at: Option<Instant>,
 }

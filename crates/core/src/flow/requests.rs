@@ -54,6 +54,9 @@ impl Flows {
             if carried.children.len() >= CHILDREN_MAX {
                 return Err(RefuseReason::Full);
             }
+            if self.is_greedy(link) {
+                return Err(RefuseReason::Full);
+            }
             self.admit(carried.peak)?;
         }
         let expires = self.now + REQUEST_EXPIRY;
@@ -93,7 +96,7 @@ impl Flows {
         if self.toward(&offer.of).is_none() {
             return Err(RefuseReason::NoRoute);
         }
-        if self.carried.len() >= CARRIED_MAX {
+        if self.carried.len() >= CARRIED_MAX || self.is_greedy(link) {
             return Err(RefuseReason::Full);
         }
         if let Some(reason) = self.refusal_for(link, &offer.of.origin) {

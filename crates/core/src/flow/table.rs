@@ -61,6 +61,11 @@ impl Table {
         users.map_or(Bitrate(0), |users| narrow(users.admitted))
     }
 
+    /// How many flows use a link.
+    pub(super) fn flows_over(&self, link: LinkIndex) -> usize {
+        self.users.get(&link).map_or(0, |users| users.flows)
+    }
+
     pub(super) fn contains(&self, flow: FlowId) -> bool {
         self.flows.contains_key(&flow)
     }

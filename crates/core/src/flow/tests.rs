@@ -1,6 +1,7 @@
 //! The contract and the limits of flows. How flows behave between nodes is tested in `control/tests`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use levada_wire::announce::{Announce, LayerOffer, SignedAnnounce, SignedWithdraw, Withdraw};
@@ -18,14 +19,16 @@ use rand_core::Rng as _;
 
 use super::carried::{Carried, Upstream};
 use super::*;
-use crate::api::{SubscriptionId, SubscriptionState};
+use crate::api::{Offer, SubscriptionId, SubscriptionState};
 use crate::limits::{
     CARRIED_MAX, CHILDREN_MAX, KEY_PENDING, KEYS_PENDING_MAX, STREAMS_MAX, STREAMS_PER_ORIGIN_MAX,
     SUBSCRIPTIONS_MAX, UNREACHABLE_KEPT, WITHDRAWN_MAX,
 };
 
+mod greed;
 mod keys;
 mod rows;
+mod telling;
 mod watched;
 
 const UP: LinkIndex = LinkIndex(1);
@@ -67,6 +70,19 @@ fn announce(origin: &Identity, number: usize, instance: u8) -> Announce {
             tracks: vec![],
         }],
         carry: None,
+    }
+}
+
+fn offer(number: usize) -> Offer {
+    Offer {
+        name: stream(number),
+        wall: levada_wire::WallTime(1_700_000_000_000_000),
+        packet_size: PacketSize::DEFAULT,
+        suite: Suite::Aes128Gcm,
+        layers: announce(&identity(0), number, 1).layers,
+        description: Arc::default(),
+        flush_interval: Duration::ZERO,
+        is_measured: false,
     }
 }
 

@@ -13,6 +13,7 @@ use levada_wire::{LinkIndex, NodeId, PacketSize};
 use super::pressure::Pressure;
 use super::size::PathSize;
 use crate::api::{self, LinkInput};
+use crate::subnet::Subnet;
 
 /// What may happen to the links.
 #[derive(Clone, Debug)]
@@ -41,6 +42,13 @@ pub enum Input {
 pub enum Output {
     /// Something outside the core.
     Outside(api::Output),
+    /// The link that comes up next was opened by a stranger: shares of what there is for all are counted by address.
+    Stranger {
+        /// This node's number for the link.
+        link: LinkIndex,
+        /// Where it comes from.
+        subnet: Subnet,
+    },
     /// A link is up.
     Up {
         /// This node's number for the link.

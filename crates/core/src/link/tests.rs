@@ -687,6 +687,29 @@ fn one_link_too_many_is_closed_as_full() {
 }
 
 #[test]
+fn one_link_too_many_of_one_address_is_closed_as_crowded() {
+    let mut links = links();
+    let connected = |index: usize, host: u8| {
+        let mut secret = [7; 32];
+        secret[..8].copy_from_slice(&(index as u64).to_le_bytes());
+        Input::Outside(LinkInput::Connected {
+            link: LinkIndex(u32::try_from(index).unwrap()),
+            peer: Identity::from_secret(&secret).id(),
+            remote: SocketAddr::from(([192, 0, 2, host], u16::try_from(index).unwrap())),
+            dial: None,
+        })
+    };
+
+    for index in 0..=LINKS_PER_ADDRESS_MAX {
+        links.handle_input(at(0), connected(index, 1));
+    }
+    links.handle_input(at(0), connected(LINKS_PER_ADDRESS_MAX + 1, 2));
+
+    let last = LinkIndex(u32::try_from(LINKS_PER_ADDRESS_MAX).unwrap());
+    assert_eq!(closes(&drain(&mut links)), [(last, LinkDown::Crowded)]);
+}
+
+#[test]
 fn a_leaving_node_says_so_and_dials_no_more() {
     let mut links = up_at(0);
     links.handle_input(

@@ -58,6 +58,7 @@ impl Net {
                         under_way.push_back(message);
                     }
                 }
+                Output::Mark { link } => self.input(node, Input::Written { link }),
                 Output::Alternatives {
                     origin,
                     alternatives,
@@ -373,6 +374,35 @@ fn one_origin_too_many_is_ignored() {
 }
 
 #[test]
+fn the_strangers_of_one_address_bring_no_more_than_their_share_of_the_origins() {
+    let mut routes = Routes::new(id(0), true);
+    let input = |routes: &mut Routes, input| routes.handle_input(Instant::ZERO, input);
+    let subnet = Subnet::of(([192, 0, 2, 1], 7800).into()).unwrap();
+    let link = LinkIndex(1);
+    input(&mut routes, Input::Stranger { link, subnet });
+    input(&mut routes, up(1));
+    input(&mut routes, up(2));
+
+    for origin in 0..=ORIGINS_PER_ADDRESS_MAX {
+        input(&mut routes, told_by_first(1_000 + origin, 30));
+    }
+    let of_strangers = routes.rows(None).count();
+    let last = 1_000 + ORIGINS_PER_ADDRESS_MAX;
+    let hops = Hops::origin(id(last).prefix());
+    let update = Update {
+        origin: id(last),
+        sequence: Sequence(1),
+        distance: Distance::from_tenth_millis(30),
+        hops: hops.through(id(2).prefix()).unwrap(),
+    };
+    let (link, message) = (LinkIndex(2), RouteMessage::Update(update));
+    input(&mut routes, Input::Message { link, message });
+
+    assert_eq!(of_strangers, ORIGINS_PER_ADDRESS_MAX);
+    assert_eq!(routes.rows(None).count(), ORIGINS_PER_ADDRESS_MAX + 1);
+}
+
+#[test]
 fn a_route_that_passes_here_or_was_not_made_by_its_teller_is_no_route() {
     let mut routes = Routes::new(id(0), true);
     routes.handle_input(
@@ -465,6 +495,101 @@ fn a_quiet_net_says_little() {
 
     // One raise of the sequence crosses each link at most twice each way.
     assert!(net.messages <= 10 * 4 * 4, "{} messages", net.messages);
+}
+
+/// An update of an origin that neighbour 1 tells.
+fn told_by_first(origin: usize, distance: u32) -> Input {
+    let origin = id(origin);
+    let hops = Hops::origin(origin.prefix());
+    let update = Update {
+        origin,
+        sequence: Sequence(1),
+        distance: Distance::from_tenth_millis(distance),
+        hops: hops.through(id(1).prefix()).unwrap(),
+    };
+    Input::Message {
+        link: LinkIndex(1),
+        message: RouteMessage::Update(update),
+    }
+}
+
+fn up(node: usize) -> Input {
+    let link = LinkIndex(u32::try_from(node).unwrap());
+    let peer = id(node);
+    Input::LinkUp { link, peer }
+}
+
+/// What neighbour 2 is told now: origin and distance; and whether a mark comes with it.
+fn told_to_second(routes: &mut Routes) -> (Vec<(NodeId, Distance)>, bool) {
+    let (mut told, mut is_marked) = (Vec::new(), false);
+    while let Some(output) = routes.poll_output() {
+        match output {
+            Output::Send {
+                link: LinkIndex(2),
+                message: RouteMessage::Update(update),
+            } => told.push((update.origin, update.distance)),
+            Output::Mark { link: LinkIndex(2) } => is_marked = true,
+            _ => {}
+        }
+    }
+    (told, is_marked)
+}
+
+#[test]
+fn a_neighbour_that_does_not_read_costs_no_more_than_what_may_be_under_way() {
+    let mut routes = Routes::new(id(0), true);
+    let input = |routes: &mut Routes, input| routes.handle_input(Instant::ZERO, input);
+    input(&mut routes, up(1));
+    input(&mut routes, up(2));
+    let origins = 3 * UPDATES_UNDER_WAY_MAX;
+
+    for round in 1..=3 {
+        for origin in 0..origins {
+            input(&mut routes, told_by_first(1_000 + origin, 120 - 30 * round));
+        }
+    }
+    let (first, is_marked) = told_to_second(&mut routes);
+    let mut rest = BTreeMap::new();
+    for _ in 0..3 {
+        input(&mut routes, Input::Written { link: LinkIndex(2) });
+        rest.extend(told_to_second(&mut routes).0);
+    }
+
+    assert_eq!((first.len(), is_marked), (UPDATES_UNDER_WAY_MAX, true));
+    // The newest of each, once it reads; what changed meanwhile is told once.
+    let newest = Distance::from_tenth_millis(30).plus(LINK_COST);
+    assert_eq!(rest.len(), origins);
+    assert!(rest.values().all(|distance| *distance == newest));
+    assert_eq!(told_to_second(&mut routes), (vec![], false));
+}
+
+#[test]
+fn a_way_that_flaps_is_told_less_often_than_it_flaps_and_as_it_is_then() {
+    let mut routes = Routes::new(id(0), true);
+    let mut now = Instant::ZERO;
+    routes.handle_input(now, up(1));
+    routes.handle_input(now, up(2));
+    let flaps = 20_000;
+
+    let (mut told, mut last) = (0, None);
+    for flap in 0..flaps {
+        now += Duration::from_micros(100);
+        routes.handle_input(now, told_by_first(1_000, 30 + flap % 7));
+        let (news, is_marked) = told_to_second(&mut routes);
+        told += news.len();
+        last = news.last().copied().or(last);
+        if is_marked {
+            routes.handle_input(now, Input::Written { link: LinkIndex(2) });
+        }
+    }
+    routes.handle_timeout(now + Duration::from_secs(1));
+    last = told_to_second(&mut routes).0.last().copied().or(last);
+
+    // Its burst, and two seconds at the rate.
+    let most = UPDATES_BURST as usize + 2 * UPDATES_PER_SECOND as usize + 1;
+    assert!(told <= most, "{told}");
+    let present = Distance::from_tenth_millis(30 + (flaps - 1) % 7).plus(LINK_COST);
+    assert_eq!(last, Some((id(1_000), present)));
 }
 
 #[test]

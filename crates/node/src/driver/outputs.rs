@@ -8,12 +8,13 @@ use levada_core::{self as core, ConnectionLost, LinkDown, LinkInput, Output, Sub
 use levada_lane::api::{Command, LinkCommand};
 use levada_ports::{interface_rate, source_towards};
 use levada_wire::LinkIndex;
-use levada_wire::control::Message;
+use levada_wire::control::flow::RefuseReason;
 
 use super::interests::Told;
 use super::task::Driver;
 use crate::events::Event;
 use crate::quic::close;
+use crate::quic::connection::Waiting;
 use crate::subscriber::{Instance, State};
 
 impl Driver {
@@ -26,7 +27,8 @@ impl Driver {
                 }
             }
             Output::Close { link, reason } => self.close(link, &reason),
-            Output::Send { link, message } => self.send(link, message),
+            Output::Send { link, message } => self.send(link, Waiting::Message(message)),
+            Output::Mark { link, concern } => self.send(link, Waiting::Mark(concern)),
             Output::LinkUp { link, remote_index } => self.link_up(link, remote_index).await,
             Output::Link(link, command) => self.command(Command::Link(link, command)).await,
             Output::Flow(flow, command) => self.on_flow(flow, command).await,
@@ -62,15 +64,15 @@ impl Driver {
         handle.close(code, words);
     }
 
-    fn send(&mut self, link: LinkIndex, message: Message) {
+    fn send(&mut self, link: LinkIndex, waiting: Waiting) {
         let Some(connected) = self.links.get_mut(&link) else {
             return;
         };
         let Some(handle) = &connected.handle else {
             return;
         };
-        tracing::trace!(link = link.0, ?message, "says");
-        if !handle.send(message) {
+        tracing::trace!(link = link.0, ?waiting, "says");
+        if !handle.send(waiting) {
             connected.handle = None;
             tracing::warn!(
                 peer = connected.peer.short(),
@@ -154,6 +156,33 @@ impl Driver {
                     "a link loses too much of what it is given; its newest flows were cut"
                 );
                 self.tell(Event::Congested { peer, flows, pause });
+            }
+            core::Event::CatalogueFull {
+                peer,
+                name,
+                refused,
+            } => {
+                tracing::warn!(
+                    peer = peer.short(), stream = %name, refused,
+                    "streams are not taken: this node knows as many as it may, of one node, of one address or of all; \
+                     `levada streams` shows whose they are"
+                );
+                self.tell(Event::CatalogueFull {
+                    peer,
+                    name,
+                    refused,
+                });
+            }
+            core::Event::NotListed { name, node, reason } => {
+                let reason = match reason {
+                    RefuseReason::Full => "it knows as many streams as it may".to_owned(),
+                    other => other.to_string(),
+                };
+                tracing::warn!(
+                    stream = %name, node = node.short(), reason,
+                    "a node does not list a stream that is published here; who is behind it cannot play it"
+                );
+                self.tell(Event::NotListed { name, node, reason });
             }
             core::Event::DialFailed { remote, reason } => {
                 tracing::debug!(%remote, reason, "dial failed");

@@ -78,10 +78,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         fanout,
         streams: Arc::default(),
         quic,
-        around: Surroundings {
-            quic_events: ends.quic_events,
-            tap: builder.tap.clone(),
-        },
+        around: Surroundings::new(ends.quic_events, builder.tap.clone()),
         events: ends.events,
         inbox: ends.inbox,
         site: site_ports,

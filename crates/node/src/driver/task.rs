@@ -249,6 +249,9 @@ impl Driver {
                 tracing::trace!(link = link.0, ?message, "heard");
                 self.pump.handle(LinkInput::Message { link, message });
             }
+            QuicEvent::Written { link, concern } => {
+                self.pump.handle(Input::Written { link, concern });
+            }
             QuicEvent::Lost { link, reason } => {
                 self.links.remove(&link);
                 self.pump.handle(LinkInput::Disconnected { link, reason });

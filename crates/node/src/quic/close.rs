@@ -47,7 +47,7 @@ pub(crate) fn of(reason: &LinkDown) -> (Code, String) {
         LinkDown::Duplicate | LinkDown::Superseded | LinkDown::Copied => Code::Duplicate,
         LinkDown::WrongNode | LinkDown::WrongNetwork | LinkDown::Self_ => Code::Wrong,
         LinkDown::Protocol(_) => Code::Protocol,
-        LinkDown::Full => Code::Full,
+        LinkDown::Full | LinkDown::Crowded => Code::Full,
         _ => Code::Done,
     };
     (code, words(reason))

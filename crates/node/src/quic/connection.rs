@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  driver ──try_send──▶ queue (per concern) ──▶ writer task ──▶ uni stream: concern code, messages
+//!  driver ◀──Written─── writer task: it has come to a mark in its queue
 //!  driver ◀──Message── reader task (per stream) ◀── uni stream
 //!  driver ◀──Lost────── supervisor: waits for a close from here or there, then for the readers
 //! ```
@@ -12,10 +13,12 @@
 //! meaning of messages. Called by `driver`. Invariant: `Lost` comes exactly once for a link, after the last of its
 //! messages, and a message about the link comes first.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use levada_core::ConnectionLost;
+use levada_core::subnet::Subnet;
 use levada_wire::LinkIndex;
 use levada_wire::control::{Concern, Decoder, Message};
 use levada_wire::key::LinkKey;
@@ -23,15 +26,21 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+use super::allowance::{Allowance, Allowances};
 use super::close::{self, Code};
 use super::{Established, QuicEvent};
 use crate::tap::{Tap, Tapped};
 
 /// The most messages of one concern that may wait for a peer; one more closes the link. Above what the core says at
-/// once when a link comes up: a route per origin (`levada_core::limits::ORIGINS_MAX`).
+/// once of its own: a request for each flow that it carries (`levada_core::limits::CARRIED_MAX`). Of what everybody is
+/// told, much less waits here: the core is asked for more when that is written.
 pub(crate) const MESSAGES_WAITING_MAX: usize = 8_192;
-/// The most messages written at once.
+/// The most bytes of all messages that may wait for a peer; one more message closes the link.
+pub(crate) const BYTES_WAITING_MAX: usize = 4 << 20;
+/// The most messages taken out of the queue at once.
 const BATCH_MAX: usize = 64;
+/// What is written at once, but for one message.
+const WRITE_BYTES: usize = 64 << 10;
 /// The most bytes read at once.
 const READ_BYTES_MAX: usize = 16 << 10;
 /// How long a close waits for what was said before it to arrive.
@@ -73,22 +82,55 @@ impl LinkKeys {
     }
 }
 
+/// What waits for a peer.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    Message(Message),
+    /// To be told when everything of that concern before it was handed to QUIC.
+    Mark(Concern),
+}
+
+impl Waiting {
+    const fn concern(&self) -> Concern {
+        match self {
+            Self::Message(message) => message.concern(),
+            Self::Mark(concern) => *concern,
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Message(message) => message.held_bytes(),
+            Self::Mark(_) => 0,
+        }
+    }
+}
+
 /// The driver's end of a connection. Dropping it closes the connection, without words.
 #[derive(Debug)]
 pub(crate) struct ConnectionHandle {
     connection: quinn::Connection,
     /// By [`Concern::ALL`].
-    queues: [mpsc::Sender<Message>; Concern::ALL.len()],
+    queues: [mpsc::Sender<Waiting>; Concern::ALL.len()],
+    /// The bytes of all that waits.
+    waiting: Arc<AtomicUsize>,
     close: oneshot::Sender<(Code, String)>,
 }
 
 impl ConnectionHandle {
-    /// Lets a message wait for the peer; `false` when too many do, and the connection is beyond help.
-    pub(crate) fn send(&self, message: Message) -> bool {
-        let concern = message.concern();
+    /// Lets something wait for the peer; `false` when too much does, and the connection is beyond help.
+    pub(crate) fn send(&self, waiting: Waiting) -> bool {
+        let concern = waiting.concern();
         let at = Concern::ALL.iter().position(|one| *one == concern);
         let queue = &self.queues[at.expect("Concern::ALL has all concerns")];
-        match queue.try_send(message) {
+        let bytes = waiting.held_bytes();
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let sent = if before + bytes > BYTES_WAITING_MAX {
+            Err(mpsc::error::TrySendError::Full(waiting))
+        } else {
+            queue.try_send(waiting)
+        };
+        match sent {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Full(_)) => {
                 let words = b"more control messages wait than the limit allows";
@@ -112,6 +154,17 @@ impl ConnectionHandle {
 pub(crate) struct Surroundings {
     pub(crate) quic_events: mpsc::Sender<QuicEvent>,
     pub(crate) tap: Option<Arc<dyn Tap>>,
+    pub(crate) allowances: Arc<Allowances>,
+}
+
+impl Surroundings {
+    pub(crate) fn new(quic_events: mpsc::Sender<QuicEvent>, tap: Option<Arc<dyn Tap>>) -> Self {
+        Self {
+            quic_events,
+            tap,
+            allowances: Arc::default(),
+        }
+    }
 }
 
 /// Starts to serve a connection as `link`.
@@ -124,10 +177,17 @@ pub(crate) fn serve(
         connection, permit, ..
     } = established;
     let mut writers = JoinSet::new();
+    let waiting = Arc::default();
     let queues = Concern::ALL.map(|concern| {
-        let (queue, messages) = mpsc::channel(MESSAGES_WAITING_MAX);
-        let writer = write(connection.clone(), concern, messages, around.tap.clone());
-        writers.spawn(writer);
+        let (queue, queued) = mpsc::channel(MESSAGES_WAITING_MAX);
+        let writer = Writer {
+            link,
+            concern,
+            around: around.clone(),
+            queued,
+            waiting: Arc::clone(&waiting),
+        };
+        writers.spawn(writer.run(connection.clone()));
         queue
     });
     let (close, closing) = oneshot::channel();
@@ -141,40 +201,77 @@ pub(crate) fn serve(
     ConnectionHandle {
         connection,
         queues,
+        waiting,
         close,
     }
 }
 
-/// Writes the messages of one concern until the driver's end of the queue is gone, then waits for their arrival.
-/// An error needs no report: it is the connection's end, which the supervisor sees.
-async fn write(
-    connection: quinn::Connection,
+/// Writes the messages of one concern.
+struct Writer {
+    link: LinkIndex,
     concern: Concern,
-    mut messages: mpsc::Receiver<Message>,
-    tap: Option<Arc<dyn Tap>>,
-) {
-    let Ok(mut stream) = connection.open_uni().await else {
-        return;
-    };
-    if stream.write_all(&[concern.code()]).await.is_err() {
-        return;
-    }
-    let mut batch = Vec::new();
-    while messages.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        let mut bytes = Vec::new();
-        for message in batch.drain(..) {
-            message.encode(&mut bytes);
-        }
-        if let Some(tap) = &tap {
-            tap.see(Tapped::Control(&bytes));
-        }
-        if stream.write_all(&bytes).await.is_err() {
+    around: Surroundings,
+    queued: mpsc::Receiver<Waiting>,
+    /// The bytes of all that waits for the peer.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Writer {
+    /// Writes until the driver's end of the queue is gone, then waits for the arrival of it all. An error needs no
+    /// report: it is the connection's end, which the supervisor sees.
+    async fn run(mut self, connection: quinn::Connection) {
+        let Ok(mut stream) = connection.open_uni().await else {
+            return;
+        };
+        if stream.write_all(&[self.concern.code()]).await.is_err() {
             return;
         }
+        let (mut batch, mut bytes) = (Vec::new(), Vec::new());
+        while self.queued.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            for waiting in batch.drain(..) {
+                let held = waiting.held_bytes();
+                let is_mark = matches!(waiting, Waiting::Mark(_));
+                if let Waiting::Message(message) = waiting {
+                    message.encode(&mut bytes);
+                }
+                if (is_mark || bytes.len() >= WRITE_BYTES)
+                    && self.flush(&mut stream, &mut bytes).await.is_err()
+                {
+                    return;
+                }
+                self.waiting.fetch_sub(held, Ordering::Relaxed);
+                if is_mark {
+                    let (link, concern) = (self.link, self.concern);
+                    let written = QuicEvent::Written { link, concern };
+                    // The node may be gone; then nobody wants to know.
+                    let _ = self.around.quic_events.send(written).await;
+                }
+            }
+            if self.flush(&mut stream, &mut bytes).await.is_err() {
+                return;
+            }
+        }
+        if stream.finish().is_ok() {
+            // Resolves when the peer has all of it.
+            let _ = stream.stopped().await;
+        }
     }
-    if stream.finish().is_ok() {
-        // Resolves when the peer has all of it.
-        let _ = stream.stopped().await;
+
+    /// Hands to QUIC what was encoded; it takes no more than its window before the peer has it.
+    async fn flush(
+        &self,
+        stream: &mut quinn::SendStream,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), quinn::WriteError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if let Some(tap) = &self.around.tap {
+            tap.see(Tapped::Control(bytes));
+        }
+        stream.write_all(bytes).await?;
+        bytes.clear();
+        Ok(())
     }
 }
 
@@ -190,6 +287,8 @@ struct Supervisor {
 impl Supervisor {
     async fn run(self, closing: oneshot::Receiver<(Code, String)>, mut writers: JoinSet<()>) {
         let seen = Arc::default();
+        let subnet = Subnet::of(self.connection.remote_address());
+        let allowance = Arc::new(self.around.allowances.of(subnet));
         let greeting = Arc::new(watch::Sender::new(Greeting::Awaited));
         let mut readers = JoinSet::new();
         let mut closing = Some(closing);
@@ -198,10 +297,12 @@ impl Supervisor {
                 stream = self.connection.accept_uni() => match stream {
                     Ok(stream) => {
                         let reader = Reader {
+                            connection: self.connection.clone(),
                             link: self.link,
                             around: self.around.clone(),
                             seen: Arc::clone(&seen),
                             greeting: Arc::clone(&greeting),
+                            allowance: Arc::clone(&allowance),
                         };
                         readers.spawn(reader.run(stream));
                     }
@@ -274,11 +375,13 @@ enum Greeting {
 
 /// Reads one stream.
 struct Reader {
+    connection: quinn::Connection,
     link: LinkIndex,
     around: Surroundings,
     /// The concerns that have a stream already.
     seen: Arc<Mutex<Vec<Concern>>>,
     greeting: Arc<watch::Sender<Greeting>>,
+    allowance: Arc<Allowance>,
 }
 
 impl Reader {
@@ -303,6 +406,12 @@ impl Reader {
             for message in messages.drain(..) {
                 if message.concern() != concern {
                     return Err("a message on another concern's stream".to_owned());
+                }
+                tokio::select! {
+                    biased;
+                    () = self.allowance.wait_for(&message) => {}
+                    // Who says too much and goes is not heard to the end: that would put off the news of the end.
+                    _ = self.connection.closed() => return Ok(()),
                 }
                 let event = QuicEvent::Message {
                     link: self.link,

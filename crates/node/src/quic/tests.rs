@@ -14,8 +14,12 @@ use levada_wire::{LinkIndex, NetworkId};
 use quinn::Runtime as _;
 use tokio::sync::mpsc;
 
+use super::allowance::Allowances;
 use super::close::Code;
-use super::connection::{ConnectionHandle, LinkKeys, MESSAGES_WAITING_MAX, Surroundings, serve};
+use super::connection::{
+    BYTES_WAITING_MAX, ConnectionHandle, LinkKeys, MESSAGES_WAITING_MAX, Surroundings, Waiting,
+    serve,
+};
 use super::endpoint::{Endpoint, Limits};
 use super::tls::Credentials;
 use super::*;
@@ -47,10 +51,7 @@ impl Side {
             endpoint,
             address,
             happened,
-            around: Surroundings {
-                quic_events,
-                tap: None,
-            },
+            around: Surroundings::new(quic_events, None),
             identity,
         }
     }
@@ -105,6 +106,10 @@ fn leave() -> Message {
     Message::Link(LinkMessage::Leave(Leave { reason }))
 }
 
+const fn says(message: Message) -> Waiting {
+    Waiting::Message(message)
+}
+
 const LINK: LinkIndex = LinkIndex(5);
 
 #[tokio::test]
@@ -127,7 +132,7 @@ async fn messages_come_in_order_and_what_was_said_before_a_close_arrives() {
     let _there = serve(accepted, LINK, &listener.around);
 
     for number in 0..200 {
-        assert!(here.send(hello(&number.to_string())));
+        assert!(here.send(says(hello(&number.to_string()))));
     }
     here.close(Code::Done, "enough".to_owned());
 
@@ -211,17 +216,23 @@ async fn a_close_is_told_here_as_well() {
     assert_eq!((link, reason), (LINK, ConnectionLost::ClosedHere));
 }
 
-#[tokio::test]
-async fn a_peer_that_does_not_read_is_closed_when_too_much_waits() {
-    let (mut dialler, _listener, dialled, accepted) = pair().await;
-    let here = serve(dialled, LINK, &dialler.around);
-
+/// Sends until no more may wait; how much was taken.
+async fn overrun(here: &ConnectionHandle, message: impl Fn() -> Message) -> usize {
     let mut taken = 0;
-    while here.send(leave()) {
+    while here.send(says(message())) {
         taken += 1;
         assert!(taken < 10 * MESSAGES_WAITING_MAX, "the queue is bounded");
         tokio::task::yield_now().await;
     }
+    taken
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_closed_when_too_many_messages_wait() {
+    let (mut dialler, _listener, dialled, accepted) = pair().await;
+    let here = serve(dialled, LINK, &dialler.around);
+
+    let taken = overrun(&here, || update(1)).await;
 
     assert!(taken >= MESSAGES_WAITING_MAX);
     let QuicEvent::Lost { .. } = dialler.next().await else {
@@ -229,6 +240,47 @@ async fn a_peer_that_does_not_read_is_closed_when_too_much_waits() {
     };
     let end = accepted.connection.closed().await.to_string();
     assert!(end.contains("wait than the limit allows"), "{end}");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_closed_when_too_many_bytes_wait() {
+    let (mut dialler, _listener, dialled, accepted) = pair().await;
+    let here = serve(dialled, LINK, &dialler.around);
+
+    let taken = overrun(&here, leave).await;
+
+    assert!(taken < MESSAGES_WAITING_MAX, "{taken}");
+    assert!(taken >= BYTES_WAITING_MAX / leave().held_bytes(), "{taken}");
+    let QuicEvent::Lost { .. } = dialler.next().await else {
+        panic!("the end is missing");
+    };
+    let end = accepted.connection.closed().await.to_string();
+    assert!(end.contains("wait than the limit allows"), "{end}");
+}
+
+#[tokio::test]
+async fn a_mark_comes_back_when_all_before_it_was_written_and_not_before() {
+    let (mut dialler, mut listener, dialled, accepted) = pair().await;
+    let here = serve(dialled, LINK, &dialler.around);
+    // More than QUIC takes unread, and less than may wait.
+    for _ in 0..60 {
+        assert!(here.send(says(leave())));
+    }
+    assert!(here.send(Waiting::Mark(Concern::Link)));
+    assert!(here.send(says(update(1))));
+    assert!(here.send(Waiting::Mark(Concern::Route)));
+
+    let first = dialler.next().await;
+    let _there = serve(accepted, LINK, &listener.around);
+    let second = dialler.next().await;
+
+    let concern = |event: &QuicEvent| match event {
+        QuicEvent::Written { concern, .. } => Some(*concern),
+        _ => None,
+    };
+    assert_eq!(concern(&first), Some(Concern::Route));
+    assert_eq!(concern(&second), Some(Concern::Link));
+    assert!(matches!(listener.next().await, QuicEvent::Message { .. }));
 }
 
 #[tokio::test]
@@ -321,7 +373,7 @@ async fn what_a_busy_driver_does_not_take_waits_with_the_connection_and_none_is_
     let count = QUIC_EVENTS_MAX + 500;
 
     for number in 0..count {
-        assert!(here.send(hello(&number.to_string())));
+        assert!(here.send(says(hello(&number.to_string()))));
     }
     until(|| listener.happened.len() == QUIC_EVENTS_MAX).await;
 
@@ -341,6 +393,26 @@ async fn until(is_so: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(DEADLINE, wait).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_peer_says_too_fast_waits_and_none_is_lost() {
+    let (dialler, mut listener, dialled, accepted) = pair().await;
+    listener.around.allowances = Arc::new(Allowances::new(10, 1_000));
+    let here = serve(dialled, LINK, &dialler.around);
+    let _there = serve(accepted, LINK, &listener.around);
+
+    assert!(here.send(says(hello("talker"))));
+    for number in 0..100 {
+        assert!(here.send(says(update(number))));
+    }
+
+    for expected in [hello("talker")].into_iter().chain((0..100).map(update)) {
+        let QuicEvent::Message { message, .. } = listener.next().await else {
+            panic!("a message is missing");
+        };
+        assert_eq!(message, expected);
+    }
 }
 
 #[tokio::test]

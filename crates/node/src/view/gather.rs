@@ -104,7 +104,7 @@ impl Gather for LinkRow {
 
 impl Gather for CounterRow {
     async fn gather(node: &Node) -> Result<Vec<Self>, Stopped> {
-        Ok(counters(node, &node.handle().counters().await?))
+        counters(node, &node.handle().counters().await?).await
     }
 }
 
@@ -140,7 +140,7 @@ pub(crate) async fn view(node: &Node) -> Result<View, Stopped> {
         streams,
         flows: with_flow_counters(flows, &counted),
         members,
-        counters: counters(node, &counted),
+        counters: counters(node, &counted).await?,
     })
 }
 
@@ -280,7 +280,7 @@ fn nodes(
 
 /// What was counted: packets and copies and why they went no further, then what sockets and the joints of this crate
 /// did.
-fn counters(node: &Node, counted: &WorkerCounters) -> Vec<CounterRow> {
+async fn counters(node: &Node, counted: &WorkerCounters) -> Result<Vec<CounterRow>, Stopped> {
     let (lane, ledger) = (&counted.lane, &counted.lane.ledger);
     let mut rows: Vec<CounterRow> = ledger.counts().map(CounterRow::new).collect();
     rows.extend(ledger.by_reason().map(|(declared, reason, value)| {
@@ -295,5 +295,7 @@ fn counters(node: &Node, counted: &WorkerCounters) -> Vec<CounterRow> {
     rows.extend(counted.counts().map(CounterRow::new));
     rows.extend(counted.send.counts().map(CounterRow::new));
     rows.extend(node.handle().losses().counts().map(CounterRow::new));
-    rows
+    let catalogue = node.handle().look(|seen| seen.control.catalogue_counts());
+    rows.extend(catalogue.await?.counts().map(CounterRow::new));
+    Ok(rows)
 }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | announce, collection, withdraw | epidemically | a stream is offered; all that the sender can reach; taken back |
 //! | doubts | one hop | streams the sender knows and cannot reach: were they withdrawn? |
+//! | announce refusal | along the route to the origin | a stream found no room |
 //! | request, accept, refuse, cancel | one hop | a flow is wanted; granted; not; not wanted any more |
 //! | key request, key grant, key refusal | along the route to the origin and back | the content secret, sealed to the consumer |
 //!
@@ -34,6 +35,8 @@ messages! {
         0x03 => Withdraw,
         /// Streams that the sender knows and cannot reach.
         0x04 => Doubts,
+        /// An announce was not taken.
+        0x05 => AnnounceRefusal,
         /// A flow is wanted.
         0x10 => Request,
         /// It comes.
@@ -49,6 +52,37 @@ messages! {
         /// The origin does not.
         0x22 => KeyRefusal,
     }
+}
+
+impl FlowMessage {
+    /// What it holds beside itself.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Collection(Collection { statements }) | Self::Doubts(Doubts { statements }) => {
+                size_of_val(&**statements)
+            }
+            Self::Accept(accept) => {
+                let sealed = |key: &CarryGrant| key.sealed.as_ref().len();
+                accept.key.as_ref().map_or(0, sealed)
+            }
+            Self::AnnounceRefusal(refusal) => of_instance(&refusal.of, &refusal.unknown),
+            Self::KeyRequest(request) => of_instance(&request.of, &request.unknown),
+            Self::KeyGrant(grant) => {
+                let keys = grant.sealed.as_ref().len() + grant.signature.len();
+                of_instance(&grant.of, &grant.unknown) + keys
+            }
+            Self::KeyRefusal(refusal) => of_instance(&refusal.of, &refusal.unknown),
+            Self::Announce(_)
+            | Self::Withdraw(_)
+            | Self::Request(_)
+            | Self::Refuse(_)
+            | Self::Cancel(_) => 0,
+        }
+    }
+}
+
+fn of_instance(of: &InstanceRef, unknown: &Unknown) -> usize {
+    of.name.as_str().len() + unknown.bytes().len()
 }
 
 /// A stream is offered. Passed on to every other neighbour the first time it is seen.
@@ -87,6 +121,28 @@ pub struct Withdraw {
     #[n(0)]
     pub statement: SignedWithdraw,
 }
+
+/// An announce was not taken, for want of room: whoever is behind that node does not know the stream. Goes the way to
+/// the origin, whose user is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnounceRefusal {
+    /// The start of the stream whose announce it was.
+    pub of: InstanceRef,
+    /// Who did not take it, as it says itself.
+    pub node: NodeId,
+    /// How many more nodes may pass it on.
+    pub hops_left: u8,
+    /// Why.
+    pub reason: RefuseReason,
+    /// Fields of a later version, for whoever it goes on to.
+    pub unknown: Unknown,
+}
+passed_on!(AnnounceRefusal {
+    0 => of: value,
+    1 => node: value,
+    2 => hops_left: value,
+    3 => reason: value,
+});
 
 /// A flow is wanted here. Said again every few seconds while it is: a request nobody repeats runs out.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -32,6 +32,20 @@ messages! {
     }
 }
 
+impl LinkMessage {
+    /// What it holds beside itself.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Hello(hello) => hello.name.len(),
+            Self::Leave(leave) => leave.reason.len(),
+            Self::Outside(outside) => {
+                let addresses = outside.addresses.iter().map(String::len);
+                addresses.sum::<usize>() + size_of_val(&*outside.linked)
+            }
+        }
+    }
+}
+
 /// The first message in each direction.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]

@@ -25,6 +25,16 @@ messages! {
     }
 }
 
+impl RouteMessage {
+    /// What it holds beside itself.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Update(update) => size_of_val(&*update.hops.0),
+            Self::SequenceRequest(_) => 0,
+        }
+    }
+}
+
 /// The sender's route to an origin. An infinite distance takes the route back.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]

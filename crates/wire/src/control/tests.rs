@@ -9,8 +9,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
 use super::flow::{
-    Accept, Announce, COLLECTION_MAX, Cancel, CarryGrant, Collection, Doubts, InstanceRef,
-    KeyGrant, KeyRefusal, KeyRequest, Refuse, RefuseReason, Request, Withdraw,
+    Accept, Announce, AnnounceRefusal, COLLECTION_MAX, Cancel, CarryGrant, Collection, Doubts,
+    InstanceRef, KeyGrant, KeyRefusal, KeyRequest, Refuse, RefuseReason, Request, Withdraw,
 };
 use super::link::{Hello, Leave, Outside};
 use super::route::{HOPS_MAX, Hops, Sequence, SequenceRequest, Update};
@@ -190,6 +190,17 @@ fn any_flow_message() -> impl Strategy<Value = FlowMessage> {
         (flow(), any_reason())
             .prop_map(|(flow, reason)| FlowMessage::Refuse(Refuse { flow, reason })),
         flow().prop_map(|flow| FlowMessage::Cancel(Cancel { flow })),
+        (any_instance(), consumer(), any::<u8>(), any_reason()).prop_map(
+            |(of, node, hops_left, reason)| {
+                FlowMessage::AnnounceRefusal(AnnounceRefusal {
+                    of,
+                    node,
+                    hops_left,
+                    reason,
+                    unknown: Unknown::default(),
+                })
+            }
+        ),
         (any_instance(), consumer(), any::<u8>()).prop_map(|(of, consumer, hops_left)| {
             FlowMessage::KeyRequest(KeyRequest {
                 of,
@@ -272,6 +283,9 @@ fn without_unknown(mut message: Message) -> Message {
         Message::Flow(FlowMessage::KeyRequest(request)) => request.unknown = Unknown::default(),
         Message::Flow(FlowMessage::KeyGrant(grant)) => grant.unknown = Unknown::default(),
         Message::Flow(FlowMessage::KeyRefusal(refusal)) => refusal.unknown = Unknown::default(),
+        Message::Flow(FlowMessage::AnnounceRefusal(refusal)) => {
+            refusal.unknown = Unknown::default();
+        }
         _ => {}
     }
     message
@@ -280,7 +294,10 @@ fn without_unknown(mut message: Message) -> Message {
 fn goes_along_the_route(message: &FlowMessage) -> bool {
     matches!(
         message,
-        FlowMessage::KeyRequest(_) | FlowMessage::KeyGrant(_) | FlowMessage::KeyRefusal(_)
+        FlowMessage::KeyRequest(_)
+            | FlowMessage::KeyGrant(_)
+            | FlowMessage::KeyRefusal(_)
+            | FlowMessage::AnnounceRefusal(_)
     )
 }
 

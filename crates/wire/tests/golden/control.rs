@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use levada_wire::control::Message;
 use levada_wire::control::flow::{
-    Accept, Announce, Cancel, CarryGrant, Collection, Doubts, FlowMessage, InstanceRef, KeyGrant,
-    KeyRefusal, KeyRequest, Refuse, RefuseReason, Request, Withdraw, carry_context,
-    content_context,
+    Accept, Announce, AnnounceRefusal, Cancel, CarryGrant, Collection, Doubts, FlowMessage,
+    InstanceRef, KeyGrant, KeyRefusal, KeyRequest, Refuse, RefuseReason, Request, Withdraw,
+    carry_context, content_context,
 };
 use levada_wire::control::link::{Hello, Leave, LinkMessage, Outside};
 use levada_wire::control::route::{Hops, RouteMessage, Sequence, SequenceRequest, Update};
@@ -89,6 +89,17 @@ fn stream_messages() -> Vec<FlowMessage> {
         }),
         FlowMessage::Withdraw(Withdraw {
             statement: withdrawal(),
+        }),
+        FlowMessage::AnnounceRefusal(AnnounceRefusal {
+            of: InstanceRef {
+                origin: origin().id(),
+                name: name(),
+                instance: INSTANCE,
+            },
+            node: consumer().id(),
+            hops_left: 31,
+            reason: RefuseReason::Full,
+            unknown: Unknown::default(),
         }),
     ]
 }
@@ -189,6 +200,7 @@ pub(crate) const fn control_name(message: &Message) -> &'static str {
         Message::Flow(FlowMessage::Collection(_)) => "collection",
         Message::Flow(FlowMessage::Doubts(_)) => "doubts",
         Message::Flow(FlowMessage::Withdraw(_)) => "withdraw",
+        Message::Flow(FlowMessage::AnnounceRefusal(_)) => "announce-refusal",
         // The first is what a node sends that knows of no budgets.
         Message::Flow(FlowMessage::Request(request)) => match (request.budget, request.have) {
             (_, Some(_)) => "request-have",

@@ -1,14 +1,11 @@
 //! The limits of asking for secrets and of passing the answers on.
 
-use std::sync::Arc;
-
 use levada_wire::control::Decoder;
 use levada_wire::control::flow::{KeyGrant, KeyRefusal};
 use levada_wire::identity::SealedSecret;
 use levada_wire::key::CarryKey;
 
 use super::*;
-use crate::api::Offer;
 use crate::limits::{KEY_ASKERS_MAX, KEY_GRANTS_KEPT_MAX, KEY_RETRY_MAX, KEY_RETRY_MIN};
 
 fn instance(origin: &Identity) -> InstanceRef {
@@ -178,19 +175,9 @@ fn grants(flows: &mut Flows) -> Vec<KeyGrant> {
 #[test]
 fn a_grant_is_made_once_until_more_were_made_than_are_kept() {
     let mut flows = flows();
-    let offer = Offer {
-        name: stream(1),
-        wall: levada_wire::WallTime(1_700_000_000_000_000),
-        packet_size: PacketSize::DEFAULT,
-        suite: Suite::Aes128Gcm,
-        layers: announce(&identity(0), 1, 1).layers,
-        description: Arc::default(),
-        flush_interval: Duration::ZERO,
-        is_measured: false,
-    };
     feed(
         &mut flows,
-        [link_up(UP), Input::Outside(FlowInput::Publish(offer))],
+        [link_up(UP), Input::Outside(FlowInput::Publish(offer(1)))],
     );
     let of = flows.published[&stream(1)].of.clone();
     let granted = |flows: &mut Flows, consumer: NodeId| {
