@@ -9,6 +9,7 @@
 //! | `breaker` | when a congested link is cut, and for how long |
 //! | `peak` | what is declared of a flow that is measured |
 //! | [`subscriptions`] | local subscriptions by name |
+//! | `steady` | ways that vanished lately |
 //! | `listener` | how far a neighbour was told of the catalogue |
 //! | `intake` | what is taken from strangers at most |
 //! | `watched` | which streams are to be shown again |
@@ -67,6 +68,7 @@ mod published;
 mod requests;
 mod rows;
 mod settle;
+mod steady;
 pub mod subscriptions;
 mod table;
 mod telling;
@@ -80,6 +82,7 @@ use intake::Intake;
 use keyring::Keys;
 use listener::Listener;
 use published::Published;
+use steady::Vanished;
 use subscriptions::{Subscriptions, Wanted};
 use table::Table;
 use watched::Watched;
@@ -180,6 +183,8 @@ pub struct Flows {
     routes: BTreeMap<NodeId, Route>,
     /// Other ways than the routes.
     alternatives: BTreeMap<NodeId, Vec<Alternative>>,
+    /// Routes that were taken back lately.
+    vanished: Vanished,
     /// The packet size of each link whose size is not the default.
     path_sizes: BTreeMap<LinkIndex, PathSize>,
     breakers: BTreeMap<LinkIndex, Breaker>,
@@ -283,6 +288,7 @@ impl Flows {
             tell_at: None,
             routes: BTreeMap::new(),
             alternatives: BTreeMap::new(),
+            vanished: Vanished::default(),
             path_sizes: BTreeMap::new(),
             breakers: BTreeMap::new(),
             catalogue: Catalogue::default(),
@@ -306,6 +312,7 @@ impl Flows {
     fn on_link_down(&mut self, link: LinkIndex) {
         self.neighbours.remove(&link);
         self.listeners.remove(&link);
+        self.vanished.on_link_down(link);
         self.intake.on_link_down(link);
         self.path_sizes.remove(&link);
         self.breakers.remove(&link);
@@ -329,6 +336,14 @@ impl Flows {
         self.carried
             .matching(|carried| carried.of.origin == origin)
             .for_each(drop);
+        let before = self.routes.get(&origin).map(|route| route.link);
+        let after = route.as_ref().map(|route| route.link);
+        if let Some(before) = before.filter(|before| after != Some(*before))
+            && self.neighbours.contains_key(&before)
+            && !self.is_other_way(&origin, before)
+        {
+            self.vanished.note(self.now, origin, before);
+        }
         match route {
             Some(route) => {
                 let link = route.link;

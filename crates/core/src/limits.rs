@@ -244,6 +244,13 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(3);
 /// How long another neighbour is preferred to one that refused a flow, did not answer, or delivered nothing.
 pub const LINK_AVOIDED: Duration = Duration::from_secs(10);
 
+/// How long a way that vanished while it was the selected one must be there again before a flow that comes moves to it:
+/// a way that flaps moves nothing.
+pub const WAY_STEADY: Duration = Duration::from_secs(3);
+
+/// The most ways that are remembered for having vanished.
+pub const WAYS_VANISHED_MAX: usize = 4_096;
+
 /// The pause after a refusal.
 pub const REQUEST_PAUSE: Duration = Duration::from_millis(500);
 

@@ -489,6 +489,11 @@ impl Routes {
             return;
         };
         origin.select(self.now);
+        // Before the selected one: who follows that may stay with what is now another way.
+        self.report_others(id);
+        let Some(origin) = self.origins.get_mut(&id) else {
+            return;
+        };
         if let Some(route) = origin.unreported() {
             let passes_here = |route: &Route| route.hops.contains(self.me.prefix());
             assert!(
@@ -498,7 +503,6 @@ impl Routes {
             self.outputs
                 .push_back(Output::Changed { origin: id, route });
         }
-        self.report_others(id);
         let links: Vec<LinkIndex> = self.neighbours.keys().copied().collect();
         for link in links {
             self.tell(id, link);

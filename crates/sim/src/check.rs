@@ -13,6 +13,7 @@
 //! | `unwanted` | a flow that nobody wants ends ([`unwanted`]) |
 //! | `continuity` | where only loss is wrong, and a scenario says so, consumers miss nothing ([`continuity`]) |
 //! | `steady` | where a scenario says so, consumers miss nothing and get nothing late, whatever fails ([`steady`]) |
+//! | `waiting` | what is said to a neighbour that does not read stays within bounds ([`waiting`]) |
 //! | `order` | control bytes come out of a connection in the order they went in ([`order`]) |
 //! | `machine` | no machine spins, or leaves more outputs behind than its contract allows ([`Checks::spins`]) |
 //!
@@ -45,6 +46,7 @@ mod quiet;
 mod secret;
 mod steady;
 mod unwanted;
+mod waiting;
 
 pub(crate) use facts::Facts;
 
@@ -100,6 +102,7 @@ pub(crate) struct Checks {
     liveness: liveness::Liveness,
     loops: loops::Loops,
     order: order::Order,
+    waiting: waiting::Waiting,
     quiet: quiet::Quiet,
     secret: secret::Secrets,
     unwanted: unwanted::Unwanted,
@@ -120,6 +123,7 @@ impl Checks {
             liveness: liveness::Liveness::new(bounds.frames),
             loops: loops::Loops::new(bounds.loops, is_broken),
             order: order::Order::default(),
+            waiting: waiting::Waiting::default(),
             quiet: quiet::Quiet::new(bounds.quiet),
             secret: secret::Secrets::default(),
             unwanted: unwanted::Unwanted::new(bounds.unwanted),
@@ -283,6 +287,13 @@ impl Checks {
         self.answer.sent(now, end, node, bytes);
     }
 
+    /// Control bytes leave a process for a neighbour that does not read.
+    pub(crate) fn waits(&mut self, node: usize, end: End, bytes: usize) {
+        let found = self.waiting.sent(end, bytes);
+        let found = found.map(|saw| format!("{}: {saw}", self.facts.name(node)));
+        self.found("waiting", found);
+    }
+
     /// Control bytes came out of a connection at this end.
     pub(crate) fn chunk_came_out(&mut self, node: usize, end: End, concern: u8, bytes: &[u8]) {
         let found = self.order.came_out(end, concern, bytes);
@@ -294,6 +305,7 @@ impl Checks {
     /// An end of a connection is gone.
     pub(crate) fn connection_lost(&mut self, end: End) {
         self.order.lost(end);
+        self.waiting.lost(end);
         self.answer.lost(end.connection);
     }
 

@@ -51,6 +51,7 @@ use std::ops::RangeInclusive;
 pub mod chance;
 mod check;
 mod connection;
+mod hostile;
 mod media;
 pub mod net;
 mod node;

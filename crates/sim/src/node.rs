@@ -17,7 +17,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use levada_core::site::Listener;
 use levada_core::{
-    ConnectionLost, Control, DialId, Event, FlowInput, Inbox, Input, LinkInput, Output, Settings,
+    Concern, ConnectionLost, Control, DialId, Event, FlowInput, Inbox, Input, LinkInput, Output,
+    Settings,
 };
 use levada_lane::api::{
     self as lane, Channel, Command, Datagrams, Delivery, FlowCommand, LinkCommand,
@@ -51,6 +52,12 @@ pub(crate) enum Effect {
     Leave(Channel),
     /// Send control bytes.
     Chunk { end: End, concern: u8, bytes: Bytes },
+    /// Say when what was sent before is read.
+    Mark {
+        end: End,
+        link: LinkIndex,
+        concern: Concern,
+    },
     /// Dial an address.
     Dial {
         dial: DialId,
@@ -362,9 +369,11 @@ impl Process {
                     });
                 }
             }
-            // What is sent is with the transport at once.
             Output::Mark { link, concern } => {
-                self.tell_control(now, Input::Written { link, concern });
+                if let Some(known) = self.links.get(&link) {
+                    let end = known.end;
+                    self.effects.push(Effect::Mark { end, link, concern });
+                }
             }
             Output::LinkUp { link, remote_index } => {
                 if let Some(known) = self.links.get(&link) {

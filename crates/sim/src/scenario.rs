@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use levada_wire::{Bitrate, PacketSize, RepairBudget, StreamName};
 
+use crate::hostile::Act;
 use crate::net::{LanSettings, Loss, Toward, WanSettings};
 
 mod build;
@@ -189,6 +190,19 @@ pub(crate) enum FaultKind {
     Loss { wan: usize, loss: Loss },
     /// Somebody who hears everything sends a node old and forged datagrams.
     Stranger { node: usize, every: Duration },
+    /// A node that says besides what no machine would say.
+    Hostile {
+        node: usize,
+        acts: Vec<Act>,
+        every: Duration,
+    },
+}
+
+impl FaultKind {
+    /// Whether nobody else may be worse off for it: no checker is told.
+    pub(crate) const fn is_harmless(&self) -> bool {
+        matches!(self, Self::Stranger { .. } | Self::Hostile { .. })
+    }
 }
 
 /// A leap of a node's clocks.

@@ -27,6 +27,7 @@ use levada_wire::{Identity, Instant, NodeId};
 use crate::chance::{Chance, Rng};
 use crate::check::{Checks, Overview, Peer, Snapshot, Violation};
 use crate::connection::{ConnectionId, Connections, Host, Segment};
+use crate::hostile::Hostile;
 use crate::net::lan::QUERY_INTERVAL;
 use crate::net::{Net, Transit};
 use crate::node::{Clock, Process};
@@ -39,6 +40,7 @@ use crate::trace::{Trace, TraceHash};
 mod carry;
 mod channel;
 mod fault;
+mod hostile;
 mod process;
 mod script;
 mod stranger;
@@ -88,6 +90,8 @@ enum Event {
     FaultEnds(usize),
     /// A stranger sends something.
     Stranger(usize),
+    /// A hostile neighbour speaks.
+    Hostile(usize),
     /// A LAN's querier asks.
     Query(usize),
     /// The checkers look.
@@ -188,6 +192,8 @@ pub(crate) struct World<'a> {
     /// Faults that happen at all, and how long each lasts.
     faults: Vec<Option<Option<Duration>>>,
     stranger: stranger::Stranger,
+    /// By node.
+    hostile: BTreeMap<usize, Hostile>,
     rng: Rng,
     checks: Checks,
     trace: Trace<'a>,
@@ -253,6 +259,7 @@ impl<'a> World<'a> {
             starts: 0,
             faults: vec![None; scenario.faults.len()],
             stranger: stranger::Stranger::default(),
+            hostile: BTreeMap::new(),
             rng: chance.split("world", 0),
             checks: Checks::new(scenario, is_broken(Sabotage::Checker)),
             trace,
@@ -260,6 +267,7 @@ impl<'a> World<'a> {
             sabotage,
         };
         world.place_nodes();
+        world.place_hostile();
         world.plan_script();
         world.plan_faults();
         world
@@ -346,6 +354,7 @@ impl<'a> World<'a> {
             Event::FaultBegins(fault) => self.on_fault_begins(fault),
             Event::FaultEnds(fault) => self.on_fault_ends(fault),
             Event::Stranger(fault) => self.on_stranger(fault),
+            Event::Hostile(fault) => self.on_hostile(fault),
             Event::Query(lan) => {
                 self.net.lan_mut(lan).on_query(self.now);
                 self.queue

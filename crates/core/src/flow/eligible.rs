@@ -98,7 +98,10 @@ impl Flows {
 
     /// Neighbours besides the selected one tell of other ways to an origin.
     pub(super) fn on_alternatives(&mut self, origin: NodeId, alternatives: Vec<Alternative>) {
-        let waits = |carried: &Carried| carried.of.origin == origin && !carried.avoided.is_empty();
+        let asks = |carried: &Carried| matches!(carried.upstream, Upstream::Asking { .. });
+        let waits = |carried: &Carried| {
+            carried.of.origin == origin && (!carried.avoided.is_empty() || asks(carried))
+        };
         self.carried.matching(waits).for_each(drop);
         if alternatives.is_empty() {
             self.alternatives.remove(&origin);
@@ -107,19 +110,29 @@ impl Flows {
         }
     }
 
-    /// The link over which a flow should come: the route's, or another while that one refuses it.
+    /// The link over which a flow should come: the route's, or another while that one refuses it, or while that other
+    /// was asked and has not answered.
     pub(super) fn way(&self, carried: &Carried) -> Option<LinkIndex> {
         let route = self.toward(&carried.of)?;
         let is_open = |link: &LinkIndex| !carried.avoided.contains_key(link);
-        if is_open(&route) {
-            return Some(route);
-        }
         let alternatives = self.alternatives.get(&carried.of.origin);
         let alternatives = alternatives.map_or(&[][..], Vec::as_slice);
         let feasible = alternatives
             .iter()
             .filter(|alternative| alternative.is_feasible);
-        let detour = feasible.map(|alternative| alternative.link).find(is_open);
+        let mut feasible = feasible.map(|alternative| alternative.link);
+        // Who was asked is heard before a nearer way is asked: over ways that flap nobody would come to answer.
+        if let Upstream::Asking { link, until } = carried.upstream
+            && until > self.now
+            && is_open(&link)
+            && feasible.clone().any(|other| other == link)
+        {
+            return Some(link);
+        }
+        if is_open(&route) {
+            return Some(route);
+        }
+        let detour = feasible.find(is_open);
         // What was feasible when it was chosen is kept while the neighbour tells of a way that does not lead through
         // here.
         let kept = || match carried.upstream {
@@ -132,6 +145,12 @@ impl Flows {
             _ => None,
         };
         detour.or_else(kept).or(Some(route))
+    }
+
+    /// Whether a neighbour tells of a way to an origin besides the route.
+    pub(super) fn is_other_way(&self, origin: &NodeId, link: LinkIndex) -> bool {
+        let others = self.alternatives.get(origin).into_iter().flatten();
+        others.into_iter().any(|other| other.link == link)
     }
 
     /// The neighbour refused the flow, does not answer or delivers nothing: for a while another is asked, if any.

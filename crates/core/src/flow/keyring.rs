@@ -35,8 +35,16 @@ impl Default for Keys {
 
 #[derive(Debug)]
 pub(super) enum Secret {
-    Asking { ask_at: Instant, pause: Duration },
-    Held { epoch: u8, secret: ContentSecret },
+    Asking {
+        ask_at: Instant,
+        pause: Duration,
+        /// How often it was asked for.
+        tries: usize,
+    },
+    Held {
+        epoch: u8,
+        secret: ContentSecret,
+    },
 }
 
 /// An answer that others wait for.
@@ -66,23 +74,30 @@ impl Keys {
                 let asking = Secret::Asking {
                     ask_at: now,
                     pause: KEY_RETRY_MIN,
+                    tries: 0,
                 };
                 self.secrets.insert(of.clone(), asking);
             }
         }
     }
 
-    /// The instances whose secret is to be asked for now; each is asked for again later.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<InstanceRef> {
+    /// The instances whose secret is to be asked for now, each with how often it was; each is asked for again later.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<(InstanceRef, usize)> {
         let mut due = Vec::new();
         for (of, secret) in &mut self.secrets {
-            let Secret::Asking { ask_at, pause } = secret else {
+            let Secret::Asking {
+                ask_at,
+                pause,
+                tries,
+            } = secret
+            else {
                 continue;
             };
             if *ask_at <= now {
                 *ask_at = now + *pause;
                 *pause = (*pause * 2).min(KEY_RETRY_MAX);
-                due.push(of.clone());
+                due.push((of.clone(), *tries));
+                *tries += 1;
             }
         }
         due

@@ -22,8 +22,8 @@ use crate::limits::{KEY_ASKERS_MAX, KEY_GRANTS_KEPT_MAX, KEY_PENDING, KEYS_PENDI
 impl Flows {
     /// Asks the origins for the secrets that are due.
     pub(super) fn ask_for_secrets(&mut self) {
-        for of in self.keys.due(self.now) {
-            let Some(link) = self.toward(&of) else {
+        for (of, tries) in self.keys.due(self.now) {
+            let Some(link) = self.way_to_ask(&of, tries) else {
                 continue;
             };
             let hops_left = u8::try_from(HOPS_MAX).unwrap_or(u8::MAX);
@@ -35,6 +35,18 @@ impl Flows {
             };
             self.send(link, FlowMessage::KeyRequest(request));
         }
+    }
+
+    /// Whom to ask for a secret: whoever the route begins with, then in turn the others that lead there. One of them
+    /// may keep what it is to pass on.
+    fn way_to_ask(&self, of: &InstanceRef, tries: usize) -> Option<LinkIndex> {
+        let route = self.toward(of)?;
+        let others = self.alternatives.get(&of.origin).into_iter().flatten();
+        let feasible = others.filter(|other| other.is_feasible);
+        let ways: Vec<LinkIndex> = std::iter::once(route)
+            .chain(feasible.map(|other| other.link))
+            .collect();
+        ways.get(tries % ways.len()).copied()
     }
 
     pub(super) fn on_key_request(&mut self, link: LinkIndex, request: KeyRequest) {

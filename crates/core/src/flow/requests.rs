@@ -473,6 +473,11 @@ impl Flows {
             reassert_at,
             challenger: None,
         };
+        if carried.children.contains_key(&link) {
+            // Who was fed before has another way now, and its packets overtook its cancel.
+            self.remove_child(flow, link);
+            self.refuse(flow, link, RefuseReason::Loop);
+        }
         self.cancel(flow, old);
     }
 

@@ -350,6 +350,15 @@ impl Flows {
         let now = self.now;
         let again = now + jittered(REQUEST_AGAIN, &mut self.rng);
         let later = now + REQUEST_PAUSE;
+        let Some(carried) = self.carried.get(flow) else {
+            return;
+        };
+        let (origin, current) = (carried.of.origin, carried.upstream.link());
+        // A way that vanished just now is waited for, unless the present one leads nowhere.
+        let is_needed = |current| !self.is_other_way(&origin, current);
+        let is_needed = current.is_none_or(is_needed);
+        let is_steady = |link: &LinkIndex| self.vanished.is_steady(now, origin, *link);
+        let toward = toward.filter(|link| is_needed || Some(*link) == current || is_steady(link));
         let Some(carried) = self.carried.get_mut(flow) else {
             return;
         };

@@ -318,6 +318,16 @@ fn fault_kind(names: &Names, wans: &[WanLink], raw: &raw::Fault) -> Checked<Faul
             node: node(name)?,
             every: every.0.max(Duration::from_micros(1)),
         },
+        F::Hostile {
+            node: name,
+            does,
+            every,
+            ..
+        } => FaultKind::Hostile {
+            node: node(name)?,
+            acts: does.clone(),
+            every: every.0.max(Duration::from_micros(1)),
+        },
         F::Partition {
             network, direction, ..
         } => {

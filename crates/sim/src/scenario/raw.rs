@@ -5,6 +5,8 @@
 
 use serde::Deserialize;
 
+use crate::hostile::Act;
+
 use super::value::{Leap, Rate, Share, Span, Time};
 
 #[derive(Debug, Deserialize)]
@@ -195,6 +197,14 @@ pub(super) enum Fault {
         r#for: Span,
         chance: Option<Share>,
     },
+    Hostile {
+        node: String,
+        does: Vec<Act>,
+        every: Time,
+        at: Span,
+        r#for: Span,
+        chance: Option<Share>,
+    },
 }
 
 impl Fault {
@@ -224,6 +234,9 @@ impl Fault {
                 at, r#for, chance, ..
             }
             | Self::Stranger {
+                at, r#for, chance, ..
+            }
+            | Self::Hostile {
                 at, r#for, chance, ..
             } => (*at, Some(*r#for), *chance),
         }

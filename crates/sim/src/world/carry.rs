@@ -228,6 +228,7 @@ impl World<'_> {
                 bytes,
             } => {
                 self.checks.chunk_came_out(host.node, end, concern, &bytes);
+                self.hostile_hears(host.node, end, concern, &bytes);
                 self.call(host.node, |process, now| {
                     process.on_chunk(now, end, concern, &bytes)
                 });
@@ -283,6 +284,9 @@ impl World<'_> {
         }
         self.checks.chunk_sent(self.now, node, end, concern, &bytes);
         self.counts.control_bytes += bytes.len() as u64;
+        if !self.is_read(end) {
+            self.checks.waits(node, end, bytes.len());
+        }
         self.connections.send(self.now, end, concern, bytes);
     }
 }

@@ -36,7 +36,7 @@ impl World<'_> {
             self.now,
             &format!("fault {index} begins: {}", self.named(kind)),
         );
-        let is_harmless = matches!(kind, FaultKind::Stranger { .. });
+        let is_harmless = kind.is_harmless();
         if !is_harmless {
             self.checks.fault_begins();
         }
@@ -57,6 +57,10 @@ impl World<'_> {
                 .for_each(|(wan, toward)| self.net.wan_mut(*wan).take_down(*toward)),
             FaultKind::Loss { wan, loss } => self.net.wan_mut(*wan).set_loss(Some(*loss)),
             FaultKind::Stranger { .. } => self.queue.push(self.now, Event::Stranger(index)),
+            FaultKind::Hostile { node, .. } => {
+                self.turn_hostile(*node, true);
+                self.queue.push(self.now, Event::Hostile(index));
+            }
         }
         match self.faults[index].flatten() {
             Some(lasts) => self.queue.push(self.now + lasts, Event::FaultEnds(index)),
@@ -86,9 +90,10 @@ impl World<'_> {
                 .iter()
                 .for_each(|(wan, toward)| self.net.wan_mut(*wan).bring_up(*toward)),
             FaultKind::Loss { wan, .. } => self.net.wan_mut(*wan).set_loss(None),
+            FaultKind::Hostile { node, .. } => self.turn_hostile(*node, false),
             FaultKind::ClockJump { .. } | FaultKind::Stranger { .. } => {}
         }
-        if !matches!(kind, FaultKind::Stranger { .. }) {
+        if !kind.is_harmless() {
             self.checks.fault_ends(self.now);
         }
     }
@@ -118,6 +123,9 @@ impl World<'_> {
             FaultKind::Down { ways } => format!("links down: {ways:?}"),
             FaultKind::Loss { wan, loss } => format!("link {wan} loses: {loss:?}"),
             FaultKind::Stranger { node, .. } => format!("a stranger sends to {}", name(node)),
+            FaultKind::Hostile { node, acts, .. } => {
+                format!("{} turns hostile: {acts:?}", name(node))
+            }
         }
     }
 }

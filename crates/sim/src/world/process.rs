@@ -121,6 +121,12 @@ impl World<'_> {
                 concern,
                 bytes,
             } => self.send_chunk(index, end, concern, bytes),
+            // Who reads has it at once.
+            Effect::Mark { end, link, concern } => {
+                if self.is_read(end) {
+                    self.input(index, Input::Written { link, concern });
+                }
+            }
             Effect::Dial { dial, remote, peer } => {
                 let expected = peer.and_then(|peer| self.by_id.get(&peer).copied());
                 self.connections

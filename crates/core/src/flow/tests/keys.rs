@@ -71,6 +71,48 @@ fn keys_of_an_origin_that_commits_to_none_are_believed() {
 }
 
 #[test]
+fn a_child_whose_packets_overtake_its_cancel_is_fed_no_more() {
+    let (mut flows, origin, child) = (flows(), identity(5), LinkIndex(2));
+    let flow = announce(&origin, 1, 1).flow(Layer(0));
+    let accept = |link, key| Input::Message {
+        link,
+        message: FlowMessage::Accept(message::Accept { flow, key }),
+    };
+    let subscribe = FlowInput::Subscribe {
+        id: SubscriptionId(1),
+        name: stream(1),
+        layer: Layer(0),
+        budget: RepairBudget::DEFAULT,
+    };
+    let mut rng = chance::generator(&[1; 32], 1);
+    let context = message::carry_context(flow, 0);
+    let sealed = SealedSecret::seal(&identity(0).id(), &context, &[7; 16], &mut rng).unwrap();
+    let key = Some(message::CarryGrant { epoch: 0, sealed });
+    feed(
+        &mut flows,
+        [
+            link_up(UP),
+            link_up(child),
+            announced(&origin, 1),
+            route_to(&origin, UP),
+            Input::Outside(subscribe),
+            request(child, flow),
+            accept(UP, key),
+        ],
+    );
+    assert_eq!(flows.carried.get(flow).unwrap().granted().count(), 1);
+
+    // The way leads through the child now, which has another.
+    feed(&mut flows, [route_to(&origin, child)]);
+    let delivers = Input::Lane(flow, FlowEvent::CaughtUp(child));
+    feed(&mut flows, [delivers]);
+
+    let carried = flows.carried.get(flow).unwrap();
+    assert_eq!(carried.upstream.link(), Some(child));
+    assert_eq!(carried.granted().count(), 0);
+}
+
+#[test]
 fn of_more_neighbours_that_ask_for_one_consumer_the_first_few_are_answered() {
     let (mut flows, origin) = (flows(), identity(5));
     let (of, consumer) = (instance(&origin), identity(6).id());

@@ -1,0 +1,241 @@
+//! A hostile neighbour: a node with a key of its own, properly linked, that says what no machine would say.
+//!
+//! | act | what it does, again and again |
+//! |---|---|
+//! | `catalogue` | announces streams of origins that it made up, and new versions of them |
+//! | `routes` | tells of ways to origins that it made up, and of a short one to each true origin, and takes them back |
+//! | `keys` | asks for content secrets for consumers that it made up |
+//! | `false-key` | accepts each request at once, with a carry key of its own making, and sends nothing |
+//! | `unread` | does not read: what its neighbours say to it waits with them |
+//!
+//! Besides, an ordinary process runs on the node, which may subscribe to everything. Beside the checkers the one part
+//! of the simulator that knows messages: who lies must know the words. Called by `world`. Invariant: no key but its own
+//! and those it made up, and no knowledge of anybody's machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use levada_core::{Inbox, Message};
+use levada_wire::announce::{self, LayerOffer, SignedAnnounce};
+use levada_wire::control::flow::{
+    Accept, Announce, CarryGrant, FlowMessage, InstanceRef, KeyRequest, carry_context,
+};
+use levada_wire::control::route::{Hops, RouteMessage, Sequence, Update};
+use levada_wire::identity::SealedSecret;
+use levada_wire::key::Suite;
+use levada_wire::unknown::Unknown;
+use levada_wire::{Bitrate, Distance, FlowId, Identity, InstanceId, Layer, NodeId, PacketSize};
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng as _;
+
+use crate::chance::Rng;
+use crate::connection::End;
+
+/// How many origins it makes up.
+const ORIGINS: u64 = 64;
+/// How many streams each of them has.
+const STREAMS: u64 = 64;
+
+/// What a hostile neighbour does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Act {
+    Catalogue,
+    Routes,
+    Keys,
+    FalseKey,
+    Unread,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Hostile {
+    me: NodeId,
+    acts: BTreeSet<Act>,
+    /// Whether it does them at present; it always listens.
+    pub(crate) is_active: bool,
+    rng: Rng,
+    made_up: Vec<Identity>,
+    /// What it says next, of each kind.
+    turn: u64,
+    /// True streams that it has heard of.
+    heard: BTreeSet<InstanceRef>,
+    /// The newest sequence that it has heard of each origin.
+    sequences: BTreeMap<NodeId, Sequence>,
+    inboxes: BTreeMap<(End, u8), Inbox>,
+}
+
+/// Control bytes for one stream of a connection.
+pub(crate) type Speech = (u8, Bytes);
+
+impl Hostile {
+    pub(crate) fn new(me: NodeId, acts: &[Act], mut rng: Rng) -> Self {
+        let made_up = (0..ORIGINS).map(|_| Identity::from_secret(&rng.bytes()));
+        Self {
+            me,
+            acts: acts.iter().copied().collect(),
+            is_active: false,
+            made_up: made_up.collect(),
+            rng,
+            turn: 0,
+            heard: BTreeSet::new(),
+            sequences: BTreeMap::new(),
+            inboxes: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it reads nothing.
+    pub(crate) fn reads_nothing(&self) -> bool {
+        self.is_active && self.acts.contains(&Act::Unread)
+    }
+
+    /// What it says to each neighbour now.
+    pub(crate) fn say(&mut self) -> Vec<Speech> {
+        self.turn += 1;
+        let mut messages = Vec::new();
+        if self.acts.contains(&Act::Catalogue) {
+            messages.push(self.announce());
+        }
+        if self.acts.contains(&Act::Routes) {
+            messages.extend(self.updates());
+        }
+        if self.acts.contains(&Act::Keys) {
+            messages.extend(self.key_request());
+        }
+        messages.iter().map(speech).collect()
+    }
+
+    /// A neighbour has said something; what it is answered, before anything else is.
+    pub(crate) fn hear(
+        &mut self,
+        end: End,
+        from: NodeId,
+        concern: u8,
+        bytes: &[u8],
+    ) -> Vec<Speech> {
+        let mut messages = Vec::new();
+        let inbox = self.inboxes.entry((end, concern)).or_default();
+        if inbox.push(bytes, &mut messages).is_err() {
+            return Vec::new();
+        }
+        let mut answers = Vec::new();
+        for message in messages {
+            match message {
+                Message::Flow(FlowMessage::Announce(one)) => self.learn(&one.statement),
+                Message::Flow(FlowMessage::Collection(all)) => {
+                    all.statements.iter().for_each(|one| self.learn(one));
+                }
+                Message::Route(RouteMessage::Update(update)) => {
+                    let newest = self.sequences.entry(update.origin).or_default();
+                    if update.sequence.is_newer_than(*newest) {
+                        *newest = update.sequence;
+                    }
+                }
+                Message::Flow(FlowMessage::Request(request)) => {
+                    answers.extend(self.false_accept(from, request.flow));
+                }
+                _ => {}
+            }
+        }
+        answers.iter().map(speech).collect()
+    }
+
+    fn learn(&mut self, statement: &SignedAnnounce) {
+        let announce = statement.content();
+        if self.made_up.iter().all(|one| one.id() != announce.origin) {
+            self.heard.insert(InstanceRef {
+                origin: announce.origin,
+                name: announce.name.clone(),
+                instance: announce.instance,
+            });
+        }
+    }
+
+    /// One of its streams, first all of them, then again and again in newer versions.
+    fn announce(&self) -> Message {
+        let all = ORIGINS * STREAMS;
+        let (stream, version) = (self.turn % all, self.turn / all + 1);
+        let origin = &self.made_up[usize::try_from(stream % ORIGINS).unwrap_or(0)];
+        let content = announce::Announce {
+            origin: origin.id(),
+            name: format!("flood/{}", stream / ORIGINS)
+                .parse()
+                .expect("it is made of letters and digits"),
+            instance: InstanceId([1; 16]),
+            group_base: u64::MAX / 2,
+            version: u32::try_from(version).unwrap_or(u32::MAX),
+            suite: Suite::Aes128Gcm,
+            packet_size: PacketSize::DEFAULT,
+            layers: vec![LayerOffer {
+                layer: Layer(0),
+                peak: Bitrate(1),
+                tracks: Vec::new(),
+            }],
+            carry: None,
+        };
+        let statement = SignedAnnounce::sign(content, origin);
+        Message::Flow(FlowMessage::Announce(Announce { statement }))
+    }
+
+    /// A way to an origin that it made up; and to each true one, which it takes back every other time.
+    fn updates(&mut self) -> Vec<Message> {
+        let made_up = NodeId(self.rng.bytes());
+        let is_back = self.turn % 2 == 1;
+        let distance = if is_back {
+            Distance::from_tenth_millis(1)
+        } else {
+            Distance::INFINITE
+        };
+        let me = self.me.prefix();
+        let update = |origin: NodeId, sequence, distance| {
+            let hops = Hops::origin(origin.prefix()).through(me)?;
+            Some(Message::Route(RouteMessage::Update(Update {
+                origin,
+                sequence,
+                distance,
+                hops,
+            })))
+        };
+        let true_ones = self
+            .heard
+            .iter()
+            .map(|of| of.origin)
+            .collect::<BTreeSet<_>>();
+        let true_ones = true_ones.into_iter().filter_map(|origin| {
+            let sequence = self.sequences.get(&origin).copied().unwrap_or_default();
+            update(origin, sequence, distance)
+        });
+        let near = Distance::from_tenth_millis(1);
+        true_ones
+            .chain(update(made_up, Sequence(1), near))
+            .collect()
+    }
+
+    fn key_request(&mut self) -> Option<Message> {
+        let consumer = NodeId(self.rng.bytes());
+        let of = self.heard.first()?.clone();
+        Some(Message::Flow(FlowMessage::KeyRequest(KeyRequest {
+            of,
+            consumer,
+            hops_left: 32,
+            unknown: Unknown::default(),
+        })))
+    }
+
+    fn false_accept(&mut self, to: NodeId, flow: FlowId) -> Option<Message> {
+        if !self.is_active || !self.acts.contains(&Act::FalseKey) {
+            return None;
+        }
+        let mut rng = ChaCha8Rng::from_seed(self.rng.bytes());
+        let (epoch, key): (u8, [u8; 16]) = (0, self.rng.bytes());
+        let sealed = SealedSecret::seal(&to, &carry_context(flow, epoch), &key, &mut rng)?;
+        let key = Some(CarryGrant { epoch, sealed });
+        Some(Message::Flow(FlowMessage::Accept(Accept { flow, key })))
+    }
+}
+
+fn speech(message: &Message) -> Speech {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
+    (message.concern().code(), bytes.into())
+}
