@@ -131,6 +131,8 @@ impl Event {
             Self::MemberFound { .. } => "member_found",
             Self::MemberLost { .. } => "member_lost",
             Self::HubChanged { .. } => "hub_changed",
+            Self::CatalogueFull { .. } => "catalogue_full",
+            Self::NotListed { .. } => "not_listed",
             Self::DialFailed { .. } => "dial_failed",
             Self::NotResolved { .. } => "not_resolved",
             Self::StreamsChanged { .. } => "streams_changed",
@@ -146,7 +148,8 @@ impl Event {
             Self::LinkUp { peer, .. }
             | Self::LinkDown { peer, .. }
             | Self::KeyCopied { peer, .. }
-            | Self::Congested { peer, .. } => Some(*peer),
+            | Self::Congested { peer, .. }
+            | Self::CatalogueFull { peer, .. } => Some(*peer),
             _ => None,
         }
     }
@@ -155,7 +158,9 @@ impl Event {
     #[must_use]
     pub const fn stream(&self) -> Option<&StreamName> {
         match self {
-            Self::StreamsChanged { name } => Some(name),
+            Self::StreamsChanged { name }
+            | Self::CatalogueFull { name, .. }
+            | Self::NotListed { name, .. } => Some(name),
             _ => None,
         }
     }
@@ -200,6 +205,20 @@ impl fmt::Display for Event {
                 write!(f, "{} is the hub of the site: {reason}", hub.short())
             }
             Self::HubChanged { hub: None, reason } => write!(f, "the site has no hub: {reason}"),
+            Self::CatalogueFull {
+                peer,
+                name,
+                refused,
+            } => write!(
+                f,
+                "{refused} streams were not taken, the last `{name}` from {}: this node knows as many as it may",
+                peer.short()
+            ),
+            Self::NotListed { name, node, reason } => write!(
+                f,
+                "{} does not list `{name}`, so that whoever is behind it cannot play it: {reason}",
+                node.short()
+            ),
             Self::DialFailed { remote, reason } => write!(f, "{remote} was not reached: {reason}"),
             Self::NotResolved { address, reason } => {
                 write!(f, "`{address}` was not found: {reason}")
