@@ -67,11 +67,9 @@ pub(crate) fn shown(command: &Command) -> String {
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    let mut candidates = folders.map(|folder| {
-        folder
-            .join(name)
-            .with_extension(std::env::consts::EXE_EXTENSION)
-    });
+    // Appended: a name like `gst-launch-1.0` has a dot and no extension.
+    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    let mut candidates = folders.map(|folder| folder.join(&file));
     candidates.find(|candidate| candidate.is_file())
 }
 
@@ -211,6 +209,12 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         command
+    }
+
+    #[test]
+    fn a_program_is_found_by_its_whole_name() {
+        assert!(find("cargo").is_some());
+        assert!(find("cargo.no-such-ending").is_none());
     }
 
     #[test]
