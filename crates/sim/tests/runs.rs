@@ -221,3 +221,11 @@ fn a_relay_whose_uplink_is_full_refuses_and_the_other_one_serves() {
         );
     }
 }
+
+/// Each asks the other for a while: whoever turns out to have a way of its own feeds the other, and not both.
+#[test]
+fn two_that_ask_each_other_do_not_feed_each_other() {
+    let report = passes("ring", 4);
+
+    assert!(report.frames_delivered > 0, "{report}");
+}
