@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use levada_lane::{
     Command, Delivery, EgressTerms, Event, FlowCommand, LaneSettings, LinkCommand, LinkEvent,
-    Originate, PublisherCommand,
+    Originate, Path, PublisherCommand,
 };
 use levada_ports::{Clock, Lanes, WorkerCounters};
 use levada_wire::datagram::link::{LinkDatagram, Ping, Pong};
@@ -202,6 +202,7 @@ fn links(place: usize, hops: usize, forwarder: &Forwarder) -> Vec<Command> {
                 remote_index: TO_CHILD,
                 remote: forwarder.towards_parent(place - 1),
                 source: None,
+                path: Path::Unknown,
                 send: up(),
                 receive: down(),
             },
@@ -214,6 +215,7 @@ fn links(place: usize, hops: usize, forwarder: &Forwarder) -> Vec<Command> {
                 remote_index: TO_PARENT,
                 remote: forwarder.towards_child(place),
                 source: None,
+                path: Path::Unknown,
                 send: down(),
                 receive: up(),
             },

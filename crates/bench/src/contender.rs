@@ -18,7 +18,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use levada_lane::{Command, Datagrams, EgressTerms, Event, FlowCommand, LaneSettings, LinkCommand};
+use levada_lane::{
+    Command, Datagrams, EgressTerms, Event, FlowCommand, LaneSettings, LinkCommand, Path,
+};
 use levada_ports::sys::{ProbeSettings, ProbeSocket};
 use levada_ports::{Clock, Lanes, SocketSet, SocketSettings, lanes, worker};
 use levada_wire::LinkIndex;
@@ -286,6 +288,7 @@ fn add_link(link: LinkIndex, remote: SocketAddr) -> Command {
             remote_index: LinkIndex(0),
             remote,
             source: None,
+            path: Path::Wire,
             send: key(),
             receive: key(),
         },

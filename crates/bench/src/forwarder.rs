@@ -225,9 +225,14 @@ impl Path {
         };
         tally.count(datagram);
         let fate = match self.passes {
-            Passes::All => self.forth.take(now, datagram.to_vec()),
+            Passes::All => self
+                .forth
+                .take(now, on_the_wire(datagram), datagram.to_vec()),
             Passes::MediaAlone if kind != Kind::Media => Fate::Lost,
-            Passes::MediaAlone if self.has_begun => self.forth.take(now, datagram.to_vec()),
+            Passes::MediaAlone if self.has_begun => {
+                self.forth
+                    .take(now, on_the_wire(datagram), datagram.to_vec())
+            }
             Passes::MediaAlone => self.forth.spare(now, datagram.to_vec()),
         };
         self.has_begun |= header.is_some_and(|header| header.last);
@@ -238,7 +243,9 @@ impl Path {
     fn take_back(&mut self, now: Duration, datagram: &[u8]) {
         self.taken.back.count(datagram);
         let fate = match self.passes {
-            Passes::All => self.back.take(now, datagram.to_vec()),
+            Passes::All => self
+                .back
+                .take(now, on_the_wire(datagram), datagram.to_vec()),
             Passes::MediaAlone => Fate::Lost,
         };
         self.taken.back.lost += u64::from(fate == Fate::Lost);
@@ -254,8 +261,13 @@ impl Path {
 impl Tally {
     fn count(&mut self, datagram: &[u8]) {
         self.taken += 1;
-        self.bytes += (datagram.len() + HEADERS_BYTES) as u64;
+        self.bytes += on_the_wire(datagram) as u64;
     }
+}
+
+/// The bytes of a datagram with its headers.
+const fn on_the_wire(datagram: &[u8]) -> usize {
+    datagram.len() + HEADERS_BYTES
 }
 
 /// Which numbers of the one flow have been here.

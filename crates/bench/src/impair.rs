@@ -1,5 +1,5 @@
 //! What a bad path does to datagrams: it delays them, loses them evenly or in bursts, lets one overtake another,
-//! doubles some, and is silent for a while.
+//! doubles some, is silent for a while, and has a rate and a queue that is short.
 //!
 //! Bursts follow Gilbert's model (E. N. Gilbert, "Capacity of a Burst-Noise Channel", 1960): in the bad state
 //! everything is lost.
@@ -18,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use levada_wire::Bitrate;
 use serde::Serialize;
 
 /// The most datagrams under way in one direction: 100 Mb/s for five seconds.
@@ -44,10 +45,14 @@ pub struct Impairment {
     pub duplicate: f64,
     /// How long nothing passes, once in [`OUTAGE_EVERY`].
     pub outage: Duration,
+    /// What it carries in a second; `None` for no limit.
+    pub rate: Option<Bitrate>,
+    /// The bytes that may wait before it, with IPv4 and UDP headers; what comes when they do is lost.
+    pub queue_bytes: usize,
 }
 
 impl Impairment {
-    /// The same path when nothing but its length is wrong with it.
+    /// The same path when nothing but its length is wrong with it: it has no rate either.
     pub(crate) fn delay_alone(self) -> Self {
         Self {
             delay: self.delay,
@@ -100,6 +105,8 @@ pub(crate) struct Direction<T> {
     impairment: Impairment,
     chance: Chance,
     in_burst: bool,
+    /// When all that was taken has left the queue.
+    free_at: Duration,
     /// By the time at which each comes out, then in the order in which they went in.
     under_way: BTreeMap<(Duration, u64), T>,
     taken: u64,
@@ -111,13 +118,14 @@ impl<T: Clone> Direction<T> {
             impairment,
             chance: Chance::new(seed),
             in_burst: false,
+            free_at: Duration::ZERO,
             under_way: BTreeMap::new(),
             taken: 0,
         }
     }
 
-    /// Takes a datagram.
-    pub(crate) fn take(&mut self, now: Duration, datagram: T) -> Fate {
+    /// Takes a datagram of that many bytes, headers and all.
+    pub(crate) fn take(&mut self, now: Duration, bytes: usize, datagram: T) -> Fate {
         // Every datagram draws the same numbers, whatever happens to it: one option must not change the chance of
         // another.
         let is_lost = self.is_lost();
@@ -135,7 +143,10 @@ impl<T: Clone> Direction<T> {
         } else {
             Duration::ZERO
         };
-        let out = now + self.impairment.delay + held_back;
+        let Some(left) = self.leave(now, bytes) else {
+            return Fate::Lost;
+        };
+        let out = left + self.impairment.delay + held_back;
         if is_doubled {
             self.put(out, datagram.clone());
         }
@@ -145,6 +156,20 @@ impl<T: Clone> Direction<T> {
         } else {
             Fate::Passes
         }
+    }
+
+    /// When a datagram has left the queue; `None` if there is no room for it.
+    fn leave(&mut self, now: Duration, bytes: usize) -> Option<Duration> {
+        let Some(rate) = self.impairment.rate else {
+            return Some(now);
+        };
+        let time = |bytes: usize| Duration::from_secs_f64(bytes as f64 * 8.0 / rate.0 as f64);
+        let waits = self.free_at.saturating_sub(now);
+        if !waits.is_zero() && waits + time(bytes) > time(self.impairment.queue_bytes) {
+            return None;
+        }
+        self.free_at = self.free_at.max(now) + time(bytes);
+        Some(self.free_at)
     }
 
     /// Takes a datagram that is to be spared: nothing but its way delays it.
@@ -208,7 +233,7 @@ mod tests {
     /// A datagram a millisecond, named by its place: each one's fate, and when which came out.
     fn run(impairment: Impairment, count: u64) -> (Vec<Fate>, Vec<(Duration, u64)>) {
         let mut direction = Direction::new(impairment, 7);
-        let fates = (0..count).map(|at| direction.take(millis(at), at));
+        let fates = (0..count).map(|at| direction.take(millis(at), 100, at));
         let fates = fates.collect();
         let out = std::iter::from_fn(|| {
             let at = direction.next_at()?;
@@ -347,6 +372,32 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_that_the_queue_does_not_hold_loses_its_end_and_the_rest_leaves_at_the_rate() {
+        let narrow = Impairment {
+            delay: millis(20),
+            rate: Some(Bitrate(8_000_000)),
+            queue_bytes: 10_000,
+            ..Impairment::default()
+        };
+        let mut direction = Direction::new(narrow, 1);
+
+        // A millisecond each.
+        let fates = (0..15).map(|at| direction.take(millis(0), 1_000, at));
+        let fates: Vec<_> = fates.collect();
+        assert_eq!(share(&fates[..10], Fate::Passes), 1.0);
+        assert_eq!(share(&fates[10..], Fate::Lost), 1.0);
+        assert_eq!(direction.take(millis(5), 1_000, 15), Fate::Passes);
+
+        let out = std::iter::from_fn(|| {
+            let at = direction.next_at()?;
+            Some((at, direction.next_due(at)?))
+        });
+        let rest = (0..10).map(|at| (millis(21 + at), at));
+        let all: Vec<_> = rest.chain([(millis(31), 15)]).collect();
+        assert_eq!(out.collect::<Vec<_>>(), all);
+    }
+
+    #[test]
     fn near_seeds_give_other_losses() {
         let loss = Impairment {
             loss: 0.5,
@@ -354,7 +405,7 @@ mod tests {
         };
         let fates = |seed| {
             let mut direction = Direction::new(loss, seed);
-            let fates = (0..64).map(|at| direction.take(millis(at), ()));
+            let fates = (0..64).map(|at| direction.take(millis(at), 100, ()));
             fates.collect::<Vec<_>>()
         };
 

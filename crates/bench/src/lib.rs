@@ -48,3 +48,4 @@ pub use origin::Camera;
 pub use receivers::Kind;
 pub use stats::Spread;
 pub use traffic::{RATE_MAX, RATE_MIN};
+pub use traffic::{SYNC_FACTOR, SYNC_FACTOR_MAX};

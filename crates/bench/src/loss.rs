@@ -11,8 +11,8 @@
 //!
 //! A frame is lost if the consumer was not delivered it: frames are told by their track and time, and what is found is
 //! held against the gaps that were delivered and against the counters of lanes and forwarder. Not a congested network:
-//! the paths have no rate. Called by the command. Invariant: a frame that was sent was delivered once or is counted as
-//! lost.
+//! where a path has a rate the stream is alone there. Called by the command. Invariant: a frame that was sent was
+//! delivered once or is counted as lost.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::RecvTimeoutError;
@@ -27,7 +27,7 @@ use crate::chain::{Chain, Counted, News};
 use crate::forwarder::{Passes, Plan, Taken};
 use crate::impair::Impairment;
 use crate::stats::percentile;
-use crate::traffic::Traffic;
+use crate::traffic::{SYNC_FACTOR, Traffic};
 
 /// How long after the end of the flow its last frames are waited for, beside budget and paths.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,6 +41,8 @@ pub struct Case {
     pub rate: Bitrate,
     /// Of each hop, in either direction.
     pub impairment: Impairment,
+    /// How many times as large as the others the first picture of each second is.
+    pub sync_factor: u64,
     pub budget: Duration,
     pub long: Duration,
     pub seed: u64,
@@ -104,6 +106,10 @@ pub struct Report {
     pub reorder: f64,
     pub duplicate: f64,
     pub outage_ms: f64,
+    /// Of each hop, in either direction; none without a limit.
+    pub path_rate_bps: Option<u64>,
+    pub queue_bytes: usize,
+    pub sync_factor: u64,
     pub budget_ms: f64,
     pub seconds: f64,
     pub seed: u64,
@@ -115,7 +121,8 @@ pub struct Report {
     pub control: End,
 }
 
-/// The set of the project's goals (see `bench/RESULTS.md`), each at 8 Mb/s.
+/// The set of the project's goals (see `bench/RESULTS.md`): paths that lose, each at 8 Mb/s, and paths with short
+/// queues, at 7 Mb/s with large pictures.
 pub fn goals(long: Duration, seed: u64) -> Vec<Case> {
     let millis = Duration::from_millis;
     let even = Impairment {
@@ -127,6 +134,7 @@ pub fn goals(long: Duration, seed: u64) -> Vec<Case> {
         hops,
         rate: Bitrate(8_000_000),
         impairment,
+        sync_factor: SYNC_FACTOR,
         budget: millis(budget),
         long,
         seed,
@@ -146,6 +154,20 @@ pub fn goals(long: Duration, seed: u64) -> Vec<Case> {
         delay: millis(50),
         ..even
     };
+    // Pictures of 230 KB, and paths whose queues hold less.
+    let narrow = |rate, queue_bytes, budget| {
+        let impairment = Impairment {
+            delay: millis(20),
+            rate: Some(Bitrate(rate)),
+            queue_bytes,
+            ..Impairment::default()
+        };
+        Case {
+            rate: Bitrate(7_000_000),
+            sync_factor: 11,
+            ..case(1, impairment, budget)
+        }
+    };
     vec![
         case(1, even, 400),
         case(1, even, 200),
@@ -154,6 +176,10 @@ pub fn goals(long: Duration, seed: u64) -> Vec<Case> {
         case(1, mixed, 400),
         case(1, outage, 500),
         case(1, far, 180),
+        narrow(20_000_000, 32_000, 200),
+        narrow(50_000_000, 32_000, 200),
+        narrow(20_000_000, 64_000, 500),
+        narrow(16_000_000, 20_000, 200), // twice the peak, and 10 ms of it
     ]
 }
 
@@ -198,6 +224,8 @@ pub fn measure(case: Case) -> anyhow::Result<Report> {
         reorder,
         duplicate,
         outage,
+        rate,
+        queue_bytes,
     } = case.impairment;
     let end = tale.end(&counted);
     Ok(Report {
@@ -211,6 +239,9 @@ pub fn measure(case: Case) -> anyhow::Result<Report> {
         reorder,
         duplicate,
         outage_ms: millis(outage),
+        path_rate_bps: rate.map(|rate| rate.0),
+        queue_bytes,
+        sync_factor: case.sync_factor,
         budget_ms: millis(case.budget),
         seconds: case.long.as_secs_f64(),
         seed: case.seed,
@@ -235,7 +266,7 @@ struct Tale {
 /// Carries the traffic over one chain at its own pace.
 fn carry(case: Case, plan: Plan) -> anyhow::Result<(Tale, Counted)> {
     let chain = Chain::start(case.hops, plan, case.budget)?;
-    let mut traffic = Traffic::new(case.rate, case.seed);
+    let mut traffic = Traffic::with_sync_factor(case.rate, case.seed, case.sync_factor);
     let mut tale = Tale::default();
     let began = Instant::now();
     let mut next = traffic.next();
@@ -487,7 +518,9 @@ mod tests {
 
         let first = goals.first().unwrap();
         assert_eq!((first.hops, first.budget.as_millis()), (1, 400));
-        assert!(goals.iter().all(|case| case.rate == Bitrate(8_000_000)));
+        let lossy = goals.iter().filter(|case| case.impairment.rate.is_none());
+        assert!(lossy.clone().all(|case| case.rate == Bitrate(8_000_000)));
+        assert_eq!((lossy.count(), goals.len()), (7, 11));
         assert!(goals.iter().any(|case| case.hops == 3));
     }
 }

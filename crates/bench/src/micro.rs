@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use levada_lane::{
-    Command, Datagrams, EgressTerms, FlowCommand, Input, Lane, LaneSettings, LinkCommand, Train,
+    Command, Datagrams, EgressTerms, FlowCommand, Input, Lane, LaneSettings, LinkCommand, Path,
+    Train,
 };
 use levada_wire::key::{LinkKey, Suite};
 use levada_wire::packet::parity::code::{self, Words};
@@ -288,6 +289,7 @@ fn new_lane(egresses: usize, keeps: bool) -> Lane {
                 remote_index: link(0),
                 remote: address(place),
                 source: None,
+                path: Path::Wire,
                 send: key(),
                 receive: key(),
             },

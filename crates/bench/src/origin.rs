@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use levada_lane::{
     Command, Datagrams, EgressTerms, FlowCommand, Input, Lane, LaneSettings, LinkCommand,
-    Originate, Output, PublisherCommand,
+    Originate, Output, Path, PublisherCommand,
 };
 use levada_wire::key::{CarryKey, ContentSecret, LinkKey, Suite};
 use levada_wire::{
@@ -112,6 +112,7 @@ impl OriginLane {
                 remote_index: LINK,
                 remote: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
                 source: None,
+                path: Path::Wire,
                 send: key(),
                 receive: key(),
             },

@@ -20,7 +20,9 @@ const AUDIO_FRAME_TICKS: u64 = 1_024;
 /// Frames per second, and per group: a sync frame each second.
 const VIDEO_FRAMES: u64 = 30;
 /// A sync frame is that many times as large as the mean of the others.
-const SYNC_FACTOR: u64 = 5;
+pub const SYNC_FACTOR: u64 = 5;
+/// The largest that is made, at rates of which a frame may be as long.
+pub const SYNC_FACTOR_MAX: u64 = 30;
 /// Of all bytes, what is audio, in per cent.
 const AUDIO_PER_CENT: u64 = 4;
 /// Other frames are up to this much larger or smaller than their mean, in per cent.
@@ -42,6 +44,7 @@ pub(crate) struct Timed {
 #[derive(Debug)]
 pub(crate) struct Traffic {
     rate: Bitrate,
+    sync_factor: u64,
     videos: u64,
     audios: u64,
     chance: u64,
@@ -52,12 +55,18 @@ pub(crate) struct Traffic {
 impl Traffic {
     /// Traffic of `rate`, which is between [`RATE_MIN`] and [`RATE_MAX`].
     pub(crate) fn new(rate: Bitrate, seed: u64) -> Self {
+        Self::with_sync_factor(rate, seed, SYNC_FACTOR)
+    }
+
+    /// The same of which a sync frame is so many times as large as the mean of the others.
+    pub(crate) fn with_sync_factor(rate: Bitrate, seed: u64, sync_factor: u64) -> Self {
         let mut chance = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let longest = sync_bytes(rate);
+        let longest = sync_bytes(rate, sync_factor);
         let words = (0..=longest / 8).flat_map(|_| next(&mut chance).to_le_bytes());
         let data = words.collect::<Vec<u8>>().into();
         Self {
             rate,
+            sync_factor,
             videos: 0,
             audios: 0,
             chance,
@@ -79,9 +88,9 @@ impl Traffic {
         let dts = self.videos * u64::from(VIDEO_TICKS) / VIDEO_FRAMES;
         self.videos += 1;
         let bytes = if sync {
-            sync_bytes(self.rate)
+            sync_bytes(self.rate, self.sync_factor)
         } else {
-            let mean = mean_bytes(self.rate);
+            let mean = mean_bytes(self.rate, self.sync_factor);
             let swing = mean * SWING_PER_CENT / 100;
             mean - swing + next(&mut self.chance) % (2 * swing + 1)
         };
@@ -104,13 +113,13 @@ impl Traffic {
 }
 
 /// The mean of the video frames that are not sync frames.
-const fn mean_bytes(rate: Bitrate) -> u64 {
+const fn mean_bytes(rate: Bitrate, sync_factor: u64) -> u64 {
     let video = rate.0 / 8 * (100 - AUDIO_PER_CENT) / 100;
-    video / (VIDEO_FRAMES - 1 + SYNC_FACTOR)
+    video / (VIDEO_FRAMES - 1 + sync_factor)
 }
 
-const fn sync_bytes(rate: Bitrate) -> u64 {
-    mean_bytes(rate) * SYNC_FACTOR
+const fn sync_bytes(rate: Bitrate, sync_factor: u64) -> u64 {
+    mean_bytes(rate, sync_factor) * sync_factor
 }
 
 const fn audio_bytes(rate: Bitrate) -> u64 {
@@ -190,6 +199,22 @@ mod tests {
             .filter(|t| !t.frame.sync)
             .map(|t| t.frame.data.len());
         assert!(largest.max() < Some(syncs[0].frame.data.len() / 3));
+    }
+
+    #[test]
+    fn a_sync_frame_is_as_large_as_was_said_and_the_rate_stays() {
+        let mut traffic = Traffic::with_sync_factor(Bitrate(7_000_000), 7, 11);
+        let first = traffic.next();
+        let all = std::iter::once(first).chain(std::iter::repeat_with(|| traffic.next()));
+        let second: Vec<_> = all
+            .take_while(|one| one.at < Duration::from_secs(1))
+            .collect();
+
+        let bytes: usize = second.iter().map(|timed| timed.frame.data.len()).sum();
+        assert!((225_000..235_000).contains(&second[0].frame.data.len()));
+        assert!((840_000..910_000).contains(&bytes), "{bytes}");
+        let longest = sync_bytes(crate::loss::RATE_MAX, SYNC_FACTOR_MAX);
+        assert!(longest <= levada_wire::frame::FRAME_BYTES_MAX as u64);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use levada_wire::frame::FRAME_BYTES_MAX;
 use levada_wire::lane;
 pub use levada_wire::lane::{
     Channel, EgressTerms, FlowCommand, FlowEvent, Interface, LinkCommand, LinkEvent, Originate,
+    Path,
 };
 use levada_wire::{
     Bitrate, Description, FlowId, Frame, Group, LinkIndex, Number, WallTime, counters, reasons,
@@ -370,6 +371,10 @@ counters! {
         behind: Gauge "egresses",
         /// Packets not sent on purpose, over all egresses: shed, or skipped to the next group.
         withheld: Counter "packets",
+        /// Egresses over paths that nobody knows: what they are sent is spread.
+        paced: Gauge "egresses",
+        /// How long the largest picture of late takes over the slowest of those.
+        paced_ms_max: Gauge "milliseconds",
     } with {
         /// Which flow. Not written: a row has its key already.
         #[serde(skip)]

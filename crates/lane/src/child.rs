@@ -16,6 +16,7 @@
 //! | `moved.rs` | what a child has that moved here |
 //! | `behind.rs` | how a child falls behind and comes back |
 //! | `pace.rs` | what is sent to those who are behind as time passes |
+//! | `pacer.rs` | how fast that is over a path that nobody knows, and what that learns |
 //! | `queue.rs`, `bucket.rs`, `withheld.rs`, `repairs.rs` | whose turn it is, at what rate, what is not sent, what is sent again |
 //!
 //! Not who may be a child: the core decides that and commands it. Called by `forward` for each run, by `repair`, and by
@@ -24,9 +25,11 @@
 
 use std::collections::BTreeMap;
 
+use levada_wire::lane::Path;
 use levada_wire::{Bitrate, Instant, LinkIndex, Number};
 
 use crate::api::{Channel, EgressTerms};
+use crate::flow::run::Run;
 use crate::limits::{CATCH_UP_DEPTH, FORMER_MAX, LIVE_DEPTH, MEMBERS_MAX, PEAK_HEADROOM};
 use crate::repair::parity::demand::Demand;
 use crate::repair::tail::Tail;
@@ -36,6 +39,7 @@ pub(crate) mod bucket;
 pub(crate) mod join;
 pub(crate) mod moved;
 pub(crate) mod pace;
+pub(crate) mod pacer;
 pub(crate) mod progress;
 pub(crate) mod queue;
 pub(crate) mod repairs;
@@ -45,6 +49,7 @@ pub(crate) mod withheld;
 
 use bucket::Bucket;
 use moved::Moved;
+use pacer::Pacer;
 use progress::Progress;
 use repairs::{Credit, Repairs};
 use withheld::Withheld;
@@ -58,6 +63,8 @@ pub(crate) struct Child {
     /// What it was admitted with.
     terms: EgressTerms,
     pub(crate) buckets: Buckets,
+    /// How what it is sent over its link is spread, if nobody knows what its path takes.
+    pub(crate) pacer: Option<Box<Pacer>>,
     /// What it was not sent on purpose, lately.
     pub(crate) withheld: Option<Box<Withheld>>,
     /// What it has, if it moved here and was not sent anything live yet.
@@ -133,6 +140,7 @@ impl Child {
             progress: Progress::ByChannel,
             terms: EgressTerms::UNLIMITED,
             buckets: former.buckets,
+            pacer: None,
             withheld: None,
             moved: None,
             tail: None,
@@ -162,6 +170,15 @@ impl Child {
         matches!(self.progress, Progress::Live)
     }
 
+    /// It is sent a run, not as a repair.
+    #[inline]
+    pub(crate) fn sent(&mut self, run: &Run, is_late: bool, now: Instant) {
+        self.charge(run.bytes.len(), is_late, now);
+        if let Some(pacer) = &mut self.pacer {
+            pacer.sent(run, now);
+        }
+    }
+
     /// It is sent so many bytes: as a newcomer, or `is_late` in a flow that catches up itself, or as one that is live.
     #[inline]
     pub(crate) fn charge(&mut self, bytes: usize, is_late: bool, now: Instant) {
@@ -169,6 +186,19 @@ impl Child {
             Progress::CatchingUp { .. } => self.buckets.catch_up.take(bytes, now),
             Progress::Live if is_late => self.buckets.catch_up.take(bytes, now),
             _ => self.buckets.live.take(bytes, now),
+        }
+    }
+
+    /// Whether it is sent what comes as it comes, or as its pace allows.
+    pub(crate) const fn is_current(&self) -> bool {
+        matches!(self.progress, Progress::Live | Progress::Paced { .. })
+    }
+
+    /// What lies between this node and the child is another path from now on.
+    pub(crate) fn set_path(&mut self, path: Path, now: Instant) {
+        let is_paced = self.is_egress() && path == Path::Unknown;
+        if is_paced != self.pacer.is_some() {
+            self.pacer = is_paced.then(|| Box::new(Pacer::new(now)));
         }
     }
 
@@ -255,6 +285,9 @@ impl Children {
                 child.progress = Progress::Live;
             }
             (child.withheld, child.moved) = (None, None);
+            if let Some(pacer) = &mut child.pacer {
+                pacer.clear();
+            }
         }
     }
 
@@ -290,6 +323,7 @@ impl Children {
         self.awaiting -= usize::from(child.awaits.take().is_some());
         (child.progress, child.withheld) = (Progress::ByChannel, None);
         (child.moved, child.tail) = (None, None);
+        child.pacer = None;
         child.repairs.end();
         self.remove_if_idle(place, packets, now);
         true
@@ -375,7 +409,7 @@ impl Children {
         let all = self.all.iter_mut().enumerate();
         let awaits = all.filter_map(|(place, child)| {
             let awaits = child.awaits.take();
-            Some((awaits.filter(|_| child.is_live())?, place))
+            Some((awaits.filter(|_| child.is_current())?, place))
         });
         let mut awaits: Vec<_> = awaits.filter(|&((of, _), _)| of == group).collect();
         awaits.sort_unstable();

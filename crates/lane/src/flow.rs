@@ -38,6 +38,7 @@ pub(crate) mod keys;
 pub(crate) mod line;
 pub(crate) mod multicast;
 pub(crate) mod pauses;
+pub(crate) mod rate;
 pub(crate) mod reach;
 pub(crate) mod rhythm;
 pub(crate) mod run;
@@ -53,6 +54,7 @@ use keys::Keys;
 use line::Line;
 use multicast::MulticastEgresses;
 use pauses::Pauses;
+use rate::FlowRate;
 use reach::{Reach, early_max};
 use rhythm::Rhythm;
 use run::Run;
@@ -75,6 +77,8 @@ pub(crate) struct Flow {
     pub(crate) window: Window,
     pub(crate) line: Line,
     pub(crate) haste: Haste,
+    /// What it needs of a path.
+    pub(crate) rate: FlowRate,
     pub(crate) cache: Cache,
     pub(crate) children: Children,
     pub(crate) multicast: MulticastEgresses,
@@ -108,6 +112,7 @@ impl Flow {
             window: Window::new(),
             line: Line::default(),
             haste: Haste::default(),
+            rate: FlowRate::default(),
             cache: Cache::new(settings.flow_cache_bytes_max, settings.repair_budget),
             children: Children::default(),
             multicast: MulticastEgresses::default(),
@@ -174,7 +179,13 @@ impl Flow {
             match child.progress {
                 Progress::Queued { .. } | Progress::CatchingUp { .. } => row.newcomers += 1,
                 Progress::Throttled { .. } | Progress::Skipping { .. } => row.behind += 1,
-                Progress::ByChannel | Progress::Live => {}
+                Progress::ByChannel | Progress::Live | Progress::Paced { .. } => {}
+            }
+            if let Some(pacer) = &child.pacer {
+                row.paced += 1;
+                let takes = pacer.time_for(self.rate.largest_burst());
+                let takes = u64::try_from(takes.as_millis()).unwrap_or(u64::MAX);
+                row.paced_ms_max = row.paced_ms_max.max(takes);
             }
         }
         row

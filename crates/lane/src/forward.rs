@@ -234,14 +234,17 @@ pub(crate) fn hand_on(
 /// To the cache, to every egress, to the consumer.
 fn pass_on(flow: &mut Flow, io: &mut Io, run: &Run, came: Option<Ingress>, now: Instant) {
     let (packets, bytes) = (run.packets() as u64, run.bytes.len() as u64);
+    flow.rate.count(run);
     let kept = flow.cache.insert(run, now, &mut io.room);
     flow.haste.came(run.sent, now);
     let mut has_more = came.is_some_and(|came| repair::on_run(flow, io, run, came, now));
     has_more |= flow.parity_decoder.on_run(run);
     let woken = flow.children.wake;
     let copies = fan_out(flow, io, run, came, kept, now);
-    if copies.sent {
+    if copies.sent || copies.paced {
         parity::on_sent(flow, io, run, now);
+    }
+    if copies.sent {
         has_more |= flow.tail.sent(run.end(), now);
     }
     if let Some(consumer) = &mut flow.consumer {
@@ -273,6 +276,8 @@ struct Copies {
     sent: bool,
     /// Some child's cursor will come to it.
     waits: bool,
+    /// Some child is sent it as its pace allows.
+    paced: bool,
 }
 
 /// Sends a run to all children that are live, but not back; the others' cursors will come to it if it is `kept` in the
@@ -290,7 +295,7 @@ fn fan_out(
     flow.rhythm.note(run);
     let is_near = flow.rhythm.is_near(run.sent);
     let (children, counters) = (&mut flow.children, &mut flow.counters);
-    let packets = run.packets() as u64;
+    let (packets, needs) = (run.packets() as u64, flow.rate.most());
     let is_late = run.first < children.next;
     children.next = children.next.max(run.end());
     let mut copies = Copies::default();
@@ -306,7 +311,10 @@ fn fan_out(
             }
             continue;
         }
-        let disposition = if child.is_free(is_late, now) {
+        if let Some(pacer) = &mut child.pacer {
+            pacer.attend(needs, link.trip(), now);
+        }
+        let disposition = if child.is_free(run, is_late, now) {
             Disposition::Send
         } else {
             let verdict = child.judge(run, kept, is_late, is_near, now);
@@ -318,12 +326,13 @@ fn fan_out(
         };
         match disposition {
             Disposition::Send => {
-                child.charge(run.bytes.len(), is_late && is_fast, now);
+                child.sent(run, is_late && is_fast, now);
                 copies.sent = true;
                 link.send(run, &mut io.outbox, &mut io.ledger, counters);
             }
             Disposition::Wait => {
                 copies.waits = true;
+                copies.paced |= child.is_current();
                 children.wake = Some(now); // has it become too much?
             }
             Disposition::Withhold(reason) => counters.withhold(reason, packets, &mut io.ledger),

@@ -43,7 +43,7 @@ pub mod testkit;
 pub use api::{
     Channel, Command, Datagrams, Delivery, Egress, EgressTerms, Event, FlowCommand, FlowCounters,
     FlowEvent, FrameRefusal, Gap, GapReason, Input, Interface, LaneCounters, LinkCommand,
-    LinkCounters, LinkEvent, Originate, Output, Packets, PublisherCommand, Train, Transmit,
+    LinkCounters, LinkEvent, Originate, Output, Packets, Path, PublisherCommand, Train, Transmit,
 };
 pub use flow::run::SegmentMask;
 pub use lane::Lane;

@@ -184,6 +184,9 @@ pub(crate) const NEXT_NEAR: Duration = Duration::from_secs(1);
 /// When something is given up, so much that the rest is sent within this: not again for the next packet.
 pub(crate) const BACKLOG_AFTER: Duration = Duration::from_millis(150);
 
+/// The oldest that a packet may become while its pace holds it: a picture that takes longer is too large for its path.
+pub(crate) const PACED_BACKLOG_MAX: Duration = Duration::from_secs(1);
+
 /// The most ranges that are remembered of one egress; of more the oldest is forgotten.
 pub(crate) const WITHHELD_RANGES_MAX: usize = 64;
 
@@ -201,6 +204,78 @@ pub(crate) const GONE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Room for outputs that one egress needs to get on: a run, and what says GONE.
 pub(crate) const PACE_ROOM_MIN: usize = 2 * GONES_MAX as usize;
+
+// The pace of a child over a path that nobody knows: `child/pacer.rs`, `flow/rate.rs`
+
+/// A step of the second over which a flow's rate is measured.
+pub(crate) const RATE_STEP: Duration = Duration::from_millis(100);
+
+/// Steps in a second.
+pub(crate) const RATE_STEPS: usize = 10;
+
+/// What came of a flow counts as if at least this had passed since its first packet: a group begins with its largest
+/// picture.
+pub(crate) const RATE_FIRST: Duration = Duration::from_millis(500);
+
+/// The most of this time and of as much before it is what a flow needs: a group of ten seconds and its neighbour.
+pub(crate) const RATE_PART: Duration = Duration::from_secs(20);
+
+/// The most packets of a send: 9.9 KB, which the shortest queues of home routers hold twice.
+pub(crate) const PACE_SEND_PACKETS: usize = 8;
+
+/// The longest that a send may take at the pace: what a queue of 10 ms at twice the flow's rate holds.
+pub(crate) const PACE_SEND: Duration = Duration::from_millis(10);
+
+/// What may leave beside the send that is due, as time at the pace: as much as a worker's timer may be late.
+pub(crate) const PACE_DEPTH: Duration = Duration::from_millis(2);
+
+/// The slowest pace.
+pub(crate) const PACE_MIN: Bitrate = Bitrate(1_000_000);
+
+/// Where a pace begins, in sixteenths of what the flow needs.
+pub(crate) const PACE_START: u64 = 24;
+
+/// The slowest that a pace becomes, in sixteenths of what the flow needs: it must come to an end with each group.
+pub(crate) const PACE_FLOOR: u64 = 18;
+
+/// The fastest that a pace becomes, in sixteenths of what the flow needs: as fast as newcomers on a LAN.
+pub(crate) const PACE_CEILING: u64 = 16 * CATCH_UP_HASTE;
+
+/// So many packets after a pause are a head: one send.
+pub(crate) const PACE_HEAD_PACKETS: u64 = PACE_SEND_PACKETS as u64;
+
+/// A tail of so many packets says something.
+pub(crate) const PACE_TAIL_MIN: u64 = 16;
+
+/// Of a stretch that goes on so many packets are judged at a time.
+pub(crate) const PACE_STRETCH_PACKETS: u64 = 128;
+
+/// A stretch is judged so long after what it lost could be asked for: when two pictures have followed it.
+pub(crate) const PACE_JUDGED_AFTER: Duration = Duration::from_millis(60);
+
+/// The most stretches that are not judged yet; of more the oldest is forgotten.
+pub(crate) const STRETCHES_MAX: usize = 64;
+
+/// A rate that was too high is tried again after this, then after twice as long ...
+pub(crate) const PACE_RETRY: Duration = Duration::from_secs(10);
+
+/// ... and after this at last.
+pub(crate) const PACE_RETRY_MAX: Duration = Duration::from_secs(80);
+
+/// A round trip that has grown by this, and by half, goes through a queue that the pace fills.
+pub(crate) const PACE_TRIP_GROWTH: Duration = Duration::from_millis(20);
+
+/// The least round trip of this time and of as much before it is what others are held against.
+pub(crate) const PACE_TRIP_PART: Duration = Duration::from_secs(30);
+
+/// Packets that a child asked for and that wait for its pace; what is asked for beyond is not sent.
+pub(crate) const PACED_REPAIRS_MAX: usize = 1_024;
+
+/// Blocks whose parity waits for a pace.
+pub(crate) const PACED_PARITY_MAX: usize = 16;
+
+/// The most newcomers of an interface that are sent something at a time and are paced.
+pub(crate) const PACED_NEWCOMERS_MAX: usize = 64;
 
 // Channel: `flow/multicast.rs`, `repair/backoff.rs`
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use levada_wire::LinkIndex;
 use levada_wire::datagram::link::{Counter, LinkDatagram, LinkHeader, LinkSeal, Ping};
 use levada_wire::key::LinkKey;
+use levada_wire::lane::Path;
 
 use crate::api::{Datagrams, Egress, FlowCounters};
 use crate::flow::run::Run;
@@ -43,6 +44,8 @@ pub(crate) struct Link {
     pub(crate) remote: SocketAddr,
     /// Which interface it is sent by.
     pub(crate) source: SourceAddress,
+    /// What lies between this host and the peer.
+    pub(crate) path: Path,
     /// Datagrams sent and received.
     pub(crate) counts: Counts,
     remote_index: LinkIndex,
@@ -69,6 +72,7 @@ impl Link {
             index,
             remote: canonical(remote),
             source: None,
+            path: Path::Unknown,
             counts: Counts::alone(),
             remote_index,
             seal: LinkSeal::new(send),
@@ -80,9 +84,13 @@ impl Link {
         }
     }
 
-    /// The same link, sent by that interface.
-    pub(crate) fn sent_from(self, source: SourceAddress) -> Self {
-        Self { source, ..self }
+    /// The same link, sent by that interface over that path.
+    pub(crate) fn sent_from(self, source: SourceAddress, path: Path) -> Self {
+        Self {
+            source,
+            path,
+            ..self
+        }
     }
 
     /// The same link, counted together with the other lanes.
@@ -276,11 +284,16 @@ impl Table {
     }
 
     /// Follows a peer to another address. Its seals and counts go on, since no counter may be used twice.
-    pub(crate) fn move_to(&mut self, index: LinkIndex, remote: SocketAddr, source: SourceAddress) {
+    pub(crate) fn move_to(
+        &mut self,
+        index: LinkIndex,
+        remote: SocketAddr,
+        (source, path): (SourceAddress, Path),
+    ) {
         let remote = canonical(remote);
         if let Some(link) = self.links.get_mut(&index) {
             self.addresses.remove(&(link.remote, index));
-            (link.remote, link.source) = (remote, source);
+            (link.remote, link.source, link.path) = (remote, source, path);
             self.addresses.insert((remote, index));
         }
     }
@@ -461,7 +474,7 @@ mod tests {
         table.insert(link);
         table.insert(other);
 
-        table.move_to(LinkIndex(1), there, None);
+        table.move_to(LinkIndex(1), there, (None, Path::Wire));
 
         assert_eq!(table.at(here).collect::<Vec<_>>(), [LinkIndex(2)]);
         assert_eq!(table.at(there).collect::<Vec<_>>(), [LinkIndex(1)]);

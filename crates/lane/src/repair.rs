@@ -20,11 +20,12 @@
 
 use levada_wire::datagram::link::{Head, LinkDatagram, Numbers};
 use levada_wire::lane::FlowEvent;
-use levada_wire::{Instant, LinkIndex, Number};
+use levada_wire::{FlowId, Instant, LinkIndex, Number};
 
 use crate::api::Egress;
 use crate::child::Child;
 use crate::child::behind::Reply;
+use crate::child::pacer::asked;
 use crate::child::repairs::Request;
 use crate::flow::Flow;
 use crate::flow::cache::Cache;
@@ -35,6 +36,8 @@ use crate::flow::run::Run;
 use crate::flow::suspicion;
 use crate::ledger::DropReason;
 use crate::limits::NUMBERS_PER_DATAGRAM;
+use crate::link::Link;
+use crate::outbox::Outbox;
 use crate::state::{Io, State};
 
 pub(crate) mod arrival_baseline;
@@ -49,6 +52,7 @@ pub(crate) mod tail;
 mod tests;
 pub(crate) mod trip;
 
+use counts::RepairCounts;
 use missing::RepairPeer;
 use numbers::pack;
 
@@ -195,32 +199,38 @@ fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: I
     let mut channel = flow.multicast.first_of(child.channels());
     let (mut due, mut twice, mut for_all) = (Vec::new(), Vec::new(), Vec::new());
     for number in that_are(Reply::FromCache) {
+        let request = Request {
+            flow: flow.id,
+            child: child.link,
+            number,
+            trip,
+            packets,
+            credit,
+        };
+        asked::note_lost(child, &io.repaired, &request, now);
         let answer = channel
             .as_ref()
             .map(|channel| channel.answer(number, trip, now));
         let copies = match answer {
             Some(Answer::TooSoon) => Err(DropReason::RepairTooSoon),
-            _ => {
-                let request = Request {
-                    flow: flow.id,
-                    child: child.link,
-                    number,
-                    trip,
-                    packets,
-                    credit,
-                };
-                child.repairs.admit(&mut io.repaired, &request, now)
-            }
+            _ => child.repairs.admit(&mut io.repaired, &request, now),
         };
         match (copies, &mut channel) {
             (Ok(_), Some(channel)) if answer == Some(Answer::ToAll) => {
                 channel.remember(number, now);
                 for_all.push(number);
             }
+            (Ok(copies), _) if child.pacer.is_some() => {
+                asked::ask(child, number, copies, &mut io.ledger);
+            }
             (Ok(1), _) => due.push(number),
             (Ok(_), _) => twice.push(number),
             (Err(reason), _) => io.ledger.drop_copies(reason, 1),
         }
+    }
+    if child.pacer.is_some() {
+        flow.children.wake_for(place);
+        io.touched.push(flow.id);
     }
     let to_channel = channel.map(|channel| channel.channel);
     let (counters, cache) = (&mut flow.counters, &flow.cache);
@@ -237,13 +247,26 @@ fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: I
         io.ledger.repair.repairs_sent += run.packets() as u64;
         link.send(&run, &mut io.outbox, &mut io.ledger, counters);
     }
-    for numbers in pack(flow.id, &that_are(Reply::Pending)) {
-        io.ledger.repair.pendings_sent += 1;
-        link.say(LinkDatagram::Pending(numbers), &mut io.outbox);
+    let rest = [that_are(Reply::Pending), that_are(Reply::Gone)];
+    let counts = &mut io.ledger.repair;
+    say_rest(link, &mut io.outbox, flow.id, rest, counts);
+}
+
+/// Says of what a child asked for what is pending, and what is gone.
+fn say_rest(
+    link: &mut Link,
+    outbox: &mut Outbox,
+    flow: FlowId,
+    [pending, gone]: [Vec<Number>; 2],
+    counts: &mut RepairCounts,
+) {
+    for numbers in pack(flow, &pending) {
+        counts.pendings_sent += 1;
+        link.say(LinkDatagram::Pending(numbers), outbox);
     }
-    for numbers in pack(flow.id, &that_are(Reply::Gone)) {
-        io.ledger.repair.gones_sent += 1;
-        link.say(LinkDatagram::Gone(numbers), &mut io.outbox);
+    for numbers in pack(flow, &gone) {
+        counts.gones_sent += 1;
+        link.say(LinkDatagram::Gone(numbers), outbox);
     }
 }
 

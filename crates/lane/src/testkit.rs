@@ -26,7 +26,7 @@ use levada_wire::{
 
 use crate::api::{
     Command, Datagrams, Delivery, Egress, EgressTerms, Event, FlowCommand, Input, LinkCommand,
-    Originate, Output, PublisherCommand, Train, Transmit,
+    Originate, Output, Path, PublisherCommand, Train, Transmit,
 };
 use crate::lane::Lane;
 use crate::settings::LaneSettings;
@@ -210,6 +210,7 @@ pub fn add_link(from: usize, to: usize) -> Command {
             remote_index: link_to(from),
             remote: address(to),
             source: None,
+            path: Path::Wire,
             send: link_key(from, to),
             receive: link_key(to, from),
         },

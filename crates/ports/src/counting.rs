@@ -28,7 +28,7 @@ use crate::sys::{ProbeSettings, ProbeSocket, Socket, SocketSettings};
 use crate::testkit::{self, WALL, address, frame};
 use crate::worker::{self, WorkerCounters, WorkerHandle};
 use levada_lane::api::{
-    Command, Datagrams, EgressTerms, FlowCommand, Input, LinkCommand, Originate, Output,
+    Command, Datagrams, EgressTerms, FlowCommand, Input, LinkCommand, Originate, Output, Path,
     PublisherCommand, Train,
 };
 use levada_lane::{Lane, LaneSettings};
@@ -198,6 +198,7 @@ fn set_up(origin: SocketAddr, egresses: &[SocketAddr]) -> Vec<Command> {
                 remote_index: link,
                 remote,
                 source: None,
+                path: Path::Wire,
                 send: LinkKey::from_bytes([6; 32]),
                 receive: LinkKey::from_bytes([7; 32]),
             },

@@ -28,6 +28,6 @@ pub use burst::Burst;
 pub use clock::Clock;
 pub use lanes::{LANES_MAX, Lanes, default_lanes};
 pub use sys::{
-    BindError, Feature, Socket, SocketSet, SocketSettings, interface_rate, source_towards,
+    BindError, Feature, Socket, SocketSet, SocketSettings, interface_rate, path_to, source_towards,
 };
 pub use worker::{Full, WorkerCounters, WorkerHandle};

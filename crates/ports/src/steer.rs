@@ -205,6 +205,7 @@ mod tests {
                 remote_index: link,
                 remote: testkit::address(1),
                 source: None,
+                path: levada_wire::lane::Path::Wire,
                 send: key.clone(),
                 receive: key,
             },

@@ -21,7 +21,7 @@ use levada_core::{
     Settings,
 };
 use levada_lane::api::{
-    self as lane, Channel, Command, Datagrams, Delivery, FlowCommand, LinkCommand,
+    self as lane, Channel, Command, Datagrams, Delivery, FlowCommand, LinkCommand, Path,
     PublisherCommand, Train,
 };
 use levada_lane::{Lane, LaneSettings};
@@ -87,6 +87,7 @@ pub(crate) enum Effect {
 struct Link {
     end: End,
     remote: SocketAddr,
+    path: Path,
     send: LinkKey,
     receive: LinkKey,
     /// By concern.
@@ -99,6 +100,8 @@ pub(crate) struct Connected {
     pub(crate) end: End,
     pub(crate) peer: NodeId,
     pub(crate) remote: SocketAddr,
+    /// Whether the peer is on the same LAN.
+    pub(crate) path: Path,
     pub(crate) dial: Option<DialId>,
     pub(crate) send: LinkKey,
     pub(crate) receive: LinkKey,
@@ -245,6 +248,7 @@ impl Process {
             end,
             peer,
             remote,
+            path,
             dial,
             send,
             receive,
@@ -257,6 +261,7 @@ impl Process {
             Link {
                 end,
                 remote,
+                path,
                 send,
                 receive,
                 inboxes: BTreeMap::new(),
@@ -381,6 +386,7 @@ impl Process {
                         remote_index,
                         remote: known.remote,
                         source: None,
+                        path: known.path,
                         send: known.send.clone(),
                         receive: known.receive.clone(),
                     };

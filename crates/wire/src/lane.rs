@@ -17,8 +17,8 @@ use crate::units::{Bitrate, Number, PacketSize, RepairBudget};
 /// What a lane is to do about a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkCommand {
-    /// It is up: datagrams may be sent to and taken from it. For a link that is there already only `remote` and
-    /// `source` count: the peer has moved, its keys and counts go on.
+    /// It is up: datagrams may be sent to and taken from it. For a link that is there already only `remote`, `source`
+    /// and `path` count: the peer has moved, its keys and counts go on.
     Add {
         /// The peer's number for it, written into datagrams to it.
         remote_index: LinkIndex,
@@ -27,6 +27,8 @@ pub enum LinkCommand {
         /// This host's address that it is reached from: links of one address share an interface. `None` is an address
         /// too.
         source: Option<IpAddr>,
+        /// What lies between this host and the peer.
+        path: Path,
         /// Seals what is sent.
         send: LinkKey,
         /// Opens what is received.
@@ -36,6 +38,16 @@ pub enum LinkCommand {
     Remove,
     /// Send a link datagram; the lane fills in `sent` of a ping.
     Send(LinkDatagram),
+}
+
+/// What lies between this host and a peer, as far as this host can tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Path {
+    /// Anything: what is sent there is paced, since a queue on the way may be shorter than a picture.
+    #[default]
+    Unknown,
+    /// A wire that both are attached to, or nothing at all: what is sent at once arrives.
+    Wire,
 }
 
 /// What a lane is to do about a flow.

@@ -1,7 +1,7 @@
 //! How a child falls behind and comes back, and what of what waits for it is given up when it is too much.
 //!
 //! ```text
-//!   run ─▶ for each child ─┬─ live, and its bucket has some ─▶ sent at once
+//!   run ─▶ for each child ─┬─ live, and its bucket and its pace have some ─▶ sent at once
 //!                          └─ behind ─▶ stays in the cache, where the child's cursor will come to it (`pace.rs`)
 //!
 //!   what waits is older than 200 ms, and takes longer to send?
@@ -32,7 +32,7 @@ use crate::flow::cache::Cache;
 use crate::flow::rhythm::Rhythm;
 use crate::flow::run::Run;
 use crate::ledger::DropReason;
-use crate::limits::{BACKLOG_AFTER, BACKLOG_MAX, GONE_INTERVAL};
+use crate::limits::{BACKLOG_AFTER, BACKLOG_MAX, GONE_INTERVAL, PACED_BACKLOG_MAX};
 
 /// What becomes of a run at one child.
 pub(crate) enum Disposition {
@@ -73,9 +73,16 @@ const NEVER: usize = STEPS - 1;
 impl Child {
     /// Whether a run goes out at once, as it does nearly always.
     #[inline]
-    pub(crate) fn is_free(&self, is_late: bool, now: Instant) -> bool {
-        let has_room = is_late || self.buckets.live.is_ready(now);
+    pub(crate) fn is_free(&self, run: &Run, is_late: bool, now: Instant) -> bool {
+        let has_room = is_late || self.has_room(run, now);
         has_room && self.is_live() && self.withheld.is_none() && self.moved.is_none()
+    }
+
+    /// Whether it may be sent a run as it is, by what it was admitted with and by its pace.
+    #[inline]
+    fn has_room(&self, run: &Run, now: Instant) -> bool {
+        let lets = self.pacer.as_ref().is_none_or(|pacer| pacer.lets(run, now));
+        lets && self.buckets.live.is_ready(now)
     }
 
     /// Judges a run that may not go out at once. `kept` says that it is in the cache, so that a cursor can come to it.
@@ -111,7 +118,9 @@ impl Child {
                     self.go_on(run, kept, (start, cursor), now)
                 }
             }
-            Progress::CatchingUp { cursor, .. } | Progress::Throttled { cursor, .. }
+            Progress::CatchingUp { cursor, .. }
+            | Progress::Throttled { cursor, .. }
+            | Progress::Paced { cursor, .. }
                 if run.first >= cursor =>
             {
                 if kept {
@@ -122,10 +131,13 @@ impl Child {
             }
             behind if behind.is_behind() && run.first < behind.start() => Disposition::Ignore,
             _ if is_withheld => Disposition::Withhold(DropReason::Shed),
-            Progress::Live if is_late || self.buckets.live.is_ready(now) => Disposition::Send,
+            Progress::Live if is_late || self.has_room(run, now) => Disposition::Send,
+            // What is in no cache cannot be paced.
+            Progress::Live if !kept && self.buckets.live.is_ready(now) => Disposition::Send,
             Progress::Live => {
                 let (start, cursor) = (Number::ZERO, run.first);
-                self.progress = Progress::Throttled { start, cursor };
+                self.progress = Progress::Paced { start, cursor };
+                self.heed_bucket(now);
                 if kept {
                     Disposition::Wait
                 } else {
@@ -134,6 +146,7 @@ impl Child {
             }
             Progress::CatchingUp { cursor, .. }
             | Progress::Throttled { cursor, .. }
+            | Progress::Paced { cursor, .. }
             | Progress::Skipping { cursor, .. } => {
                 self.progress = self.progress.at(cursor.max(run.end()));
                 Disposition::Send
@@ -222,11 +235,33 @@ impl Child {
 /// As time passes.
 impl Child {
     /// Whether it may be sent something from the cache now.
-    pub(crate) const fn may_go_on(&self, now: Instant) -> bool {
-        matches!(self.progress, Progress::Throttled { .. }) && self.buckets.live.is_ready(now)
+    pub(crate) fn may_go_on(&self, now: Instant) -> bool {
+        let is_ready = self.may_go_on_at().is_some_and(|at| at <= now);
+        is_ready && self.progress.cursor().is_some()
     }
 
-    /// Gives up what is too much of what waits for it while it is throttled. Packets below `next` are there.
+    /// From when on it may be sent something from the cache, unless it waits for its turn or for a group.
+    fn may_go_on_at(&self) -> Option<Instant> {
+        match self.progress {
+            Progress::Throttled { .. } | Progress::Paced { .. } => {
+                let pace = self.pacer.as_ref().map(|pacer| pacer.ready_at());
+                let live = self.buckets.live.ready_at();
+                Some(live.max(pace.unwrap_or(Instant::ZERO)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whoever is held by its pace, and was sent what it was admitted with too, is throttled.
+    pub(crate) const fn heed_bucket(&mut self, now: Instant) {
+        if let Progress::Paced { start, cursor } = self.progress
+            && !self.buckets.live.is_ready(now)
+        {
+            self.progress = Progress::Throttled { start, cursor };
+        }
+    }
+
+    /// Gives up what is too much of what waits for it while it is throttled or paced. Packets below `next` are there.
     pub(crate) fn relieve(
         &mut self,
         cache: &Cache,
@@ -235,8 +270,12 @@ impl Child {
     ) -> GivenUp {
         let shed = |shed| GivenUp { shed, skipped: 0 };
         let skipped = |skipped| GivenUp { shed: 0, skipped };
-        let Progress::Throttled { cursor, .. } = self.progress else {
-            return GivenUp::default();
+        let (cursor, oldest_max) = match self.progress {
+            Progress::Throttled { cursor, .. } => (cursor, BACKLOG_MAX),
+            Progress::Paced { cursor, .. } => {
+                (cursor, PACED_BACKLOG_MAX.max(self.terms().budget.time()))
+            }
+            _ => return GivenUp::default(),
         };
         if cursor < cache.dropped() {
             return skipped(self.skip_what_is_lost(cache, (next, rhythm), now));
@@ -245,8 +284,11 @@ impl Child {
             return GivenUp::default();
         };
         let age = newest.sent.micros_since(oldest.sent).max(0).unsigned_abs();
-        if Duration::from_micros(u64::from(age)) <= BACKLOG_MAX {
+        if Duration::from_micros(u64::from(age)) <= oldest_max {
             return GivenUp::default();
+        }
+        if matches!(self.progress, Progress::Paced { .. }) {
+            return skipped(self.skip(cache, (next, rhythm), now));
         }
         let left = self.left_after(cache, cursor);
         let time_for = |bytes| self.buckets.live.time_for(bytes, now);
@@ -267,7 +309,9 @@ impl Child {
         now: Instant,
     ) -> u64 {
         match self.progress {
-            Progress::CatchingUp { cursor, .. } | Progress::Throttled { cursor, .. }
+            Progress::CatchingUp { cursor, .. }
+            | Progress::Throttled { cursor, .. }
+            | Progress::Paced { cursor, .. }
                 if cursor < cache.dropped() =>
             {
                 cache.dropped().since(cursor) + self.skip(cache, following, now)
@@ -355,7 +399,9 @@ impl Child {
                 self.skip_to(next);
                 0
             }
-            Progress::Throttled { .. } => self.skip(cache, (next, rhythm), now),
+            Progress::Throttled { .. } | Progress::Paced { .. } => {
+                self.skip(cache, (next, rhythm), now)
+            }
             _ => 0,
         }
     }
@@ -376,6 +422,7 @@ impl Child {
             Progress::Queued { start: cursor }
             | Progress::CatchingUp { cursor, .. }
             | Progress::Throttled { cursor, .. }
+            | Progress::Paced { cursor, .. }
                 if number >= cursor =>
             {
                 Reply::Pending
@@ -400,11 +447,13 @@ impl Child {
 
     /// When something is to be done for it. Newcomers are woken by their interface.
     pub(crate) fn wake(&self) -> Option<Instant> {
-        let is_throttled = matches!(self.progress, Progress::Throttled { .. });
-        let sends = is_throttled.then(|| self.buckets.live.ready_at());
+        let sends = self.may_go_on_at();
+        let cursor = self.progress.cursor();
+        let pacer = self.pacer.as_ref().filter(|pacer| pacer.has_asked(cursor));
+        let answers = pacer.map(|pacer| pacer.ready_at());
         let says = self.withheld.as_ref().and_then(|it| it.say_at());
         let tail = self.tail.as_ref().and_then(|tail| tail.timer());
-        [sends, says, tail].into_iter().flatten().min()
+        [sends, answers, says, tail].into_iter().flatten().min()
     }
 }
 

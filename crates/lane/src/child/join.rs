@@ -19,6 +19,7 @@
 use std::time::Duration;
 
 use levada_wire::datagram::link::{LinkDatagram, Numbers};
+use levada_wire::lane::Path;
 use levada_wire::{FlowId, Instant, LinkIndex, Number};
 
 use super::Child;
@@ -49,6 +50,8 @@ pub(crate) fn add(
         return false;
     }
     let place = flow.children.add(link, terms);
+    let path = io.links.get(link).map_or(Path::Unknown, |link| link.path);
+    flow.children.all[place].set_path(path, now);
     match has {
         Some(has) => go_on(flow, io, place, has, now),
         None => queue(flow, io, place, now),
@@ -78,6 +81,15 @@ fn beginning(flow: &Flow, place: usize) -> Option<Number> {
     let moved = flow.children.all[place].moved;
     let goes_on = moved.map(|moved| moved.has().max(flow.cache.dropped()));
     goes_on.or_else(|| flow.cache.join_point())
+}
+
+/// A link's peer has moved: another path lies between.
+pub(crate) fn move_link(state: &mut State, link: LinkIndex, path: Path, now: Instant) {
+    for flow in state.flows.values_mut() {
+        if let Some(child) = flow.children.get_mut(link) {
+            child.set_path(path, now);
+        }
+    }
 }
 
 /// Sends it no more; `false` if it was not sent.
@@ -132,11 +144,18 @@ fn queue(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) {
     let child = &mut flow.children.all[place];
     let source = io.links.get(child.link).and_then(|link| link.source);
     let not_before = child.buckets.catch_up.ready_at();
-    let newcomer = Newcomer::new(flow.id, child.link, child.terms().peak, not_before);
+    let newcomer = newcomer(child, flow.id, not_before);
     if !io.queue.add(source, newcomer, now) {
         return turn_away(flow, io, place);
     }
     child.progress = Progress::Queued { start };
+}
+
+fn newcomer(child: &Child, flow: FlowId, not_before: Instant) -> Newcomer {
+    match child.pacer {
+        Some(_) => Newcomer::paced(flow, child.link, not_before),
+        None => Newcomer::new(flow, child.link, child.terms().peak, not_before),
+    }
 }
 
 /// A live child has been sent more than it was admitted with, since the flow comes faster than it was sent: this node
@@ -150,7 +169,7 @@ pub(crate) fn go_along(
     let Progress::Throttled { start, cursor } = child.progress else {
         return;
     };
-    let newcomer = Newcomer::new(flow, child.link, child.terms().peak, now);
+    let newcomer = newcomer(child, flow, now);
     let may_go = child.buckets.catch_up.ready_at() < now + GO_ALONG_MAX;
     if may_go && queue.add(source, newcomer, now) {
         let round = Round::default();
@@ -206,18 +225,27 @@ pub(crate) fn serve_queue(state: &mut State, now: Instant) {
         };
         let flow = state.flow(turn.newcomer.flow);
         match flow.and_then(|(flow, io)| serve(flow, io, turn, now)) {
-            Some(bytes) => state.io.queue.sent(turn, bytes, now),
+            Some((bytes, then)) => state.io.queue.sent(turn, bytes, then, now),
             None => state.io.queue.done(turn),
         }
     }
 }
 
-/// Sends the newcomer whose turn it is one run; `None` if it is no newcomer any more.
-fn serve(flow: &mut Flow, io: &mut Io, turn: Turn, now: Instant) -> Option<usize> {
+/// Sends the newcomer whose turn it is one run, and says how many bytes and when it may be sent more; `None` if it is
+/// no newcomer any more.
+fn serve(flow: &mut Flow, io: &mut Io, turn: Turn, now: Instant) -> Option<(usize, Instant)> {
     let place = flow.children.place_of(turn.newcomer.link)?;
     let (start, next) = (beginning(flow, place), flow.children.next);
     let newest = flow.cache.newest().map(|run| run.sent);
+    let (needs, trip) = (flow.rate.most(), io.links.trip(turn.newcomer.link));
     let child = &mut flow.children.all[place];
+    let is_paced = child.pacer.is_some();
+    if let Some(pacer) = &mut child.pacer {
+        pacer.attend(needs, trip, now);
+        if !pacer.is_ready(now) {
+            return Some((0, pacer.ready_at())); // it was sent repairs since
+        }
+    }
     if let Progress::Queued { .. } = child.progress {
         let Some(start) = start else {
             turn_away(flow, io, place);
@@ -233,7 +261,7 @@ fn serve(flow: &mut Flow, io: &mut Io, turn: Turn, now: Instant) -> Option<usize
         cursor,
         round,
     } = &mut child.progress
-        && newest.is_some_and(|sent| round.is_far_as_ever(*cursor, next, sent, now))
+        && newest.is_some_and(|sent| round.is_far_as_ever(*cursor, (next, sent), is_paced, now))
     {
         let (start, cursor) = (*start, *cursor);
         child.progress = Progress::Throttled { start, cursor }; // from now on at its own expense
@@ -248,7 +276,8 @@ fn serve(flow: &mut Flow, io: &mut Io, turn: Turn, now: Instant) -> Option<usize
     };
     while is_catching_up(flow) {
         if let Step::Sent(bytes) = pace::step(flow, io, place, now) {
-            return Some(bytes);
+            let pacer = flow.children.all[place].pacer.as_ref();
+            return Some((bytes, pacer.map_or(now, |pacer| pacer.ready_at())));
         }
     }
     flow.children.wake_for(place);

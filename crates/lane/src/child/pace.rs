@@ -5,18 +5,20 @@
 //!                     │ group ▮▮▮ ▮▮▮ ▮▮▮ ▮▮▮ ▮▮▮ ▮▮▮ ▮▮▮ newest │
 //!   CatchingUp ───────┴─▲─ cursor: in turn with others, a quarter of the interface's rate (`queue.rs`)
 //!   Throttled ─────────────────▲─ cursor: as its bucket fills (`bucket.rs`), 200 ms at most (`behind.rs`)
+//!   Paced ─────────────────────────────────────────▲─ cursor: as its path is known to take (`pacer.rs`)
 //!   Live ──────────────────────────────────────────────────────▲  sent as it comes: `forward`, not here
 //! ```
 //!
 //! What waits, waits in the cache, once for all. What is given up is said to the child as GONE (`withheld.rs`). Where
 //! the cache has let go of what a cursor would have come to, it goes on with the next group; where the flow has a hole,
-//! it passes it, and the repair follows when it comes. Relays do not re-pace: whoever keeps to what was admitted is
-//! never throttled. Not what was lost: `repair`. Called by the lane, and by `join.rs` for newcomers. Invariant: nothing
-//! goes back to where it came from.
+//! it passes it, and the repair follows when it comes. Whoever keeps to what was admitted is never throttled. Not what
+//! was lost: `repair`. Called by the lane, and by `join.rs` for newcomers. Invariant: nothing goes back to where it
+//! came from.
 
 use levada_wire::Instant;
 use levada_wire::datagram::link::{Head, LinkDatagram};
 
+use super::pacer::asked;
 use crate::api::{Egress, Late};
 use crate::flow::Flow;
 use crate::ledger::DropReason;
@@ -82,7 +84,12 @@ pub(crate) fn drive(flow: &mut Flow, io: &mut Io, now: Instant) -> bool {
 /// Sends what a child may be sent by now, gives up what is too much, and says what is gone.
 fn pump(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) -> bool {
     let following = (flow.children.next, &flow.rhythm);
-    let given_up = flow.children.all[place].relieve(&flow.cache, following, now);
+    let child = &mut flow.children.all[place];
+    if let Some(pacer) = &mut child.pacer {
+        pacer.attend(flow.rate.most(), io.links.trip(child.link), now);
+    }
+    child.heed_bucket(now);
+    let given_up = child.relieve(&flow.cache, following, now);
     let (counters, ledger) = (&mut flow.counters, &mut io.ledger);
     counters.withhold(DropReason::Shed, given_up.shed, ledger);
     counters.withhold(DropReason::Skipped, given_up.skipped, ledger);
@@ -91,6 +98,9 @@ fn pump(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) -> bool {
     }
     say_gone(flow, io, place, now);
     say_head(flow, io, place, now);
+    if asked::drive(flow, io, place, now) {
+        return true;
+    }
     while flow.children.all[place].may_go_on(now) {
         if io.outbox.room() < PACE_ROOM_MIN {
             return true;
@@ -154,7 +164,12 @@ pub(crate) fn step(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) -> 
     let next = flow.children.next;
     let child = &mut flow.children.all[place];
     let cursor = child.progress.cursor();
-    let Some(run) = cursor.and_then(|cursor| flow.cache.next_from(cursor)) else {
+    let run = cursor.and_then(|cursor| flow.cache.next_from(cursor));
+    let run = match &child.pacer {
+        Some(pacer) => run.map(|run| pacer.first_of(run)),
+        None => run,
+    };
+    let Some(run) = run else {
         child.catch_up();
         if !flow.tail.says(next) {
             // What it was sent last may have been lost, long after the others were told the highest number.
@@ -178,7 +193,7 @@ pub(crate) fn step(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) -> 
         ledger.drop_copies(DropReason::BackToSender, packets);
         return Step::Passed;
     }
-    child.charge(bytes, false, now);
+    child.sent(&run, false, now);
     let link = io.links.get_mut(child.link);
     let link = link.expect("removing a link removes its children");
     link.send(&run, &mut io.outbox, ledger, counters);

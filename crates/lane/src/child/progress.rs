@@ -11,6 +11,8 @@
 //!     │ └──────────────────────────▶ Live ──────────────────────────┘ ◀─┘                              │ │
 //!     └── it can after all ─────────┘ ▲ └── packets did not go out, or wait and are not kept ──────────┘ │
 //!                                     └── next group begins, and is not kept in the cache ───────────────┘
+//!    Live ──── more comes than its pace lets leave at once ────▶ Paced ──── it was all sent ────▶ Live
+//!    Paced ─── its bucket is empty ─▶ Throttled; what waits is a second old ─▶ Skipping
 //!    Skipping is for the next group if that is near; if it is not, or does not come, the child goes on without it, and
 //!    with a gap (`flow/rhythm.rs`)
 //!    ByChannel: hears a multicast channel, and is sent nothing over its link but repairs. AddEgress makes it Queued
@@ -46,6 +48,8 @@ pub(crate) enum Progress {
     },
     /// Was sent as much as it was admitted with: goes on as its bucket fills.
     Throttled { start: Number, cursor: Number },
+    /// Keeps to what it was admitted with, and is sent no more at a time than its path is known to take.
+    Paced { start: Number, cursor: Number },
     /// Goes on with the next group.
     Skipping { start: Number, cursor: Number },
 }
@@ -69,6 +73,7 @@ impl Progress {
             Self::Queued { start } => Some(start),
             Self::CatchingUp { cursor, .. }
             | Self::Throttled { cursor, .. }
+            | Self::Paced { cursor, .. }
             | Self::Skipping { cursor, .. } => Some(cursor),
         }
     }
@@ -84,6 +89,7 @@ impl Progress {
                 round,
             },
             Self::Throttled { start, .. } => Self::Throttled { start, cursor },
+            Self::Paced { start, .. } => Self::Paced { start, cursor },
             Self::Skipping { start, .. } => Self::Skipping { start, cursor },
         }
     }
@@ -95,6 +101,7 @@ impl Progress {
             Self::Queued { start }
             | Self::CatchingUp { start, .. }
             | Self::Throttled { start, .. }
+            | Self::Paced { start, .. }
             | Self::Skipping { start, .. } => start,
         }
     }
@@ -107,16 +114,17 @@ impl Progress {
 
 impl Round {
     /// The cursor of a newcomer has come to where the flow was when the round began. Another one begins, unless more
-    /// has come meanwhile than half of what was there then: then it does not come near enough. Packets below `next` are
-    /// there, the newest of them sent at `sent`.
+    /// has come meanwhile than half of what was there then: then it does not come near enough. Whoever `is_paced` may
+    /// come nearer by little: its path bears no more. Packets below `next` are there, the newest of them sent at
+    /// `sent`.
     ///
     /// Where the flow comes faster than it was sent, this node is a newcomer itself: who is sent it as fast comes
     /// nearer to where the origin is. So far, and for [`ROUNDS_UNJUDGED_MAX`] rounds at most, nothing is judged.
     pub(crate) fn is_far_as_ever(
         &mut self,
         cursor: Number,
-        next: Number,
-        sent: OriginTime,
+        (next, sent): (Number, OriginTime),
+        is_paced: bool,
         now: Instant,
     ) -> bool {
         let packets = next.since(cursor);
@@ -128,7 +136,12 @@ impl Round {
             Duration::from_micros(sent) > now.since(at) * 2
         });
         let is_unjudged = is_fast && self.unjudged < ROUNDS_UNJUDGED_MAX;
-        let is_far = self.began.is_some() && !is_unjudged && packets > self.packets / 2;
+        let near = if is_paced {
+            self.packets
+        } else {
+            self.packets / 2
+        };
+        let is_far = self.began.is_some() && !is_unjudged && packets > near;
         *self = Self {
             end: next,
             packets,
@@ -153,7 +166,7 @@ mod tests {
             let now = Instant::from_nanos(10_000_000 * rounds as u64);
             let sent = OriginTime(sent_millis * 1_000 * u32::try_from(rounds).unwrap());
             let cursor = number(100 * rounds);
-            if round.is_far_as_ever(cursor, cursor.plus(100), sent, now) {
+            if round.is_far_as_ever(cursor, (cursor.plus(100), sent), false, now) {
                 return rounds;
             }
             rounds += 1;

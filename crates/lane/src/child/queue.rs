@@ -9,9 +9,10 @@
 //! A crowd that joins at one moment must not push the live packets of others off the wire: an interface uses a quarter
 //! of its rate for newcomers. And the way beyond it may be far narrower, so no newcomer is sent more than
 //! [`CATCH_UP_HASTE`] times its flow's peak: a first picture at once, and no burst of a whole group that would fill the
-//! queue of every router on the way. Interfaces are told apart by the address that a link is sent from. Rate and slots
-//! are the node's, not the lane's (`shared.rs`). Not the sending: [`super`]. Called by it. Invariant: at most
-//! [`INTERFACES_MAX`] interfaces are told apart, and at most [`QUEUED_MAX`] newcomers wait.
+//! queue of every router on the way; whoever is paced has its own pace, and takes no place from those who are done
+//! sooner: [`PACED_NEWCOMERS_MAX`] of those are served at a time. Interfaces are told apart by the address that a link
+//! is sent from. Rate and slots are the node's, not the lane's (`shared.rs`). Not the sending: [`super`]. Called by it.
+//! Invariant: at most [`INTERFACES_MAX`] interfaces are told apart, and at most [`QUEUED_MAX`] newcomers wait.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
 
 use super::bucket::Bucket;
 use crate::limits::{
-    CATCH_UP_AT_ONCE, CATCH_UP_HASTE, INTERFACES_MAX, QUEUED_MAX, SLOT_LOOK_EVERY,
+    CATCH_UP_AT_ONCE, CATCH_UP_HASTE, INTERFACES_MAX, PACED_NEWCOMERS_MAX, QUEUED_MAX,
+    SLOT_LOOK_EVERY,
 };
 use crate::link::SourceAddress;
 use crate::settings::LaneSettings;
@@ -33,8 +35,10 @@ pub(crate) struct Newcomer {
     pub(crate) link: LinkIndex,
     /// It has cost so much before that it waits until then.
     not_before: Instant,
-    /// What it is sent now.
+    /// What it is sent now, if it is not paced.
     bucket: Bucket,
+    /// When its pace lets it be sent more.
+    paced: Option<Instant>,
 }
 
 impl Newcomer {
@@ -46,7 +50,21 @@ impl Newcomer {
             link,
             not_before,
             bucket: Bucket::new(rate, CATCH_UP_AT_ONCE),
+            paced: None,
         }
+    }
+
+    /// A newcomer that has a pace of its own.
+    pub(crate) fn paced(flow: FlowId, link: LinkIndex, not_before: Instant) -> Self {
+        Self {
+            paced: Some(Instant::ZERO),
+            ..Self::new(flow, link, Bitrate(u64::MAX), not_before)
+        }
+    }
+
+    /// From when on it may be sent something.
+    fn ready_at(&self) -> Instant {
+        self.paced.unwrap_or_else(|| self.bucket.ready_at())
     }
 }
 
@@ -63,6 +81,24 @@ struct Interface {
     waiting: VecDeque<Newcomer>,
     /// What the lanes of the node share of it.
     shared: Arc<InterfaceShare>,
+}
+
+/// How many more newcomers an interface may serve.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    paced: usize,
+    others: usize,
+}
+
+impl Room {
+    const fn has_some_for(self, newcomer: &Newcomer) -> bool {
+        let room = if newcomer.paced.is_some() {
+            self.paced
+        } else {
+            self.others
+        };
+        room > 0
+    }
 }
 
 /// See the module's head.
@@ -130,9 +166,9 @@ impl Queue {
         let stays = |newcomer: &Newcomer| !is_meant(newcomer.flow, newcomer.link);
         self.waiting = 0;
         for interface in self.interfaces.values_mut() {
-            let before = interface.served.len();
+            let before = interface.slots();
             interface.served.retain(stays);
-            interface.shared.let_out(before - interface.served.len());
+            interface.shared.let_out(before - interface.slots());
             interface.waiting.retain(stays);
             self.waiting += interface.waiting.len();
         }
@@ -157,11 +193,13 @@ impl Queue {
     }
 
     /// The one whose turn it was has been sent that much: the next one's turn.
-    pub(crate) fn sent(&mut self, turn: Turn, bytes: usize, now: Instant) {
+    /// Whoever is paced is not sent more before `then`.
+    pub(crate) fn sent(&mut self, turn: Turn, bytes: usize, then: Instant, now: Instant) {
         if let Some(interface) = self.interfaces.get_mut(&turn.source) {
             interface.shared.take(self.lane, bytes, now);
             if let Some(newcomer) = interface.served.front_mut() {
                 newcomer.bucket.take(bytes, now);
+                newcomer.paced = newcomer.paced.map(|_| then);
             }
             interface.served.rotate_left(1);
         }
@@ -170,8 +208,9 @@ impl Queue {
     /// The one whose turn it was is no newcomer any more.
     pub(crate) fn done(&mut self, turn: Turn) {
         if let Some(interface) = self.interfaces.get_mut(&turn.source) {
-            let is_one = interface.served.pop_front().is_some();
-            interface.shared.let_out(usize::from(is_one));
+            let first = interface.served.pop_front();
+            let has_slot = first.is_some_and(|first| first.paced.is_none());
+            interface.shared.let_out(usize::from(has_slot));
         }
     }
 
@@ -185,23 +224,44 @@ impl Interface {
     /// Lets those in whose turn has come; says how many.
     fn let_in(&mut self, at_once_max: usize, now: Instant) -> usize {
         let before = self.waiting.len();
-        while self.served.len() < at_once_max {
-            let mut waiting = self.waiting.iter();
-            let Some(at) = waiting.position(|newcomer| newcomer.not_before <= now) else {
+        let mut has_slots = true;
+        loop {
+            let mut room = self.room(at_once_max);
+            if !has_slots {
+                room.others = 0;
+            }
+            let may_come = |one: &Newcomer| one.not_before <= now && room.has_some_for(one);
+            let Some(at) = self.waiting.iter().position(may_come) else {
                 break;
             };
-            if !self.shared.let_in(self.served.len(), at_once_max) {
-                break; // other lanes serve as many as may be
+            let is_paced = self.waiting[at].paced.is_some();
+            if is_paced || self.shared.let_in(self.slots(), at_once_max) {
+                self.served.extend(self.waiting.remove(at));
+            } else {
+                has_slots = false; // other lanes serve as many as may be
             }
-            self.served.extend(self.waiting.remove(at));
         }
         before - self.waiting.len()
+    }
+
+    /// How many more may be served.
+    fn room(&self, at_once_max: usize) -> Room {
+        let slots = self.slots();
+        Room {
+            paced: PACED_NEWCOMERS_MAX.saturating_sub(self.served.len() - slots),
+            others: at_once_max.saturating_sub(slots),
+        }
+    }
+
+    /// How many are served that take a slot: all but those that are paced.
+    fn slots(&self) -> usize {
+        self.served.iter().filter(|one| one.paced.is_none()).count()
     }
 
     /// The next one that may be sent something; it is the first of the row then.
     fn turn(&mut self, lane: usize, now: Instant) -> Option<Newcomer> {
         let mut served = self.served.iter();
-        let at = served.position(|newcomer| newcomer.bucket.is_ready(now))?;
+        let at = served.position(|newcomer| newcomer.ready_at() <= now)?;
         if self.shared.ready_at(lane) > now {
             self.shared.wait(lane);
             return None;
@@ -211,15 +271,13 @@ impl Interface {
     }
 
     fn wake(&self, lane: usize, at_once_max: usize, now: Instant) -> Option<Instant> {
-        let ready = self
-            .served
-            .iter()
-            .map(|newcomer| newcomer.bucket.ready_at());
+        let ready = self.served.iter().map(Newcomer::ready_at);
         let sends = ready
             .min()
             .map(|ready| ready.max(self.shared.ready_at(lane)));
-        let waiting = self.waiting.iter().map(|newcomer| newcomer.not_before);
-        let lets_in = waiting.min().filter(|_| self.served.len() < at_once_max);
+        let room = self.room(at_once_max);
+        let waiting = self.waiting.iter().filter(|one| room.has_some_for(one));
+        let lets_in = waiting.map(|newcomer| newcomer.not_before).min();
         // Whoever could come in now waits for a slot that another lane has: nobody tells when that is free.
         let lets_in = lets_in.map(|at| if at <= now { now + SLOT_LOOK_EVERY } else { at });
         [sends, lets_in].into_iter().flatten().min()
@@ -265,7 +323,7 @@ mod tests {
         while now <= end {
             while let Some(turn) = newcomers.turn(now) {
                 links.push(turn.newcomer.link.0);
-                newcomers.sent(turn, bytes, now);
+                newcomers.sent(turn, bytes, now, now);
             }
             let Some(wake) = newcomers.wake() else { break };
             assert!(wake > now);
@@ -286,7 +344,7 @@ mod tests {
 
         let links = (0..5).map(|_| {
             let turn = newcomers.turn(NOW + MS * 10).unwrap();
-            newcomers.sent(turn, 1, NOW);
+            newcomers.sent(turn, 1, NOW, NOW);
             turn.newcomer.link.0
         });
         assert_eq!(links.collect::<Vec<_>>(), [1, 2, 3, 5, 1]);
@@ -343,6 +401,24 @@ mod tests {
     }
 
     #[test]
+    fn who_is_paced_takes_no_place_from_others_up_to_a_limit_of_its_own() {
+        let mut newcomers = newcomers(0..0);
+        let paced = |link| Newcomer::paced(FlowId(1), LinkIndex(link), NOW);
+        let most = u32::try_from(PACED_NEWCOMERS_MAX).unwrap();
+        (0..most + 9).for_each(|link| assert!(newcomers.add(None, paced(link), NOW)));
+        (900..906).for_each(|link| assert!(newcomers.add(None, newcomer(link), NOW)));
+
+        let first = newcomers.turn(NOW).unwrap();
+        newcomers.sent(first, 1_000, NOW + MS * 6, NOW);
+
+        let served = &newcomers.interfaces[&None].served;
+        let of_pace = served.iter().filter(|one| one.paced.is_some()).count();
+        assert_eq!((of_pace, served.len() - of_pace), (PACED_NEWCOMERS_MAX, 4));
+        let again = served.iter().find(|one| one.link == first.newcomer.link);
+        assert_eq!(again.map(Newcomer::ready_at), Some(NOW + MS * 6));
+    }
+
+    #[test]
     fn who_must_wait_keeps_nobody_behind_it_waiting() {
         let mut newcomers = newcomers(0..0);
         let late = Newcomer {
@@ -388,7 +464,7 @@ mod tests {
         while now < NOW + MS * 400 {
             for (lane, runs) in lanes.iter_mut().zip(&mut runs) {
                 while let Some(turn) = lane.turn(now) {
-                    lane.sent(turn, 50_000, now);
+                    lane.sent(turn, 50_000, now, now);
                     *runs += 1;
                 }
             }
@@ -419,7 +495,7 @@ mod tests {
         let turn = one.turn(NOW).unwrap();
         other.add(None, newcomer(8), NOW);
         other.add(None, newcomer(9), NOW);
-        one.sent(turn, 500_000, NOW);
+        one.sent(turn, 500_000, NOW, NOW);
         assert_eq!(other.turn(NOW), None);
         assert_eq!(other.interfaces[&None].served.len(), 1, "one in any case");
         assert_eq!(other.wake(), Some(NOW + SLOT_LOOK_EVERY));

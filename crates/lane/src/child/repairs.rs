@@ -144,6 +144,12 @@ impl Repairs {
         self.credit
     }
 
+    /// Whether it has not been sent that packet again yet, as far as is remembered.
+    pub(crate) fn is_first(&self, repaired: &Repaired, of: &Request) -> bool {
+        let since = self.asks_since;
+        since.is_none_or(|since| repaired.last(of, since).is_none())
+    }
+
     /// How many copies of a packet it may be sent now that it asks for it; they count as sent.
     pub(crate) fn admit(
         &mut self,

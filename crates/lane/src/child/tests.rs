@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use levada_wire::{Bitrate, FlowId, Frame};
 
-use crate::api::{Command, Delivery, EgressTerms, FlowCommand, LinkCommand};
+use crate::api::{Command, Delivery, EgressTerms, FlowCommand, LinkCommand, Path};
 use crate::ledger::DropReason;
 use crate::settings::LaneSettings;
 use crate::testkit::{self, FLOW, Net, frame, link_to};
 
 mod held;
 mod moved;
+mod narrow;
 mod patience;
 
 const MS: Duration = Duration::from_millis(1);
@@ -186,6 +187,7 @@ fn links_of_another_interface_do_not_wait() {
             remote_index,
             remote,
             source,
+            path: Path::Wire,
             send,
             receive,
         },

@@ -37,18 +37,21 @@ fn apply_to_link(state: &mut State, link: LinkIndex, command: LinkCommand, now: 
             remote_index,
             remote,
             source,
+            path,
             send,
             receive,
         } => {
             if io.links.contains(link) {
-                io.links.move_to(link, remote, source);
+                io.links.move_to(link, remote, (source, path));
+                join::move_link(state, link, path, now);
                 return true;
             }
             if io.links.len() >= io.settings.links_max {
                 return false;
             }
             let counts = io.totals.counts(link, usize::from(io.outbox.lane));
-            let new = Link::new(link, remote, remote_index, &send, &receive).sent_from(source);
+            let new =
+                Link::new(link, remote, remote_index, &send, &receive).sent_from(source, path);
             io.links.insert(new.counted(counts));
             true
         }

@@ -13,7 +13,7 @@ use levada_wire::{Bitrate, Frame, LinkIndex};
 use super::*;
 use crate::api::{
     Command, Delivery, EgressTerms, FlowCommand, FlowEvent, FrameRefusal, Input, LinkCommand,
-    LinkEvent, PublisherCommand,
+    LinkEvent, Path, PublisherCommand,
 };
 use crate::ledger::DropReason;
 use crate::limits::{EARLY_IN_ALL_MAX, EARLY_PACKETS_MAX, EARLY_REACH_MAX, EGRESSES_MAX};
@@ -119,6 +119,7 @@ fn stray_link(index: u16) -> Command {
             remote_index: LinkIndex(0),
             remote: SocketAddr::from(([10, 9, 9, 9], index)),
             source: None,
+            path: Path::Wire,
             send: key.clone(),
             receive: key,
         },

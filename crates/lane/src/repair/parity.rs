@@ -21,6 +21,7 @@ use bytes::Bytes;
 use levada_wire::Instant;
 use levada_wire::packet::parity::ParityHeader;
 
+use crate::child::pacer::Parity;
 use crate::flow::Flow;
 use crate::flow::run::Run;
 use crate::ledger::DropReason;
@@ -102,7 +103,7 @@ pub(crate) fn on_datagram(
 fn review(flow: &mut Flow, links: &link::Table, now: Instant) {
     let mut least: Option<Duration> = None;
     for child in &mut flow.children.all {
-        let is_sent = child.is_live() && !flow.upstreams.is_expected(child.link);
+        let is_sent = child.is_current() && !flow.upstreams.is_expected(child.link);
         let link = links.get(child.link).filter(|_| is_sent);
         child.demand = link.and_then(|link| {
             let reach = Reach {
@@ -112,6 +113,9 @@ fn review(flow: &mut Flow, links: &link::Table, now: Instant) {
             };
             Demand::review(child.demand, reach)
         });
+        if let Some(pacer) = &mut child.pacer {
+            pacer.hurry(child.demand.is_some());
+        }
         let budget = child.demand.map(|demand| demand.budget);
         least = [least, budget].into_iter().flatten().min();
     }
@@ -120,7 +124,7 @@ fn review(flow: &mut Flow, links: &link::Table, now: Instant) {
 
 /// Encodes a block once and sends each child that needs parity as many of its shards as it needs. Like repairs they are
 /// not held against what a child was admitted with.
-fn send(flow: &Flow, io: &mut Io, block: &Block) {
+fn send(flow: &mut Flow, io: &mut Io, block: &Block) {
     let wants = |demand: Demand| demand.shards(block.packets());
     let demands = flow.children.all.iter().filter_map(|child| child.demand);
     let most = demands.map(wants).max().unwrap_or(0);
@@ -132,11 +136,27 @@ fn send(flow: &Flow, io: &mut Io, block: &Block) {
         return;
     };
     let bytes = Bytes::from(shards.bytes);
-    for child in flow.children.all.iter().filter(|child| child.is_live()) {
+    let datagram_bytes = shards.datagram_bytes;
+    for place in 0..flow.children.all.len() {
+        let child = &mut flow.children.all[place];
+        if !child.is_current() {
+            continue;
+        }
         let count = child.demand.map_or(0, wants);
-        if let Some(link) = io.links.get_mut(child.link).filter(|_| count > 0) {
-            let part = bytes.slice(..count * shards.datagram_bytes);
-            link.send_parity(part, shards.datagram_bytes, &mut io.outbox);
+        let Some(link) = io.links.get_mut(child.link).filter(|_| count > 0) else {
+            continue;
+        };
+        let bytes = bytes.slice(..count * datagram_bytes);
+        if let Some(pacer) = &mut child.pacer {
+            pacer.cover(Parity {
+                end: block.end(),
+                bytes,
+                datagram_bytes,
+            });
+            flow.children.wake_for(place);
+            io.touched.push(flow.id);
+        } else {
+            link.send_parity(bytes, datagram_bytes, &mut io.outbox);
             io.ledger.repair.parity_sent += count as u64;
         }
     }

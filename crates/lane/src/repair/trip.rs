@@ -54,6 +54,11 @@ impl RoundTrip {
         }
     }
 
+    /// Whether anything was sampled.
+    pub(crate) const fn is_known(&self) -> bool {
+        self.known.is_some()
+    }
+
     /// The smoothed time.
     pub(crate) fn time(&self) -> Duration {
         self.known.map_or(TRIP_UNKNOWN, |(smoothed, _)| smoothed)

@@ -6,7 +6,7 @@
 use levada_core::site;
 use levada_core::{self as core, ConnectionLost, LinkDown, LinkInput, Output, SubscriptionState};
 use levada_lane::api::{Command, LinkCommand};
-use levada_ports::{interface_rate, source_towards};
+use levada_ports::{interface_rate, path_to, source_towards};
 use levada_wire::LinkIndex;
 use levada_wire::control::flow::RefuseReason;
 
@@ -100,6 +100,7 @@ impl Driver {
                 remote_index,
                 remote: connected.remote,
                 source,
+                path: path_to(connected.remote),
                 send: connected.keys.send.clone(),
                 receive: connected.keys.receive.clone(),
             },

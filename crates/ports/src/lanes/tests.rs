@@ -16,7 +16,7 @@ use crate::sys::{ProbeSettings, ProbeSocket, SocketSettings};
 use crate::testkit::{self, Computer, frame, on_each_computer};
 use crate::worker::{COMMANDS_MAX, HANDED_BYTES_MAX, LINK_COMMANDS_MAX, SHARED_FROM};
 use levada_lane::api::{
-    Datagrams, Delivery, EgressTerms, FlowCommand, LinkCommand, LinkEvent, Originate,
+    Datagrams, Delivery, EgressTerms, FlowCommand, LinkCommand, LinkEvent, Originate, Path,
     PublisherCommand,
 };
 use levada_lane::ledger::DropReason;
@@ -100,6 +100,7 @@ impl Node {
                 remote_index: LINK,
                 remote,
                 source: None,
+                path: Path::Wire,
                 send: key.clone(),
                 receive: key,
             },

@@ -14,7 +14,7 @@ use super::*;
 use crate::testkit::{self, Computer, FLOW, frame, on_each_computer};
 use levada_lane::LaneSettings;
 use levada_lane::api::{
-    Datagrams, Delivery, EgressTerms, FlowCommand, LinkCommand, LinkEvent, PublisherCommand,
+    Datagrams, Delivery, EgressTerms, FlowCommand, LinkCommand, LinkEvent, Path, PublisherCommand,
 };
 use levada_lane::ledger::DropReason;
 
@@ -69,6 +69,7 @@ impl Node {
                 remote_index: LINK,
                 remote: other.handle.local_addr(),
                 source: None,
+                path: Path::Wire,
                 send: key.clone(),
                 receive: key,
             },
@@ -349,6 +350,7 @@ fn what_is_sent_leaves_before_local_subscribers_are_told() {
             remote_index: LINK,
             remote: to,
             source: None,
+            path: Path::Wire,
             send: key.clone(),
             receive: key,
         },

@@ -4,7 +4,7 @@
 //! processes. Called by `world`. Invariant: whatever leaves a node goes into the trace and past the checkers first.
 
 use bytes::Bytes;
-use levada_lane::api::{Datagrams, Train};
+use levada_lane::api::{Datagrams, Path, Train};
 use levada_wire::key::LinkKey;
 use levada_wire::packet::Kind;
 
@@ -205,10 +205,17 @@ impl World<'_> {
                 dial,
             } => {
                 let [send, receive] = self.link_keys(end);
+                let plans = &self.scenario.nodes;
+                let path = if plans[host.node].network == plans[peer.node].network {
+                    Path::Wire
+                } else {
+                    Path::Unknown
+                };
                 let connected = Connected {
                     end,
                     peer: self.nodes[peer.node].id,
                     remote: peer.address,
+                    path,
                     dial,
                     send,
                     receive,

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use levada::Bitrate;
 use levada_bench::loss::{self, Case, End, Late, Report};
-use levada_bench::{HELD_BACK_MAX, HOPS_MAX, Impairment, Machine, OUTAGE_EVERY, OUTAGE_FIRST};
+use levada_bench::{
+    HELD_BACK_MAX, HOPS_MAX, Impairment, Machine, OUTAGE_EVERY, OUTAGE_FIRST, SYNC_FACTOR,
+    SYNC_FACTOR_MAX,
+};
 
 use super::{measure_each, seconds, show};
 use crate::table::{Align, Table, or_dash};
@@ -16,6 +19,8 @@ use crate::{say, units};
 
 /// What is measured unless something else is said.
 const RTT_USUAL: Duration = Duration::from_millis(40);
+const RATE_USUAL: Bitrate = Bitrate(8_000_000);
+const QUEUE_USUAL: usize = 32_000;
 const BUDGET_USUAL: Duration = Duration::from_millis(400);
 /// The longest way there and back: beyond, lanes take no answer for one.
 const RTT_MAX: Duration = Duration::from_secs(2);
@@ -35,7 +40,8 @@ pub(crate) struct Args {
     /// The stream's rate [default: 8Mb/s]
     #[arg(long, value_parser = rate, allow_hyphen_values = true)]
     rate: Option<Bitrate>,
-    /// The share of datagrams that each hop loses, in either direction; `0%` for none [default: 10%]
+    /// The share of datagrams that each hop loses, in either direction; `0%` for none [default: 10%, or 0% with
+    /// --path-rate]
     #[arg(long, value_name = "SHARE", value_parser = share, allow_hyphen_values = true)]
     loss: Option<f64>,
     /// Have losses come in bursts of so many datagrams in the mean, 4 if no number is given
@@ -53,6 +59,16 @@ pub(crate) struct Args {
     /// How long nothing passes: after a second, and then every two seconds
     #[arg(long, value_name = "DURATION", value_parser = units::duration, allow_hyphen_values = true)]
     outage: Option<Duration>,
+    /// What each hop carries, in either direction; without it there is no limit
+    #[arg(long, value_name = "RATE", value_parser = super::rate, allow_hyphen_values = true)]
+    path_rate: Option<Bitrate>,
+    /// How many bytes may wait before a hop that has a rate, with IPv4 and UDP headers [default: 32000]
+    #[arg(long, value_name = "BYTES", value_parser = units::whole(1_500..=10_000_000_usize),
+        allow_hyphen_values = true)]
+    queue: Option<usize>,
+    /// How many times as large as the others the first picture of each second is [default: 5]
+    #[arg(long, value_name = "N", value_parser = units::whole(1..=SYNC_FACTOR_MAX), allow_hyphen_values = true)]
+    sync_factor: Option<u64>,
     /// How late a packet may be, over all hops: the time in which it is repaired [default: 400ms]
     #[arg(long, value_name = "DURATION", value_parser = units::duration, allow_hyphen_values = true)]
     budget: Option<Duration>,
@@ -100,7 +116,8 @@ impl Args {
         let rtt = self.rtt.unwrap_or(RTT_USUAL);
         let budget = self.budget.unwrap_or(BUDGET_USUAL);
         let outage = self.outage.unwrap_or_default();
-        let loss = self.loss.unwrap_or(0.1);
+        let usual_loss = if self.path_rate.is_some() { 0.0 } else { 0.1 };
+        let loss = self.loss.unwrap_or(usual_loss);
         anyhow::ensure!(
             rtt <= RTT_MAX,
             "`--rtt` is at most {RTT_MAX:?}: farther than around the world nobody is asked again"
@@ -118,12 +135,21 @@ impl Args {
             "the first outage begins after {OUTAGE_FIRST:?}: ask for more `--seconds`"
         );
         anyhow::ensure!(
+            self.queue.is_none() || self.path_rate.is_some(),
+            "`--queue` is before a path that has a rate: say `--path-rate` too"
+        );
+        anyhow::ensure!(
+            self.path_rate
+                .is_none_or(|path| path > self.rate.unwrap_or(RATE_USUAL)),
+            "`--path-rate` is more than the stream's `--rate`: a path that is too narrow loses whatever is done"
+        );
+        anyhow::ensure!(
             self.bursts.is_none() || loss > 0.0,
             "`--bursts` says how losses come, and `--loss 0%` that there are none: leave one out"
         );
         Ok(vec![Case {
             hops: self.hops.unwrap_or(1),
-            rate: self.rate.unwrap_or(Bitrate(8_000_000)),
+            rate: self.rate.unwrap_or(RATE_USUAL),
             impairment: Impairment {
                 delay: rtt / 2,
                 loss,
@@ -131,7 +157,10 @@ impl Args {
                 reorder: self.reorder.unwrap_or(0.0),
                 duplicate: self.duplicate.unwrap_or(0.0),
                 outage,
+                rate: self.path_rate,
+                queue_bytes: self.queue.unwrap_or(QUEUE_USUAL),
             },
+            sync_factor: self.sync_factor.unwrap_or(SYNC_FACTOR),
             budget,
             long: self.seconds,
             seed: self.seed,
@@ -146,6 +175,9 @@ impl Args {
             && times.iter().all(Option::is_none)
             && self.hops.is_none()
             && self.rate.is_none()
+            && self.path_rate.is_none()
+            && self.queue.is_none()
+            && self.sync_factor.is_none()
     }
 }
 
@@ -209,6 +241,13 @@ fn about(report: &Report) -> String {
     }
     if report.outage_ms > 0.0 {
         words.push(format!("{:.0} ms of silence", report.outage_ms));
+    }
+    if let Some(rate) = report.path_rate_bps {
+        let queue = report.queue_bytes / 1_000;
+        words.push(format!("{} with a queue of {queue} KB", Bitrate(rate)));
+    }
+    if report.sync_factor != SYNC_FACTOR {
+        words.push(format!("sync pictures of {} others", report.sync_factor));
     }
     words.push(format!("budget {:.0} ms", report.budget_ms));
     words.join(", ")
@@ -346,11 +385,33 @@ mod tests {
             reorder,
             duplicate,
             outage,
+            rate,
+            ..
         } = case.impairment;
+        assert_eq!((rate, case.sync_factor), (None, 5));
         assert_eq!((delay.as_millis(), case.budget.as_millis()), (20, 200));
         assert_eq!((loss, burst, reorder, duplicate), (0.1, 4.0, 0.02, 0.01));
         assert_eq!((case.hops, case.rate), (1, Bitrate(8_000_000)));
         assert!(outage.is_zero());
+    }
+
+    #[test]
+    fn a_path_with_a_rate_loses_nothing_but_what_its_queue_does_not_hold() {
+        let cases = cases("--path-rate 20Mb/s --rate 7Mb/s --sync-factor 11").unwrap();
+
+        let [
+            Case {
+                impairment,
+                sync_factor,
+                ..
+            },
+        ] = cases[..]
+        else {
+            panic!("one case, not {cases:?}");
+        };
+        assert_eq!(impairment.rate, Some(Bitrate(20_000_000)));
+        assert_eq!((impairment.queue_bytes, sync_factor), (QUEUE_USUAL, 11));
+        assert!(impairment.loss.abs() < f64::EPSILON);
     }
 
     #[test]
@@ -365,6 +426,9 @@ mod tests {
             ("--rtt 3s", "`--rtt` is at most 2s"),
             ("--rtt 40", "`40ms`"),
             ("--budget 0ms", "`--budget` is more than nothing"),
+            ("--queue 9000", "`--path-rate` too"),
+            ("--queue 9000 --path-rate 5Mb/s", "more than the stream's"),
+            ("--sync-factor 0", "from 1 to 30"),
             ("--outage 2s", "`--outage` is shorter than 2s"),
             ("--outage 100ms --seconds 0.5", "more `--seconds`"),
         ] {

@@ -16,7 +16,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_lane::api::{Channel, Delivery, FlowCommand, Interface, LinkCommand, PublisherCommand};
+use levada_lane::api::{
+    Channel, Delivery, FlowCommand, Interface, LinkCommand, Path, PublisherCommand,
+};
 use levada_lane::{Command, Event, LaneSettings, Originate, RepairCounts};
 use levada_ports::lanes::{self, Lanes};
 use levada_ports::{Clock, SocketSet, SocketSettings};
@@ -95,6 +97,7 @@ impl Peer {
                 remote_index,
                 remote: SocketAddr::new(remote, PORT),
                 source: None,
+                path: Path::Wire,
                 send: LinkKey::from_bytes([7; 32]),
                 receive: LinkKey::from_bytes([7; 32]),
             },

@@ -9,7 +9,7 @@ use rand_core::{Rng, SeedableRng};
 
 use super::*;
 use crate::api::{
-    Channel, Datagrams, Egress, EgressTerms, FlowCommand, Interface, Late, LinkCommand,
+    Channel, Datagrams, Egress, EgressTerms, FlowCommand, Interface, Late, LinkCommand, Path,
     PublisherCommand, Train,
 };
 use crate::child::progress::Progress;
@@ -65,6 +65,7 @@ impl Chaos {
                 send: key.clone(),
                 receive: key,
                 source: None,
+                path: Path::Unknown,
             },
         );
         let pongs = net.intercept().into_iter().map(|bytes| {
@@ -186,6 +187,7 @@ impl Chaos {
             remote_index: link,
             remote: address(rng.next_u32() as usize % 3),
             source: [None, Some([10, 0, 0, 7].into())][rng.next_u32() as usize % 2],
+            path: [Path::Wire, Path::Unknown][rng.next_u32() as usize % 2],
             send: key.clone(),
             receive: key,
         }

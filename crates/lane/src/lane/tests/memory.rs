@@ -7,8 +7,8 @@ use levada_wire::{FlowId, Instant, LinkIndex, Machine as _};
 
 use crate::Output;
 use crate::api::{
-    Command, Datagrams, EgressTerms, FlowCommand, Input, LinkCommand, Originate, PublisherCommand,
-    Train,
+    Command, Datagrams, EgressTerms, FlowCommand, Input, LinkCommand, Originate, Path,
+    PublisherCommand, Train,
 };
 use crate::lane::{Lane, LaneSettings};
 use crate::testkit::{self, WALL, address, carry, frame};
@@ -49,6 +49,7 @@ fn add_link(link: LinkIndex, to: usize) -> Command {
             remote_index,
             remote: address(to),
             source: None,
+            path: Path::Wire,
             send,
             receive,
         },

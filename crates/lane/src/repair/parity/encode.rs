@@ -157,7 +157,7 @@ impl Block {
     }
 
     /// One past its last number.
-    fn end(&self) -> Number {
+    pub(crate) fn end(&self) -> Number {
         self.runs.last().map_or(Number::ZERO, Run::end)
     }
 

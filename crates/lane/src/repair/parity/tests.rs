@@ -11,7 +11,7 @@ use levada_wire::datagram::link::{LinkDatagram, Pong};
 use levada_wire::packet::Kind;
 
 use super::*;
-use crate::api::{Command, EgressTerms, FlowCommand, LinkCommand};
+use crate::api::{Command, EgressTerms, FlowCommand, LinkCommand, Path};
 use crate::child::join;
 use crate::limits::RUN_PACKETS_MAX;
 use crate::link::Link;
@@ -312,7 +312,8 @@ fn parity_leaves_room_for_the_packets_of_a_whole_train() {
     let mut flow = Flow::new(testkit::FLOW, &settings);
     flow.keys.set(1, carry());
     let key = levada_wire::key::LinkKey::from_bytes([1; 32]);
-    let mut link = Link::new(link_to(1), testkit::address(1), link_to(1), &key, &key);
+    let mut link = Link::new(link_to(1), testkit::address(1), link_to(1), &key, &key)
+        .sent_from(None, Path::Wire);
     for pong in 0..30 {
         link.answered_after(millis(400));
         link.delivered(pong * 1_000, pong * 900);
@@ -356,6 +357,8 @@ fn parity_leaves_room_for_the_packets_of_a_whole_train() {
         .parity_encoder
         .due(Instant::from_nanos(1_000_000_000))
         .unwrap();
+    let full =
+        levada_wire::machine::OUTPUTS_PER_CALL_MAX - RUN_PACKETS_MAX * flow.outputs_of_repair();
     let mut sent_after = |outputs: usize| {
         io.outbox.begin_call();
         for _ in 0..outputs {
@@ -363,11 +366,9 @@ fn parity_leaves_room_for_the_packets_of_a_whole_train() {
             io.outbox.send_other(link_to(1), empty.datagrams);
         }
         let before = io.ledger.repair.parity_sent;
-        send(&flow, &mut io, &block);
+        send(&mut flow, &mut io, &block);
         io.ledger.repair.parity_sent - before
     };
-    let full =
-        levada_wire::machine::OUTPUTS_PER_CALL_MAX - RUN_PACKETS_MAX * flow.outputs_of_repair();
 
     assert!(sent_after(full - 1) > 0);
     assert_eq!(sent_after(full), 0);
