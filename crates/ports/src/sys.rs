@@ -6,6 +6,7 @@
 //! the bytes that arrive are the same with each feature on or off.
 
 mod beacon;
+mod errors;
 #[cfg(all(test, target_os = "linux"))]
 mod failing;
 mod gro;

@@ -28,6 +28,7 @@ use levada_lane::Lane;
 use levada_lane::api::{Command, Event, LaneCounters, Train};
 use levada_wire::counters;
 
+mod backlog;
 mod channel_sockets;
 mod commands;
 mod handover;
@@ -95,6 +96,8 @@ counters! {
         receives: Counter "calls",
         /// Receives that failed, other than for want of a datagram.
         receive_errors: Counter "calls",
+        /// Datagrams that the network brought and for which the receive buffer had no room: lost here, not on the way.
+        receive_overflows: Counter "datagrams",
         /// Datagrams that arrived here and were passed on to the lane that owns their flow.
         passed_on: Counter "datagrams",
         /// Sends that another lane was given a share of.

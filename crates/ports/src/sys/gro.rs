@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -31,22 +32,62 @@ pub(super) fn enable(io: &UdpSocket, is_wanted: bool) -> Feature {
     }
 }
 
+/// How many datagrams found a socket's receive buffer full: the kernel counts them and tells with each receive after.
+///
+/// Linux 2.6.33 (`SO_RXQ_OVFL`, socket(7)); elsewhere nobody knows.
+#[derive(Debug, Default)]
+pub(super) struct Overflows {
+    /// What the kernel told last, which counts modulo 2^32.
+    told: AtomicU32,
+    known: AtomicU64,
+}
+
+impl Overflows {
+    /// Has the kernel tell of a socket.
+    pub(super) fn count(io: &UdpSocket) -> Self {
+        #[cfg(target_os = "linux")]
+        let _ = super::option::set(io, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1); // not to be told is no failure
+        #[cfg(not(target_os = "linux"))]
+        let _ = io;
+        Self::default()
+    }
+
+    pub(super) fn known(&self) -> u64 {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// The kernel tells how many there were since the socket was made. One thread receives by a socket.
+    fn note(&self, told: u32) {
+        let before = self.told.swap(told, Ordering::Relaxed);
+        let more = u64::from(told.wrapping_sub(before));
+        self.known.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
 /// What was received, before it has a buffer of its own.
 pub(super) struct Received {
     from: SocketAddr,
     to: Option<IpAddr>,
     bytes: usize,
     segment_bytes: usize,
+    overflows: Option<u32>,
 }
 
 /// Receives a train into `buffer` and copies it out.
-pub(super) fn receive(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<Train> {
+pub(super) fn receive(
+    io: &UdpSocket,
+    buffer: &mut [u8],
+    overflows: &Overflows,
+) -> io::Result<Train> {
     let received = loop {
         match receive_joined(io, buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => break result?,
         }
     };
+    if let Some(told) = received.overflows {
+        overflows.note(told);
+    }
     Ok(Train {
         to: received.to,
         from: canonical(received.from),
@@ -60,8 +101,8 @@ fn switch_on(io: &UdpSocket) -> bool {
     super::option::set(io, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok()
 }
 
-/// Room for a control message with an `int` and one with an address, and then some: aligned as the kernel's structure
-/// is.
+/// Room for two control messages with an `int` each and one with an address, and then some: aligned as the kernel's
+/// structure is.
 #[cfg(target_os = "linux")]
 #[repr(C, align(8))]
 struct Control([u8; 128]);
@@ -94,28 +135,28 @@ fn receive_joined(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
         })?
     };
     let from = from.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+    let joined = told(&message, (libc::SOL_UDP, libc::UDP_GRO));
+    let overflows = told(&message, (libc::SOL_SOCKET, libc::SO_RXQ_OVFL));
     Ok(Received {
         from,
         to: pktinfo::told(&message),
         bytes,
-        segment_bytes: segment_size(&message).unwrap_or(bytes),
+        segment_bytes: joined.map_or(bytes, |size| size as usize),
+        overflows,
     })
 }
 
-/// The size that the kernel says it joined, if it did.
+/// What the kernel tells in a control message of that level and type, if it does.
 #[cfg(target_os = "linux")]
-fn segment_size(message: &libc::msghdr) -> Option<usize> {
+fn told(message: &libc::msghdr, kind: (libc::c_int, libc::c_int)) -> Option<u32> {
     // SAFETY: `msg_control` and `msg_controllen` describe the buffer that the kernel has just filled, which the
-    // caller still holds; `CMSG_FIRSTHDR` and `CMSG_NXTHDR` stay within it, and the kernel writes an `int` behind
-    // the header of a `UDP_GRO` message.
+    // caller still holds; `CMSG_FIRSTHDR` and `CMSG_NXTHDR` stay within it, and the kernel writes 32 bits behind the
+    // header of each kind that is asked for here.
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(message);
         while !header.is_null() {
-            if (*header).cmsg_level == libc::SOL_UDP && (*header).cmsg_type == libc::UDP_GRO {
-                let size = libc::CMSG_DATA(header)
-                    .cast::<libc::c_int>()
-                    .read_unaligned();
-                return usize::try_from(size).ok();
+            if ((*header).cmsg_level, (*header).cmsg_type) == kind {
+                return Some(libc::CMSG_DATA(header).cast::<u32>().read_unaligned());
             }
             header = libc::CMSG_NXTHDR(message, header);
         }
@@ -136,5 +177,6 @@ fn receive_joined(io: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
         to: None,
         bytes,
         segment_bytes: bytes,
+        overflows: None,
     })
 }

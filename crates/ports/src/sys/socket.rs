@@ -11,7 +11,8 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use bytes::Bytes;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
-use super::gro::{self, RECEIVE_BYTES_MAX};
+use super::errors;
+use super::gro::{self, Overflows, RECEIVE_BYTES_MAX};
 use super::gso::{Gso, SendFrom};
 use super::{Feature, multicast, reuseport};
 use levada_lane::api::{Datagrams, Train};
@@ -90,6 +91,10 @@ pub struct Socket {
     gro: Feature,
     /// Whether others may be opened beside it to send by.
     is_shared: bool,
+    /// Whether the kernel tells by it when an interface is full.
+    tells_full: bool,
+    /// Datagrams that found its receive buffer full.
+    overflows: Overflows,
 }
 
 impl Socket {
@@ -155,6 +160,8 @@ impl Socket {
             gso: Gso::detect(&io, settings.gso),
             gro: gro::enable(&io, settings.gro),
             is_shared: false,
+            tells_full: false,
+            overflows: Overflows::count(&io),
             io,
         })
     }
@@ -180,7 +187,17 @@ impl Socket {
             address,
             is_ipv6: self.local.is_ipv6(),
         });
-        self.gso.send(&self.io, (&to, source), datagrams)
+        let mut rest = datagrams.clone();
+        match self.gso.send(&self.io, (&to, source), &mut rest) {
+            Err(error) if self.tells_full && errors::may_be_old(&error) => {
+                errors::forget(&self.io);
+                self.gso.send(&self.io, (&to, source), datagrams)
+            }
+            result => {
+                *datagrams = rest;
+                result
+            }
+        }
     }
 
     /// Sends as many datagrams as one system call takes, which are of that size but the last, from where they lie; says
@@ -209,7 +226,13 @@ impl Socket {
 
     /// Receives a train; `WouldBlock` when there is none.
     pub(crate) fn receive(&self, buffer: &mut ReceiveBuffer) -> io::Result<Train> {
-        gro::receive(&self.io, &mut buffer.0)
+        gro::receive(&self.io, &mut buffer.0, &self.overflows)
+    }
+
+    /// Datagrams that were brought to this socket and found its buffer full, as far as is known: the network did not
+    /// lose them.
+    pub(crate) fn overflows(&self) -> u64 {
+        self.overflows.known()
     }
 
     /// Where it is bound, with the port that the system chose for port 0.
@@ -250,6 +273,8 @@ impl Socket {
             gso: self.gso.clone(),
             gro: self.gro,
             is_shared: self.is_shared,
+            tells_full: self.tells_full,
+            overflows: Overflows::default(), // it receives nothing
         })
     }
 
@@ -266,14 +291,19 @@ impl Socket {
         }
         let settings = SocketSettings {
             buffers: BufferBytes {
-                send: self.buffers.send / 2, // the kernel says double of what it was asked for (socket(7))
+                send: self.buffers.send,
                 receive: 0,
             },
             gso: self.gso.is_wanted(), // another interface may do what this one refuses
             gro: false,
             steering: false,
         };
-        Self::bind_beside(self.local, &settings)
+        let socket = Self::bind_beside(self.local, &settings)?;
+        let tells_full = errors::tell(&socket.io, self.local.is_ipv6());
+        Ok(Self {
+            tells_full,
+            ..socket
+        })
     }
 
     pub(super) const fn io(&self) -> &UdpSocket {

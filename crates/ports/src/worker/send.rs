@@ -7,25 +7,28 @@
 //!
 //! Half a group is of no use and would keep the next one waiting, so an egress that is behind goes on with the next
 //! whole one. The lane of the flow is told, so that the child hears GONE and what else is of that group is not given
-//! at all. Not the socket: `sys`. Called by `send_sockets.rs`. Invariant: runs leave in the order they were
-//! given, at most [`SEND_QUEUE_BYTES_MAX`] wait, and datagrams given = sent + too large + refused + dropped + skipped
-//! + waiting.
+//! at all; and so it is of what finds no room. While the socket is full egresses have turns (`backlog.rs`). Not the
+//! socket: `sys`. Called by `send_sockets.rs`. Invariant: runs of an egress leave in the order they were given, at most
+//! [`SEND_QUEUE_BYTES_MAX`] wait, and datagrams given = sent + too large + refused + dropped + skipped + waiting.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::Duration;
 
-use levada_wire::{FlowId, Instant, LinkIndex, counters};
+use levada_wire::{FlowId, Instant, LinkIndex, Number, counters};
 
+use super::backlog::{Backlog, Waiting};
 use crate::sys::is_too_large;
 use levada_lane::api::{Datagrams, Egress, Late, Packets, Transmit};
 
-/// The most bytes that wait for a full socket; more are dropped. 64 ms at 1 Gb/s: who waits longer is too late.
-pub const SEND_QUEUE_BYTES_MAX: usize = 8 << 20;
+/// The most bytes that wait for a full socket; of more whoever has most loses what came last. It is time that bounds
+/// what waits: this is [`BACKLOG_MAX`] at 2.5 Gb/s. Bytes that go to many are in memory once.
+pub const SEND_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// The longest that a run waits for a full socket: what comes later than this is repaired sooner than it arrives.
 pub const BACKLOG_MAX: Duration = Duration::from_millis(200);
-/// The most ranges of late packets that are noted between two turns; who misses more asks for it.
-const LATE_MAX: usize = 256;
+/// The most ranges of late packets that are noted between two turns: one for each egress of many flows. Who misses more
+/// asks for it.
+const LATE_MAX: usize = 4_096;
 /// The most egresses that are on their way to the next group at a time; for one more another is forgotten, which may
 /// have ended long ago.
 const SKIPPING_MAX: usize = 4_096;
@@ -65,13 +68,17 @@ counters! {
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
-    /// With the time since when each waits.
-    runs: VecDeque<(Instant, Transmit)>,
-    bytes: usize,
-    /// Egresses that go on with the next group.
-    skipping: BTreeSet<(Egress, FlowId)>,
+    /// What was given since the last flush.
+    fresh: VecDeque<Waiting>,
+    fresh_bytes: usize,
+    /// What the socket did not take.
+    backlog: Backlog,
+    /// Egresses that go on with the next group, each with the number from which on it is sent nothing before that.
+    skipping: BTreeMap<(Egress, FlowId), Number>,
     /// What was not sent since it was late, for the lane to tell who misses it.
     late: Vec<Late>,
+    /// Where in that the latest of each egress and flow is.
+    latest: BTreeMap<(Egress, FlowId), usize>,
     /// The links over which a datagram did not go because of its size, and the least such size.
     too_large: Vec<(LinkIndex, usize)>,
     pub(super) counters: SendCounters,
@@ -79,20 +86,28 @@ pub(super) struct SendQueue {
 
 impl SendQueue {
     pub(super) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+        self.fresh.is_empty() && self.backlog.is_empty()
     }
 
     /// The bytes that wait.
     pub(super) const fn bytes(&self) -> usize {
-        self.bytes
+        self.fresh_bytes + self.backlog.bytes()
     }
 
-    /// Counts runs as dropped that no lane has room for.
+    /// Drops runs that no lane has room for.
     pub(super) fn drop_runs(&mut self, runs: &mut Vec<Transmit>) {
         for run in runs.drain(..) {
-            let datagrams = run.datagrams.count();
-            self.counters.given += datagrams;
-            self.counters.dropped += datagrams;
+            self.counters.given += run.datagrams.count();
+            self.drop_run(&run);
+        }
+    }
+
+    /// A run finds no room: whoever was to have it is told, and goes on with the next group.
+    fn drop_run(&mut self, run: &Transmit) {
+        self.counters.dropped += run.datagrams.count();
+        if let Some(packets) = run.packets {
+            self.skip_from((run.egress, packets.flow), packets.first);
+            self.note_late(run, packets);
         }
     }
 
@@ -107,13 +122,29 @@ impl SendQueue {
     pub(super) fn push(&mut self, now: Instant, run: Transmit) {
         let datagrams = run.datagrams.count();
         self.counters.given += datagrams;
-        if self.bytes + run.datagrams.bytes.len() > SEND_QUEUE_BYTES_MAX {
-            self.counters.dropped += datagrams;
-            return;
+        if !self.make_room(&run) {
+            return self.drop_run(&run);
         }
         self.counters.waiting += datagrams;
-        self.bytes += run.datagrams.bytes.len();
-        self.runs.push_back((now, run));
+        self.fresh_bytes += run.datagrams.bytes.len();
+        self.fresh.push_back((now, run));
+    }
+
+    /// Makes room for a run; `false` if its own egress has a share of what waits already.
+    fn make_room(&mut self, run: &Transmit) -> bool {
+        let bytes = run.datagrams.bytes.len();
+        while self.bytes() + bytes > SEND_QUEUE_BYTES_MAX {
+            let share = SEND_QUEUE_BYTES_MAX / self.backlog.egresses().max(1);
+            if self.backlog.bytes_for(run.egress) + bytes > share {
+                return false;
+            }
+            let Some(given_up) = self.backlog.give_up() else {
+                return false; // all of it is fresh
+            };
+            self.counters.waiting -= given_up.datagrams.count();
+            self.drop_run(&given_up);
+        }
+        true
     }
 
     /// Sends by `send_part`, as [`crate::sys::Socket`] does, until there is nothing left or the socket is full.
@@ -122,8 +153,7 @@ impl SendQueue {
         now: Instant,
         mut send_part: impl FnMut(&mut Datagrams) -> io::Result<()>,
     ) {
-        while let Some((since, mut run)) = self.runs.pop_front() {
-            self.bytes -= run.datagrams.bytes.len();
+        while let Some((since, mut run)) = self.take_next() {
             if self.is_too_late(&run, now.since(since)) {
                 let datagrams = run.datagrams.count();
                 self.counters.waiting -= datagrams;
@@ -132,10 +162,28 @@ impl SendQueue {
             }
             if !self.send(&mut send_part, &mut run) {
                 self.counters.blocked += 1;
-                self.bytes += run.datagrams.bytes.len();
-                self.runs.push_front((since, run));
-                return;
+                self.backlog.put_back((since, run));
+                return self.take_turns();
             }
+        }
+    }
+
+    /// The run that is sent next: as it was given, or whose turn it is if others wait.
+    fn take_next(&mut self) -> Option<Waiting> {
+        if !self.backlog.is_empty() {
+            self.take_turns();
+            return self.backlog.pop();
+        }
+        let next = self.fresh.pop_front()?;
+        self.fresh_bytes -= next.1.datagrams.bytes.len();
+        Some(next)
+    }
+
+    /// What was given waits with the others from now on.
+    fn take_turns(&mut self) {
+        self.fresh_bytes = 0;
+        for waiting in self.fresh.drain(..) {
+            self.backlog.push(waiting);
         }
     }
 
@@ -150,40 +198,51 @@ impl SendQueue {
         };
         let egress = (run.egress, packets.flow);
         if is_late {
-            if self.skipping.len() == SKIPPING_MAX && !self.skipping.contains(&egress) {
-                self.skipping.pop_first();
-            }
-            self.skipping.insert(egress);
-        } else if packets.starts_group {
-            self.skipping.remove(&egress);
+            self.skip_from(egress, packets.first);
         }
-        let is_skipped = is_late || self.skipping.contains(&egress);
+        let from = self.skipping.get(&egress);
+        let is_beyond = from.is_some_and(|from| packets.first >= *from);
+        if is_beyond && packets.starts_group && !is_late {
+            self.skipping.remove(&egress);
+            return false;
+        }
+        let is_skipped = is_late || is_beyond;
         if is_skipped {
             self.note_late(run, packets);
         }
         is_skipped
     }
 
+    /// From that number on an egress is sent nothing before the next group.
+    fn skip_from(&mut self, egress: (Egress, FlowId), number: Number) {
+        if self.skipping.len() == SKIPPING_MAX && !self.skipping.contains_key(&egress) {
+            self.skipping.pop_first();
+        }
+        let from = self.skipping.entry(egress).or_insert(number);
+        *from = number.min(*from);
+    }
+
     /// Notes a run that is not sent; what follows on the one before is one with it.
     fn note_late(&mut self, run: &Transmit, Packets { flow, first, .. }: Packets) {
         let (egress, end) = (run.egress, first.plus(run.datagrams.count()));
-        let is_next =
-            |late: &&mut Late| (late.egress, late.flow, late.end) == (egress, flow, first);
-        let has_room = self.late.len() < LATE_MAX;
-        match self.late.iter_mut().rev().find(is_next) {
-            Some(before) => before.end = end,
-            None if has_room => self.late.push(Late {
+        let latest = self.latest.get(&(egress, flow)).copied();
+        let before = latest.and_then(|at| self.late.get_mut(at));
+        if let Some(before) = before.filter(|before| before.end == first) {
+            before.end = end;
+        } else if self.late.len() < LATE_MAX {
+            self.latest.insert((egress, flow), self.late.len());
+            self.late.push(Late {
                 egress,
                 flow,
                 first,
                 end,
-            }),
-            None => {}
+            });
         }
     }
 
     /// Takes note of what was not sent since the last time.
     pub(super) fn take_late(&mut self) -> impl Iterator<Item = Late> {
+        self.latest.clear();
         self.late.drain(..)
     }
 

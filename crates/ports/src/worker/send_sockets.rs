@@ -30,6 +30,8 @@ use levada_lane::api::{Egress, Interface, Late, Transmit};
 pub const SEND_SOCKETS_MAX: usize = 8;
 /// The most destinations whose way is known; one more, and all are asked for again.
 pub const DESTINATIONS_MAX: usize = 4_096;
+/// A socket that was full is tried again after this, if nothing was heard of it sooner: 125 KB at 1 Gb/s.
+const RETRY_AFTER: Duration = Duration::from_millis(1);
 /// How often a blocked send_socket's destinations may be asked for again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -44,6 +46,9 @@ struct SendSocket {
     speaks_by: Option<Interface>,
     /// It was full, and nothing was heard of it since.
     is_blocked: bool,
+    /// When it is tried again all the same: the poller is not asked while there is much to receive, and says nothing of
+    /// an interface that is full.
+    retry_at: Instant,
     /// How the poller knows it, if it is not the lane's own, and whether it is waited for.
     readiness: Option<(mio::net::UdpSocket, bool)>,
 }
@@ -56,16 +61,18 @@ impl SendSocket {
             speaks_by: None,
             queue: SendQueue::default(),
             is_blocked: false,
+            retry_at: Instant::ZERO,
             readiness: readiness.map(|readiness| (readiness, false)),
         }
     }
 
     fn flush(&mut self, now: Instant) {
-        if !self.is_blocked {
+        if !self.is_blocked || now >= self.retry_at && !self.queue.is_empty() {
             let socket = &self.socket;
             self.queue
                 .flush(now, |datagrams| socket.send_part(datagrams));
             self.is_blocked = !self.queue.is_empty();
+            self.retry_at = now + RETRY_AFTER;
         }
     }
 }
@@ -149,6 +156,12 @@ impl SendSockets {
         self.all
             .iter()
             .all(|send_socket| send_socket.queue.is_empty())
+    }
+
+    /// When a socket that is full is tried again.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        let blocked = self.all.iter().filter(|one| one.is_blocked);
+        blocked.map(|one| one.retry_at).min()
     }
 
     /// Whether the lane's own socket is full.
@@ -367,6 +380,24 @@ mod tests {
         sources.sort_unstable();
         let first: IpAddr = [127, 0, 0, 1].into();
         assert_eq!(sources, [first, first, second, second]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_socket_that_was_full_is_tried_again_though_the_poller_says_nothing() {
+        let mut send_sockets = send_sockets(true);
+        let slow = receiver("127.0.0.1:0");
+        send_sockets.push(NOW, run(&slow));
+        send_sockets.all[1].is_blocked = true;
+        send_sockets.all[1].retry_at = NOW + RETRY_AFTER;
+        assert_eq!(send_sockets.retry_at(), Some(NOW + RETRY_AFTER));
+
+        send_sockets.flush(NOW);
+        assert_eq!(received(&slow), 0);
+        send_sockets.flush(NOW + RETRY_AFTER);
+
+        assert_eq!(received(&slow), 1);
+        assert_eq!(send_sockets.retry_at(), None);
     }
 
     #[test]

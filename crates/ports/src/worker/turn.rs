@@ -383,11 +383,9 @@ impl Worker {
             .poll_timeout()
             .map(|wakeup| wakeup.at.since(now));
         let counters = (self.published + COUNTERS_INTERVAL).since(now);
-        match (timer, self.is_stale) {
-            (Some(timer), true) => Some(timer.min(counters)),
-            (None, true) => Some(counters),
-            (timer, false) => timer,
-        }
+        let counters = self.is_stale.then_some(counters);
+        let retry = self.send_sockets.retry_at().map(|at| at.since(now));
+        [timer, counters, retry].into_iter().flatten().min()
     }
 
     /// Waits for the socket, a command or the time; `false` if the poller is broken.
@@ -467,6 +465,7 @@ impl Worker {
             send: self.send_sockets.counters(),
             receives: self.counters.receives,
             receive_errors: self.counters.receive_errors,
+            receive_overflows: self.parts.socket.overflows(),
             passed_on: self.counters.passed_on,
             shared_sends: self.counters.shared_sends,
         }

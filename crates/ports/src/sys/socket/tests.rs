@@ -282,6 +282,17 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_socket_to_send_by_has_the_whole_buffer_of_the_one_beside_it() {
+    let set = super::super::SocketSet::bind(V4.parse().unwrap(), &SocketSettings::default(), 1);
+    let own = set.unwrap().into_sockets().remove(0);
+
+    let beside = own.open_to_send().unwrap();
+
+    assert_eq!(beside.buffers().send, own.buffers().send);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_source_that_this_host_does_not_have_is_refused_and_gso_stays_on() {
     let (sender, receiver) = (bind("0.0.0.0:0", true, true), bind(V4, true, true));
     let foreign = Datagrams {
@@ -292,4 +303,64 @@ fn a_source_that_this_host_does_not_have_is_refused_and_gso_stays_on() {
     assert!(sender.try_send(&foreign).is_err());
 
     assert!(sender.gso().is_on());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_host_that_refuses_costs_no_other_a_datagram() {
+    let set = super::super::SocketSet::bind(V4.parse().unwrap(), &SocketSettings::default(), 1);
+    let sender = set.unwrap().into_sockets().remove(0).open_to_send();
+    let (sender, receiver) = (sender.unwrap(), bind(V4, true, true));
+    let closed = bind(V4, true, true).local_addr(); // nobody listens there any more
+    let one = |to, mark| Datagrams {
+        source: None,
+        to,
+        bytes: Bytes::from(vec![mark; 500]),
+        segment_bytes: 500,
+    };
+
+    assert!(sender.tells_full);
+    for mark in 0..20 {
+        // Its refusal is the kernel's answer to what is sent next, whoever that goes to.
+        let _ = sender.send_part(&mut one(closed, mark));
+        let mut good = one(receiver.local_addr(), mark);
+        sender.send_part(&mut good).unwrap();
+        assert!(good.bytes.is_empty());
+    }
+
+    let came = datagrams(&receive(&receiver, 20 * 500));
+    let marks: Vec<u8> = came.iter().map(|datagram| datagram[0]).collect();
+    assert_eq!(marks, (0..20).collect::<Vec<u8>>());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_finds_the_receive_buffer_full_is_known_when_the_next_one_comes() {
+    let settings = SocketSettings {
+        buffers: BufferBytes {
+            send: 1 << 20,
+            receive: 10_000,
+        },
+        gro: false,
+        ..SocketSettings::default()
+    };
+    let receiver = Socket::bind(V4.parse().unwrap(), &settings).unwrap();
+    let sender = bind(V4, false, false);
+    let one = Datagrams {
+        source: None,
+        to: receiver.local_addr(),
+        bytes: Bytes::from(vec![7; 1_000]),
+        segment_bytes: 1_000,
+    };
+    let mut buffer = ReceiveBuffer::new();
+    let mut take = || std::iter::from_fn(|| receiver.receive(&mut buffer).ok()).count() as u64;
+
+    for _ in 0..100 {
+        sender.try_send(&one).unwrap();
+    }
+    let first = take();
+    assert!(first < 100, "{first}");
+    sender.try_send(&one).unwrap();
+
+    assert_eq!(first + take() + receiver.overflows(), 101);
 }

@@ -66,6 +66,74 @@ fn more_than_the_limit_is_dropped_and_counted() {
     assert!(is_accounted_for(&queue.counters));
 }
 
+/// Packets of a flow over a link, 60,000 bytes of them, from that number on.
+fn large(link: u32, first: u64, bytes: &Bytes) -> Transmit {
+    let packets = Packets {
+        flow: FlowId(7),
+        first: Number::new(first).unwrap(),
+        starts_group: false,
+    };
+    Transmit {
+        egress: Egress::Link(LinkIndex(link)),
+        packets: Some(packets),
+        datagrams: Datagrams {
+            source: None,
+            to: address(0),
+            bytes: bytes.clone(),
+            segment_bytes: 1_000,
+        },
+    }
+}
+
+#[test]
+fn while_the_socket_is_full_nobody_is_last_every_time_and_whoever_loses_packets_is_told() {
+    let (mut queue, bytes) = (SendQueue::default(), Bytes::from(vec![0; 60_000]));
+    queue.push(NOW, large(0, 0, &bytes));
+    queue.flush(NOW, |_| Err(io::ErrorKind::WouldBlock.into()));
+    let rounds = (SEND_QUEUE_BYTES_MAX / 60_000 / 4) as u64;
+    // The first one is given twice as much as there is room for, then come the others.
+    for round in 1..=4 * rounds {
+        queue.push(NOW, large(0, round * 60, &bytes));
+    }
+    queue.flush(NOW, |_| Err(io::ErrorKind::WouldBlock.into()));
+    for round in 0..rounds {
+        (1..4).for_each(|link| queue.push(NOW, large(link, round * 60, &bytes)));
+        queue.flush(NOW, |_| Err(io::ErrorKind::WouldBlock.into()));
+    }
+
+    let late: Vec<Late> = queue.take_late().collect();
+    let missed = |link| {
+        let of = late
+            .iter()
+            .filter(|late| late.egress == Egress::Link(LinkIndex(link)));
+        of.map(|late| late.end.since(late.first)).sum::<u64>()
+    };
+    assert_eq!([1, 2, 3].map(missed), [0; 3], "they have a share each");
+    assert_eq!(missed(0), queue.counters.dropped);
+    assert!(missed(0) > 2 * rounds * 60, "{}", missed(0));
+    assert!(is_accounted_for(&queue.counters));
+
+    let mut sent = Vec::new();
+    queue.flush(NOW, |run| {
+        sent.push(run.bytes.len());
+        run.bytes.clear();
+        Ok(())
+    });
+    assert!(is_accounted_for(&queue.counters) && queue.is_empty());
+}
+
+#[test]
+fn what_no_lane_has_room_for_is_told() {
+    let (mut queue, bytes) = (SendQueue::default(), Bytes::from(vec![0; 60_000]));
+
+    queue.drop_runs(&mut vec![large(3, 600, &bytes), large(3, 660, &bytes)]);
+
+    let late: Vec<Late> = queue.take_late().collect();
+    assert_eq!(late.len(), 1);
+    let range = (late[0].first.value(), late[0].end.value());
+    assert_eq!((range, queue.counters.dropped), ((600, 720), 120));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn who_a_datagram_was_too_large_for_is_noted_once_with_the_least_size_up_to_the_limit() {
