@@ -147,12 +147,14 @@ impl Upstreams {
         upstream.goal.take_if(is_there).is_some()
     }
 
-    /// The upstreams of which something is expected, and when they were heard last.
-    pub(crate) fn live(&self) -> Vec<(LinkIndex, Instant)> {
-        let expected = self.all.iter().filter(|upstream| upstream.expected);
-        expected
-            .filter_map(|upstream| Some((upstream.link, upstream.live?)))
-            .collect()
+    /// The upstreams of which something is expected, and when they were heard last; a copy, since nothing is allocated
+    /// where packets are forwarded.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (LinkIndex, Instant)> + use<> {
+        let live: [_; UPSTREAMS_MAX] = std::array::from_fn(|at| {
+            let upstream = self.all.get(at).filter(|upstream| upstream.expected)?;
+            Some((upstream.link, upstream.live?))
+        });
+        live.into_iter().flatten()
     }
 
     /// This node did not run: nobody was silent until now.

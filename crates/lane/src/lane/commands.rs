@@ -183,8 +183,8 @@ fn apply_to_origin(state: &mut State, id: FlowId, command: PublisherCommand, now
 /// what is missing; else what is missing is to come over that link too.
 fn has_up_to(flow: &Flow, link: LinkIndex) -> Option<Number> {
     let next = flow.missing.next();
-    let is_other = |&(live, _): &(LinkIndex, Instant)| live != link;
-    if flow.upstreams.live().iter().any(is_other) {
+    let is_other = |(live, _): (LinkIndex, Instant)| live != link;
+    if flow.upstreams.live().any(is_other) {
         return next;
     }
     flow.missing.first().or(next).min(next)
