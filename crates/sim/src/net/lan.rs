@@ -183,7 +183,7 @@ impl Lan {
     ) -> Step {
         self.traffic.count(load);
         let sent = from.is_none_or(|port| self.is_plugged(port));
-        let heard = sent && to.is_none_or(|port| self.hears(rng, port));
+        let heard = sent && to.is_none_or(|port| self.hears(now, rng, port));
         if !heard {
             self.traffic.lost += 1;
             return Step::Lost;
@@ -216,7 +216,7 @@ impl Lan {
         let joined: Vec<_> = joined.collect();
         joined
             .into_iter()
-            .filter(|port| self.hears(rng, *port))
+            .filter(|port| self.hears(now, rng, *port))
             .map(|port| (port, at))
             .collect()
     }
@@ -247,9 +247,9 @@ impl Lan {
         }
     }
 
-    fn hears(&mut self, rng: &mut Rng, port: Port) -> bool {
+    fn hears(&mut self, now: Instant, rng: &mut Rng, port: Port) -> bool {
         let host = self.host_mut(port);
-        host.plugged && !host.loser.loses(rng)
+        host.plugged && !host.loser.loses(now, rng)
     }
 
     fn host_mut(&mut self, port: Port) -> &mut Host {

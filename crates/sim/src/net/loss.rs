@@ -10,9 +10,19 @@
 //!             end
 //! ```
 //!
+//! A burst is a moment of the way, not a number of datagrams: where none was sent for [`BURST_MAX`] it is over, or who
+//! sends ten a second would be cut off for half a second each time, and who only dials for several.
+//!
 //! Not queues that overflow, which `wan` has. Called by `wan` and `lan`. Invariant: the state moves once per datagram.
 
+use std::time::Duration;
+
+use levada_wire::Instant;
+
 use crate::chance::{Probability, Rng};
+
+/// A pause of this length ends a burst.
+pub const BURST_MAX: Duration = Duration::from_millis(50);
 
 /// A way of losing datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +50,7 @@ impl Loss {
 pub(super) struct Loser {
     loss: Loss,
     in_burst: bool,
+    last: Instant,
 }
 
 impl Loser {
@@ -47,11 +58,14 @@ impl Loser {
         Self {
             loss,
             in_burst: false,
+            last: Instant::ZERO,
         }
     }
 
-    /// Whether the next datagram is lost.
-    pub(super) fn loses(&mut self, rng: &mut Rng) -> bool {
+    /// Whether a datagram that is sent now is lost.
+    pub(super) fn loses(&mut self, now: Instant, rng: &mut Rng) -> bool {
+        self.in_burst &= now.since(self.last) < BURST_MAX;
+        self.last = now;
         match self.loss {
             Loss::Even(probability) => rng.hits(probability),
             Loss::Bursts { begin, end, inside } => {
@@ -70,9 +84,18 @@ mod tests {
     use crate::chance::Chance;
 
     fn losses(loss: Loss) -> Vec<bool> {
+        losses_every(Duration::from_millis(1), loss)
+    }
+
+    fn losses_every(pause: Duration, loss: Loss) -> Vec<bool> {
         let mut rng = Chance::new(1).split("test", 0);
         let mut loser = Loser::new(loss);
-        (0..100_000).map(|_| loser.loses(&mut rng)).collect()
+        let mut now = Instant::ZERO;
+        let mut lose = || {
+            now += pause;
+            loser.loses(now, &mut rng)
+        };
+        (0..100_000).map(|_| lose()).collect()
     }
 
     fn percent(millionths: u32) -> Probability {
@@ -105,5 +128,21 @@ mod tests {
             (35..50).contains(&(count * 10 / bursts)),
             "{count} in {bursts} bursts"
         );
+    }
+
+    #[test]
+    fn a_burst_is_over_where_nothing_is_sent_for_a_while() {
+        let bursts = Loss::Bursts {
+            begin: percent(1),
+            end: percent(20),
+            inside: Probability::ALWAYS,
+        };
+        let rows = |lost: &[bool]| lost.windows(2).filter(|pair| pair[0] && pair[1]).count();
+
+        let (often, seldom) = (losses(bursts), losses_every(BURST_MAX, bursts));
+
+        assert!(rows(&often) > 2_000, "bursts are several in a row");
+        // One in a hundred, and one in ten thousand by chance.
+        assert!(rows(&seldom) < 50, "{}", rows(&seldom));
     }
 }

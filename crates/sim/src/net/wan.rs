@@ -155,7 +155,7 @@ impl Wan {
         let waited = direction.free_at.since(now);
         let is_too_large = load.bytes > settings.packet_size_max;
         let is_stopped = direction.down > 0 || waited > settings.queue || is_too_large;
-        if is_stopped || direction.loser.loses(rng) {
+        if is_stopped || direction.loser.loses(now, rng) {
             direction.traffic.lost += 1;
             return Step::Lost;
         }
