@@ -5,7 +5,7 @@
 //!                                   └ mean of 30 ─▶ hours: a sample each minute, 24 hours
 //! ```
 //!
-//! Not counters, which `/metrics` has for programs that keep them. Called by the router and by [`keep`]. Invariant: the
+//! Not counters, which `/metrics` has for programs that keep them. Called by the router and by `keep`. Invariant: the
 //! rings hold [`MINUTES_MAX`] and [`HOURS_MAX`] samples at most, and a counter that begins anew is no negative rate.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -222,6 +222,8 @@ async fn after_a_restart_of_the_origin_numbers_and_times_grow() {
     let old_bytes = house.bytes(&format!("/live/card/{old}")).await;
 
     card.abort();
+    // It was cancelled, so its publisher is gone.
+    assert!(card.await.unwrap_err().is_cancelled());
     house.show_card("card").await;
     let after = loop {
         let playlist = media(&house, "card", 1).await;

@@ -6,8 +6,8 @@
 //! 1. at a connection, [`Gate::enter`]; the permit is kept for as long as the connection, and settled when the client
 //!    has said what it wants;
 //! 2. before anything about a stream is said, [`Users::check`] with the proof that the protocol carries;
-//! 3. when media begin to flow, [`Registry::begin`]; the session ends when it is dropped, and [`Session::kicked`]
-//!    (`crate::Session`) is waited for beside everything else;
+//! 3. when media begin to flow, [`Registry::begin`]; the session ends when it is dropped, and
+//!    [`kicked`](crate::Session::kicked) is waited for beside everything else;
 //! 4. what is sent is counted by [`crate::session::Counts`], and held to [`Limits::client_bytes_max`].
 //!
 //! Not where settings are written, which the program knows. Made by `levada-cli`. Invariant: other settings end those

@@ -50,7 +50,7 @@ impl Shared {
         }
     }
 
-    /// From now on the interface with that address carries so much. Beyond [`INTERFACES_MAX`] it is not remembered.
+    /// From now on the interface with that address carries so much. Beyond `INTERFACES_MAX` it is not remembered.
     pub fn set_interface_rate(&self, source: IpAddr, rate: Bitrate) {
         self.interfaces.set_rate(source, rate);
     }

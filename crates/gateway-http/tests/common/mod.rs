@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use levada::{
-    Description, Frame, Node, PublishOptions, Publisher, StreamName, Track, TrackId, TrackKind,
+    Description, Frame, Node, PublishError, PublishOptions, Publisher, StreamName, Track, TrackId,
+    TrackKind,
 };
 use levada_gateway::session::Row;
 use levada_gateway_http::{Builder, Server};
@@ -112,8 +113,19 @@ impl House {
 
     pub(crate) async fn publish(&self, name: &str, description: Description) -> Publisher {
         let options = PublishOptions::default();
-        let name = name.parse().unwrap();
-        self.node.publish(name, description, options).await.unwrap()
+        let name: StreamName = name.parse().unwrap();
+        loop {
+            let asked = self
+                .node
+                .publish(name.clone(), description.clone(), options);
+            match asked.await {
+                // The node hears of a publisher that is gone a moment after.
+                Err(PublishError::AlreadyPublished { .. }) => {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                published => return published.unwrap(),
+            }
+        }
     }
 
     /// Waits until the server knows a stream.
