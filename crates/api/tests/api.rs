@@ -13,6 +13,7 @@ use axum::response::Response;
 use futures_core::Stream;
 use levada::{Description, Node, PublishOptions, StreamName, Track, TrackId, TrackKind};
 use levada_api::Api;
+use levada_api::watch::WATCHERS_MAX;
 use levada_gateway::session::About;
 use levada_gateway::{Registry, Role, Transport};
 use serde_json::Value;
@@ -235,6 +236,25 @@ async fn who_watches_gets_the_table_and_then_what_changes() {
         "what did not change is not told: {delta}"
     );
     assert!(gone.contains("\"changed\":[]"), "{gone}");
+}
+
+#[tokio::test]
+async fn only_so_many_watch_one_table_at_once() {
+    let house = House::new().await;
+    let path = "/api/v1/watch?tables=streams";
+    let mut watchers = Vec::new();
+    for _ in 0..WATCHERS_MAX {
+        let answer = house.get(path).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        watchers.push(answer);
+    }
+
+    let refused = house.get(path).await;
+    let other = house.get("/api/v1/watch?tables=links").await;
+
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text(refused).await.contains("too many watch"));
+    assert_eq!(other.status(), StatusCode::OK, "each table by itself");
 }
 
 #[tokio::test]
