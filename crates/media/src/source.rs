@@ -93,6 +93,7 @@ type Open = dyn Fn(Request) -> Pending<'static, Result<Opened, Error>> + Send + 
 /// | text | source |
 /// |---|---|
 /// | `test` | the built-in test card |
+/// | `test-waves`, `test-sound` | another picture without sound; the test card's sound alone |
 /// | `-` | MPEG-TS on standard input |
 /// | `udp://`, `rtp://` | MPEG-TS in datagrams, unicast or multicast |
 /// | a scheme that was added | what [`Sources::with_scheme`] was given |
@@ -133,8 +134,10 @@ impl Sources {
     pub async fn open(&self, request: Request) -> Result<Opened, Error> {
         let scheme = request.text.split_once("://");
         let scheme = scheme.map(|(scheme, _)| scheme.to_ascii_lowercase());
+        if let Some(card) = card::Card::named(&request.text) {
+            return Ok(Opened::One(Box::new(card)));
+        }
         match (request.text.as_str(), scheme) {
-            ("test", _) => Ok(Opened::One(Box::new(card::Card::new()))),
             ("-", _) => {
                 let pipe = pipe::open_stdin(request.options).await?;
                 Ok(Opened::One(Box::new(pipe)))
@@ -187,6 +190,8 @@ async fn is_folder(path: &Path) -> Result<bool, Error> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use levada_wire::TrackKind;
+
     use super::*;
 
     fn request(text: &str) -> Request {
@@ -209,11 +214,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_other_cards_have_a_picture_alone_and_sound_alone() {
+        for (text, kind) in [
+            ("test-waves", TrackKind::Video),
+            ("test-sound", TrackKind::Audio),
+        ] {
+            let Opened::One(mut card) = Sources::new().open(request(text)).await.unwrap() else {
+                panic!("it is one stream");
+            };
+            let Some(Item::Description(description)) = card.next().await.unwrap() else {
+                panic!("it begins with its tracks");
+            };
+
+            let kinds: Vec<_> = description.tracks.iter().map(|track| track.kind).collect();
+            assert_eq!(kinds, [kind, TrackKind::Data], "{text}");
+            assert_eq!(description.leading().unwrap().kind, kind);
+            assert!(matches!(card.next().await.unwrap(), Some(Item::Frame(frame)) if frame.sync));
+        }
+    }
+
+    #[tokio::test]
     async fn a_scheme_that_was_added_opens_its_urls() {
         let sources = Sources::new().with_scheme("cam", |request| {
             Box::pin(async move {
                 assert_eq!(request.text, "CAM://7");
-                Ok(Opened::One(Box::new(card::Card::new())))
+                let card = card::Card::named("test").unwrap();
+                Ok(Opened::One(Box::new(card)))
             })
         });
 

@@ -1,10 +1,11 @@
 //! The built-in test card: colour bars, a running clock, a beep each second, and the wall clock as data.
 //!
-//! Pictures and sound come from a clip of 8 seconds (`assets/make-testcard.sh`) that loops without a seam. With
-//! each picture goes a [`Clock`]: the wall clock at the moment the picture was handed over, so that whoever
-//! receives it can say how long it was under way. Not a timer: the caller waits until a frame is due
-//! ([`crate::Pacer`]) and says what time it is. Called by `publish NAME test` and by tests. Invariant: the first
-//! frame is decoded at zero, frames come in the order of their times, and no track ever has a gap.
+//! Pictures and sound come from a clip of 8 seconds (`assets/make-testcard.sh`, `assets/make-waves.sh`) that loops
+//! without a seam. With each picture, or with each frame of sound where there is no picture, goes a [`Clock`]: the wall
+//! clock at the moment it was handed over, so that whoever receives it can say how long it was under way. Not a timer:
+//! the caller waits until a frame is due ([`crate::Pacer`]) and says what time it is. Called by `publish NAME test` and
+//! by tests. Invariant: the first frame is decoded at zero, frames come in the order of their times, and no track ever
+//! has a gap.
 
 use bytes::Bytes;
 use levada_wire::{Description, Frame, MediaTime, Track, TrackId, TrackKind, WallTime};
@@ -21,13 +22,14 @@ pub const PICTURES_PER_SECOND: u32 = 30;
 const CLIP_TICKS: i64 = 720_000;
 
 static CLIP: &[u8] = include_bytes!("../assets/testcard.ts");
+static WAVES: &[u8] = include_bytes!("../assets/waves.ts");
 
 /// What the data track carries, one with each picture: 12 bytes, big-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
-    /// When the picture was handed over.
+    /// When the picture, or the frame of sound, was handed over.
     pub wall: WallTime,
-    /// The picture's count from the start, wrapping.
+    /// Its count from the start, wrapping.
     pub picture: u32,
 }
 
@@ -88,7 +90,29 @@ impl TestCard {
     /// The test card from its beginning.
     #[must_use]
     pub fn new() -> Self {
-        let (mut description, mut clip) = read_clip();
+        Self::of(CLIP, |_| true)
+    }
+
+    /// Another picture, without sound: waves of water.
+    #[must_use]
+    pub fn waves() -> Self {
+        Self::of(WAVES, |_| true)
+    }
+
+    /// The test card's sound without its picture.
+    #[must_use]
+    pub fn sound() -> Self {
+        Self::of(CLIP, |track| track.kind == TrackKind::Audio)
+    }
+
+    /// The tracks of a clip that are wanted, from their beginning.
+    fn of(clip: &[u8], is_wanted: fn(&Track) -> bool) -> Self {
+        let (mut description, mut clip) = read_clip(clip);
+        description.tracks.retain(is_wanted);
+        clip.retain(|frame| {
+            let mut tracks = description.tracks.iter();
+            tracks.any(|track| track.id == frame.track)
+        });
         let zero = clip.iter().map(|frame| frame.dts).min().unwrap_or(0);
         for frame in &mut clip {
             frame.dts -= zero;
@@ -209,10 +233,10 @@ impl Default for TestCard {
     }
 }
 
-/// The clip's tracks and frames.
-fn read_clip() -> (Description, Vec<Frame>) {
+/// A clip's tracks and frames.
+fn read_clip(clip: &[u8]) -> (Description, Vec<Frame>) {
     let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
-    demuxer.push(CLIP, &mut events);
+    demuxer.push(clip, &mut events);
     demuxer.finish(&mut events);
     let (mut description, mut frames) = (Description::default(), Vec::new());
     for event in events {

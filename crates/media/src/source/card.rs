@@ -1,4 +1,4 @@
-//! The built-in test card as a source: `test`.
+//! The built-in test card as a source: `test`, `test-waves`, `test-sound`.
 //!
 //! Not its picture (`testcard.rs`). Called by `source.rs`. Invariant: each frame leaves when it is due, with
 //! the wall clock of that moment.
@@ -18,9 +18,19 @@ pub(super) struct Card {
 }
 
 impl Card {
-    pub(super) fn new() -> Self {
+    /// The card of that name, if it is one.
+    pub(super) fn named(text: &str) -> Option<Self> {
+        Some(Self::of(match text {
+            "test" => TestCard::new(),
+            "test-waves" => TestCard::waves(),
+            "test-sound" => TestCard::sound(),
+            _ => return None,
+        }))
+    }
+
+    fn of(card: TestCard) -> Self {
         Self {
-            card: TestCard::new(),
+            card,
             pacer: Pacer::new(),
             clock: Clock::start(),
             is_described: false,
