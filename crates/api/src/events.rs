@@ -47,6 +47,21 @@ pub(crate) struct Record {
     stream: Option<String>,
 }
 
+impl Record {
+    /// Of now; its number comes with the history.
+    fn new(kind: &'static str, text: String) -> Self {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            id: 0,
+            at_unix_ms: u64::try_from(at.unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
+            kind,
+            text,
+            peer: None,
+            stream: None,
+        }
+    }
+}
+
 /// The history.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -81,16 +96,21 @@ impl Log {
     }
 
     fn record(&self, event: &Event) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH);
-        let mut kept = self.kept();
-        let record = Record {
-            id: kept.next,
-            at_unix_ms: u64::try_from(at.unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
-            kind: event.kind(),
-            text: event.to_string(),
+        self.push(Record {
             peer: event.peer().map(|peer| peer.to_string()),
             stream: event.stream().map(ToString::to_string),
-        };
+            ..Record::new(event.kind(), event.to_string())
+        });
+    }
+
+    /// Remembers what the program around the node says.
+    pub(crate) fn note(&self, text: String) {
+        self.push(Record::new("note", text));
+    }
+
+    fn push(&self, mut record: Record) {
+        let mut kept = self.kept();
+        record.id = kept.next;
         kept.next += 1;
         if kept.records.len() == KEPT_MAX {
             kept.records.pop_front();

@@ -93,6 +93,11 @@ impl Api {
         }
     }
 
+    /// Puts a note among the events, of the kind `note`: what the program around the node has to say, for people.
+    pub fn note(&self, text: impl Into<String>) {
+        self.shared.log.note(text.into());
+    }
+
     /// The paths of the API.
     pub fn router(&self) -> Router {
         let api = Router::new()
