@@ -24,7 +24,7 @@ use crate::shutdown::Shutdown;
 /// What `levada` can do.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Show a whole network on this machine: an origin, a relay, a player, and the test card flowing
+    /// Show a whole network on this machine: a dozen nodes, three streams, players, and the page that shows them
     Demo(demo::Args),
     /// Run a node
     Run(run::Args),
@@ -83,7 +83,8 @@ fn on_runtime(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
     let result = runtime.block_on(async {
         // `run` reads its configuration again instead.
         let hang_up_ends = !matches!(command, Command::Run(_));
-        let shutdown = Shutdown::listen(hang_up_ends)
+        let while_stdin = matches!(&command, Command::Run(args) if args.while_stdin);
+        let shutdown = Shutdown::listen(hang_up_ends, while_stdin)
             .map_err(|error| anyhow::anyhow!("cannot listen to signals: {error}"))?;
         match command {
             Command::Demo(args) => demo::execute(args, shutdown, debug).await,

@@ -126,6 +126,13 @@ impl Gateways {
         Ok(ended + self.pulls.set(program.pull.clone()))
     }
 
+    /// Puts a note among the events of the page, if there is one.
+    pub(crate) fn note(&self, text: &str) {
+        if let Some(api) = &self.api {
+            api.note(text);
+        }
+    }
+
     /// Where the RTSP gateway listens, if it does.
     pub(crate) fn rtsp(&self) -> Option<SocketAddr> {
         self.rtsp.as_ref().map(rtsp::Server::local_addr)

@@ -8,6 +8,7 @@
 //!     publish-cam/
 //!     play-cam/
 //!     play-cam-2/   while another command has the first
+//!   demo/           the nodes of `demo`, while it runs
 //! ```
 //!
 //! Not what is in a state directory, which is the library's. Called by every command that has or seeks a node.
@@ -36,6 +37,11 @@ fn base() -> PathBuf {
 /// The state directory of `levada run`, unless the user names another.
 pub(crate) fn node_dir() -> PathBuf {
     base().join("node")
+}
+
+/// Above the directories of demos.
+pub(crate) fn demos_dir() -> PathBuf {
+    base().join("demo")
 }
 
 /// The configuration file of `levada run`, unless the user names another.

@@ -1,8 +1,9 @@
-//! The request to end: Ctrl-C, or a signal from whoever started us.
+//! The request to end: Ctrl-C, a signal from whoever started us, or the end of what they hold open.
 //!
 //! Not the ending itself: each command ends in its own way (streams are taken back, neighbours told). Made once by
 //! `main`. Invariant: the first signal asks, the second ends the process at once.
 
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
 /// The exit code of a process that a user interrupted.
@@ -13,13 +14,16 @@ const INTERRUPTED: i32 = 130;
 pub(crate) struct Shutdown(watch::Receiver<bool>);
 
 impl Shutdown {
-    /// Listens to the signals from now on; to SIGHUP only if it does not mean something else. Must be called on a tokio
-    /// runtime.
-    pub(crate) fn listen(hang_up_ends: bool) -> std::io::Result<Self> {
+    /// Listens to the signals from now on; to SIGHUP only if it does not mean something else. `while_stdin` ends the
+    /// command with standard input, too. Must be called on a tokio runtime.
+    pub(crate) fn listen(hang_up_ends: bool, while_stdin: bool) -> std::io::Result<Self> {
         let (asked, receiver) = watch::channel(false);
         let mut signals = Signals::new(hang_up_ends)?;
         tokio::spawn(async move {
-            signals.next().await;
+            tokio::select! {
+                () = signals.next() => {}
+                () = input_ended(), if while_stdin => {}
+            }
             let _ = asked.send(true);
             signals.next().await;
             std::process::exit(INTERRUPTED);
@@ -37,6 +41,12 @@ impl Shutdown {
         // Never ends by an error: the task that holds the sender lives as long as the process.
         let _ = self.0.wait_for(|asked| *asked).await;
     }
+}
+
+/// Waits until whoever holds the other end of standard input closes it, or is gone.
+async fn input_ended() {
+    let (mut input, mut bytes) = (tokio::io::stdin(), [0; 64]);
+    while matches!(input.read(&mut bytes).await, Ok(1..)) {}
 }
 
 #[cfg(unix)]

@@ -23,10 +23,10 @@ use crate::units;
 pub(crate) struct Args {
     /// The stream's name, for example `lobby/cam1`; the first part of the names for a folder
     name: StreamName,
-    /// `test` for the test card; a file: MPEG-TS, MP4, motion JPEG, or the SDP of an RTP session; a folder, whose files
-    /// are a stream each, also those that come later; `-` for MPEG-TS on standard input; `udp://` or `rtp://` and
-    /// `GROUP:PORT`, `IP:PORT` or `:PORT` for MPEG-TS in datagrams. Other files and URLs are read by ffmpeg, if it is
-    /// installed
+    /// `test` for the test card, `test-waves` for another picture, `test-sound` for sound alone; a file: MPEG-TS, MP4,
+    /// motion JPEG, or the SDP of an RTP session; a folder, whose files are a stream each, also those that come later;
+    /// `-` for MPEG-TS on standard input; `udp://` or `rtp://` and `GROUP:PORT`, `IP:PORT` or `:PORT` for MPEG-TS in
+    /// datagrams. Other files and URLs are read by ffmpeg, if it is installed
     source: String,
     /// Start a file anew at its end, without a seam
     #[arg(long = "loop")]

@@ -78,6 +78,9 @@ pub(crate) struct Args {
     /// Print what the node is as JSON
     #[arg(long)]
     json: bool,
+    /// End when standard input ends: for a program that starts nodes and may be killed
+    #[arg(long, hide = true)]
+    pub(crate) while_stdin: bool,
 }
 
 pub(crate) async fn execute(

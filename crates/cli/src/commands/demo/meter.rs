@@ -13,6 +13,7 @@
 //! caller has the clock. Invariant: a frame is counted once at each place.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use levada::{Delivery, Frame, Group, TrackId, WallTime};
 use levada_media::testcard::{CLOCK_CODEC, Clock};
@@ -34,6 +35,8 @@ pub(super) struct Meter {
     first_group_at_relay: Option<Group>,
     waiting: BTreeMap<(Group, TrackId, i64), Arrival>,
     next_picture: Option<u32>,
+    /// When the newest picture came that did not come out of a cache.
+    last_picture: Option<WallTime>,
     now: Counts,
     total: Counts,
     seconds: u64,
@@ -46,6 +49,7 @@ struct Counts {
     bytes: u64,
     lost: u64,
     gaps: u64,
+    pause_micros: u64,
     latencies: Histogram,
     to_relay: Histogram,
     to_player: Histogram,
@@ -72,6 +76,8 @@ pub(super) struct Second {
     pub(super) lost_total: u64,
     /// Holes that the node reported, since the start.
     pub(super) gaps_total: u64,
+    /// The longest time between two pictures.
+    pub(super) pause: Duration,
     /// From the origin to the player.
     pub(super) latency: Option<Latency>,
     /// From the origin to the relay.
@@ -80,8 +86,14 @@ pub(super) struct Second {
     pub(super) to_player: Option<Latency>,
 }
 
+impl Default for Meter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Meter {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             clock_track: None,
             leading: None,
@@ -89,6 +101,7 @@ impl Meter {
             first_group_at_relay: None,
             waiting: BTreeMap::new(),
             next_picture: None,
+            last_picture: None,
             now: Counts::new(),
             total: Counts::new(),
             seconds: 0,
@@ -114,6 +127,7 @@ impl Meter {
                 {
                     let micros = now.0.saturating_sub(wall.0);
                     self.each(|counts| counts.latencies.add(micros));
+                    self.on_live(frame, now);
                     self.on_arrival((*group, frame.track, frame.dts), Arrival::AtPlayer(now));
                 }
             }
@@ -151,6 +165,15 @@ impl Meter {
                     self.waiting.pop_first();
                 }
             }
+        }
+    }
+
+    /// A frame came as it was made, not out of a cache.
+    fn on_live(&mut self, frame: &Frame, now: WallTime) {
+        if Some(frame.track) == self.leading {
+            let before = self.last_picture.replace(now).unwrap_or(now);
+            let pause = now.0.saturating_sub(before.0);
+            self.each(|counts| counts.pause_micros = counts.pause_micros.max(pause));
         }
     }
 
@@ -198,6 +221,7 @@ impl Meter {
             frames_total: self.total.frames,
             lost_total: self.total.lost,
             gaps_total: self.total.gaps,
+            pause: Duration::from_micros(counts.pause_micros),
             latency: counts.latencies.summary(),
             to_relay: counts.to_relay.summary(),
             to_player: counts.to_player.summary(),
@@ -213,6 +237,7 @@ impl Counts {
             bytes: 0,
             lost: 0,
             gaps: 0,
+            pause_micros: 0,
             latencies: Histogram::new(),
             to_relay: Histogram::new(),
             to_player: Histogram::new(),
@@ -224,7 +249,6 @@ impl Counts {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use std::sync::Arc;
-    use std::time::Duration;
 
     use levada_media::TestCard;
 
@@ -286,6 +310,29 @@ mod tests {
         assert_eq!(meter.second().latency, None);
         assert_eq!(meter.total().latency, Some(latency));
     }
+
+    #[test]
+    fn the_longest_pause_between_two_pictures_counts_from_the_second_group_on() {
+        let (mut meter, frames) = meter();
+        let leading = meter.leading;
+        let pictures: Vec<_> = frames
+            .filter(|frame| Some(frame.track) == leading)
+            .take(5)
+            .collect();
+
+        for (frame, (group, at)) in
+            pictures
+                .into_iter()
+                .zip([(7, 0), (7, 900), (8, 1_000), (8, 1_040), (8, 1_240)])
+        {
+            meter.note(&delivery(group, frame, 0), WallTime(at * 1_000));
+        }
+
+        assert_eq!(meter.second().pause, Duration::from_millis(200));
+        assert_eq!(meter.second().pause, Duration::ZERO);
+        assert_eq!(meter.total().pause, Duration::from_millis(200));
+    }
+
     #[test]
     fn each_hop_is_measured_with_the_same_frame_at_both_places_whoever_is_told_first() {
         let (mut meter, mut frames) = meter();
