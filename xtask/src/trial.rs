@@ -15,12 +15,20 @@ struct Trial {
     about: &'static str,
 }
 
-const TRIALS: &[Trial] = &[Trial {
-    name: "rtsp-matrix",
-    test: "rtsp_matrix",
-    variable: "LEVADA_MATRIX_LONG",
-    about: "every way to publish, read in every way, near and two hops away",
-}];
+const TRIALS: &[Trial] = &[
+    Trial {
+        name: "narrow",
+        test: "narrow",
+        variable: "LEVADA_NARROW_LONG",
+        about: "large pictures over four paths with short queues, a minute each",
+    },
+    Trial {
+        name: "rtsp-matrix",
+        test: "rtsp_matrix",
+        variable: "LEVADA_MATRIX_LONG",
+        about: "every way to publish, read in every way, near and two hops away",
+    },
+];
 
 /// Runs the trial that is named. True if it passed.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<bool> {

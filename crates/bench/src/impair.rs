@@ -1,5 +1,5 @@
-//! What a bad path does to datagrams: it delays them, loses them evenly or in bursts, lets one overtake another,
-//! doubles some, is silent for a while, and has a rate and a queue that is short.
+//! What a bad path does to datagrams: it delays them, evenly or not, loses them evenly or in bursts, lets one overtake
+//! another, doubles some, is silent for a while, and has a rate and a queue that is short.
 //!
 //! Bursts follow Gilbert's model (E. N. Gilbert, "Capacity of a Burst-Noise Channel", 1960): in the bad state
 //! everything is lost.
@@ -12,17 +12,17 @@
 //! ```
 //!
 //! Pure: time and seed are given, so that the same datagrams meet the same fate. Not sockets: `forwarder.rs`. Called by
-//! it, one for each direction. Invariant: a datagram is lost, or comes out once, or twice if it was doubled; at most
-//! [`UNDER_WAY_MAX`] are under way.
+//! it and by the laboratory, one for each direction. Invariant: a datagram is lost, or comes out once, or twice if it
+//! was doubled; at most [`UNDER_WAY_MAX`] are under way.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use levada_wire::Bitrate;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The most datagrams under way in one direction: 100 Mb/s for five seconds.
-pub(crate) const UNDER_WAY_MAX: usize = 65_536;
+pub const UNDER_WAY_MAX: usize = 65_536;
 /// The longest that a datagram is held back so that others overtake it.
 pub const HELD_BACK_MAX: Duration = Duration::from_millis(10);
 /// An outage comes once in this time.
@@ -31,10 +31,12 @@ pub const OUTAGE_EVERY: Duration = Duration::from_secs(2);
 pub const OUTAGE_FIRST: Duration = Duration::from_secs(1);
 
 /// What a path does in either direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Impairment {
     /// How long each datagram is under way.
     pub delay: Duration,
+    /// How much longer at most; each by chance, so that they overtake each other.
+    pub jitter: Duration,
     /// The share that is lost.
     pub loss: f64,
     /// Losses come in bursts of so many datagrams in the mean; zero: evenly.
@@ -89,7 +91,7 @@ impl Chance {
 
 /// What became of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     Lost,
     /// It is under way, once.
     Passes,
@@ -101,7 +103,7 @@ pub(crate) enum Fate {
 
 /// One direction of a path. Times count from the start of the measurement.
 #[derive(Debug)]
-pub(crate) struct Direction<T> {
+pub struct Direction<T> {
     impairment: Impairment,
     chance: Chance,
     in_burst: bool,
@@ -113,7 +115,8 @@ pub(crate) struct Direction<T> {
 }
 
 impl<T: Clone> Direction<T> {
-    pub(crate) const fn new(impairment: Impairment, seed: u64) -> Self {
+    /// A direction in which nothing is under way.
+    pub const fn new(impairment: Impairment, seed: u64) -> Self {
         Self {
             impairment,
             chance: Chance::new(seed),
@@ -125,13 +128,14 @@ impl<T: Clone> Direction<T> {
     }
 
     /// Takes a datagram of that many bytes, headers and all.
-    pub(crate) fn take(&mut self, now: Duration, bytes: usize, datagram: T) -> Fate {
+    pub fn take(&mut self, now: Duration, bytes: usize, datagram: T) -> Fate {
         // Every datagram draws the same numbers, whatever happens to it: one option must not change the chance of
         // another.
         let is_lost = self.is_lost();
         let held_back = HELD_BACK_MAX.mul_f64(self.chance.share());
         let is_held_back = self.chance.hits(self.impairment.reorder);
         let is_doubled = self.chance.hits(self.impairment.duplicate);
+        let jitter = self.impairment.jitter.mul_f64(self.chance.share());
         if is_lost || self.is_silent(now) {
             return Fate::Lost;
         }
@@ -146,7 +150,7 @@ impl<T: Clone> Direction<T> {
         let Some(left) = self.leave(now, bytes) else {
             return Fate::Lost;
         };
-        let out = left + self.impairment.delay + held_back;
+        let out = left + self.impairment.delay + held_back + jitter;
         if is_doubled {
             self.put(out, datagram.clone());
         }
@@ -182,13 +186,13 @@ impl<T: Clone> Direction<T> {
     }
 
     /// When the next datagram comes out.
-    pub(crate) fn next_at(&self) -> Option<Duration> {
+    pub fn next_at(&self) -> Option<Duration> {
         let first = self.under_way.first_key_value();
         first.map(|(&(at, _), _)| at)
     }
 
     /// The next datagram that has come out by now.
-    pub(crate) fn next_due(&mut self, now: Duration) -> Option<T> {
+    pub fn next_due(&mut self, now: Duration) -> Option<T> {
         let first = self.under_way.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
     }
@@ -310,6 +314,24 @@ mod tests {
             out.iter()
                 .all(|&(at, sent)| at <= millis(sent + 20) + HELD_BACK_MAX)
         );
+    }
+
+    #[test]
+    fn jitter_is_spread_evenly_from_nothing_to_its_most() {
+        let jitter = Impairment {
+            delay: millis(20),
+            jitter: millis(16),
+            ..Impairment::default()
+        };
+
+        let (_, out) = run(jitter, 10_000);
+
+        let later = |&(at, sent): &(Duration, u64)| at - millis(sent + 20);
+        let (least, most) = (out.iter().map(later).min(), out.iter().map(later).max());
+        let mean = out.iter().map(later).sum::<Duration>() / 10_000;
+        assert_eq!(out.len(), 10_000);
+        assert!(least < Some(millis(1)) && most > Some(millis(15)) && most <= Some(millis(16)));
+        assert!(mean > Duration::from_micros(7_700) && mean < Duration::from_micros(8_300));
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod drive;
 pub mod fanout;
 mod forwarder;
 pub mod hop;
-mod impair;
+pub mod impair;
 pub mod join;
 pub mod local;
 pub mod loss;

@@ -101,6 +101,7 @@ pub struct Report {
     pub rate_bps: u64,
     /// Of each hop.
     pub rtt_ms: f64,
+    pub jitter_ms: f64,
     pub loss: f64,
     pub burst: f64,
     pub reorder: f64,
@@ -150,6 +151,12 @@ pub fn goals(long: Duration, seed: u64) -> Vec<Case> {
         outage: millis(100),
         ..even
     };
+    let uneven = Impairment {
+        loss: 0.01,
+        duplicate: 0.01,
+        jitter: millis(16),
+        ..even
+    };
     let far = Impairment {
         delay: millis(50),
         ..even
@@ -175,6 +182,7 @@ pub fn goals(long: Duration, seed: u64) -> Vec<Case> {
         case(1, bursts, 400),
         case(1, mixed, 400),
         case(1, outage, 500),
+        case(1, uneven, 400),
         case(1, far, 180),
         narrow(20_000_000, 32_000, 200),
         narrow(50_000_000, 32_000, 200),
@@ -219,6 +227,7 @@ pub fn measure(case: Case) -> anyhow::Result<Report> {
     let millis = |long: Duration| long.as_secs_f64() * 1e3;
     let Impairment {
         delay,
+        jitter,
         loss,
         burst,
         reorder,
@@ -234,6 +243,7 @@ pub fn measure(case: Case) -> anyhow::Result<Report> {
         hops: hops(&counted),
         rate_bps: case.rate.0,
         rtt_ms: millis(2 * delay),
+        jitter_ms: millis(jitter),
         loss,
         burst,
         reorder,
@@ -520,7 +530,8 @@ mod tests {
         assert_eq!((first.hops, first.budget.as_millis()), (1, 400));
         let lossy = goals.iter().filter(|case| case.impairment.rate.is_none());
         assert!(lossy.clone().all(|case| case.rate == Bitrate(8_000_000)));
-        assert_eq!((lossy.count(), goals.len()), (7, 11));
+        assert_eq!((lossy.count(), goals.len()), (8, 12));
+        assert!(goals.iter().any(|case| !case.impairment.jitter.is_zero()));
         assert!(goals.iter().any(|case| case.hops == 3));
     }
 }

@@ -140,6 +140,20 @@ impl Host {
         .map(drop)
     }
 
+    /// Has it believe that all of `10.0.0.0/8` is on its own wire, whatever the way there: an address with that mask,
+    /// and no route that would follow from it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn believe_in_a_wire(&self) -> anyhow::Result<()> {
+        let (namespace, address) = (&self.namespace, self.address());
+        tool::ip(&format!(
+            "-n {namespace} address add {address}/8 dev eth0 noprefixroute"
+        ))
+        .map(drop)
+    }
+
     /// Counts from now on what it sends.
     ///
     /// # Errors

@@ -17,10 +17,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context as _;
+use levada_bench::impair::Impairment;
 use tempfile::TempDir;
 
 use crate::host::{Cable, Host};
 use crate::tool::{self, ip};
+use crate::way::Way;
 
 mod namespace;
 
@@ -142,6 +144,34 @@ impl Net {
         // A bare Debian has no `sysctl`.
         let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
         tool::run("ip", &["netns", "exec", &namespace, "sh", "-c", forward]).map(drop)
+    }
+
+    /// Adds a router between LANs that is as far and as bad as it is told, drawn from that seed. `peer` is the program
+    /// `lab-peer`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not give it, or the program does not start.
+    pub fn way(
+        &mut self,
+        lans: &mut [&mut Lan],
+        peer: &Path,
+        impairment: &Impairment,
+        seed: u64,
+    ) -> anyhow::Result<Way> {
+        let namespace = self.namespace("way")?;
+        let mut first = None;
+        for (index, lan) in lans.iter_mut().enumerate() {
+            let cable = lan.plug(&namespace, &format!("eth{index}"), Some(ROUTER))?;
+            first.get_or_insert(cable);
+        }
+        let cable = first.context("a way leads from somewhere")?;
+        Way::start(
+            &Host::new("way", namespace, cable, self.dir()),
+            peer,
+            impairment,
+            seed,
+        )
     }
 
     fn namespace(&mut self, name: &str) -> anyhow::Result<String> {

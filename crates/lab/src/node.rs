@@ -24,6 +24,7 @@ const VARIABLE: &str = "LEVADA_BIN";
 pub struct Node {
     process: Process,
     host: Host,
+    program: PathBuf,
     arguments: Vec<String>,
 }
 
@@ -139,17 +140,64 @@ impl Node {
         Self::start_at(host, all_addresses(host), &command)
     }
 
+    /// `levada publish`: a node that publishes a file, over and over, with links to these neighbours.
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary, or it cannot be started.
+    pub fn origin_beside(
+        host: &Host,
+        name: &str,
+        file: &Path,
+        joins: &[&Host],
+    ) -> anyhow::Result<Self> {
+        let joins = all_joins(joins);
+        let mut command = vec!["publish", name, text(file)?, "--loop"];
+        command.extend(joins.iter().map(String::as_str));
+        Self::start(host, &command)
+    }
+
+    /// `levada play` of which is written down when each byte came: see [`crate::Arrivals`]. `more` are arguments;
+    /// `peer` is the program `lab-peer`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary, or it cannot be started.
+    pub fn watcher(
+        host: &Host,
+        name: &str,
+        joins: &[&Host],
+        more: &[&str],
+        peer: &Path,
+    ) -> anyhow::Result<Self> {
+        let joins = all_joins(joins);
+        let mut command = vec!["play", name, "--out", "-"];
+        command.extend(joins.iter().map(String::as_str));
+        command.extend(more);
+        let arguments = arguments(host, host.node_address().into(), &command)?;
+        // The one that writes ends when the player has: an interrupt is the player's alone.
+        let script = r#"trap "" INT; file=$1; peer=$2; shift 2; "$@" | "$peer" stamp "$file""#;
+        let (file, binary) = (host.file("ts"), binary()?);
+        let words = [script, "sh", text(&file)?, text(peer)?, text(&binary)?];
+        let words = ["-c"].into_iter().chain(words).map(str::to_owned);
+        let all: Vec<String> = words.chain(arguments).collect();
+        Self::of(host, PathBuf::from("sh"), all)
+    }
+
     fn start(host: &Host, command: &[&str]) -> anyhow::Result<Self> {
         Self::start_at(host, host.node_address().into(), command)
     }
 
     fn start_at(host: &Host, listen: SocketAddr, command: &[&str]) -> anyhow::Result<Self> {
-        let mut arguments: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
-        arguments.extend(["--listen".to_owned(), listen.to_string()]);
-        arguments.extend(["--state".to_owned(), text(&state(host))?.to_owned()]);
+        let arguments = arguments(host, listen, command)?;
+        Self::of(host, binary()?, arguments)
+    }
+
+    fn of(host: &Host, program: PathBuf, arguments: Vec<String>) -> anyhow::Result<Self> {
         Ok(Self {
-            process: Process::start(host, &binary()?, &arguments)?,
+            process: Process::start(host, &program, &arguments)?,
             host: host.clone(),
+            program,
             arguments,
         })
     }
@@ -161,7 +209,7 @@ impl Node {
     /// When it cannot be killed or started.
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.process.kill()?;
-        self.process = Process::start(&self.host, &binary()?, &self.arguments)?;
+        self.process = Process::start(&self.host, &self.program, &self.arguments)?;
         Ok(())
     }
 
@@ -323,6 +371,19 @@ impl Node {
 fn row<'a>(rows: &'a Value, key: &str, value: &str) -> Option<&'a Value> {
     let mut rows = rows.as_array()?.iter();
     rows.find(|row| row[key].as_str() == Some(value))
+}
+
+/// A command with what says where the node listens and what is its state.
+fn arguments(host: &Host, listen: SocketAddr, command: &[&str]) -> anyhow::Result<Vec<String>> {
+    let mut arguments: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
+    arguments.extend(["--listen".to_owned(), listen.to_string()]);
+    arguments.extend(["--state".to_owned(), text(&state(host))?.to_owned()]);
+    Ok(arguments)
+}
+
+fn all_joins(hosts: &[&Host]) -> Vec<String> {
+    let join = |host: &&Host| ["--join".to_owned(), host.node_address().to_string()];
+    hosts.iter().flat_map(join).collect()
 }
 
 fn state(host: &Host) -> PathBuf {

@@ -9,11 +9,9 @@
 )]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use levada_lab::machine::{self, STILL_MAX};
 use levada_lab::{Host, Net, Node, Recording, clip_file};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -25,12 +23,6 @@ const BAD_FOR: u64 = 4 * ONE_SECOND;
 const SLOW_KBIT: u32 = 500;
 /// Handshakes pass (1,200 bytes and headers), media packets (1,232) do not.
 const SMALL_MTU: u32 = 1_240;
-
-/// How often a run is tried on a machine that stands still.
-const RUNS_MAX: usize = 5;
-/// A machine that keeps a process waiting this long is no longer looked at: a third of what makes a link suspect.
-const STILL_MAX: Duration = Duration::from_millis(50);
-const LOOK: Duration = Duration::from_millis(5);
 
 /// The fault of one egress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,47 +210,9 @@ fn run(trouble: Trouble) -> Run {
     }
 }
 
-/// Runs until nobody was disturbed or the machine was not to blame: one that stands still costs links and packets by
-/// itself, with trouble and without.
+/// Runs until nobody was disturbed or the machine was not to blame.
 fn undisturbed(trouble: Trouble) -> Run {
-    for _ in 0..RUNS_MAX {
-        let watch = Watch::begin();
-        let run = run(trouble);
-        let still = watch.longest();
-        if run.told.is_usual() || still < STILL_MAX {
-            return run;
-        }
-        println!("the machine stood still for {still:?}: once more");
-    }
-    panic!("this machine stands still too often to be a network");
-}
-
-/// Looks how long this process is kept from running.
-struct Watch {
-    is_over: Arc<AtomicBool>,
-    thread: JoinHandle<Duration>,
-}
-
-impl Watch {
-    fn begin() -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let watched = Arc::clone(&is_over);
-        let thread = thread::spawn(move || {
-            let mut longest = Duration::ZERO;
-            while !watched.load(Ordering::Relaxed) {
-                let began = Instant::now();
-                thread::park_timeout(LOOK);
-                longest = longest.max(began.elapsed());
-            }
-            longest
-        });
-        Self { is_over, thread }
-    }
-
-    fn longest(self) -> Duration {
-        self.is_over.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
-    }
+    machine::undisturbed(STILL_MAX, |run: &Run| run.told.is_usual(), || run(trouble))
 }
 
 /// Compares a run with trouble to one without, and gives both, the usual one first.

@@ -40,7 +40,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("levada-sim", &["levada-core", "levada-lane", "levada-wire"]),
     (
         "levada-lab",
-        &["levada-lane", "levada-media", "levada-ports", "levada-wire"],
+        &[
+            "levada-bench",
+            "levada-lane",
+            "levada-media",
+            "levada-ports",
+            "levada-wire",
+        ],
     ),
     ("levada-api", &["levada", "levada-gateway"]),
     (

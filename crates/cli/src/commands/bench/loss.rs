@@ -24,6 +24,8 @@ const QUEUE_USUAL: usize = 32_000;
 const BUDGET_USUAL: Duration = Duration::from_millis(400);
 /// The longest way there and back: beyond, lanes take no answer for one.
 const RTT_MAX: Duration = Duration::from_secs(2);
+/// The most by which datagrams differ.
+const JITTER_MAX: Duration = Duration::from_millis(500);
 /// The longest budget, which caches keep packets for.
 const BUDGET_MAX: Duration = Duration::from_secs(5);
 /// The highest share of datagrams of which something may become.
@@ -50,6 +52,9 @@ pub(crate) struct Args {
     /// How long each hop takes there and back [default: 40ms]
     #[arg(long, value_name = "DURATION", value_parser = units::duration, allow_hyphen_values = true)]
     rtt: Option<Duration>,
+    /// How much longer a datagram takes on its way at most, each by chance, so that they overtake each other
+    #[arg(long, value_name = "DURATION", value_parser = units::duration, allow_hyphen_values = true)]
+    jitter: Option<Duration>,
     /// The share of datagrams that are held back for up to 10ms so that others overtake them, 2% if none is given
     #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "2%", value_parser = share)]
     reorder: Option<f64>,
@@ -75,10 +80,10 @@ pub(crate) struct Args {
     /// How long the stream is
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds, allow_hyphen_values = true)]
     seconds: Duration,
-    /// From what all chance is drawn
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = units::whole(0..=u64::MAX),
-        allow_hyphen_values = true)]
-    seed: u64,
+    /// From what all chance is drawn; each case is measured with several, one after the other
+    #[arg(long, value_name = "NUMBER", value_delimiter = ',', default_value = "1",
+        value_parser = units::whole(0..=u64::MAX), allow_hyphen_values = true)]
+    seed: Vec<u64>,
     /// Print one JSON object for each case
     #[arg(long)]
     json: bool,
@@ -111,11 +116,22 @@ impl Args {
     /// What is to be measured.
     fn cases(&self) -> anyhow::Result<Vec<Case>> {
         if self.is_unsaid() {
-            return Ok(loss::goals(self.seconds, self.seed));
+            let of_seed = |&seed: &u64| loss::goals(self.seconds, seed);
+            return Ok(self.seed.iter().flat_map(of_seed).collect());
         }
+        let case = self.case()?;
+        let seeds = self.seed.iter();
+        Ok(seeds.map(|&seed| Case { seed, ..case }).collect())
+    }
+
+    /// The one case that the flags describe.
+    fn case(&self) -> anyhow::Result<Case> {
         let rtt = self.rtt.unwrap_or(RTT_USUAL);
         let budget = self.budget.unwrap_or(BUDGET_USUAL);
-        let outage = self.outage.unwrap_or_default();
+        let (outage, jitter) = (
+            self.outage.unwrap_or_default(),
+            self.jitter.unwrap_or_default(),
+        );
         let usual_loss = if self.path_rate.is_some() { 0.0 } else { 0.1 };
         let loss = self.loss.unwrap_or(usual_loss);
         anyhow::ensure!(
@@ -125,6 +141,10 @@ impl Args {
         anyhow::ensure!(
             budget > Duration::ZERO && budget <= BUDGET_MAX,
             "`--budget` is more than nothing and at most {BUDGET_MAX:?}: what is repaired must be in a cache"
+        );
+        anyhow::ensure!(
+            jitter <= JITTER_MAX,
+            "`--jitter` is at most {JITTER_MAX:?}: no path varies by more"
         );
         anyhow::ensure!(
             outage < OUTAGE_EVERY,
@@ -147,11 +167,12 @@ impl Args {
             self.bursts.is_none() || loss > 0.0,
             "`--bursts` says how losses come, and `--loss 0%` that there are none: leave one out"
         );
-        Ok(vec![Case {
+        Ok(Case {
             hops: self.hops.unwrap_or(1),
             rate: self.rate.unwrap_or(RATE_USUAL),
             impairment: Impairment {
                 delay: rtt / 2,
+                jitter,
                 loss,
                 burst: self.bursts.unwrap_or(0.0),
                 reorder: self.reorder.unwrap_or(0.0),
@@ -163,14 +184,14 @@ impl Args {
             sync_factor: self.sync_factor.unwrap_or(SYNC_FACTOR),
             budget,
             long: self.seconds,
-            seed: self.seed,
-        }])
+            seed: 0,
+        })
     }
 
     /// Whether no flag says what is to be measured.
     fn is_unsaid(&self) -> bool {
         let shares = [self.loss, self.bursts, self.reorder, self.duplicate];
-        let times = [self.rtt, self.outage, self.budget];
+        let times = [self.rtt, self.jitter, self.outage, self.budget];
         shares.iter().all(Option::is_none)
             && times.iter().all(Option::is_none)
             && self.hops.is_none()
@@ -225,6 +246,9 @@ fn about(report: &Report) -> String {
         Bitrate(report.rate_bps).to_string(),
         format!("{:.0} ms RTT", report.rtt_ms),
     ];
+    if report.jitter_ms > 0.0 {
+        words.push(format!("up to {:.0} ms more", report.jitter_ms));
+    }
     if report.loss > 0.0 {
         let mut loss = format!("{} lost", percent(report.loss));
         if report.burst > 0.0 {
@@ -250,6 +274,7 @@ fn about(report: &Report) -> String {
         words.push(format!("sync pictures of {} others", report.sync_factor));
     }
     words.push(format!("budget {:.0} ms", report.budget_ms));
+    words.push(format!("seed {}", report.seed));
     words.join(", ")
 }
 
@@ -369,6 +394,27 @@ mod tests {
         let goals = cases("--seconds 3 --seed 5").unwrap();
 
         assert_eq!(goals, loss::goals(Duration::from_secs(3), 5));
+    }
+
+    #[test]
+    fn each_case_is_measured_with_every_seed() {
+        let seeds = |words: &str| {
+            let cases = cases(words).unwrap().into_iter();
+            cases.map(|case| case.seed).collect::<Vec<_>>()
+        };
+
+        assert_eq!(seeds("--jitter 16ms --seed 3,1"), [3, 1]);
+        let each = seeds("").len();
+        assert_eq!(seeds("--seed 3,1"), [vec![3; each], vec![1; each]].concat());
+    }
+
+    #[test]
+    fn jitter_makes_a_case_of_its_own_and_has_a_most() {
+        let case = cases("--jitter 16ms --loss 1% --duplicate 1%").unwrap()[0];
+
+        assert_eq!(case.impairment.jitter, Duration::from_millis(16));
+        let error = cases("--jitter 1s").unwrap_err();
+        assert!(error.contains("--jitter"), "{error}");
     }
 
     #[test]

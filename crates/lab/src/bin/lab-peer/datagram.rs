@@ -1,7 +1,7 @@
 //! A datagram as a stranger handles it: heard with its addresses, sent with any.
 //!
-//! Not what is in it. Called by `stranger`. Invariant: what was heard and is sent again is equal but for the headers of
-//! IP and UDP, which say the same.
+//! Not what is in it. Called by `stranger` and `way`. Invariant: what was heard and is sent again is equal but for the
+//! headers of IP and UDP, which say the same.
 
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -49,6 +49,11 @@ impl Capture {
             socket,
             buffer: vec![0; BUFFER],
         })
+    }
+
+    /// What the kernel keeps of what was not received yet.
+    pub(crate) fn set_buffer_bytes(&self, bytes: usize) -> anyhow::Result<()> {
+        Ok(self.socket.set_recv_buffer_size(bytes)?)
     }
 
     /// Waits for the next datagram.

@@ -5,11 +5,13 @@
 //! lab-peer stranger COUNT                   hears media, then forges and replays COUNT times, a millisecond apart
 //! lab-peer hub ADDRESS:PORT MEMBER...         sends a stream to a multicast channel
 //! lab-peer member ADDRESS:PORT HUB PLACE      plays it, as the member at that place of the hub's list
+//! lab-peer way SEED IMPAIRMENT                forwards between its LANs as such a path would, an `Impairment` in JSON
+//! lab-peer stamp FILE                         writes down what comes to its standard input, and when
 //! ```
 //!
 //! Not a node: a hub and its members have a datapath and keys that all know, the others know the first bytes of
 //! datagrams and no key. Started by tests on hosts of theirs. Invariant: it sends to addresses that it was given or
-//! heard, and ends by itself.
+//! heard, and ends by itself, but for a way, which the test ends.
 
 #![forbid(unsafe_code)]
 
@@ -21,11 +23,15 @@ use anyhow::{Context as _, bail};
 mod datagram;
 #[cfg(target_os = "linux")]
 mod multicast;
+mod stamp;
 #[cfg(target_os = "linux")]
 mod stranger;
+#[cfg(target_os = "linux")]
+mod way;
 
 const USAGE: &str = "usage: lab-peer send HOST:PORT BYTE COUNT SIZE | lab-peer stranger COUNT | \
-    lab-peer hub ADDRESS:PORT MEMBER... | lab-peer member ADDRESS:PORT HUB PLACE";
+    lab-peer hub ADDRESS:PORT MEMBER... | lab-peer member ADDRESS:PORT HUB PLACE | lab-peer way SEED IMPAIRMENT | \
+    lab-peer stamp FILE";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +52,9 @@ fn main() -> anyhow::Result<()> {
         ["hub", address, ref members @ ..] => multicast::hub(address, members),
         #[cfg(target_os = "linux")]
         ["member", address, hub, place] => multicast::member(address, hub, place),
+        #[cfg(target_os = "linux")]
+        ["way", seed, impairment] => way::run(seed.parse().context(USAGE)?, impairment),
+        ["stamp", file] => stamp::run(file),
         _ => bail!(USAGE),
     }
 }
