@@ -289,6 +289,7 @@ fn of(host: HostInterface, listen: SocketAddr) -> Interface {
         IpAddr::V4(ip) if ip.is_unspecified() => address.is_ipv4(),
         ip => *address == ip,
     };
+    let addresses = host.addresses.into_iter().map(|own| own.ip);
     Interface {
         index: host.index,
         name: host.name,
@@ -300,13 +301,15 @@ fn of(host: HostInterface, listen: SocketAddr) -> Interface {
             InterfaceKind::Loopback => Kind::Loopback,
         },
         is_up: host.is_up,
-        addresses: host.addresses.into_iter().filter(is_reached).collect(),
+        addresses: addresses.filter(is_reached).collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use levada_ports::sys::HostAddress;
+
     use super::*;
 
     #[test]
@@ -323,12 +326,17 @@ mod tests {
 
     #[test]
     fn a_node_takes_part_where_it_can_be_reached() {
+        let own = |(ip, prefix): (&str, u32)| HostAddress {
+            ip: ip.parse().unwrap(),
+            prefix,
+        };
         let eth0 = HostInterface {
             index: 2,
             name: "eth0".to_owned(),
             kind: InterfaceKind::Wired,
             is_up: true,
-            addresses: vec!["10.0.0.5".parse().unwrap(), "fe80::5".parse().unwrap()],
+            is_wire: true,
+            addresses: [("10.0.0.5", 24), ("fe80::5", 64)].map(own).to_vec(),
         };
         let counts = ["[::]:7800", "0.0.0.0:7800", "10.0.0.5:7800", "127.0.0.1:0"]
             .map(|listen| of(eth0.clone(), listen.parse().unwrap()).addresses.len());

@@ -25,7 +25,7 @@ mod socket;
 
 pub use beacon::{hear_channel, speak_to_channels};
 pub use interface_rate::interface_rate;
-pub use interfaces::{HostInterface, InterfaceKind, interfaces};
+pub use interfaces::{HostAddress, HostInterface, InterfaceKind, interfaces};
 pub use path::path_to;
 pub use probe::{ProbeArrival, ProbeSettings, ProbeSocket};
 pub use route::source_towards;

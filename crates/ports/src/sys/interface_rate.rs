@@ -15,7 +15,7 @@ use super::interfaces;
 #[must_use]
 pub fn interface_rate(source: IpAddr) -> Option<Bitrate> {
     let mut all = interfaces().ok()?.into_iter();
-    let interface = all.find(|one| one.addresses.contains(&source))?;
+    let interface = all.find(|one| one.addresses.iter().any(|own| own.ip == source))?;
     rate_within(Path::new("/sys/class/net"), &interface.name)
 }
 

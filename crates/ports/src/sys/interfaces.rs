@@ -2,8 +2,9 @@
 //!
 //! `getifaddrs` (getifaddrs(3)) tells the first three, sysfs what an interface is (Linux,
 //! `Documentation/ABI/testing/sysfs-class-net`). Where sysfs says nothing, as in a network namespace that has none, an
-//! interface counts as a cable. Not which of them to use: the core's site. Called by the node. Invariant: nothing is
-//! changed or sent.
+//! interface counts as a cable, but not as one that is certain. Not which of them to use: the core's site. Called by
+//! the node, and by `path.rs` and `interface_rate.rs`. Invariant: nothing is changed, sent or kept, and at most
+//! `ADDRESSES_MAX` entries of the system's list are looked at.
 
 use std::io;
 use std::net::IpAddr;
@@ -19,8 +20,19 @@ pub struct HostInterface {
     pub kind: InterfaceKind,
     /// Whether it is up and has a carrier.
     pub is_up: bool,
+    /// Whether it is Ethernet for certain, and neither radio nor tunnel: a cable, a bridge, or a virtual cable.
+    pub is_wire: bool,
     /// Its own addresses.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Vec<HostAddress>,
+}
+
+/// An address of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// How many bits of it are those of its network: 0 where the system does not say.
+    pub prefix: u32,
 }
 
 /// What an interface leads to.
@@ -69,10 +81,15 @@ mod linux {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     use std::path::Path;
 
-    use super::{HostInterface, InterfaceKind};
+    use super::{HostAddress, HostInterface, InterfaceKind};
 
-    /// Of Ethernet and what looks like it (`linux/if_arp.h`).
+    /// Of Ethernet and what looks like it, as bridges and virtual cables do (`linux/if_arp.h`).
     const ARPHRD_ETHER: &str = "1";
+    /// What looks like Ethernet and goes through something else (`DEVTYPE` in a device's uevent).
+    const NO_WIRES: [&str; 6] = ["wlan", "wwan", "vxlan", "geneve", "gretap", "wireguard"];
+    const SYSFS: &str = "/sys/class/net";
+    /// The most entries of the system's list that are looked at: one for each interface and address.
+    const ADDRESSES_MAX: usize = 4_096;
 
     pub(super) fn interfaces() -> io::Result<Vec<HostInterface>> {
         let mut first: *mut libc::ifaddrs = std::ptr::null_mut();
@@ -82,7 +99,10 @@ mod linux {
         }
         let mut found: BTreeMap<u32, HostInterface> = BTreeMap::new();
         let mut entry = first;
-        while !entry.is_null() {
+        for _ in 0..ADDRESSES_MAX {
+            if entry.is_null() {
+                break;
+            }
             // SAFETY: `entry` is an element of the list, which is whole until `freeifaddrs` below.
             let one = unsafe { &*entry };
             entry = one.ifa_next;
@@ -96,13 +116,17 @@ mod linux {
             let name = name.to_string_lossy().into_owned();
             let interface = found.entry(index).or_insert_with(|| HostInterface {
                 index,
-                kind: kind(&name, one.ifa_flags, Path::new("/sys/class/net")),
+                kind: kind(&name, one.ifa_flags, Path::new(SYSFS)),
+                is_wire: is_wire(&name, Path::new(SYSFS)),
                 name,
                 is_up: is_up(one.ifa_flags),
                 addresses: Vec::new(),
             });
-            // SAFETY: the address is null or an address of the list.
-            interface.addresses.extend(unsafe { address(one.ifa_addr) });
+            // SAFETY: both are null or addresses of the list.
+            let (ip, mask) = unsafe { (address(one.ifa_addr), address(one.ifa_netmask)) };
+            let prefix = mask.map_or(0, prefix);
+            let own = ip.map(|ip| HostAddress { ip, prefix });
+            interface.addresses.extend(own);
         }
         // SAFETY: the list came from `getifaddrs`, and nothing of it is used after this.
         unsafe { libc::freeifaddrs(first) };
@@ -141,6 +165,28 @@ mod linux {
             }
             _ => None,
         }
+    }
+
+    fn prefix(mask: IpAddr) -> u32 {
+        match mask {
+            IpAddr::V4(mask) => mask.to_bits().leading_ones(),
+            IpAddr::V6(mask) => mask.to_bits().leading_ones(),
+        }
+    }
+
+    /// Whether sysfs says that an interface is Ethernet, and nothing else that looks like it.
+    fn is_wire(name: &str, sysfs: &Path) -> bool {
+        let at = sysfs.join(name);
+        let says = |file: &str| std::fs::read_to_string(at.join(file)).unwrap_or_default();
+        let is_there = |file: &str| at.join(file).exists();
+        let uevent = says("uevent");
+        let mut lines = uevent.lines();
+        let kind = lines.find_map(|line| line.strip_prefix("DEVTYPE="));
+        says("type").trim() == ARPHRD_ETHER
+            && !kind.is_some_and(|kind| NO_WIRES.contains(&kind))
+            && !["tun_flags", "phy80211", "wireless"]
+                .into_iter()
+                .any(is_there)
     }
 
     /// What sysfs says of an interface.
@@ -188,8 +234,12 @@ mod linux {
                 .iter()
                 .find(|one| one.kind == InterfaceKind::Loopback)
                 .unwrap();
-            assert!(lo.addresses.contains(&Ipv4Addr::LOCALHOST.into()), "{lo:?}");
-            assert!(lo.is_up && lo.index > 0);
+            let own = HostAddress {
+                ip: Ipv4Addr::LOCALHOST.into(),
+                prefix: 8,
+            };
+            assert!(lo.addresses.contains(&own), "{lo:?}");
+            assert!(lo.is_up && lo.index > 0 && !lo.is_wire);
             let mut indexes: Vec<u32> = interfaces.iter().map(|one| one.index).collect();
             indexes.dedup();
             assert_eq!(indexes.len(), interfaces.len());
@@ -217,9 +267,16 @@ mod linux {
             write("eth0/type", "1\n");
             write("wg0/type", "65534\n");
             write("tap0/tun_flags", "0x1002\n");
+            make("vxlan0");
+            write("vxlan0/uevent", "DEVTYPE=vxlan\nIFINDEX=9\n");
+            ["wlan0", "tap0", "vxlan0", "br0"]
+                .iter()
+                .for_each(|name| write(&format!("{name}/type"), "1\n"));
 
             let found = ["eth0", "wlan0", "wg0", "tap0", "docker0", "br0", "unknown"]
                 .map(|name| kind(name, 0, &dir));
+            let wires = ["eth0", "br0", "wlan0", "tap0", "vxlan0", "wg0", "unknown"]
+                .map(|name| is_wire(name, &dir));
 
             std::fs::remove_dir_all(&dir).unwrap();
             let expected = [
@@ -232,6 +289,7 @@ mod linux {
                 InterfaceKind::Wired,
             ];
             assert_eq!(found, expected);
+            assert_eq!(wires, [true, true, false, false, false, false, false]);
         }
     }
 }
