@@ -213,7 +213,7 @@ fn probe(settings: SocketSettings) -> anyhow::Result<Vec<Finding>> {
     }
     let buffers = sender.buffers();
     Ok(vec![
-        gso(sender.gso()),
+        gso(sender.gso_towards(receiver.local_addr())),
         gro(sender.gro(), longest),
         buffer(Buffer::Receive, settings.buffers.receive, buffers.receive),
         buffer(Buffer::Send, settings.buffers.send, buffers.send),

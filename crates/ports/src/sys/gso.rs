@@ -2,20 +2,22 @@
 //!
 //! ```text
 //! sendmsg(run, UDP_SEGMENT = segment size)      Linux 4.18, option 103 (include/uapi/linux/udp.h)
-//!   │ EINVAL or EIO: this kernel, card or tunnel cannot        ─▶ the same run, one datagram at a time;
-//!   │                                                             if that works, GSO is off for this socket
+//!   │ EINVAL or EIO: this kernel, card or tunnel cannot        ─▶ the same run, one datagram at a time; if that
+//!   │                                                             works, GSO is off for this destination, and for
+//!   │                                                             the socket once [`REFUSED_MAX`] of them refuse
 //!   └ EINVAL or EMSGSIZE because a datagram is over the MTU    ─▶ the single send fails too: GSO stays on
 //! ```
 //!
 //! Not a queue: what does not fit in the socket's buffer is left to the caller. Called by `socket.rs`. Invariant:
-//! bytes leave `datagrams` when the kernel took them or refused them for good, never otherwise.
+//! bytes are done with when the kernel took them or refused them for good, never otherwise.
 
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use socket2::SockAddr;
 
 #[cfg(target_os = "linux")]
@@ -29,6 +31,12 @@ const UNWANTED: u8 = 1;
 const UNKNOWN: u8 = 2;
 const FAILED: u8 = 3;
 
+const REFUSED: &str = "a send with UDP_SEGMENT failed that worked without";
+
+/// So many destinations of a socket may refuse runs, each for itself: when one more does, it is the system that
+/// refuses.
+pub(super) const REFUSED_MAX: usize = 64;
+
 /// The address of this host that a send must come from, and whether the socket is one of IPv6.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SendFrom {
@@ -38,7 +46,15 @@ pub(super) struct SendFrom {
 
 /// Whether a socket uses GSO. Shared by all threads that send on it.
 #[derive(Clone, Debug)]
-pub(super) struct Gso(Arc<AtomicU8>);
+pub(super) struct Gso(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    socket: AtomicU8,
+    /// How many destinations refuse, so that the lock is taken only where some do.
+    refusing: AtomicUsize,
+    refused: Mutex<BTreeSet<SocketAddr>>,
+}
 
 impl Gso {
     /// Asks the kernel whether it knows the option.
@@ -48,65 +64,102 @@ impl Gso {
             (true, true) => ON,
             (true, false) => UNKNOWN,
         };
-        Self(Arc::new(AtomicU8::new(state)))
+        Self(Arc::new(State {
+            socket: AtomicU8::new(state),
+            refusing: AtomicUsize::new(0),
+            refused: Mutex::default(),
+        }))
     }
 
     pub(super) fn state(&self) -> Feature {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.socket.load(Ordering::Relaxed) {
             ON => Feature::On,
             UNWANTED => Feature::Off(NOT_WANTED),
-            FAILED => Feature::Off("a send with UDP_SEGMENT failed that worked without"),
+            FAILED => Feature::Off(REFUSED),
             _ => Feature::Off("the system has no UDP_SEGMENT"),
         }
     }
 
     /// Whether it is to be used where it can be.
     pub(super) fn is_wanted(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != UNWANTED
+        self.0.socket.load(Ordering::Relaxed) != UNWANTED
     }
 
-    /// Whether it was on until a run was refused.
-    pub(super) fn has_failed(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == FAILED
+    /// How many destinations have refused a run that they took one by one.
+    pub(super) fn refusing(&self) -> usize {
+        self.0.refusing.load(Ordering::Relaxed)
     }
 
-    /// Is off from now on, and says so once, however many threads find out at the same time.
-    fn fail(&self, error: &io::Error) {
-        if self.0.swap(FAILED, Ordering::Relaxed) != FAILED {
+    /// Whether runs to a destination leave in one system call, and if not, why.
+    pub(super) fn towards(&self, to: &SockAddr) -> Feature {
+        match self.state() {
+            Feature::On if !self.joins_for(to) => Feature::Off(REFUSED),
+            state => state,
+        }
+    }
+
+    #[inline]
+    fn joins_for(&self, to: &SockAddr) -> bool {
+        if self.0.socket.load(Ordering::Relaxed) != ON {
+            return false;
+        }
+        let refuses = |to| self.refused().contains(&to);
+        self.refusing() == 0 || !to.as_socket().is_some_and(refuses)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, BTreeSet<SocketAddr>> {
+        let refused = self.0.refused.lock();
+        refused.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is off for a destination from now on, and says so once, however many threads find out at the same time.
+    fn fail(&self, to: &SockAddr, error: &io::Error) {
+        let mut refused = self.refused();
+        if !to.as_socket().is_some_and(|to| refused.insert(to)) {
+            return;
+        }
+        self.0.refusing.store(refused.len(), Ordering::Relaxed);
+        if refused.len() == 1 {
             tracing::warn!(
                 %error,
-                "the system refuses to send several packets at once (GSO) and takes them one by one: by this socket \
-                 they leave alone from now on, which costs several times as much"
+                "the system refuses to send several packets at once (GSO) to a destination and takes them one by one: \
+                 to it they leave alone from now on, which costs several times as much"
+            );
+        } else if refused.len() > REFUSED_MAX && self.0.socket.swap(FAILED, Ordering::Relaxed) == ON
+        {
+            tracing::warn!(
+                %error,
+                "the system refuses to send several packets at once (GSO) to more than {REFUSED_MAX} destinations: by \
+                 this socket all packets leave alone from now on, which costs several times as much"
             );
         }
     }
 
-    /// Sends as much of `datagrams` as one system call takes, and takes from it what is done with.
+    /// Sends as much of `datagrams` as one system call takes; says how many bytes are done with.
     ///
-    /// All that it takes has one fate: sent, or refused with the error. After `WouldBlock` nothing was taken.
+    /// All of those have one fate: sent, or refused with the error. After `WouldBlock` there are none.
     pub(super) fn send(
         &self,
         io: &UdpSocket,
         (to, source): (&SockAddr, Option<SendFrom>),
-        datagrams: &mut Datagrams,
-    ) -> io::Result<()> {
+        datagrams: &Datagrams,
+    ) -> (usize, io::Result<()>) {
         let is_joined = datagrams.bytes.len() > datagrams.segment_bytes;
-        if !is_joined || !self.state().is_on() {
+        if !is_joined || !self.joins_for(to) {
             return send_first(io, (to, source), datagrams);
         }
         let whole = [IoSlice::new(&datagrams.bytes)];
         match retry(|| send_joined(io, (to, source), &whole, Some(datagrams.segment_bytes))) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, Err(error)),
             Err(error) if may_be_gso(&error) => {
                 // The single send tells whether the run or the destination is to blame.
-                send_first(io, (to, source), datagrams)?;
-                self.fail(&error);
-                Ok(())
+                let alone = send_first(io, (to, source), datagrams);
+                if alone.1.is_ok() {
+                    self.fail(to, &error);
+                }
+                alone
             }
-            result => {
-                datagrams.bytes.clear();
-                result
-            }
+            result => (datagrams.bytes.len(), result),
         }
     }
 }
@@ -124,7 +177,7 @@ impl Gso {
         segment_bytes: usize,
     ) -> io::Result<usize> {
         if let [_, _, ..] = datagrams
-            && self.state().is_on()
+            && self.joins_for(to)
         {
             let mut parts = [IoSlice::new(&[]); RUN_PACKETS_MAX];
             let parts = &mut parts[..datagrams.len().min(RUN_PACKETS_MAX)];
@@ -135,7 +188,7 @@ impl Gso {
                 Err(error) if may_be_gso(&error) => {
                     // The single send tells whether the run or the destination is to blame.
                     send_alone(io, (to, None), &datagrams[0])?;
-                    self.fail(&error);
+                    self.fail(to, &error);
                     return Ok(1);
                 }
                 result => return result.map(|()| parts.len()),
@@ -148,18 +201,17 @@ impl Gso {
     }
 }
 
-/// Sends the first datagram alone. It stays if the socket is full, and is done with otherwise.
+/// Sends the first datagram alone. It is not done with if the socket is full.
 fn send_first(
     io: &UdpSocket,
     way: (&SockAddr, Option<SendFrom>),
-    datagrams: &mut Datagrams,
-) -> io::Result<()> {
+    datagrams: &Datagrams,
+) -> (usize, io::Result<()>) {
     let length = datagrams.segment_bytes.max(1).min(datagrams.bytes.len());
-    let result = send_alone(io, way, &datagrams.bytes[..length]);
-    if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-        datagrams.bytes.advance(length);
+    match send_alone(io, way, &datagrams.bytes[..length]) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, Err(error)),
+        result => (length, result),
     }
-    result
 }
 
 fn send_alone(

@@ -8,7 +8,7 @@
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use socket2::{Domain, Protocol, SockAddr, Type};
 
 use super::errors;
@@ -187,17 +187,14 @@ impl Socket {
             address,
             is_ipv6: self.local.is_ipv6(),
         });
-        let mut rest = datagrams.clone();
-        match self.gso.send(&self.io, (&to, source), &mut rest) {
-            Err(error) if self.tells_full && errors::may_be_old(&error) => {
-                errors::forget(&self.io);
-                self.gso.send(&self.io, (&to, source), datagrams)
-            }
-            result => {
-                *datagrams = rest;
-                result
-            }
+        let send = || self.gso.send(&self.io, (&to, source), datagrams);
+        let (mut done, mut result) = send();
+        if self.tells_full && matches!(&result, Err(error) if errors::may_be_old(error)) {
+            errors::forget(&self.io);
+            (done, result) = send();
         }
+        datagrams.bytes.advance(done);
+        result
     }
 
     /// Sends as many datagrams as one system call takes, which are of that size but the last, from where they lie; says
@@ -253,9 +250,15 @@ impl Socket {
         self.gso.state()
     }
 
-    /// Whether runs left in one system call until the kernel refused one.
-    pub(crate) fn gso_has_failed(&self) -> bool {
-        self.gso.has_failed()
+    /// The same of runs to a destination, which may be refused though others are not.
+    #[must_use]
+    pub fn gso_towards(&self, to: SocketAddr) -> Feature {
+        self.gso.towards(&self.address_of(to))
+    }
+
+    /// How many destinations there are to which packets leave alone, since the kernel refused a run.
+    pub(crate) fn refusing_runs(&self) -> usize {
+        self.gso.refusing()
     }
 
     /// Whether trains arrive in one system call.

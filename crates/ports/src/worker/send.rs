@@ -60,8 +60,8 @@ counters! {
         waiting: Gauge "datagrams",
         /// How often the socket was full.
         blocked: Counter "times",
-        /// Sockets by which packets leave alone since the kernel refused to take several at once.
-        gso_failed: Counter "sockets",
+        /// Destinations to which packets leave alone since the kernel refused to take several at once.
+        gso_failed: Counter "destinations",
     }
 }
 

@@ -204,7 +204,7 @@ impl SendSockets {
         let mut sum = SendCounters::default();
         for send_socket in &self.all {
             sum += &send_socket.queue.counters;
-            sum.gso_failed += u64::from(send_socket.socket.gso_has_failed());
+            sum.gso_failed += send_socket.socket.refusing_runs() as u64;
         }
         sum
     }

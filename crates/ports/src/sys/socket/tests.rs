@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use mio::{Events, Interest, Poll, Token};
 
+use super::super::gso::REFUSED_MAX;
 use super::*;
 
 const V4: &str = "127.0.0.1:0";
@@ -197,19 +198,66 @@ fn a_datagram_larger_than_the_interface_takes_is_too_large_and_gso_stays_on() {
 #[test]
 fn a_kernel_that_refuses_a_run_gets_its_datagrams_one_by_one() {
     let (sender, receiver) = (bind(V4, true, true), bind(V4, true, true));
-    // More datagrams than any kernel takes in one send: as good as a card that takes none.
-    let run = Datagrams {
-        source: None,
-        to: receiver.local_addr(),
-        bytes: vec![7; 200 * 60].into(),
-        segment_bytes: 60,
-    };
+    let run = refused_run(receiver.local_addr());
 
     sender.try_send(&run).unwrap();
 
     let trains = receive(&receiver, run.bytes.len());
     assert_eq!(datagrams(&trains).len(), 200);
-    assert!(matches!(sender.gso(), Feature::Off(why) if why.contains("failed")));
+    assert!(
+        matches!(sender.gso_towards(run.to), Feature::Off(why) if why.contains("failed")),
+        "{:?}",
+        sender.gso_towards(run.to)
+    );
+}
+
+/// A run of more datagrams than any kernel takes in one send: as good as a card that takes none.
+#[cfg(target_os = "linux")]
+fn refused_run(to: SocketAddr) -> Datagrams {
+    Datagrams {
+        source: None,
+        to,
+        bytes: vec![7; 200 * 60].into(),
+        segment_bytes: 60,
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_one_destination_refuses_leaves_whole_to_every_other() {
+    let sender = bind(V4, true, true);
+    let (refuses, takes) = (bind(V4, true, true), bind(V4, true, true));
+
+    sender.try_send(&refused_run(refuses.local_addr())).unwrap();
+    sender.try_send(&run(takes.local_addr())).unwrap();
+    sender.try_send(&run(refuses.local_addr())).unwrap();
+
+    assert_eq!(receive(&takes, 40_300).len(), 1, "one train");
+    let alone = receive(&refuses, 200 * 60 + 40_300);
+    assert_eq!(datagrams(&alone).len(), 241);
+    assert!(sender.gso().is_on() && sender.gso_towards(takes.local_addr()).is_on());
+    assert_eq!(sender.refusing_runs(), 1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn when_more_destinations_refuse_than_the_limit_the_socket_joins_nothing() {
+    let sender = bind(V4, true, true);
+    let one = bind("0.0.0.0:0", true, true);
+    // Each address of 127.0.0.0/8 is another destination.
+    let port = one.local_addr().port();
+    let refuses = |at: usize| {
+        let last = u8::try_from(at).unwrap();
+        sender
+            .try_send(&refused_run(([127, 0, 0, last], port).into()))
+            .unwrap();
+    };
+
+    (1..=REFUSED_MAX).for_each(refuses);
+    assert!(sender.gso().is_on());
+    refuses(REFUSED_MAX + 1);
+
+    assert!(!sender.gso().is_on());
 }
 
 #[test]
