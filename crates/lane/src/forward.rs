@@ -295,7 +295,7 @@ fn fan_out(
     flow.rhythm.note(run);
     let is_near = flow.rhythm.is_near(run.sent);
     let (children, counters) = (&mut flow.children, &mut flow.counters);
-    let (packets, needs) = (run.packets() as u64, flow.rate.most());
+    let (packets, mut needs) = (run.packets() as u64, None);
     let is_late = run.first < children.next;
     children.next = children.next.max(run.end());
     let mut copies = Copies::default();
@@ -312,6 +312,7 @@ fn fan_out(
             continue;
         }
         if let Some(pacer) = &mut child.pacer {
+            let needs = *needs.get_or_insert_with(|| flow.rate.most());
             pacer.attend(needs, link.trip(), now);
         }
         let disposition = if child.is_free(run, is_late, now) {
@@ -344,8 +345,9 @@ fn fan_out(
             io.ledger.drop_copies(DropReason::BackToSender, packets); // what was heard is not said again
         } else {
             copies.sent = true;
+            let channel = Egress::to_channel(*channel);
             io.outbox
-                .send(run, Egress::to_channel(*channel), &mut io.ledger, counters);
+                .send((run, packets), channel, &mut io.ledger, counters);
         }
     }
     copies

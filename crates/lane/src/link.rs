@@ -147,9 +147,10 @@ impl Link {
         ledger: &mut Ledger,
         counters: &mut FlowCounters,
     ) {
-        self.counts.sent += run.packets() as u64;
+        let packets = run.packets() as u64;
+        self.counts.sent += packets;
         let way = (Egress::Link(self.index), self.remote, self.source);
-        outbox.send(run, way, ledger, counters);
+        outbox.send((run, packets), way, ledger, counters);
     }
 
     /// Sends parity: datagrams of that size end to end.

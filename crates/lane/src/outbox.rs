@@ -45,16 +45,15 @@ impl Outbox {
         OUTPUTS_PER_CALL_MAX.saturating_sub(self.this_call)
     }
 
-    /// Sends packets of a flow, and counts them: nobody else does.
+    /// Sends a run of so many packets of a flow, and counts them: nobody else does.
     #[inline]
     pub(crate) fn send(
         &mut self,
-        run: &Run,
+        (run, packets): (&Run, u64),
         (egress, to, source): (Egress, SocketAddr, Option<IpAddr>),
         ledger: &mut Ledger,
         counters: &mut FlowCounters,
     ) {
-        let packets = run.packets() as u64;
         ledger.send_copies(packets);
         counters.packets_out += packets;
         counters.bytes_out += run.bytes.len() as u64;

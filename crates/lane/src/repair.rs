@@ -232,13 +232,14 @@ fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: I
         flow.children.wake_for(place);
         io.touched.push(flow.id);
     }
-    let to_channel = channel.map(|channel| channel.channel);
+    let to_channel = channel.map(|channel| Egress::to_channel(channel.channel));
     let (counters, cache) = (&mut flow.counters, &flow.cache);
     for run in runs(cache, &for_all) {
-        io.ledger.repair.repairs_sent += run.packets() as u64;
-        let channel = to_channel.expect("only what a channel's member asks for is for all");
+        let packets = run.packets() as u64;
+        io.ledger.repair.repairs_sent += packets;
+        let to = to_channel.expect("only what a channel's member asks for is for all");
         io.outbox
-            .send(&run, Egress::to_channel(channel), &mut io.ledger, counters);
+            .send((&run, packets), to, &mut io.ledger, counters);
     }
     for run in [&due, &twice, &twice]
         .into_iter()
@@ -248,8 +249,7 @@ fn serve(flow: &mut Flow, io: &mut Io, child: LinkIndex, asked: &Numbers, now: I
         link.send(&run, &mut io.outbox, &mut io.ledger, counters);
     }
     let rest = [that_are(Reply::Pending), that_are(Reply::Gone)];
-    let counts = &mut io.ledger.repair;
-    say_rest(link, &mut io.outbox, flow.id, rest, counts);
+    say_rest(link, &mut io.outbox, flow.id, rest, &mut io.ledger.repair);
 }
 
 /// Says of what a child asked for what is pending, and what is gone.

@@ -44,7 +44,7 @@ pub(crate) use commands::LINK_COMMANDS_MAX;
 pub use commands::{COMMANDS_MAX, FRAME_BYTES_MAX, FRAMES_MAX, Full};
 pub use handover::{HANDED_BYTES_MAX, HANDED_SENDS_MAX};
 pub use send::{BACKLOG_MAX, SEND_QUEUE_BYTES_MAX, SendCounters};
-pub use send_sockets::{DESTINATIONS_MAX, SEND_SOCKETS_MAX};
+pub use send_sockets::{SEND_SOCKETS_MAX, WAYS_MAX};
 pub use spread::SHARED_FROM;
 
 use handover::{Giver, SiblingLanes};

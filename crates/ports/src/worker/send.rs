@@ -118,6 +118,30 @@ impl SendQueue {
         self.counters.refused += datagrams;
     }
 
+    /// Sends a run at once, before which nothing waits; `false` if the socket is full, and the rest waits.
+    pub(super) fn send_at_once(
+        &mut self,
+        now: Instant,
+        mut run: Transmit,
+        mut send_part: impl FnMut(&mut Datagrams) -> io::Result<()>,
+    ) -> bool {
+        debug_assert!(self.is_empty(), "what waits goes first");
+        let datagrams = run.datagrams.count();
+        self.counters.given += datagrams;
+        self.counters.waiting += datagrams;
+        if self.is_too_late(&run, Duration::ZERO) {
+            self.counters.waiting -= datagrams;
+            self.counters.skipped += datagrams;
+            return true;
+        }
+        if self.send(&mut send_part, &mut run, datagrams) {
+            return true;
+        }
+        self.counters.blocked += 1;
+        self.backlog.put_back((now, run));
+        false
+    }
+
     /// Takes a run, to be sent by the next [`SendQueue::flush`].
     pub(super) fn push(&mut self, now: Instant, run: Transmit) {
         let datagrams = run.datagrams.count();
@@ -160,7 +184,8 @@ impl SendQueue {
                 self.counters.skipped += datagrams;
                 continue;
             }
-            if !self.send(&mut send_part, &mut run) {
+            let datagrams = run.datagrams.count();
+            if !self.send(&mut send_part, &mut run, datagrams) {
                 self.counters.blocked += 1;
                 self.backlog.put_back((since, run));
                 return self.take_turns();
@@ -246,17 +271,23 @@ impl SendQueue {
         self.late.drain(..)
     }
 
-    /// Sends one run; `false` if the socket is full, with the rest left in `run`.
+    /// Sends one run of so many datagrams; `false` if the socket is full, with the rest left in `run`.
+    #[inline]
     fn send(
         &mut self,
         send_part: &mut impl FnMut(&mut Datagrams) -> io::Result<()>,
         run: &mut Transmit,
+        mut left: u64,
     ) -> bool {
         let datagrams = &mut run.datagrams;
         while !datagrams.bytes.is_empty() {
-            let (before, bytes_before) = (datagrams.count(), datagrams.bytes.len());
+            let bytes_before = datagrams.bytes.len();
             let result = send_part(datagrams);
-            let gone = before - datagrams.count();
+            let gone = match datagrams.bytes.len() {
+                0 => left, // as it is nearly always: counting divides
+                _ => left - datagrams.count(),
+            };
+            left -= gone;
             let bytes_gone = bytes_before - datagrams.bytes.len();
             self.counters.waiting -= gone;
             match result {

@@ -12,9 +12,11 @@
 //! blocked: routes change. The node's QUIC leaves by the lane's own socket, so that one is left to it: control must
 //! not wait behind a slow interface's media. Where there can be no further sockets everything goes by it. A multicast
 //! channel is spoken to by a socket of its interface. Not the order of what waits: `send.rs`. Called by the worker's
-//! turn. Invariant: at most [`SEND_SOCKETS_MAX`] sockets and [`DESTINATIONS_MAX`] destinations are known.
+//! turn. Invariant: at most [`SEND_SOCKETS_MAX`] sockets are open, and the ways of [`WAYS_MAX`] links are known.
+//!
+//! A way is looked up for each send, so it has its place by the number of its link; whoever has the same place is asked
+//! for again, which with fewer links than places is nobody. What nothing waits for leaves at once, without a queue.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +30,8 @@ use levada_lane::api::{Egress, Interface, Late, Transmit};
 
 /// The most sockets that one lane sends by; further interfaces share its own.
 pub const SEND_SOCKETS_MAX: usize = 8;
-/// The most destinations whose way is known; one more, and all are asked for again.
-pub const DESTINATIONS_MAX: usize = 4_096;
+/// The most links whose way is known; of more some share a place, and are asked for each time.
+pub const WAYS_MAX: usize = 4_096;
 /// A socket that was full is tried again after this, if nothing was heard of it sooner: 125 KB at 1 Gb/s.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
 /// How often a blocked send_socket's destinations may be asked for again.
@@ -66,6 +68,16 @@ impl SendSocket {
         }
     }
 
+    /// Sends a run that nothing waits before.
+    fn send(&mut self, now: Instant, run: Transmit) {
+        let socket = &self.socket;
+        let send_part = |datagrams: &mut _| socket.send_part(datagrams);
+        if !self.queue.send_at_once(now, run, send_part) {
+            self.is_blocked = true;
+            self.retry_at = now + RETRY_AFTER;
+        }
+    }
+
     fn flush(&mut self, now: Instant) {
         if !self.is_blocked || now >= self.retry_at && !self.queue.is_empty() {
             let socket = &self.socket;
@@ -80,6 +92,8 @@ impl SendSocket {
 /// How a destination is reached.
 #[derive(Clone, Copy, Debug)]
 struct Way {
+    /// The destination, and the source that was named.
+    towards: (SocketAddr, Option<IpAddr>),
     /// Its place among the sockets.
     at: usize,
     /// The address to send from, where the system would choose another.
@@ -91,8 +105,8 @@ struct Way {
 pub(super) struct SendSockets {
     /// The lane's own socket first.
     all: Vec<SendSocket>,
-    /// By destination and the source that was named.
-    ways: BTreeMap<(SocketAddr, Option<IpAddr>), Way>,
+    /// By the numbers of links, modulo [`WAYS_MAX`].
+    ways: Vec<Option<Way>>,
     asked_again: Instant,
 }
 
@@ -100,7 +114,7 @@ impl SendSockets {
     pub(super) fn new(own: Arc<Socket>, now: Instant) -> Self {
         Self {
             all: vec![SendSocket::new(own, None)],
-            ways: BTreeMap::new(),
+            ways: Vec::new(),
             asked_again: now,
         }
     }
@@ -109,8 +123,8 @@ impl SendSockets {
     pub(super) fn push(&mut self, now: Instant, mut run: Transmit) -> usize {
         let way = match &run.egress {
             Egress::Channel(channel) => self.way_by(channel.interface),
-            Egress::Link(_) => {
-                let way = self.way(now, (run.datagrams.to, run.datagrams.source));
+            &Egress::Link(link) => {
+                let way = self.way(now, link, (run.datagrams.to, run.datagrams.source));
                 run.datagrams.source = way.source;
                 Some(way.at)
             }
@@ -119,9 +133,13 @@ impl SendSockets {
             self.all[0].queue.refuse(&run);
             return 0;
         };
-        let queue = &mut self.all[at].queue;
-        queue.push(now, run);
-        queue.bytes()
+        let send_socket = &mut self.all[at];
+        if !send_socket.is_blocked && send_socket.queue.is_empty() {
+            send_socket.send(now, run);
+            return 0;
+        }
+        send_socket.queue.push(now, run);
+        send_socket.queue.bytes()
     }
 
     /// Counts runs as dropped that no lane has room for.
@@ -209,25 +227,40 @@ impl SendSockets {
         sum
     }
 
-    /// The way to a destination, from that address of this host if one is named.
-    fn way(&mut self, now: Instant, towards: (SocketAddr, Option<IpAddr>)) -> Way {
-        match self.ways.get(&towards) {
-            Some(&way) if !self.all[way.at].is_blocked => return way,
-            Some(&way) if now.since(self.asked_again) < ASK_AGAIN_AFTER => return way,
-            Some(_) => {
-                self.asked_again = now;
-                self.ways.clear();
+    /// The way to a link's destination, from that address of this host if one is named.
+    #[inline]
+    fn way(&mut self, now: Instant, link: LinkIndex, towards: (SocketAddr, Option<IpAddr>)) -> Way {
+        let place = link.0 as usize % WAYS_MAX;
+        let known = self.ways.get(place).copied().flatten();
+        match known.filter(|way| way.towards == towards) {
+            Some(way) if !self.all[way.at].is_blocked => way,
+            Some(way) if now.since(self.asked_again) < ASK_AGAIN_AFTER => way,
+            known => {
+                if known.is_some() {
+                    self.asked_again = now;
+                    self.ways.clear();
+                }
+                self.find_way(place, towards)
             }
-            None if self.ways.len() >= DESTINATIONS_MAX => self.ways.clear(),
-            None => {}
         }
+    }
+
+    #[cold]
+    fn find_way(&mut self, place: usize, towards: (SocketAddr, Option<IpAddr>)) -> Way {
         let (to, wanted) = towards;
         let chosen = source_towards(to);
         let at = wanted.or(chosen).map_or(0, |source| self.towards(source));
         // The system is told only what it would not do by itself.
         let source = wanted.filter(|_| wanted != chosen);
-        let way = Way { at, source };
-        self.ways.insert(towards, way);
+        let way = Way {
+            towards,
+            at,
+            source,
+        };
+        if self.ways.len() <= place {
+            self.ways.resize(place + 1, None);
+        }
+        self.ways[place] = Some(way);
         way
     }
 
@@ -388,8 +421,10 @@ mod tests {
         let mut send_sockets = send_sockets(true);
         let slow = receiver("127.0.0.1:0");
         send_sockets.push(NOW, run(&slow));
+        assert_eq!(received(&slow), 1, "what nothing waits for leaves at once");
         send_sockets.all[1].is_blocked = true;
         send_sockets.all[1].retry_at = NOW + RETRY_AFTER;
+        send_sockets.push(NOW, run(&slow));
         assert_eq!(send_sockets.retry_at(), Some(NOW + RETRY_AFTER));
 
         send_sockets.flush(NOW);
@@ -444,24 +479,28 @@ mod tests {
     }
 
     #[test]
-    fn ways_are_forgotten_at_the_limit_and_when_a_blocked_one_is_old() {
+    fn ways_share_places_at_the_limit_and_are_forgotten_when_a_blocked_one_is_old() {
         let mut send_sockets = send_sockets(true);
-        for port in 1..=u16::try_from(DESTINATIONS_MAX).unwrap() {
-            send_sockets.way(NOW, (([127, 0, 0, 1], port).into(), None));
+        let to = |port: u16| (([127, 0, 0, 1], port).into(), None);
+        let known = |send_sockets: &SendSockets| send_sockets.ways.iter().flatten().count();
+        let most = u32::try_from(WAYS_MAX).unwrap();
+        for link in 0..most + 10 {
+            let way = send_sockets.way(NOW, LinkIndex(link), to(5_000));
+            assert_eq!(way.at, 1);
         }
-        assert_eq!(send_sockets.ways.len(), DESTINATIONS_MAX);
+        assert_eq!(known(&send_sockets), WAYS_MAX);
 
-        send_sockets.way(NOW, (([127, 0, 0, 1], 60_000).into(), None));
-        send_sockets.way(NOW, (([127, 0, 0, 1], 60_001).into(), None));
-        assert_eq!(send_sockets.ways.len(), 2);
+        // A link whose peer has moved, and one that shares its place.
+        for (link, port) in [(3, 6_000), (3, 6_001), (most + 3, 6_002)] {
+            let way = send_sockets.way(NOW, LinkIndex(link), to(port));
+            assert_eq!(way.towards, to(port));
+        }
+        assert_eq!(known(&send_sockets), WAYS_MAX);
 
         send_sockets.all[1].is_blocked = true;
-        send_sockets.way(NOW, (([127, 0, 0, 1], 60_000).into(), None));
-        assert_eq!(send_sockets.ways.len(), 2, "not so soon");
-        send_sockets.way(
-            NOW + ASK_AGAIN_AFTER,
-            (([127, 0, 0, 1], 60_000).into(), None),
-        );
-        assert_eq!(send_sockets.ways.len(), 1);
+        send_sockets.way(NOW, LinkIndex(4), to(5_000));
+        assert_eq!(known(&send_sockets), WAYS_MAX, "not so soon");
+        send_sockets.way(NOW + ASK_AGAIN_AFTER, LinkIndex(4), to(5_000));
+        assert_eq!(known(&send_sockets), 1);
     }
 }
