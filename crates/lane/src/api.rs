@@ -34,6 +34,8 @@ pub enum Input {
     Command(Command),
     /// Packets that the lane had sent did not go out: they waited too long for a full socket.
     Late(Late),
+    /// So many datagrams were brought to this host and found the receive buffer full: no link lost them.
+    Overflow(u64),
     /// The system does not let a channel be joined.
     CannotJoin {
         /// The channel that nobody joined.

@@ -386,7 +386,7 @@ fn without_flow(
     };
     let link = counts.filter(|_| !came.is_heard);
     if let Some(link) = link.and_then(|link| io.links.get_mut(link)) {
-        link.counts.received += 1;
+        link.received(&mut io.overflow);
     }
     DropReason::FlowClosed
 }
@@ -464,7 +464,7 @@ fn note_arrival(
     }
     let counts = arrival.counts && !came.is_heard;
     if let Some(link) = io.links.get_mut(arrival.link).filter(|_| counts) {
-        link.counts.received += 1;
+        link.received(&mut io.overflow);
     }
     Some(arrival)
 }
@@ -505,7 +505,7 @@ fn link_datagram(state: &mut State, datagram: &[u8], now: Instant) -> Result<(),
     let header = LinkHeader::peek(datagram).ok_or(DropReason::BadHeader)?;
     let link = state.io.links.get_mut(header.index);
     let link = link.ok_or(DropReason::UnknownLink)?;
-    let (message, received) = link.open(header, datagram)?;
+    let (message, received) = link.open(header, datagram, &mut state.io.overflow)?;
     if message.flow().is_some() {
         repair::on_datagram(state, header.index, &message, now);
         return Ok(());

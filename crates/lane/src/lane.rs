@@ -67,7 +67,7 @@ impl Lane {
         let State { flows, io } = &self.state;
         let links = io.links.iter().map(|link| LinkCounters {
             link: link.index,
-            datagrams_in: link.counts.received.own(),
+            datagrams_in: link.datagrams_in(),
             datagrams_out: link.counts.sent.own(),
         });
         LaneCounters {
@@ -141,6 +141,7 @@ impl Machine for Lane {
         match input {
             Input::Train(train) => forward::forward(&mut self.state, &train, false, self.now),
             Input::Heard(train) => forward::forward(&mut self.state, &train, true, self.now),
+            Input::Overflow(datagrams) => self.state.io.overflow.lost += datagrams,
             Input::Late(late) => pace::on_late(&mut self.state, &late, self.now),
             Input::Command(command) => commands::apply(&mut self.state, command, self.now),
             Input::CannotJoin { channel, reason } => self.cannot_join(channel, &reason),

@@ -24,9 +24,11 @@ use crate::outbox::Outbox;
 use crate::repair::trip::RoundTrip;
 
 pub(crate) mod loss;
+pub(crate) mod overflow;
 pub(crate) mod totals;
 
 use loss::{Follower, Loss};
+use overflow::{Overflow, Share};
 use totals::Counts;
 
 /// Room for any link datagram but a padded ping: header, seal, and a list of numbers with its bitmap.
@@ -55,6 +57,8 @@ pub(crate) struct Link {
     trip: RoundTrip,
     /// How much of what is sent over it gets lost, as this lane read in pongs.
     loss: Follower,
+    /// Its share of what this node's own receive buffer lost.
+    share: Share,
     /// Link datagrams sealed so far by this lane.
     sealed: u64,
     replays: BTreeMap<u8, Replay>,
@@ -79,6 +83,7 @@ impl Link {
             opener: LinkSeal::new(receive),
             trip: RoundTrip::default(),
             loss: Follower::default(),
+            share: Share::default(),
             sealed: 0,
             replays: BTreeMap::new(),
         }
@@ -93,9 +98,36 @@ impl Link {
         }
     }
 
-    /// The same link, counted together with the other lanes.
-    pub(crate) fn counted(self, counts: Counts) -> Self {
-        Self { counts, ..self }
+    /// The same link, counted together with the other lanes, when so much was lost here already.
+    pub(crate) fn counted(self, counts: Counts, overflow: Overflow) -> Self {
+        let share = Share::from(overflow, counts.received.own());
+        Self {
+            counts,
+            share,
+            ..self
+        }
+    }
+
+    /// A packet that was proven came over it.
+    #[inline]
+    pub(crate) fn received(&mut self, overflow: &mut Overflow) {
+        self.counts.received += 1;
+        overflow.arrived += 1;
+        if self.share.is_due(overflow) {
+            self.share_loss(overflow);
+        }
+    }
+
+    /// Counts as received what found this node's own buffer full: the network brought it.
+    #[cold]
+    fn share_loss(&mut self, overflow: &Overflow) {
+        let received = self.counts.received.own();
+        self.counts.received += self.share.take(overflow, received);
+    }
+
+    /// What came over it to this lane.
+    pub(crate) const fn datagrams_in(&self) -> u64 {
+        self.counts.received.own() - self.share.given
     }
 
     /// A question over this link was answered after `trip`: all lanes may know.
@@ -176,11 +208,12 @@ impl Link {
         self.send_other(datagram, bytes, outbox);
     }
 
-    /// Opens a datagram; gives its message and how many datagrams had arrived before it.
+    /// Opens a datagram; gives its message and how many datagrams had been brought before it.
     pub(crate) fn open(
         &mut self,
         header: LinkHeader,
         datagram: &[u8],
+        overflow: &mut Overflow,
     ) -> Result<(LinkDatagram, u64), DropReason> {
         let (lane, count) = (header.counter.lane(), header.counter.count());
         let replay = self.replays.get(&lane).copied().unwrap_or_default();
@@ -189,8 +222,13 @@ impl Link {
         }
         let message = self.opener.open(datagram).ok_or(DropReason::BadSeal)?;
         self.replays.insert(lane, replay.with(count));
+        if matches!(message, LinkDatagram::Ping(_)) {
+            self.share_loss(overflow); // what it is a share of is from this ping to the next, or shorter
+        }
         let before = self.counts.received.total();
-        self.counts.received += u64::from(counts(&message));
+        if counts(&message) {
+            self.received(overflow);
+        }
         Ok((message, before))
     }
 }
@@ -353,7 +391,8 @@ mod tests {
     }
 
     fn open(link: &mut Link, datagram: &[u8]) -> Result<(LinkDatagram, u64), DropReason> {
-        link.open(LinkHeader::peek(datagram).unwrap(), datagram)
+        let header = LinkHeader::peek(datagram).unwrap();
+        link.open(header, datagram, &mut Overflow::default())
     }
 
     #[test]
@@ -387,6 +426,23 @@ mod tests {
         assert_eq!((a.counts.sent.own(), b.counts.received.own()), (0, 0));
     }
 
+    #[test]
+    fn what_found_the_own_buffer_full_counts_as_received_and_not_as_come() {
+        let (mut a, mut b) = pair();
+        let mut overflow = Overflow::default();
+        let sealed: Vec<Bytes> = (0..3).map(|time| a.seal(0, ping(time))).collect();
+        let mut open = |place: usize, overflow: &mut Overflow| {
+            let header = LinkHeader::peek(&sealed[place]).unwrap();
+            b.open(header, &sealed[place], overflow).unwrap().1
+        };
+
+        assert_eq!(open(0, &mut overflow), 0);
+        overflow.lost += 1; // the second ping
+
+        assert_eq!(open(2, &mut overflow), 2);
+        assert_eq!((b.datagrams_in(), b.counts.received.own()), (2, 3));
+    }
+
     // spec: WIRE 8.2 a message of an unknown type counts as received
     #[test]
     fn a_datagram_of_a_later_version_is_no_loss_of_the_link() {
@@ -403,8 +459,8 @@ mod tests {
     fn every_lane_knows_the_round_trip_that_one_of_them_measured() {
         let totals = totals::Totals::new(2);
         let (mut pings, repairs) = pair();
-        pings = pings.counted(totals.counts(LinkIndex(1), 0));
-        let repairs = repairs.counted(totals.counts(LinkIndex(1), 1));
+        pings = pings.counted(totals.counts(LinkIndex(1), 0), Overflow::default());
+        let repairs = repairs.counted(totals.counts(LinkIndex(1), 1), Overflow::default());
 
         pings.answered_after(Duration::from_millis(40));
 

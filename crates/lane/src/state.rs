@@ -22,7 +22,7 @@ use crate::flow::run::Growing;
 use crate::flow::{self, Flow};
 use crate::joined::Joined;
 use crate::ledger::Ledger;
-use crate::link::{self, totals::Totals};
+use crate::link::{self, overflow::Overflow, totals::Totals};
 use crate::outbox::Outbox;
 use crate::settings::LaneSettings;
 use crate::shared::Shared;
@@ -49,6 +49,8 @@ pub(crate) struct Io {
     pub(crate) room: Room,
     pub(crate) outbox: Outbox,
     pub(crate) ledger: Ledger,
+    /// What this node's own receive buffer lost, and what came.
+    pub(crate) overflow: Overflow,
     /// The runs of the train that is being forwarded; empty between calls, and kept for its memory.
     pub(crate) runs: Vec<Growing>,
     /// Flows that must be driven before the call returns.
@@ -71,6 +73,7 @@ impl State {
                 room: Room::new(settings.cache_bytes_max).among(usize::from(number), shared.room),
                 outbox: Outbox::new(number),
                 ledger: Ledger::default(),
+                overflow: Overflow::default(),
                 runs: Vec::new(),
                 touched: Vec::new(),
                 commands_refused: 0,

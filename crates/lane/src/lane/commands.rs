@@ -52,7 +52,7 @@ fn apply_to_link(state: &mut State, link: LinkIndex, command: LinkCommand, now: 
             let counts = io.totals.counts(link, usize::from(io.outbox.lane));
             let new =
                 Link::new(link, remote, remote_index, &send, &receive).sent_from(source, path);
-            io.links.insert(new.counted(counts));
+            io.links.insert(new.counted(counts, io.overflow));
             true
         }
         LinkCommand::Remove => join::remove_link(state, link, now),

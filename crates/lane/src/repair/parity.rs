@@ -86,7 +86,7 @@ pub(crate) fn on_datagram(
     let counts = &mut io.ledger.repair;
     counts.parity_received += 1;
     if let Some(link) = io.links.get_mut(link) {
-        link.counts.received += 1;
+        link.received(&mut io.overflow);
     }
     flow.upstreams.heard(link);
     let shown = flow.shown(link, &io.links, now);

@@ -71,6 +71,8 @@ pub(super) struct Worker {
     /// What other lanes gave, while it is worked on.
     taken: Taken,
     counters: Counters,
+    /// Of the datagrams that found the receive buffer full, those that the lane knows of.
+    overflows_told: u64,
     /// The socket may have something: readiness is told once, when it changes.
     is_readable: bool,
     /// What the poller tells of the socket.
@@ -122,6 +124,7 @@ impl Worker {
             commands: Vec::new(),
             events: Vec::new(),
             counters: Counters::default(),
+            overflows_told: 0,
             is_readable: parts.receives,
             armed: parts.receives.then_some(Interest::READABLE),
             is_stale: true,
@@ -234,6 +237,7 @@ impl Worker {
             match readiness.try_io(|| socket.receive(buffer)) {
                 Ok(train) => {
                     self.counters.receives += 1;
+                    self.tell_overflows();
                     self.on_train(train);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_readable = false,
@@ -244,6 +248,16 @@ impl Worker {
                     self.is_readable = errors < RECEIVE_ERRORS_PER_TURN;
                 }
             }
+        }
+    }
+
+    /// Tells the lane what found the receive buffer full, which the system tells with what came after it.
+    fn tell_overflows(&mut self) {
+        let known = self.parts.socket.overflows();
+        if known != self.overflows_told {
+            let more = known - self.overflows_told;
+            self.overflows_told = known;
+            self.input(Input::Overflow(more));
         }
     }
 
