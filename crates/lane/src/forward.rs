@@ -313,7 +313,7 @@ fn fan_out(
         }
         if let Some(pacer) = &mut child.pacer {
             let needs = *needs.get_or_insert_with(|| flow.rate.most());
-            pacer.attend(needs, link.trip(), now);
+            pacer.attend(needs, link.known(), now);
         }
         let disposition = if child.is_free(run, is_late, now) {
             Disposition::Send

@@ -241,6 +241,12 @@ pub(crate) const PACE_FLOOR: u64 = 18;
 /// The fastest that a pace becomes, in sixteenths of what the flow needs: as fast as newcomers on a LAN.
 pub(crate) const PACE_CEILING: u64 = 16 * CATCH_UP_HASTE;
 
+/// What leaves at the fastest pace of what a child lacks that moved here: two sends, as the shortest queues hold.
+pub(crate) const PACE_HASTE_BYTES: usize = 20_000;
+
+/// What a path may lose by chance before its loss is known, of a thousand datagrams.
+pub(crate) const PACE_LOSS_UNKNOWN_PERMILLE: u32 = 30;
+
 /// So many packets after a pause are a head: one send.
 pub(crate) const PACE_HEAD_PACKETS: u64 = PACE_SEND_PACKETS as u64;
 

@@ -148,9 +148,14 @@ impl Link {
         }
     }
 
-    /// What gets lost of what is sent over this link.
+    /// What gets lost of what is sent over this link; nothing while nobody knows.
     pub(crate) fn loss(&self) -> Loss {
-        self.counts.loss()
+        self.counts.loss().unwrap_or_default()
+    }
+
+    /// How long its path is and what it loses, as far as is known.
+    pub(crate) fn known(&self) -> (RoundTrip, Option<Loss>) {
+        (self.trip(), self.counts.loss())
     }
 
     /// Seals a message, counts it as sent, and fills in the count of a ping. A padded ping is not counted: it finds out
@@ -311,6 +316,11 @@ impl Table {
     /// How long a question over a link takes to be answered.
     pub(crate) fn trip(&self, link: LinkIndex) -> RoundTrip {
         self.get(link).map(Link::trip).unwrap_or_default()
+    }
+
+    /// The same, and what gets lost of what is sent over it, if that is known.
+    pub(crate) fn known(&self, link: LinkIndex) -> (RoundTrip, Option<Loss>) {
+        self.get(link).map(Link::known).unwrap_or_default()
     }
 
     pub(crate) fn contains(&self, link: LinkIndex) -> bool {

@@ -68,6 +68,9 @@ fn go_on(flow: &mut Flow, io: &mut Io, place: usize, has: Number, now: Instant) 
         child.withhold((has, cursor), now, Duration::ZERO);
     }
     let bytes = flow.cache.from(cursor).map(|run| run.bytes.len()).sum();
+    if let Some(pacer) = &mut child.pacer {
+        pacer.hasten(bytes);
+    }
     if child.buckets.live.time_for(bytes, now) > BACKLOG_MAX {
         queue(flow, io, place, now);
     } else {
@@ -237,11 +240,11 @@ fn serve(flow: &mut Flow, io: &mut Io, turn: Turn, now: Instant) -> Option<(usiz
     let place = flow.children.place_of(turn.newcomer.link)?;
     let (start, next) = (beginning(flow, place), flow.children.next);
     let newest = flow.cache.newest().map(|run| run.sent);
-    let (needs, trip) = (flow.rate.most(), io.links.trip(turn.newcomer.link));
+    let (needs, path) = (flow.rate.most(), io.links.known(turn.newcomer.link));
     let child = &mut flow.children.all[place];
     let is_paced = child.pacer.is_some();
     if let Some(pacer) = &mut child.pacer {
-        pacer.attend(needs, trip, now);
+        pacer.attend(needs, path, now);
         if !pacer.is_ready(now) {
             return Some((0, pacer.ready_at())); // it was sent repairs since
         }

@@ -86,7 +86,7 @@ fn pump(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) -> bool {
     let following = (flow.children.next, &flow.rhythm);
     let child = &mut flow.children.all[place];
     if let Some(pacer) = &mut child.pacer {
-        pacer.attend(flow.rate.most(), io.links.trip(child.link), now);
+        pacer.attend(flow.rate.most(), io.links.known(child.link), now);
     }
     child.heed_bucket(now);
     let given_up = child.relieve(&flow.cache, following, now);

@@ -24,8 +24,10 @@ use super::bucket::Bucket;
 use crate::flow::cache::Cache;
 use crate::flow::run::Run;
 use crate::limits::{
-    PACE_DEPTH, PACE_SEND, PACE_SEND_PACKETS, PACED_PARITY_MAX, PACED_REPAIRS_MAX,
+    PACE_CEILING, PACE_DEPTH, PACE_HASTE_BYTES, PACE_SEND, PACE_SEND_PACKETS, PACE_START,
+    PACED_PARITY_MAX, PACED_REPAIRS_MAX,
 };
+use crate::link::loss::Loss;
 use crate::repair::trip::RoundTrip;
 
 pub(crate) mod asked;
@@ -51,6 +53,8 @@ pub(crate) struct Pacer {
     /// Packets that it asked for, and how many copies of each it gets.
     repairs: BTreeMap<Number, u64>,
     parity: VecDeque<Parity>,
+    /// What may still leave as fast as a pace ever becomes: see [`Pacer::hasten`].
+    haste_bytes: usize,
 }
 
 impl Pacer {
@@ -61,12 +65,23 @@ impl Pacer {
             rate,
             repairs: BTreeMap::new(),
             parity: VecDeque::new(),
+            haste_bytes: 0,
         }
     }
 
+    /// The child moved here and is so much behind: what of that the shortest queues hold leaves in haste, so that it is
+    /// not later than the path for long. That is no stretch: nothing is learned of it.
+    pub(crate) const fn hasten(&mut self, bytes: usize) {
+        self.haste_bytes = if bytes < PACE_HASTE_BYTES {
+            bytes
+        } else {
+            PACE_HASTE_BYTES
+        };
+    }
+
     /// Follows what the flow needs and what became of what was sent.
-    pub(crate) fn attend(&mut self, needs: Bitrate, trip: RoundTrip, now: Instant) {
-        if self.rate.attend(needs, trip, now) {
+    pub(crate) fn attend(&mut self, needs: Bitrate, path: (RoundTrip, Option<Loss>), now: Instant) {
+        if self.rate.attend(needs, path, now) {
             self.bucket.set_rate(self.rate.now());
         }
     }
@@ -120,9 +135,15 @@ impl Pacer {
 
     /// Packets leave for the first time.
     pub(crate) fn sent(&mut self, run: &Run, now: Instant) {
+        let bytes = run.bytes.len();
+        if self.haste_bytes > 0 {
+            self.haste_bytes = self.haste_bytes.saturating_sub(bytes);
+            let charged = bytes * PACE_START as usize / PACE_CEILING as usize;
+            return self.bucket.take(charged, now);
+        }
         let goes_on = !self.bucket.is_full(now);
         self.rate.sent((run.first, run.end()), goes_on, now);
-        self.bucket.take(run.bytes.len(), now);
+        self.bucket.take(bytes, now);
     }
 
     /// Something else leaves.

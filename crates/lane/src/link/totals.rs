@@ -28,6 +28,9 @@ use crate::repair::trip::RoundTrip;
 #[repr(align(64))]
 struct PaddedCounter(AtomicU64);
 
+/// No lane has told what gets lost: far more than all.
+const LOSS_UNTOLD: u32 = u32::MAX;
+
 /// Both rows of one link.
 #[derive(Debug)]
 struct Rows {
@@ -46,7 +49,7 @@ impl Rows {
             sent: row(),
             received: row(),
             trip: AtomicU64::new(0),
-            loss: AtomicU32::new(0),
+            loss: AtomicU32::new(LOSS_UNTOLD),
         }
     }
 }
@@ -114,9 +117,10 @@ impl Counts {
         self.rows.loss.store(loss.0, Ordering::Relaxed);
     }
 
-    /// What some lane told.
-    pub(crate) fn loss(&self) -> Loss {
-        Loss(self.rows.loss.load(Ordering::Relaxed))
+    /// What some lane told, if one did.
+    pub(crate) fn loss(&self) -> Option<Loss> {
+        let told = self.rows.loss.load(Ordering::Relaxed);
+        (told != LOSS_UNTOLD).then_some(Loss(told))
     }
 
     /// Those of a lane that is the only one.

@@ -12,10 +12,12 @@
 //! ```
 //!
 //! A path that loses datagrams by chance loses as many of heads as of tails; a queue that is full loses of tails alone.
-//! So a stretch is held against what heads lose: more than that, with room for chance, and its rate was too high. So
-//! was it if the round trip has grown beyond what it was at its least. What is asked for late finds its stretch judged
-//! already and changes nothing. Where parity goes, since there is no time for a second try, the highest rate is begun
-//! with: a picture that is spread over the time of its repair is lost as well. Not the spending (`pacer.rs`). Called by
+//! So a stretch is held against what heads lose, or the link as a whole: more than that, with room for chance, and its
+//! rate was too high. So was it if the round trip has grown beyond what it was at its least. What is asked for late
+//! finds its stretch judged already and changes nothing. Where parity goes, since there is no time for a second try,
+//! the highest rate is begun with: a picture that is spread over the time of its repair is lost as well. Such a path is
+//! known to lose by chance, and often several in a row, so there only a quarter of a tail beyond that says something,
+//! and what was learned before it was known says nothing. Not the spending (`pacer.rs`). Called by
 //! it. Invariant: the rate is between [`PACE_FLOOR`] and [`PACE_CEILING`] times what the flow needs, whatever a child
 //! asks for, and at most [`STRETCHES_MAX`] stretches are remembered.
 
@@ -25,11 +27,14 @@ use std::time::Duration;
 use levada_wire::{Bitrate, Instant, Number};
 
 use crate::limits::{
-    PACE_CEILING, PACE_FLOOR, PACE_HEAD_PACKETS, PACE_JUDGED_AFTER, PACE_MIN, PACE_RETRY,
-    PACE_RETRY_MAX, PACE_START, PACE_STRETCH_PACKETS, PACE_TAIL_MIN, PACE_TRIP_GROWTH,
-    PACE_TRIP_PART, STRETCHES_MAX,
+    PACE_CEILING, PACE_FLOOR, PACE_HEAD_PACKETS, PACE_JUDGED_AFTER, PACE_LOSS_UNKNOWN_PERMILLE,
+    PACE_MIN, PACE_RETRY, PACE_RETRY_MAX, PACE_START, PACE_STRETCH_PACKETS, PACE_TAIL_MIN,
+    PACE_TRIP_GROWTH, PACE_TRIP_PART, STRETCHES_MAX,
 };
+use crate::link::loss::Loss;
 use crate::repair::trip::RoundTrip;
+
+const LOSS_UNKNOWN: Loss = Loss::permille(PACE_LOSS_UNKNOWN_PERMILLE);
 
 /// Packets that left one after the other without a pause.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +87,8 @@ pub(crate) struct PaceRate {
     limit: Option<Limit>,
     stretches: VecDeque<Stretch>,
     heads: Heads,
+    /// What the link loses of all that is sent over it; while nobody knows, [`LOSS_UNKNOWN`].
+    loss: Loss,
     trips: LeastTrip,
 }
 
@@ -95,6 +102,7 @@ impl PaceRate {
             limit: None,
             stretches: VecDeque::new(),
             heads: Heads::default(),
+            loss: LOSS_UNKNOWN,
             trips: LeastTrip {
                 parts: [None; 2],
                 next_part: now + PACE_TRIP_PART,
@@ -106,14 +114,23 @@ impl PaceRate {
         Bitrate(self.now)
     }
 
-    /// Whether there is no time for a second try.
+    /// Whether there is no time for a second try, on a path that is known to lose.
     pub(crate) const fn hurry(&mut self, is_hasty: bool) {
+        if is_hasty && !self.is_hasty {
+            self.limit = None; // the path was to blame, and not the rate
+        }
         self.is_hasty = is_hasty;
     }
 
     /// Follows what the flow needs, and judges the stretches that are old enough; says whether the rate is another.
-    pub(crate) fn attend(&mut self, needs: Bitrate, trip: RoundTrip, now: Instant) -> bool {
+    pub(crate) fn attend(
+        &mut self,
+        needs: Bitrate,
+        (trip, loss): (RoundTrip, Option<Loss>),
+        now: Instant,
+    ) -> bool {
         let before = self.now;
+        self.loss = loss.unwrap_or(LOSS_UNKNOWN);
         self.needs = needs.0;
         if self.is_new {
             self.now = part(self.needs, PACE_START);
@@ -178,7 +195,7 @@ impl PaceRate {
         stretch.lost_of_tail += 1;
         // At once: what is on its way to be lost is the more, the longer it goes on like that.
         let (stretch, before) = (*stretch, self.now);
-        if stretch.lost_of_tail > self.heads.by_chance(stretch.packets().1) {
+        if stretch.lost_of_tail > self.by_chance(stretch.packets().1) {
             self.fall(stretch, now);
         }
         self.now != before
@@ -186,7 +203,7 @@ impl PaceRate {
 
     fn judge(&mut self, stretch: Stretch, has_grown: bool, now: Instant) {
         let (head, tail) = stretch.packets();
-        let (expected, by_chance) = (self.heads.expected(tail), self.heads.by_chance(tail));
+        let (expected, by_chance) = (self.expected(tail), self.by_chance(tail));
         self.heads.add(head, stretch.lost_of_head);
         if stretch.lost_of_tail > by_chance || has_grown && tail >= PACE_TAIL_MIN {
             return self.fall(stretch, now);
@@ -195,6 +212,20 @@ impl PaceRate {
         {
             self.rise(now);
         }
+    }
+
+    /// So many of so many packets may get lost by chance: two deviations more than are expected, which of rare things
+    /// are the root of their count, and two since a few packets say little.
+    fn by_chance(&self, packets: u64) -> u64 {
+        let expected = self.expected(packets);
+        let in_a_row = if self.is_hasty { packets / 4 } else { 0 };
+        expected + 2 * expected.isqrt() + 2 + in_a_row
+    }
+
+    /// How many of so many packets get lost by chance.
+    fn expected(&self, packets: u64) -> u64 {
+        let of_link = (packets * u64::from(self.loss.0)).div_ceil(u64::from(Loss::ALL.0));
+        self.heads.expected(packets).max(of_link)
     }
 
     /// A stretch was too fast.
@@ -241,14 +272,7 @@ impl Stretch {
 }
 
 impl Heads {
-    /// So many of so many packets may get lost by chance: two deviations more than are expected, which of rare things
-    /// are the root of their count, and two for a path of which little is known.
-    fn by_chance(self, packets: u64) -> u64 {
-        let expected = self.expected(packets);
-        expected + 2 * expected.isqrt() + 2
-    }
-
-    /// How many of so many packets get lost by chance.
+    /// How many of so many packets get lost as heads do.
     fn expected(self, packets: u64) -> u64 {
         (packets * self.lost).div_ceil(self.sent.max(1))
     }

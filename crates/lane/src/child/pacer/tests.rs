@@ -28,7 +28,7 @@ fn run(first: u64, packets: usize) -> Run {
 /// A pacer of 12 Mb/s: a send of 8,000 bytes in 5.3 ms.
 fn paced() -> Pacer {
     let mut pacer = Pacer::new(NOW);
-    pacer.attend(Bitrate(8_000_000), RoundTrip::default(), NOW);
+    pacer.attend(Bitrate(8_000_000), (RoundTrip::default(), None), NOW);
     pacer
 }
 
@@ -38,7 +38,7 @@ fn sends_have_eight_packets_at_most_and_fewer_where_that_would_take_long() {
     assert_eq!(slow.rate(), PACE_MIN);
 
     assert_eq!(slow.send_packets(1_000), 1);
-    slow.attend(Bitrate(2_000_000), RoundTrip::default(), NOW);
+    slow.attend(Bitrate(2_000_000), (RoundTrip::default(), None), NOW);
     assert_eq!(slow.send_packets(1_000), 3);
     assert_eq!(paced().send_packets(1_000), PACE_SEND_PACKETS);
     assert_eq!(paced().first_of(run(3, 64)).packets(), PACE_SEND_PACKETS);
@@ -126,4 +126,26 @@ fn parity_follows_what_it_covers_in_sends_of_its_own_and_the_oldest_goes_at_the_
     }
     assert_eq!(pacer.parity.len(), PACED_PARITY_MAX);
     assert_eq!(pacer.parity.front().map(|one| one.end), Some(number(1)));
+}
+
+#[test]
+fn what_a_child_that_moved_lacks_leaves_in_haste_as_far_as_short_queues_hold_it() {
+    let left_after_6_ms = |lacks: usize| {
+        let mut pacer = paced();
+        pacer.hasten(lacks);
+        let (mut now, mut left) = (NOW, 0);
+        while now < NOW + 6 * MS {
+            if pacer.lets(&run(left, 8), now) {
+                pacer.sent(&run(left, 8), now);
+                left += 8;
+            }
+            now += MS / 4;
+        }
+        left
+    };
+
+    assert_eq!(left_after_6_ms(0), 16);
+    assert_eq!(left_after_6_ms(8_000), 24);
+    assert_eq!(left_after_6_ms(PACE_HASTE_BYTES), 32);
+    assert_eq!(left_after_6_ms(1_000_000), 32);
 }

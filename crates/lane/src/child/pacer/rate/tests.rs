@@ -15,12 +15,17 @@ fn trip(millis: u64) -> RoundTrip {
     trip
 }
 
+/// A path that long, which loses so many of a thousand.
+fn path(millis: u64, permille: u32) -> (RoundTrip, Option<Loss>) {
+    (trip(millis), Some(Loss::permille(permille)))
+}
+
 /// A rate and a flow that sends pictures of 200 packets by it, one a second.
 struct Story {
     rate: PaceRate,
     now: Instant,
     next: Number,
-    trip: RoundTrip,
+    path: (RoundTrip, Option<Loss>),
 }
 
 impl Story {
@@ -29,9 +34,9 @@ impl Story {
             rate: PaceRate::new(START),
             now: START,
             next: Number::ZERO,
-            trip: trip(40),
+            path: path(40, 0),
         };
-        story.rate.attend(NEEDS, story.trip, story.now);
+        story.rate.attend(NEEDS, story.path, story.now);
         story
     }
 
@@ -48,7 +53,7 @@ impl Story {
             self.rate.lost(first.plus(at), self.now);
         }
         self.now += 900 * MS;
-        self.rate.attend(NEEDS, self.trip, self.now);
+        self.rate.attend(NEEDS, self.path, self.now);
         self.rate.now().0
     }
 }
@@ -66,9 +71,9 @@ fn it_begins_at_half_more_than_is_needed_and_follows_that_until_it_learns() {
     let mut rate = PaceRate::new(START);
     assert_eq!(rate.now(), PACE_MIN);
 
-    assert!(rate.attend(NEEDS, trip(40), START));
+    assert!(rate.attend(NEEDS, path(40, 0), START));
     assert_eq!(rate.now(), Bitrate(12_000_000));
-    rate.attend(Bitrate(4_000_000), trip(40), START);
+    rate.attend(Bitrate(4_000_000), path(40, 0), START);
     assert_eq!(rate.now(), Bitrate(6_000_000));
 }
 
@@ -137,7 +142,7 @@ fn a_round_trip_that_grows_slows_it_down() {
     }
     let before = story.rate.now().0;
 
-    story.trip = trip(120);
+    story.path.0 = trip(120);
     let slower = story.picture(|_| false);
 
     assert!(slower < before, "{slower} after {before}");
@@ -186,4 +191,41 @@ fn without_time_for_a_second_try_it_begins_at_the_ceiling_until_a_tail_is_lost()
 
     assert!(slower <= NEEDS.0 * 5, "{slower}");
     assert!(story.picture(|_| false) < NEEDS.0 * 6);
+}
+
+#[test]
+fn without_time_for_a_second_try_losses_in_a_row_slow_nothing_down() {
+    let mut story = Story::new();
+    story.path = path(100, 100);
+    // Four in a row, and one or two of them in a picture's head now and then; a tenth in all.
+    let in_a_row = |picture: u64| move |at: u64| (at + picture * 13) % 40 < 4;
+
+    story.picture(in_a_row(0));
+    story.picture(|at| at > 100);
+    assert!(
+        story.rate.now() < Bitrate(12_000_000),
+        "as if a queue were full"
+    );
+    story.rate.hurry(true);
+
+    for picture in 1..40 {
+        assert_eq!(
+            story.picture(in_a_row(picture)),
+            NEEDS.0 / 16 * PACE_CEILING
+        );
+    }
+}
+
+#[test]
+fn a_path_whose_loss_is_known_is_not_taken_for_a_full_queue_before_a_head_was_lost() {
+    let (mut known, mut unknown) = (Story::new(), Story::new());
+    known.path = path(40, 50);
+    let lost = |at| at % 25 == 24;
+
+    let rates = [&mut known, &mut unknown].map(|story| {
+        story.rate.attend(NEEDS, story.path, story.now);
+        story.picture(lost)
+    });
+
+    assert!(rates[0] >= 12_000_000 && rates[1] < 12_000_000, "{rates:?}");
 }
