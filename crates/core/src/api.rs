@@ -18,6 +18,7 @@ use levada_wire::{
     PacketSize, RepairBudget, StreamName, WallTime,
 };
 
+use crate::channels;
 use crate::site;
 
 /// What a node is told once, at its start.
@@ -382,6 +383,8 @@ pub enum Event {
     },
     /// Something happened in the site.
     Site(site::Event),
+    /// A stream reaches a node of the site in another way.
+    Channels(channels::Event),
     /// A subscription moved on.
     Subscription {
         /// The caller's number for it.

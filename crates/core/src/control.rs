@@ -7,7 +7,9 @@
 //!                 ▲────────────────── Active ─────────────┘
 //!                 ▲ Follow   ┌──────┐  Linked, Active ▲
 //!                 └───────── │ site │ ◀───────────────┘
-//!                            └──────┘
+//!                            └──────┘ Local  ┌──────────┐ Shape, ByChannel
+//!                                 ─────────▶ │ channels │ ◀──────▶ flows
+//!                                            └──────────┘
 //! ```
 //!
 //! Makes no decision itself. Driven by `node::driver` and `sim::node`. Invariant: when a call returns, all internal
@@ -17,12 +19,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use levada_wire::control::link::LinkMessage;
-use levada_wire::control::{Concern, Message};
+use levada_wire::control::{Concern, FlowMessage, Message};
 use levada_wire::lane;
 use levada_wire::machine::{Machine, Wakeup};
-use levada_wire::{FlowId, Instant, LinkIndex, NodeId, StreamName};
+use levada_wire::{FlowId, Instant, LinkIndex, NetworkId, NodeId, StreamName};
 
 use crate::api::{Event, Input, LinkInput, Neighbour, Output, Settings};
+use crate::channels::{self, Channels};
 use crate::flow::{self, Flows};
 use crate::limits::NEIGHBOURS_MAX;
 use crate::link::{self, Links};
@@ -37,11 +40,13 @@ use crate::view::{
 #[derive(Debug)]
 pub struct Control {
     id: NodeId,
+    network: NetworkId,
     now: Instant,
     links: Links,
     routes: Routes,
     flows: Flows,
     site: Site,
+    channels: Channels,
     /// The neighbours that the node's user wants.
     configured: Vec<Neighbour>,
     /// The peer of each link that is up.
@@ -63,13 +68,25 @@ impl Machine for Control {
                 self.links(link::Input::Outside(input));
             }
             Input::Flow(input) => self.flows(flow::Input::Outside(input)),
-            Input::Site(input) => self.site(input),
+            Input::Site(input) => {
+                if let site::Input::Begin(settings) = &input {
+                    self.channels(channels::Input::Begin(self.network, settings.site));
+                }
+                self.site(input);
+            }
             Input::Lane(lane::Event::Link(link, event)) => {
                 self.links(link::Input::Lane(link, event))
             }
             Input::Lane(lane::Event::Flow(flow, event)) => {
+                self.channels(channels::Input::Lane(flow, event.clone()));
                 self.flows(flow::Input::Lane(flow, event))
             }
+            Input::Lane(lane::Event::Site { from, datagram }) => self.site(site::Input::Heard {
+                interface: 0, // no matter: what comes this way is about a flow
+                way: site::Way::Media,
+                from,
+                datagram,
+            }),
             Input::Written { link, concern } => match concern {
                 Concern::Link => {}
                 Concern::Route => self.routes(route::Input::Written { link }),
@@ -95,6 +112,8 @@ impl Machine for Control {
         self.drain_flows();
         self.site.handle_timeout(self.now);
         self.drain_site();
+        self.channels.handle_timeout(self.now);
+        self.drain_channels();
         self.assert_drained();
     }
 
@@ -108,6 +127,7 @@ impl Machine for Control {
             self.routes.poll_timeout(),
             self.flows.poll_timeout(),
             self.site.poll_timeout(),
+            self.channels.poll_timeout(),
         ];
         parts.into_iter().fold(None, Wakeup::earlier)
     }
@@ -127,6 +147,8 @@ impl Control {
             routes: Routes::new(settings.identity.id(), settings.relay),
             flows: Flows::new(&settings),
             site,
+            channels: Channels::new(settings.identity.id()),
+            network: settings.network,
             configured: Vec::new(),
             peers: BTreeMap::new(),
             active: BTreeSet::new(),
@@ -154,7 +176,10 @@ impl Control {
 
     /// The rows of the members of the site: this node's own first, then those behind `after`, by id; none without one.
     pub fn member_rows(&self, after: Option<NodeId>) -> impl Iterator<Item = MemberRow> {
-        self.site.rows(after)
+        self.site.rows(after).map(|row| MemberRow {
+            receptions: self.channels.receptions(row.node),
+            ..row
+        })
     }
 
     /// What became of site datagrams.
@@ -242,6 +267,10 @@ impl Control {
         assert!(self.routes.poll_output().is_none(), "routes were heard out");
         assert!(self.flows.poll_output().is_none(), "flows were heard out");
         assert!(self.site.poll_output().is_none(), "the site was heard out");
+        assert!(
+            self.channels.poll_output().is_none(),
+            "channels were heard out"
+        );
     }
 
     fn links(&mut self, input: link::Input) {
@@ -262,6 +291,50 @@ impl Control {
     fn site(&mut self, input: site::Input) {
         self.site.handle_input(self.now, input);
         self.drain_site();
+    }
+
+    fn channels(&mut self, input: channels::Input) {
+        self.channels.handle_input(self.now, input);
+        self.drain_channels();
+    }
+
+    /// The channels hear of links, of the LAN and of flows; they say who needs no copy of its own.
+    fn drain_channels(&mut self) {
+        while let Some(output) = self.channels.poll_output() {
+            match output {
+                channels::Output::Command(flow, command) => {
+                    self.outputs.push_back(Output::Flow(flow, command));
+                }
+                channels::Output::Send(link, message) => {
+                    let message = Message::Flow(message);
+                    self.outputs.push_back(Output::Send { link, message });
+                }
+                channels::Output::Probe {
+                    interface,
+                    to,
+                    probe,
+                } => self.site(site::Input::Probe {
+                    interface,
+                    to,
+                    probe,
+                }),
+                channels::Output::ByChannel {
+                    flow,
+                    link,
+                    is_so,
+                    have,
+                } => self.flows(flow::Input::ByChannel {
+                    flow,
+                    link,
+                    is_so,
+                    have,
+                }),
+                channels::Output::Event(event) => {
+                    self.outputs
+                        .push_back(Output::Event(Event::Channels(event)));
+                }
+            }
+        }
     }
 
     /// The site hears of links and of whether flows use them; it makes links, and flows none.
@@ -300,6 +373,19 @@ impl Control {
                         let message = Message::Link(LinkMessage::Outside(told.clone()));
                         self.outputs.push_back(Output::Send { link, message });
                     }
+                }
+                site::Output::Local(peer, at) => {
+                    let at = at.map(|local| channels::Local {
+                        interface: lane::Interface {
+                            index: local.interface,
+                            address: local.ipv4,
+                        },
+                        is_wired: local.is_wired,
+                    });
+                    self.channels(channels::Input::Local { peer, at });
+                }
+                site::Output::Probed(sender, probe) => {
+                    self.channels(channels::Input::Probe { sender, probe });
                 }
                 site::Output::Event(event) => {
                     self.outputs.push_back(Output::Event(Event::Site(event)));
@@ -381,17 +467,33 @@ impl Control {
                     self.flows(flow::Input::LinkUp { link, peer });
                     self.peers.insert(link, peer);
                     let way = self.links.way(link);
+                    if let Some((remote, _)) = way {
+                        self.channels(channels::Input::LinkUp { link, peer, remote });
+                    }
                     self.site(site::Input::Linked { peer, way });
                 }
                 link::Output::Down { link } => {
                     // Routes first: flows then settle on the way that is left.
                     self.routes(route::Input::LinkDown { link });
                     self.flows(flow::Input::LinkDown { link });
+                    self.channels(channels::Input::LinkDown(link));
                     self.on_link_gone(link);
                 }
                 link::Output::Pass { link, message } => match message {
                     Message::Route(message) => {
                         self.routes(route::Input::Message { link, message });
+                    }
+                    Message::Flow(FlowMessage::ChannelOffer(offer)) => {
+                        let message = channels::Message::Offer(offer);
+                        self.channels(channels::Input::Message(link, message));
+                    }
+                    Message::Flow(FlowMessage::ChannelEnd(end)) => {
+                        let message = channels::Message::End(end);
+                        self.channels(channels::Input::Message(link, message));
+                    }
+                    Message::Flow(FlowMessage::ChannelReport(report)) => {
+                        let message = channels::Message::Report(report);
+                        self.channels(channels::Input::Message(link, message));
                     }
                     Message::Flow(message) => self.flows(flow::Input::Message { link, message }),
                     Message::Link(_) => {}
@@ -443,6 +545,7 @@ impl Control {
                         .handle_input(self.now, link::Input::Active { link, active });
                 }
                 flow::Output::Originate(offers) => self.routes(route::Input::Originate(offers)),
+                flow::Output::Shape(shape) => self.channels(channels::Input::Shape(shape)),
                 flow::Output::Sizes(sizes) => {
                     self.links.handle_input(self.now, link::Input::Sizes(sizes));
                 }

@@ -42,11 +42,12 @@ use levada_wire::control::flow::{InstanceRef, RefuseReason};
 use levada_wire::control::{FlowMessage, Message};
 use levada_wire::lane::{FlowCommand, FlowEvent};
 use levada_wire::machine::{Machine, Wakeup};
-use levada_wire::{Bitrate, FlowId, Identity, Instant, LinkIndex, NodeId, PacketSize};
+use levada_wire::{Bitrate, FlowId, Identity, Instant, LinkIndex, NodeId, Number, PacketSize};
 use rand_chacha::ChaCha20Rng;
 
 use crate::api::{self, Event, FlowInput, Settings};
 use crate::chance;
+use crate::channels::Shape;
 use crate::link::{Path, PathSize};
 use crate::route::{Alternative, Route};
 use crate::subnet::Subnet;
@@ -141,6 +142,17 @@ pub enum Input {
         /// This node's number for the link.
         link: LinkIndex,
     },
+    /// A child gets a flow by a channel and needs no copy of its own, or needs one again.
+    ByChannel {
+        /// The flow.
+        flow: FlowId,
+        /// The link to the child.
+        link: LinkIndex,
+        /// Whether it gets it by a channel.
+        is_so: bool,
+        /// What it has, if it needs a copy of its own again.
+        have: Option<Number>,
+    },
     /// This node leaves.
     Leave,
 }
@@ -161,6 +173,8 @@ pub enum Output {
     Originate(bool),
     /// The packet sizes that known streams have changed.
     Sizes(BTreeSet<PacketSize>),
+    /// Where a flow comes from and goes to changed.
+    Shape(Shape),
 }
 
 /// All flows of this node.
@@ -225,6 +239,11 @@ impl Machine for Flows {
             Input::Lane(flow, FlowEvent::CaughtUp(link)) => self.on_caught_up(flow, link),
             Input::Lane(flow, FlowEvent::Suspect(link)) => self.on_suspect(flow, link),
             Input::Lane(flow, FlowEvent::Measured(rate)) => self.on_measured(flow, rate),
+            // What is heard on channels is their own part's.
+            Input::Lane(
+                _,
+                FlowEvent::Heard(_) | FlowEvent::ChannelEnded(_) | FlowEvent::CannotJoin(_),
+            ) => {}
             Input::Path(link, Path::Size(size)) => self.on_path_size(link, size),
             Input::Path(link, Path::Pressure(pressure)) => self.on_pressure(link, pressure),
             Input::Alternatives {
@@ -233,6 +252,12 @@ impl Machine for Flows {
             } => self.on_alternatives(origin, alternatives),
             Input::Outside(input) => self.on_input(input),
             Input::Written { link } => self.on_written(link),
+            Input::ByChannel {
+                flow,
+                link,
+                is_so,
+                have,
+            } => self.on_by_channel((flow, link), is_so, have),
             Input::Leave => self.on_leave(),
         }
         self.settle();
@@ -379,6 +404,10 @@ impl Flows {
             FlowMessage::KeyRequest(request) => self.on_key_request(link, request),
             FlowMessage::KeyGrant(grant) => self.on_key_grant(link, grant),
             FlowMessage::KeyRefusal(refusal) => self.on_key_refusal(link, refusal),
+            // Of channels, which are another part's.
+            FlowMessage::ChannelOffer(_)
+            | FlowMessage::ChannelEnd(_)
+            | FlowMessage::ChannelReport(_) => {}
         }
     }
 

@@ -10,6 +10,7 @@
 //! | [`link`] | whether a neighbour is there, how far, how lossy |
 //! | [`route`] | how to reach an origin node, without a loop |
 //! | [`flow`] | which streams are known, who gets which flow, from where, under which key |
+//! | [`channels`] | which flows go by multicast on a LAN, and who gets them that way |
 //! | [`site`] | which nodes of a LAN hear each other, and which of them is the hub |
 //! | [`control`] | nothing: it hands each input to its part, and what a part says to whom it concerns |
 //!
@@ -19,6 +20,7 @@
 
 pub mod api;
 mod chance;
+pub mod channels;
 pub mod control;
 pub mod credit;
 pub mod flow;

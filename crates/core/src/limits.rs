@@ -439,3 +439,49 @@ pub const REST_GRACE: Duration = Duration::from_secs(5);
 
 /// Where nobody may be hub, a node keeps links to so many members at most.
 pub const MESH_MAX: usize = 8;
+
+// Channels: `channels.rs`
+
+/// How long a lane sends a flow to a channel unless it is told again: a node that stood still does not go on where
+/// another speaks by now.
+pub const CHANNEL_LIFETIME: Duration = Duration::from_millis(500);
+
+/// How often it is told again.
+pub const CHANNEL_RENEWAL: Duration = Duration::from_millis(125);
+
+/// After a flow went to a channel for so long and nobody got it that way, the channel is proven anew.
+pub const CHANNEL_UNHEARD: Duration = Duration::from_secs(5);
+
+/// Interfaces and IP versions on which one flow has channels: one more stays unicast.
+pub const CHANNELS_OF_FLOW_MAX: usize = 4;
+
+/// Parents whose offers of one flow are remembered; what one more offers is not heard.
+pub const OFFERS_OF_FLOW_MAX: usize = 8;
+
+/// Between an offer and the first train of probes, and from that to the next: members join meanwhile, and the switch
+/// hears of it.
+pub const PROBE_FIRST: Duration = Duration::from_millis(150);
+
+/// Between trains of probes after many that too few have heard; twice as long each time until then.
+pub const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(10);
+
+/// Probes of one train. Half of them is enough. Also in docs/wire.md 9.4.
+pub const PROBES_PER_TRAIN: u16 = 3;
+
+/// A receiver of a channel is judged by what it heard in so long.
+pub const CHANNEL_JUDGED: Duration = Duration::from_secs(1);
+
+/// And by so many packets at least.
+pub const CHANNEL_JUDGED_PACKETS: u64 = 40;
+
+/// A receiver that loses more than one in so many packets has a copy of its own. Also in docs/wire.md 7.3.
+pub const CHANNEL_LOSS_PART: u64 = 20;
+
+/// How long a receiver that went back to unicast stays there; twice as long each time.
+pub const CHANNEL_AGAIN: Duration = Duration::from_secs(2);
+
+/// The longest such time.
+pub const CHANNEL_AGAIN_MAX: Duration = Duration::from_secs(300);
+
+/// After so long by multicast what was before is forgotten.
+pub const CHANNEL_STEADY: Duration = Duration::from_secs(60);

@@ -12,7 +12,7 @@
 //! datagram that is not of this network and site, whose MAC is false, or that was used before.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use levada_wire::control::link::Outside as Told;
@@ -44,7 +44,8 @@ mod rows;
 mod tests;
 
 pub use border::{
-    Cause, Choice, Event, Input, Interface, Kind, Listener, Output, Place, Settings, Way, Willing,
+    Cause, Choice, Event, Input, Interface, Kind, Listener, Local, Output, Place, Settings, Way,
+    Willing,
 };
 use election::{Act, Election, HubBeacon, Role, Said};
 pub use interfaces::Verdict;
@@ -73,6 +74,8 @@ pub struct Site {
     /// What the hub's last beacon said.
     hub_roster: Option<RosterDigest>,
     outside: Outside,
+    /// Where members are on the LAN, as was said.
+    located: BTreeMap<NodePrefix, Local>,
     /// Members to which a link is kept.
     kept: BTreeMap<NodePrefix, Place>,
     is_active: bool,
@@ -122,6 +125,14 @@ impl Machine for Site {
                 is_wanted,
             } => self.outside.configure(addresses, is_wanted),
             Input::Told { peer, told } => self.on_told(peer, &told),
+            Input::Probe {
+                interface,
+                to,
+                probe,
+            } => {
+                let datagram = self.sealed(&SiteDatagram::Probe(probe));
+                self.send(interface, to, datagram);
+            }
             Input::Leave => self.election.resign(),
         }
         self.settle();
@@ -139,8 +150,7 @@ impl Machine for Site {
         }
         let silent = BEACON_INTERVAL_MAX * 4;
         for node in self.roster.expire(self.now, silent) {
-            self.outputs
-                .push_back(Output::Event(Event::MemberLost { node }));
+            self.lose(node);
         }
         self.election.on_time(self.now, self.is_deputy());
         self.settle();
@@ -199,6 +209,7 @@ impl Site {
             in_line: (None, (0, None, false)),
             hub_roster: None,
             outside: Outside::default(),
+            located: BTreeMap::new(),
             kept: BTreeMap::new(),
             is_active: false,
             beacon: None,
@@ -245,32 +256,7 @@ impl Site {
             .interfaces
             .iter()
             .filter(|(_, verdict)| *verdict == Verdict::Chosen);
-        let listeners = taken.map(|(interface, _)| {
-            let ipv4 = interface
-                .addresses
-                .iter()
-                .find_map(|address| match address {
-                    std::net::IpAddr::V4(ip) => Some(*ip),
-                    std::net::IpAddr::V6(_) => None,
-                });
-            let ipv6 = interface.addresses.iter().any(std::net::IpAddr::is_ipv6);
-            let mut channels = Vec::new();
-            if ipv4.is_some() {
-                channels.push((Way::Link, SocketAddr::from((LINK_SCOPE_V4, SITE_PORT))));
-                channels.push((Way::Admin, SocketAddr::from((v4, SITE_PORT))));
-            }
-            if ipv6 {
-                channels.push((Way::Link, SocketAddr::from((LINK_SCOPE_V6, SITE_PORT))));
-                channels.push((Way::Admin, SocketAddr::from((v6, SITE_PORT))));
-            }
-            Listener {
-                index: interface.index,
-                name: interface.name.clone(),
-                ipv4,
-                ipv6,
-                channels,
-            }
-        });
+        let listeners = taken.map(|(interface, _)| listener(interface, (v4, v6)));
         let listeners: Vec<Listener> = listeners.collect();
         if listeners == self.listeners {
             return;
@@ -280,8 +266,11 @@ impl Site {
             .push_back(Output::Listen(self.listeners.clone()));
         let kept: BTreeSet<u32> = self.listeners.iter().map(|one| one.index).collect();
         for node in self.roster.forget_interfaces(|index| kept.contains(&index)) {
-            self.outputs
-                .push_back(Output::Event(Event::MemberLost { node }));
+            self.lose(node);
+        }
+        let members: Vec<NodePrefix> = self.roster.members().keys().copied().collect();
+        for prefix in members {
+            self.locate(prefix);
         }
         if self.listeners.is_empty() {
             self.election.end();
@@ -293,6 +282,36 @@ impl Site {
         self.first_beacons = FIRST_BEACONS;
         let soon = self.draw(BEACON_FIRST / 10);
         self.hasten(soon);
+    }
+
+    fn lose(&mut self, node: NodeId) {
+        let lost = Output::Event(Event::MemberLost { node });
+        self.outputs.push_back(lost);
+        self.located.remove(&node.prefix());
+        self.outputs.push_back(Output::Local(node, None));
+    }
+
+    /// Says where a member is, if that is news. One that is heard by several interfaces is at the first.
+    fn locate(&mut self, prefix: NodePrefix) {
+        let Some(known) = self.roster.member(prefix) else {
+            return;
+        };
+        let Some(index) = known.heard.keys().next().copied() else {
+            return;
+        };
+        let listener = self.listeners.iter().find(|one| one.index == index);
+        let is_wired_here =
+            |(one, _): &(Interface, Verdict)| one.index == index && one.kind == Kind::Wired;
+        let local = Local {
+            interface: index,
+            ipv4: listener.and_then(|one| one.ipv4),
+            is_wired: self.interfaces.iter().any(is_wired_here)
+                && !known.member.flags.has(Flags::WIRELESS),
+        };
+        if self.located.insert(prefix, local) != Some(local) {
+            self.outputs
+                .push_back(Output::Local(known.node, Some(local)));
+        }
     }
 
     fn on_active(&mut self, is_active: bool) {
@@ -361,7 +380,9 @@ impl Site {
     }
 
     fn on_datagram(&mut self, place: (u32, Way), from: SocketAddr, datagram: &[u8]) {
-        let Some(scope) = self.scope().filter(|_| self.is_listening(place.0)) else {
+        let is_by_media = place.1 == Way::Media;
+        let is_wanted = is_by_media || self.is_listening(place.0);
+        let Some(scope) = self.scope().filter(|_| is_wanted) else {
             return;
         };
         let Some(header) = SiteHeader::peek(datagram) else {
@@ -403,6 +424,12 @@ impl Site {
             interface: place.0,
         };
         match message {
+            SiteDatagram::Probe(probe) => {
+                if let Some(known) = self.roster.member(header.sender) {
+                    self.outputs.push_back(Output::Probed(known.node, probe));
+                }
+            }
+            _ if is_by_media => {}
             SiteDatagram::Beacon(beacon) => self.on_beacon(&beacon, place, from),
             SiteDatagram::Claim(claim) => {
                 let jitter = self.draw(OBJECTION_DELAY);
@@ -416,7 +443,7 @@ impl Site {
                 self.election.on_resignation(self.now, &resignation);
             }
             SiteDatagram::Handover(handover) => self.election.on_handover(self.now, &handover),
-            // Probes, and what a later version says.
+            // What a later version says.
             _ => {}
         }
     }
@@ -447,6 +474,7 @@ impl Site {
             }
             News::Changed | News::Nothing => {}
         }
+        self.locate(beacon.node.prefix());
         let is_new = news == News::Found || before.is_some_and(|boot| boot != beacon.member.boot);
         if is_new && matches!(self.election.role(), Role::Hub(_)) {
             let soon = self.draw(BEACON_PAUSE / 3);
@@ -721,5 +749,33 @@ impl Site {
     fn draw(&mut self, most: Duration) -> Duration {
         let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX).max(1);
         Duration::from_nanos(self.rng.next_u64() % nanos)
+    }
+}
+
+/// The channels of a site on an interface, at admin scope those two.
+fn listener(interface: &Interface, (v4, v6): (Ipv4Addr, Ipv6Addr)) -> Listener {
+    let ipv4 = interface
+        .addresses
+        .iter()
+        .find_map(|address| match address {
+            IpAddr::V4(ip) => Some(*ip),
+            IpAddr::V6(_) => None,
+        });
+    let ipv6 = interface.addresses.iter().any(IpAddr::is_ipv6);
+    let mut channels = Vec::new();
+    if ipv4.is_some() {
+        channels.push((Way::Link, SocketAddr::from((LINK_SCOPE_V4, SITE_PORT))));
+        channels.push((Way::Admin, SocketAddr::from((v4, SITE_PORT))));
+    }
+    if ipv6 {
+        channels.push((Way::Link, SocketAddr::from((LINK_SCOPE_V6, SITE_PORT))));
+        channels.push((Way::Admin, SocketAddr::from((v6, SITE_PORT))));
+    }
+    Listener {
+        index: interface.index,
+        name: interface.name.clone(),
+        ipv4,
+        ipv6,
+        channels,
     }
 }

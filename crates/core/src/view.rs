@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 mod site;
 
-pub use site::{MemberRole, MemberRow, SiteInterface};
+pub use site::{MemberRole, MemberRow, Reception, SiteInterface};
 
 /// All rows of a small network at one moment, for tests and the simulator. Elsewhere rows are taken in slices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -33,6 +33,7 @@ use crate::settings::LaneSettings;
 pub(crate) mod cache;
 pub(crate) mod closed;
 pub(crate) mod haste;
+pub(crate) mod heard;
 pub(crate) mod ingress;
 pub(crate) mod keys;
 pub(crate) mod line;
@@ -49,6 +50,7 @@ pub(crate) mod window;
 
 use cache::{Cache, Room};
 use haste::Haste;
+use heard::Hearing;
 use ingress::Ingress;
 use keys::Keys;
 use line::Line;
@@ -89,6 +91,8 @@ pub(crate) struct Flow {
     pub(crate) missing: Missing,
     pub(crate) tail: Tail,
     pub(crate) backoff: Backoff,
+    /// How well it is heard on channels.
+    pub(crate) hearing: Hearing,
     /// How long its groups last.
     pub(crate) rhythm: Rhythm,
     /// How long it pauses, and when it is looked which upstream is silent for longer.
@@ -122,6 +126,7 @@ impl Flow {
             missing: Missing::new(settings.repair_budget),
             tail: Tail::default(),
             backoff: Backoff::new(settings.seed ^ id.0),
+            hearing: Hearing::default(),
             pauses: Pauses::default(),
             rhythm: Rhythm::default(),
             suspicion: None,

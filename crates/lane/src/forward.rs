@@ -462,6 +462,12 @@ fn note_arrival(
         io.outbox
             .tell_flow(flow.id, FlowEvent::CaughtUp(arrival.link));
     }
+    if came.is_heard
+        && arrival.expected
+        && let Some(heard) = flow.hearing.note(arrival.link, number, now, lacks)
+    {
+        io.outbox.tell_flow(flow.id, FlowEvent::Heard(heard));
+    }
     let counts = arrival.counts && !came.is_heard;
     if let Some(link) = io.links.get_mut(arrival.link).filter(|_| counts) {
         link.received(&mut io.overflow);
@@ -479,6 +485,11 @@ fn other_kind(
 ) {
     let kind = Kind::of(&train.bytes[range.clone()]);
     let fate = match kind {
+        Kind::Site if is_heard => {
+            let datagram = train.bytes[range.clone()].to_vec();
+            state.io.outbox.site(train.from, datagram);
+            Ok(Fate::Control)
+        }
         _ if is_heard => Err(DropReason::UnknownKind),
         Kind::Link => {
             link_datagram(state, &train.bytes[range.clone()], now).map(|()| Fate::Control)

@@ -102,6 +102,11 @@ impl Outbox {
         self.event(Event::Core(lane::Event::Flow(flow, event)));
     }
 
+    /// Hands on a site datagram that came by a channel.
+    pub(crate) fn site(&mut self, from: SocketAddr, datagram: Vec<u8>) {
+        self.event(Event::Core(lane::Event::Site { from, datagram }));
+    }
+
     pub(crate) fn join(&mut self, channel: Channel) {
         self.push(Output::Join(channel));
     }

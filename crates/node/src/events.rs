@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use levada_core::channels::Mode;
 use levada_wire::{NodeId, StreamName};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -66,6 +67,17 @@ pub enum Event {
     HubChanged {
         /// The hub; none while there is none.
         hub: Option<NodeId>,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A stream reaches a node of the site in another way: by one copy for all, or by one of its own.
+    ModeChanged {
+        /// Its name.
+        name: StreamName,
+        /// Who receives it: this node, or one that it sends to.
+        node: NodeId,
+        /// How from now on.
+        mode: Mode,
         /// Why, for people.
         reason: String,
     },
@@ -131,6 +143,7 @@ impl Event {
             Self::MemberFound { .. } => "member_found",
             Self::MemberLost { .. } => "member_lost",
             Self::HubChanged { .. } => "hub_changed",
+            Self::ModeChanged { .. } => "mode_changed",
             Self::CatalogueFull { .. } => "catalogue_full",
             Self::NotListed { .. } => "not_listed",
             Self::DialFailed { .. } => "dial_failed",
@@ -159,6 +172,7 @@ impl Event {
     pub const fn stream(&self) -> Option<&StreamName> {
         match self {
             Self::StreamsChanged { name }
+            | Self::ModeChanged { name, .. }
             | Self::CatalogueFull { name, .. }
             | Self::NotListed { name, .. } => Some(name),
             _ => None,
@@ -205,6 +219,12 @@ impl fmt::Display for Event {
                 write!(f, "{} is the hub of the site: {reason}", hub.short())
             }
             Self::HubChanged { hub: None, reason } => write!(f, "the site has no hub: {reason}"),
+            Self::ModeChanged {
+                name,
+                node,
+                mode,
+                reason,
+            } => write!(f, "{} receives `{name}` by {mode}: {reason}", node.short()),
             Self::CatalogueFull {
                 peer,
                 name,

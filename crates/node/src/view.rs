@@ -24,9 +24,10 @@ use levada_wire::counter::Declared;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use levada_core::channels::Mode;
 pub use levada_core::view::{
-    Admission, Demand, FlowCause, FlowState, LinkState, MemberRole, MemberRow, Ratio, Remote,
-    RouteRow, Seconds, SiteInterface, StreamRow, TrackRow,
+    Admission, Demand, FlowCause, FlowState, LinkState, MemberRole, MemberRow, Ratio, Reception,
+    Remote, RouteRow, Seconds, SiteInterface, StreamRow, TrackRow,
 };
 /// What the core knows of a link, and of a flow.
 pub use levada_core::view::{FlowRow as FlowControl, LinkRow as LinkControl};

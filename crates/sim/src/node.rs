@@ -26,6 +26,7 @@ use levada_lane::api::{
 };
 use levada_lane::{Lane, LaneSettings};
 use levada_wire::key::LinkKey;
+use levada_wire::lane::{Event as CoreEvent, FlowEvent};
 use levada_wire::{FlowId, Frame, Instant, LinkIndex, Machine, NodeId, StreamName, WallTime};
 
 use crate::connection::End;
@@ -443,10 +444,12 @@ impl Process {
             lane::Output::Event(lane::Event::Delivery { flow, delivery }) => {
                 self.effects.push(Effect::Delivered { flow, delivery });
             }
-            // The core has no words for channels yet.
-            lane::Output::Event(
-                lane::Event::ChannelEnded { .. } | lane::Event::CannotJoin { .. },
-            ) => {}
+            lane::Output::Event(lane::Event::ChannelEnded { flow, channel }) => {
+                self.tell_of_channel(now, flow, FlowEvent::ChannelEnded(channel));
+            }
+            lane::Output::Event(lane::Event::CannotJoin { flow, channel, .. }) => {
+                self.tell_of_channel(now, flow, FlowEvent::CannotJoin(channel));
+            }
             lane::Output::WakeOthers => {} // a simulated node has one lane
             lane::Output::Join(channel) => {
                 self.joined.insert(channel);
@@ -459,6 +462,10 @@ impl Process {
         }
     }
 
+    fn tell_of_channel(&mut self, now: Instant, flow: FlowId, event: FlowEvent) {
+        self.tell_control(now, Input::Lane(CoreEvent::Flow(flow, event)));
+    }
+
     fn tell_control(&mut self, now: Instant, input: Input) {
         self.control_tally.called();
         self.control.handle_input(now, input);
@@ -468,7 +475,7 @@ impl Process {
         self.tell_lane(now, lane::Input::Command(command));
     }
 
-    /// Tells the lane what no core says yet.
+    /// Tells the lane what its core would not.
     #[cfg(test)]
     pub(crate) fn tell(&mut self, now: Instant, command: Command) {
         self.command(now, command);

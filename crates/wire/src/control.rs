@@ -19,6 +19,7 @@
 
 use minicbor::{Decode, Encode};
 
+pub mod channel;
 pub mod flow;
 pub mod link;
 pub mod route;

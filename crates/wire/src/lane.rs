@@ -195,6 +195,13 @@ pub enum Event {
     Link(LinkIndex, LinkEvent),
     /// About a flow.
     Flow(FlowId, FlowEvent),
+    /// A site datagram came in on a channel of media: unproven, and nothing but a probe should come that way.
+    Site {
+        /// Where it came from.
+        from: SocketAddr,
+        /// As it came.
+        datagram: Vec<u8>,
+    },
 }
 
 /// What a lane tells of a link.
@@ -233,4 +240,23 @@ pub enum FlowEvent {
     /// The most that was made in any second lately of a flow that starts here, as bytes of packets, which are payload
     /// of UDP: said each second while packets are made, and at once when it leaps.
     Measured(Bitrate),
+    /// How well the flow was heard on its channels since this was said before: about each 100 ms while packets come.
+    Heard(Heard),
+    /// It is not sent to this channel any more, since that was not renewed in time.
+    ChannelEnded(Channel),
+    /// The system does not let this channel be joined.
+    CannotJoin(Channel),
+}
+
+/// What was heard of a flow on its channels during a short time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The link whose peer sent it.
+    pub link: LinkIndex,
+    /// Packets that came at the first try.
+    pub packets: u64,
+    /// Packets that did not, between those.
+    pub lost: u64,
+    /// Nothing from before that time is missing: whoever hears that well needs no other copy.
+    pub is_whole: bool,
 }

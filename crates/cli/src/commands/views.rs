@@ -2,13 +2,15 @@
 //!
 //! Not the rows, which the library makes. Invariant: JSON has everything a row has, in one line each time.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use levada::view::{
-    Admission, CounterRow, FlowRow, LinkRow, MemberRow, NodeRole, NodeRow, Ratio, Row, StreamRow,
+    Admission, CounterRow, FlowRow, LinkRow, MemberRow, Mode, NodeRole, NodeRow, Ratio, Reception,
+    Row, StreamRow,
 };
 use levada::{LinkIndex, PacketSize};
 use tokio::time::MissedTickBehavior;
@@ -319,6 +321,7 @@ impl Shown for MemberRow {
             ("HEARD", Align::Right),
             ("LOSS", Align::Right),
             ("LOSS SNOOPED", Align::Right),
+            ("RECEIVES BY", Align::Left),
             ("CAUSE", Align::Left),
         ]);
         for row in rows {
@@ -336,12 +339,29 @@ impl Shown for MemberRow {
                 ),
                 or_dash(row.loss_link_ratio.map(percent)),
                 or_dash(row.loss_admin_ratio.map(percent)),
+                receives_by(&row.receptions),
                 row.cause.clone().unwrap_or_default(),
             ]);
         }
-        table.hide_silent(&["CAUSE"]);
+        table.hide_silent(&["RECEIVES BY", "CAUSE"]);
         table
     }
+}
+
+/// How streams reach a node: how many by each way, and why not by multicast.
+fn receives_by(receptions: &[Reception]) -> String {
+    let of = |mode: Mode| receptions.iter().filter(move |one| one.mode == mode);
+    let multicast = of(Mode::Multicast).count();
+    let mut parts = Vec::new();
+    if multicast > 0 {
+        parts.push(format!("multicast: {multicast}"));
+    }
+    let causes: BTreeSet<&str> = of(Mode::Unicast).map(|one| one.cause.as_str()).collect();
+    for cause in causes {
+        let count = of(Mode::Unicast).filter(|one| one.cause == cause).count();
+        parts.push(format!("unicast: {count}, {cause}"));
+    }
+    parts.join("; ")
 }
 
 /// What is admitted, and of how much.

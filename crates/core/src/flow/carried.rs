@@ -49,6 +49,8 @@ pub(super) struct Carried {
     pub(super) silent: Option<Silent>,
     /// Something of it has come: a request says how far it has.
     pub(super) has_come: bool,
+    /// Where it came from and went to when that was said last.
+    pub(super) shape: (Option<LinkIndex>, BTreeSet<LinkIndex>),
     /// Links that are asked as soon as the datapath has said how far it has come.
     pub(super) unsaid: BTreeSet<LinkIndex>,
 }
@@ -113,6 +115,8 @@ pub(super) struct Child {
     pub(super) have: Option<Number>,
     /// The carry key as it was sealed to this child: asking again costs nothing.
     pub(super) grant: Option<CarryGrant>,
+    /// It gets the flow by a multicast channel, and has no copy of its own.
+    pub(super) by_channel: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +181,7 @@ impl Carried {
             delivering: BTreeSet::new(),
             silent: None,
             has_come: false,
+            shape: (None, BTreeSet::new()),
             unsaid: BTreeSet::new(),
         }
     }
@@ -207,9 +212,22 @@ impl Carried {
         granted.map(|(link, _)| *link)
     }
 
-    /// Its peak, once for each child: one that waits for its answer has a place too.
+    /// Its peak, once for each child: one that waits for its answer has a place too, and those that get it by a channel
+    /// have one together.
     pub(super) fn reserved(&self) -> u128 {
-        u128::from(self.peak.0) * self.children.len() as u128
+        let by_channel = self.children.values().filter(|child| child.by_channel);
+        let by_channel = by_channel.count();
+        let places = self.children.len() - by_channel + by_channel.min(1);
+        u128::from(self.peak.0) * places as u128
+    }
+
+    /// The link that it comes over, and those over which it goes to whoever is fed.
+    pub(super) fn shape_now(&self) -> (Option<LinkIndex>, BTreeSet<LinkIndex>) {
+        let from = match &self.upstream {
+            Upstream::Flowing { link, .. } => Some(*link),
+            Upstream::Origin | Upstream::Idle { .. } | Upstream::Asking { .. } => None,
+        };
+        (from, self.granted().collect())
     }
 
     /// The links over which the flow comes or is asked for; not one that refused it.
@@ -240,8 +258,8 @@ impl Carried {
     /// All links that media or requests of the flow pass over, each with what is admitted of it there.
     pub(super) fn uses(&self) -> impl Iterator<Item = (LinkIndex, Bitrate)> {
         let admitted = |child: &Child| match child.state {
-            ChildState::Granted => self.peak,
-            ChildState::Waiting { .. } => Bitrate(0),
+            ChildState::Granted if !child.by_channel => self.peak,
+            ChildState::Granted | ChildState::Waiting { .. } => Bitrate(0),
         };
         let upstreams = self.upstreams().map(|link| (link, Bitrate(0)));
         let children = self.children.iter();

@@ -76,6 +76,7 @@ impl Flows {
             since: before.as_ref().map_or(self.now, |child| child.since),
             budget,
             have: request.have.filter(|_| known != Some(ChildState::Granted)),
+            by_channel: before.as_ref().is_some_and(|child| child.by_channel),
             grant: before.and_then(|child| child.grant),
         };
         carried.children.insert(link, child);
@@ -138,7 +139,12 @@ impl Flows {
         let Some(carried) = self.carried.get(flow) else {
             return;
         };
-        if let Some(child) = carried.children.get(&link) {
+        // Who gets the flow by a channel has no egress of its own, whose terms could change.
+        if let Some(child) = carried
+            .children
+            .get(&link)
+            .filter(|child| !child.by_channel)
+        {
             let (peak, budget) = (carried.peak, child.budget);
             let terms = EgressTerms { peak, budget };
             let command = match have {
@@ -229,8 +235,32 @@ impl Flows {
         let Some(child) = carried.children.remove(&link) else {
             return;
         };
-        if child.state == ChildState::Granted {
+        if child.state == ChildState::Granted && !child.by_channel {
             self.command(flow, FlowCommand::RemoveEgress(link));
+        }
+    }
+
+    /// A child gets the flow by a channel, so that its own copy ends; or it does not any more, and its own copy goes on
+    /// behind what it has.
+    pub(super) fn on_by_channel(
+        &mut self,
+        (flow, link): (FlowId, LinkIndex),
+        is_so: bool,
+        have: Option<Number>,
+    ) {
+        let Some(carried) = self.carried.get_mut(flow) else {
+            return;
+        };
+        let child = carried.children.get_mut(&link);
+        let child = child.filter(|child| child.state == ChildState::Granted);
+        let Some(child) = child.filter(|child| child.by_channel != is_so) else {
+            return;
+        };
+        child.by_channel = is_so;
+        if is_so {
+            self.command(flow, FlowCommand::RemoveEgress(link));
+        } else {
+            self.add_egress(flow, link, have);
         }
     }
 

@@ -13,7 +13,7 @@
 //!
 //! Called by [`Flows`] alone. Invariant: after it ran, running it again changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use levada_wire::control::flow::RefuseReason;
 use levada_wire::lane::FlowCommand;
@@ -24,6 +24,7 @@ use super::subscriptions::{Target, Wanted};
 use super::{Flows, Output};
 use crate::api::{Event, SubscriptionId, SubscriptionState};
 use crate::chance::jittered;
+use crate::channels::Shape;
 use crate::limits::{ANSWER_WAIT, CARRIED_MAX, LINGER, REQUEST_AGAIN, REQUEST_PAUSE};
 
 impl Flows {
@@ -83,11 +84,32 @@ impl Flows {
             self.promote_and_report();
         }
         for flow in touched {
+            self.tell_shape(*flow);
             if let Some(of) = self.carried.note(*flow) {
                 self.watched.mark(&of.name, of.origin);
             }
             debug_assert_eq!(self.contradiction_of(*flow), None, "of flow {flow}");
         }
+    }
+
+    /// Says where a flow comes from and goes to, if that is news.
+    fn tell_shape(&mut self, flow: FlowId) {
+        let Some(now) = self.carried.get(flow).map(Carried::shape_now) else {
+            return;
+        };
+        let Some(carried) = self.carried.get_mut(flow).filter(|one| one.shape != now) else {
+            return;
+        };
+        carried.shape = now.clone();
+        let shape = Shape {
+            flow,
+            name: carried.of.name.clone(),
+            packet_size: carried.packet_size,
+            from: now.0,
+            to: now.1,
+            is_here: true,
+        };
+        self.outputs.push_back(Output::Shape(shape));
     }
 
     /// What is wrong with a flow that was settled: nothing, ever.
@@ -418,6 +440,16 @@ impl Flows {
         let Some(released) = self.carried.remove(flow) else {
             return;
         };
+        if released.shape != (None, BTreeSet::new()) {
+            self.outputs.push_back(Output::Shape(Shape {
+                flow,
+                name: released.of.name.clone(),
+                packet_size: released.packet_size,
+                from: None,
+                to: BTreeSet::new(),
+                is_here: false,
+            }));
+        }
         // Nobody is fed any more, which was not noted while the flow was here.
         self.watched.mark(&released.of.name, released.of.origin);
         match released.upstream {

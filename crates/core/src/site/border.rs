@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use levada_wire::control::link::Outside;
 use levada_wire::datagram::site::SiteTag;
+use levada_wire::datagram::site::probe::Probe;
 use levada_wire::{NodeId, WallTime};
 
 /// How a node takes part in its site. A node without this has none.
@@ -131,6 +132,15 @@ pub enum Input {
         /// As it came.
         told: Outside,
     },
+    /// A probe is to be sent.
+    Probe {
+        /// By this interface.
+        interface: u32,
+        /// To this channel.
+        to: SocketAddr,
+        /// To be sealed.
+        probe: Probe,
+    },
     /// This node leaves.
     Leave,
 }
@@ -144,6 +154,8 @@ pub enum Way {
     Admin,
     /// By unicast.
     Direct,
+    /// By a channel of media, where probes alone are heard.
+    Media,
 }
 
 /// An interface to hear and speak on.
@@ -189,8 +201,23 @@ pub enum Output {
     Wake(Vec<SocketAddr>),
     /// Tell a peer what is known of the world outside.
     Tell(NodeId, Outside),
+    /// A member is on the LAN by that interface, or is a member no more.
+    Local(NodeId, Option<Local>),
+    /// A member's probe was heard.
+    Probed(NodeId, Probe),
     /// Tell the node's user.
     Event(Event),
+}
+
+/// Where a member is on the LAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The system's number for the interface that it is heard by.
+    pub interface: u32,
+    /// This host's IPv4 address there, if it has one.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Whether both ends are on a wire.
+    pub is_wired: bool,
 }
 
 /// A member and where it is.

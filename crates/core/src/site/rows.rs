@@ -104,6 +104,7 @@ impl Site {
             loss_admin_ratio: None,
             cause: None,
             interfaces: Vec::new(),
+            receptions: Vec::new(),
         }
     }
 

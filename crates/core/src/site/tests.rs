@@ -225,7 +225,9 @@ impl Lan {
                 | Output::TakeBack(_)
                 | Output::Rest(..)
                 | Output::Wake(_)
-                | Output::Tell(..) => {}
+                | Output::Tell(..)
+                | Output::Local(..)
+                | Output::Probed(..) => {}
             }
         }
     }

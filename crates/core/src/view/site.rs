@@ -4,10 +4,11 @@
 
 use std::fmt;
 
-use levada_wire::NodeId;
+use levada_wire::{NodeId, StreamName};
 use serde::{Deserialize, Serialize};
 
 use super::{Ratio, Remote, Seconds};
+use crate::channels::Mode;
 use crate::site::Verdict;
 
 /// A member of the site.
@@ -42,6 +43,21 @@ pub struct MemberRow {
     pub cause: Option<String>,
     /// Of the node itself: the host's interfaces, and what becomes of each.
     pub interfaces: Vec<SiteInterface>,
+    /// How streams reach it, of those that may come by multicast: the node itself, or a member that it sends to.
+    pub receptions: Vec<Reception>,
+}
+
+/// How a stream reaches a node of the site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reception {
+    /// The stream.
+    pub stream: StreamName,
+    /// By the copy for all, or by one of its own.
+    pub mode: Mode,
+    /// Why.
+    pub cause: String,
+    /// The address of the channel that it is, or may be, heard on.
+    pub channel: String,
 }
 
 /// What a member is in its site.

@@ -83,7 +83,8 @@ fn apply_to_flow(state: &mut State, id: FlowId, command: FlowCommand, now: Insta
             flow.line.retire(link);
             flow.upstreams.retire(link)
         }),
-        FlowCommand::Join(channel) => with_flow(state, id, |_, io| {
+        FlowCommand::Join(channel) => with_flow(state, id, |flow, io| {
+            flow.hearing.clear();
             io.joined.join(id, channel, &mut io.outbox)
         }),
         FlowCommand::Leave(channel) => with_flow(state, id, |_, io| {

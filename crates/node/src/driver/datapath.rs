@@ -184,18 +184,24 @@ fn sink(
         let event = match event {
             Event::Core(event) => event,
             Event::Delivery { flow, delivery } => return fanout.deliver(flow, delivery),
-            Event::ChannelEnded { channel, .. } => {
-                return tracing::warn!(channel = %channel.address, "a multicast egress was not renewed and ended");
+            Event::ChannelEnded { flow, channel } => {
+                tracing::debug!(channel = %channel.address, "a multicast egress was not renewed in time");
+                lane::Event::Flow(flow, FlowEvent::ChannelEnded(channel))
             }
             Event::CannotJoin {
-                channel, reason, ..
+                flow,
+                channel,
+                reason,
             } => {
-                return tracing::warn!(channel = %channel.address, reason, "a multicast channel cannot be joined");
+                tracing::warn!(channel = %channel.address, reason, "a multicast channel cannot be joined");
+                lane::Event::Flow(flow, FlowEvent::CannotJoin(channel))
             }
         };
         let may_be_lost = match &event {
             // The next one of these says it too.
-            lane::Event::Link(..) | lane::Event::Flow(_, FlowEvent::Measured(_)) => true,
+            lane::Event::Link(..)
+            | lane::Event::Site { .. }
+            | lane::Event::Flow(_, FlowEvent::Measured(_) | FlowEvent::Heard(_)) => true,
             lane::Event::Flow(..) => false,
         };
         let has_room = !may_be_lost || heard.capacity() > EVENTS_KEPT;

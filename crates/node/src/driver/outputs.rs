@@ -3,6 +3,7 @@
 //! One line per kind of output; not the order of things (`task`).
 //! Invariant: no output is dropped in silence: what cannot be done comes back to the core as an input.
 
+use levada_core::channels;
 use levada_core::site;
 use levada_core::{self as core, ConnectionLost, LinkDown, LinkInput, Output, SubscriptionState};
 use levada_lane::api::{Command, LinkCommand};
@@ -216,6 +217,21 @@ impl Driver {
                 );
             }
             core::Event::Site(event) => self.on_site(event),
+            core::Event::Channels(channels::Event::ModeChanged {
+                name,
+                receiver,
+                mode,
+                cause,
+            }) => {
+                let (node, reason) = (receiver, cause.to_string());
+                tracing::info!(stream = %name, node = node.short(), %mode, reason, "a stream is received another way");
+                self.tell(Event::ModeChanged {
+                    name,
+                    node,
+                    mode,
+                    reason,
+                });
+            }
             core::Event::Subscription { id, state } => self.on_subscription(id, state),
             // An event of a later core that this crate has no word for.
             _ => {}

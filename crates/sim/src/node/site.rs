@@ -51,7 +51,12 @@ impl Process {
     pub(super) fn on_site(&mut self, now: Instant, train: &Train, to: SocketAddr) {
         let mut channels = self.site.iter().flat_map(|listener| &listener.channels);
         let way = channels.find(|(_, channel)| *channel == to);
-        let way = way.map_or(Way::Direct, |(way, _)| *way);
+        let other = if to.ip().is_multicast() {
+            Way::Media
+        } else {
+            Way::Direct
+        };
+        let way = way.map_or(other, |(way, _)| *way);
         for datagram in train.bytes.chunks(train.segment_bytes.max(1)) {
             let input = Input::Heard {
                 interface: ETH0,

@@ -6,6 +6,7 @@
 //! | doubts | one hop | streams the sender knows and cannot reach: were they withdrawn? |
 //! | announce refusal | along the route to the origin | a stream found no room |
 //! | request, accept, refuse, cancel | one hop | a flow is wanted; granted; not; not wanted any more |
+//! | channel offer, channel end, channel report | one hop, on one LAN | a flow goes to a multicast channel; who hears it (`channel.rs`) |
 //! | key request, key grant, key refusal | along the route to the origin and back | the content secret, sealed to the consumer |
 //!
 //! No secret is in the clear in any of them. Called by `core::flow`. Invariant: lists have named bounds.
@@ -14,6 +15,7 @@
 
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
+pub use super::channel::{ChannelEnd, ChannelOffer, ChannelReport, Hearing};
 use super::messages;
 use crate::announce::{SignedAnnounce, SignedWithdraw};
 use crate::id::{FlowId, InstanceId, NodeId, StreamName};
@@ -45,6 +47,12 @@ messages! {
         0x12 => Refuse,
         /// It is not wanted any more.
         0x13 => Cancel,
+        /// It goes to a multicast channel, or may.
+        0x18 => ChannelOffer,
+        /// It does not any more.
+        0x19 => ChannelEnd,
+        /// How a channel is heard.
+        0x1a => ChannelReport,
         /// A consumer asks the origin for a content secret.
         0x20 => KeyRequest,
         /// The origin gives it.
@@ -76,7 +84,10 @@ impl FlowMessage {
             | Self::Withdraw(_)
             | Self::Request(_)
             | Self::Refuse(_)
-            | Self::Cancel(_) => 0,
+            | Self::Cancel(_)
+            | Self::ChannelOffer(_)
+            | Self::ChannelEnd(_)
+            | Self::ChannelReport(_) => 0,
         }
     }
 }

@@ -9,13 +9,15 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
 use super::flow::{
-    Accept, Announce, AnnounceRefusal, COLLECTION_MAX, Cancel, CarryGrant, Collection, Doubts,
-    InstanceRef, KeyGrant, KeyRefusal, KeyRequest, Refuse, RefuseReason, Request, Withdraw,
+    Accept, Announce, AnnounceRefusal, COLLECTION_MAX, Cancel, CarryGrant, ChannelEnd,
+    ChannelOffer, ChannelReport, Collection, Doubts, Hearing, InstanceRef, KeyGrant, KeyRefusal,
+    KeyRequest, Refuse, RefuseReason, Request, Withdraw,
 };
 use super::link::{Hello, Leave, Outside};
 use super::route::{HOPS_MAX, Hops, Sequence, SequenceRequest, Update};
 use super::*;
 use crate::announce::{self, LayerOffer, SignedAnnounce, SignedWithdraw, TrackOffer};
+use crate::datagram::site::probe::Slot;
 use crate::frame::TrackKind;
 use crate::id::{
     CarryEnd, FlowId, InstanceId, LinkIndex, NetworkId, NodeId, NodePrefix, StreamName,
@@ -97,6 +99,15 @@ fn any_sealed() -> impl Strategy<Value = SealedSecret> {
     })
 }
 
+fn slot() -> impl Strategy<Value = Slot> {
+    any::<bool>().prop_map(|second| if second { Slot::B } else { Slot::A })
+}
+
+fn any_hearing() -> impl Strategy<Value = Hearing> {
+    let all: Vec<_> = Hearing::all().collect();
+    (0..all.len()).prop_map(move |at| all[at])
+}
+
 fn any_reason() -> impl Strategy<Value = RefuseReason> {
     prop::sample::select(RefuseReason::all().collect::<Vec<_>>())
 }
@@ -170,6 +181,24 @@ fn any_have() -> impl Strategy<Value = Option<Number>> {
     prop::option::of(any::<u64>().prop_map(Number::from_low_bits))
 }
 
+fn any_channel_message() -> impl Strategy<Value = FlowMessage> {
+    let flow = || any::<u64>().prop_map(FlowId);
+    prop_oneof![
+        (flow(), slot())
+            .prop_map(|(flow, slot)| FlowMessage::ChannelOffer(ChannelOffer { flow, slot })),
+        (flow(), slot())
+            .prop_map(|(flow, slot)| FlowMessage::ChannelEnd(ChannelEnd { flow, slot })),
+        (flow(), slot(), any_hearing(), any_have()).prop_map(|(flow, slot, hearing, have)| {
+            FlowMessage::ChannelReport(ChannelReport {
+                flow,
+                slot,
+                hearing,
+                have,
+            })
+        }),
+    ]
+}
+
 fn any_flow_message() -> impl Strategy<Value = FlowMessage> {
     let flow = || any::<u64>().prop_map(FlowId);
     let key = (any::<u8>(), any_sealed()).prop_map(|(epoch, sealed)| CarryGrant { epoch, sealed });
@@ -190,6 +219,7 @@ fn any_flow_message() -> impl Strategy<Value = FlowMessage> {
         (flow(), any_reason())
             .prop_map(|(flow, reason)| FlowMessage::Refuse(Refuse { flow, reason })),
         flow().prop_map(|flow| FlowMessage::Cancel(Cancel { flow })),
+        any_channel_message(),
         (any_instance(), consumer(), any::<u8>(), any_reason()).prop_map(
             |(of, node, hops_left, reason)| {
                 FlowMessage::AnnounceRefusal(AnnounceRefusal {

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use levada_wire::control::Message;
 use levada_wire::control::flow::{
-    Accept, Announce, AnnounceRefusal, Cancel, CarryGrant, Collection, Doubts, FlowMessage,
-    InstanceRef, KeyGrant, KeyRefusal, KeyRequest, Refuse, RefuseReason, Request, Withdraw,
-    carry_context, content_context,
+    Accept, Announce, AnnounceRefusal, Cancel, CarryGrant, ChannelEnd, ChannelOffer, ChannelReport,
+    Collection, Doubts, FlowMessage, Hearing, InstanceRef, KeyGrant, KeyRefusal, KeyRequest,
+    Refuse, RefuseReason, Request, Withdraw, carry_context, content_context,
 };
 use levada_wire::control::link::{Hello, Leave, LinkMessage, Outside};
 use levada_wire::control::route::{Hops, RouteMessage, Sequence, SequenceRequest, Update};
+use levada_wire::datagram::site::probe::Slot;
 use levada_wire::identity::SealedSecret;
 use levada_wire::unknown::Unknown;
 use levada_wire::{Distance, LinkIndex, NodeId, Number, RepairBudget};
@@ -139,6 +140,20 @@ fn flow_messages() -> Vec<FlowMessage> {
             reason: RefuseReason::Loop,
         }),
         FlowMessage::Cancel(Cancel { flow }),
+        FlowMessage::ChannelOffer(ChannelOffer {
+            flow,
+            slot: Slot::A,
+        }),
+        FlowMessage::ChannelEnd(ChannelEnd {
+            flow,
+            slot: Slot::B,
+        }),
+        FlowMessage::ChannelReport(ChannelReport {
+            flow,
+            slot: Slot::A,
+            hearing: Hearing::Silent,
+            have: Number::new(77),
+        }),
     ]
 }
 
@@ -210,6 +225,9 @@ pub(crate) const fn control_name(message: &Message) -> &'static str {
         Message::Flow(FlowMessage::Accept(_)) => "accept",
         Message::Flow(FlowMessage::Refuse(_)) => "refuse",
         Message::Flow(FlowMessage::Cancel(_)) => "cancel",
+        Message::Flow(FlowMessage::ChannelOffer(_)) => "channel-offer",
+        Message::Flow(FlowMessage::ChannelEnd(_)) => "channel-end",
+        Message::Flow(FlowMessage::ChannelReport(_)) => "channel-report",
         Message::Flow(FlowMessage::KeyRequest(request)) => {
             if request.unknown.is_empty() {
                 "key-request"

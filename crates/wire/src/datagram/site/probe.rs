@@ -38,12 +38,33 @@ pub struct Probe {
 }
 
 /// Which of a flow's two multicast channels: they take turns, so that reports stay fresh where nobody asks for them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Slot {
     /// The first.
     A,
     /// The second.
     B,
+}
+
+impl Slot {
+    /// As it is written: 0 or 1.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::A => 0,
+            Self::B => 1,
+        }
+    }
+
+    /// The other way round; `None` for what no flow has.
+    #[must_use]
+    pub const fn of_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::A),
+            1 => Some(Self::B),
+            _ => None,
+        }
+    }
 }
 
 impl Probe {
@@ -52,10 +73,7 @@ impl Probe {
         out.extend_from_slice(&self.train.to_be_bytes());
         out.extend_from_slice(&self.sequence.to_be_bytes());
         out.extend_from_slice(&self.count.to_be_bytes());
-        out.push(match self.slot {
-            Slot::A => 0,
-            Slot::B => 1,
-        });
+        out.push(self.slot.code());
         out.resize(start + self.size.bytes() - MAC_BYTES, 0);
     }
 
@@ -67,11 +85,7 @@ impl Probe {
             train: u32::from_be_bytes(take(rest)?),
             sequence: u16::from_be_bytes(take(rest)?),
             count: u16::from_be_bytes(take(rest)?),
-            slot: match take(rest)? {
-                [0] => Slot::A,
-                [1] => Slot::B,
-                _ => return None,
-            },
+            slot: Slot::of_code(u8::from_be_bytes(take(rest)?))?,
             size: PacketSize::new(bytes)?,
         })
     }
