@@ -202,6 +202,28 @@ impl Host {
     }
 }
 
+impl Host {
+    /// The switch passes nothing of admin-scope multicast channels to it any more, or does again: 239.x, and so media,
+    /// but not what every switch floods.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn refuse_channels(&self, is_refused: bool) -> anyhow::Result<()> {
+        let port = &self.cable.port;
+        let rule = if is_refused {
+            format!("\nadd rule netdev lab deaf_{port} ip daddr 239.0.0.0/8 drop")
+        } else {
+            String::new()
+        };
+        let script = format!(
+            "add chain netdev lab deaf_{port} {{ type filter hook egress device {port} priority -10; }}\n\
+             flush chain netdev lab deaf_{port}{rule}"
+        );
+        tool::nft(&self.cable.switch, &script)
+    }
+}
+
 impl Cable {
     /// A cable whose traffic can be counted, in both directions.
     pub(crate) fn new(switch: String, port: String, address: Ipv4Addr) -> anyhow::Result<Self> {
