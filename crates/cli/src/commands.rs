@@ -11,6 +11,7 @@ pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod leave;
+pub(crate) mod outputs;
 pub(crate) mod play;
 pub(crate) mod publish;
 pub(crate) mod run;
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Counters(views::Args),
     /// Show who plays and publishes by the gateways of a running node, and end a session
     Sessions(sessions::Args),
+    /// Show what a running node sends out as datagrams, and what is wrong with it
+    Outputs(views::Args),
     /// Say who may play and publish
     #[command(subcommand)]
     User(user::Command),
@@ -98,6 +101,7 @@ fn on_runtime(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
             Command::Site(args) => views::execute::<MemberRow>(args, shutdown, debug).await,
             Command::Counters(args) => views::execute::<CounterRow>(args, shutdown, debug).await,
             Command::Sessions(args) => sessions::execute(args, shutdown, debug).await,
+            Command::Outputs(args) => outputs::execute(args, shutdown, debug).await,
             Command::User(command) => user::execute(command, debug),
             Command::Leave(args) => leave::execute(args, debug).await,
             Command::Sim(command) => sim::execute(command, debug),

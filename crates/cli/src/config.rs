@@ -24,13 +24,15 @@ use levada_gateway_http as http;
 use levada_gateway_rtsp as rtsp;
 use levada_gateway_rtsp::header::transport::Lower;
 use levada_gateway_rtsp::pull;
+use levada_gateway_udp as udp;
 use levada_media::source::{Options, Request};
+use levada_wire::NetworkId;
 use serde::Deserialize;
 
-use crate::units::duration;
+use crate::units::{bitrate, duration};
 
 /// The keys of this file, after those of the library.
-pub(crate) const KEYS: [&str; 11] = [
+pub(crate) const KEYS: [&str; 12] = [
     "gateway_only",
     "rtsp",
     "http",
@@ -39,6 +41,7 @@ pub(crate) const KEYS: [&str; 11] = [
     "publish",
     "pull",
     "pull_allow",
+    "output",
     "user",
     "token",
     "limits",
@@ -46,9 +49,21 @@ pub(crate) const KEYS: [&str; 11] = [
 /// Those that the environment has too.
 pub(crate) const KEYS_OF_ENVIRONMENT: [&str; 4] = ["gateway_only", "rtsp", "http", "gateways"];
 /// What can be said of entries and tables.
-const KEYS_WITHIN: [(&str, &[&str]); 5] = [
+const KEYS_WITHIN: [(&str, &[&str]); 6] = [
     ("publish", &["name", "source", "loop", "program", "rate"]),
     ("pull", &["name", "from", "transport", "always"]),
+    (
+        "output",
+        &[
+            "name",
+            "to",
+            "rate",
+            "ttl",
+            "interface",
+            "announce",
+            "delay",
+        ],
+    ),
     ("user", &["name", "password", "digest", "rights"]),
     ("token", &["name", "hash", "rights"]),
     (
@@ -70,6 +85,7 @@ pub(crate) struct RawProgram {
     pub(crate) publish: Option<Vec<RawPublish>>,
     pub(crate) pull: Option<Vec<RawPull>>,
     pub(crate) pull_allow: Option<Vec<String>>,
+    pub(crate) output: Option<Vec<RawOutput>>,
     pub(crate) user: Option<Vec<User>>,
     pub(crate) token: Option<Vec<Token>>,
     pub(crate) limits: Option<RawLimits>,
@@ -103,6 +119,19 @@ impl fmt::Debug for RawPull {
     }
 }
 
+/// One `[[output]]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawOutput {
+    pub(crate) name: Option<String>,
+    pub(crate) to: Option<String>,
+    pub(crate) rate: Option<String>,
+    pub(crate) ttl: Option<u8>,
+    pub(crate) interface: Option<String>,
+    pub(crate) announce: Option<bool>,
+    pub(crate) delay: Option<String>,
+}
+
 /// `[limits]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,6 +156,7 @@ pub(crate) struct Program {
     pub(crate) publish: Vec<Request>,
     pub(crate) pull: BTreeMap<StreamName, pull::Spec>,
     pub(crate) pull_allow: Vec<String>,
+    pub(crate) output: Vec<udp::Spec>,
     /// What can be set while gateways run.
     pub(crate) settings: Settings,
 }
@@ -196,6 +226,7 @@ impl RawProgram {
             publish: self.publish.or(weaker.publish),
             pull: self.pull.or(weaker.pull),
             pull_allow: self.pull_allow.or(weaker.pull_allow),
+            output: self.output.or(weaker.output),
             user: self.user.or(weaker.user),
             token: self.token.or(weaker.token),
             limits: self.limits.or(weaker.limits),
@@ -254,6 +285,10 @@ impl RawProgram {
                 "two `[[pull]]` or `[[publish]]` have the name `{name}`: give one another"
             );
         }
+        let output = self.output.unwrap_or_default();
+        let output = output.into_iter().map(RawOutput::resolve);
+        let output = output.collect::<anyhow::Result<Vec<_>>>()?;
+        check_outputs(&output)?;
         let mut settings = Settings::default();
         settings.users = self.user.unwrap_or_default();
         settings.tokens = self.token.unwrap_or_default();
@@ -268,6 +303,7 @@ impl RawProgram {
             publish,
             pull,
             pull_allow: self.pull_allow.unwrap_or_default(),
+            output,
             settings,
         })
     }
@@ -299,6 +335,7 @@ impl RawPublish {
                 repeats: self.r#loop.unwrap_or(false),
                 program: self.program,
                 rate: self.rate,
+                network: Some(NetworkId::OPEN),
             },
         })
     }
@@ -328,6 +365,50 @@ impl RawPull {
         spec.always = self.always.unwrap_or(false);
         Ok((parsed, spec))
     }
+}
+
+impl RawOutput {
+    fn resolve(self) -> anyhow::Result<udp::Spec> {
+        let missing = |key: &str| {
+            format!("`output.{key}` is missing: each `[[output]]` has a `name` and a `to`")
+        };
+        let name = self.name.with_context(|| missing("name"))?;
+        let to = self.to.with_context(|| missing("to"))?;
+        let parsed: Result<StreamName, _> = name.parse();
+        let parsed = parsed.with_context(|| format!("`output.name` is `{name}`"))?;
+        let said = || format!("`[[output]]` of `{name}`");
+        let mut spec = udp::Spec::new(parsed, &to).with_context(said)?;
+        let rate = self.rate.as_deref().map(bitrate).transpose();
+        spec.rate = rate.map_err(|why| anyhow::anyhow!("`output.rate` of `{name}`: {why}"))?;
+        spec.ttl = self.ttl.unwrap_or(spec.ttl);
+        spec.interface = self.interface;
+        spec.announce = self.announce.unwrap_or(spec.announce);
+        let delay = self.delay.as_deref().map(duration).transpose();
+        let delay = delay.map_err(|why| anyhow::anyhow!("`output.delay` of `{name}`: {why}"))?;
+        spec.delay = delay.unwrap_or(spec.delay);
+        spec.check().with_context(said)
+    }
+}
+
+/// Refuses outputs that whoever listens could not tell from each other.
+fn check_outputs(outputs: &[udp::Spec]) -> anyhow::Result<()> {
+    for (at, spec) in outputs.iter().enumerate() {
+        if let Some(other) = outputs[..at].iter().find(|before| before.collides(spec)) {
+            anyhow::bail!(
+                "two `[[output]]` are sent to {}, `{}` and `{}`: give one another port or group",
+                spec.url(),
+                other.name,
+                spec.name
+            );
+        }
+    }
+    anyhow::ensure!(
+        outputs.len() <= udp::OUTPUTS_MAX,
+        "there are {} `[[output]]`, and a node has {} at most: give the others to another node",
+        outputs.len(),
+        udp::OUTPUTS_MAX
+    );
+    Ok(())
 }
 
 impl RawLimits {

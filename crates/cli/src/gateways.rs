@@ -1,10 +1,11 @@
-//! The gateways of a node: RTSP for players and publishers, HTTP for browsers and players.
+//! The gateways of a node: RTSP for players and publishers, HTTP for browsers and players, outputs for televisions.
 //!
 //! Not a protocol: each has a crate. Called by `run`. Invariant: a port that another program has is a warning with its
 //! cure, never the end of the node; all gateways share one kit.
 
 use std::net::SocketAddr;
 
+use anyhow::Context as _;
 use levada::Node;
 use levada_api::{Api, Extensions};
 use levada_gateway::{Kit, UsersError};
@@ -12,9 +13,10 @@ use levada_gateway_http as http;
 use levada_gateway_http::serve::Peer;
 use levada_gateway_rtsp as rtsp;
 use levada_gateway_rtsp::Pulls;
+use levada_gateway_udp::Outputs;
 
-use crate::config::{self, Program, RawProgram};
-use crate::sessions;
+use crate::config::{self, Program, RawOutput, RawProgram};
+use crate::{outputs, sessions};
 
 /// What the user wants of gateways.
 #[derive(Clone, Debug, clap::Args)]
@@ -29,6 +31,10 @@ pub(crate) struct GatewayArgs {
     /// The TCP address of the web page and the HTTP gateway [default: port 8080 on all addresses]
     #[arg(long, value_name = "IP[:PORT]", conflicts_with = "no_gateways", value_parser = http_address)]
     http: Option<SocketAddr>,
+    /// Send a stream out as MPEG-TS datagrams, for televisions: `NAME=udp://GROUP:PORT`, or `rtp://`; may be given
+    /// several times. Constant rate and more are keys of `[[output]]` in the file
+    #[arg(long, value_name = "NAME=URL")]
+    output: Vec<String>,
     /// Serve no players and take no publishers but those of `levada`
     #[arg(long)]
     no_gateways: bool,
@@ -39,9 +45,16 @@ pub(crate) struct GatewayArgs {
 
 impl GatewayArgs {
     /// What the flags say, as a file would.
-    pub(crate) fn raw(&self) -> RawProgram {
+    ///
+    /// # Errors
+    ///
+    /// When an output is not written as one.
+    pub(crate) fn raw(&self) -> anyhow::Result<RawProgram> {
+        let outputs = self.output.iter().map(|text| output(text));
+        let outputs = outputs.collect::<anyhow::Result<Vec<_>>>()?;
         let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
-        RawProgram {
+        Ok(RawProgram {
+            output: (!outputs.is_empty()).then_some(outputs),
             gateway_only: self.gateway_only.then_some(true),
             rtsp: text(self.rtsp),
             http: text(self.http),
@@ -55,8 +68,22 @@ impl GatewayArgs {
                 _ => None,
             },
             ..RawProgram::default()
-        }
+        })
     }
+}
+
+/// Reads `NAME=URL`.
+fn output(text: &str) -> anyhow::Result<RawOutput> {
+    let (name, to) = text.split_once('=').with_context(|| {
+        format!(
+            "`--output {text}`: write NAME=URL, for example `--output cam=udp://239.1.1.1:5000`"
+        )
+    })?;
+    Ok(RawOutput {
+        name: Some(name.to_owned()),
+        to: Some(to.to_owned()),
+        ..RawOutput::default()
+    })
 }
 
 /// The gateways that run. They end when this is dropped.
@@ -64,6 +91,7 @@ impl GatewayArgs {
 pub(crate) struct Gateways {
     kit: Kit,
     pulls: Pulls,
+    outputs: Outputs,
     rtsp: Option<rtsp::Server>,
     http: Option<http::Server>,
     api: Option<Api>,
@@ -77,9 +105,13 @@ impl Gateways {
         let pulls = Pulls::new(node.clone(), kit.registry().clone());
         pulls.set(program.pull.clone());
         pulls.allow(program.pull_allow.clone());
+        let outputs = Outputs::new(node.clone(), kit.registry().clone());
+        outputs.set(program.output.clone());
+        outputs::answer(node, outputs.board());
         let mut gateways = Self {
             kit,
             pulls,
+            outputs,
             rtsp: None,
             http: None,
             api: None,
@@ -123,6 +155,7 @@ impl Gateways {
     pub(crate) fn set(&self, program: &Program) -> Result<usize, UsersError> {
         let ended = self.kit.set(program.settings.clone())?;
         self.pulls.allow(program.pull_allow.clone());
+        let ended = ended + self.outputs.set(program.output.clone());
         Ok(ended + self.pulls.set(program.pull.clone()))
     }
 

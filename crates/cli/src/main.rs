@@ -6,7 +6,7 @@
 //! | `access`, `home` | the node a command works with; where state directories are |
 //! | `config` | what stands in a configuration file above the library |
 //! | `reload` | when the configuration is to be read again |
-//! | `gateways`, `sessions` | the gateways of a node, and who uses them |
+//! | `gateways`, `sessions`, `outputs` | the gateways of a node, who uses them, and what they send out |
 //! | `broadcast` | how sources are published |
 //! | `sink/` | where a played stream goes: files, standard output, players |
 //! | `say`, `table`, `units` | what is said, how quantities are printed and read |
@@ -29,6 +29,7 @@ mod config;
 mod gateways;
 mod home;
 mod logging;
+mod outputs;
 mod reload;
 mod say;
 mod sessions;

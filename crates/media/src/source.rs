@@ -16,7 +16,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use levada_wire::{Description, Frame, StreamName};
+use levada_wire::{Description, Frame, NetworkId, StreamName};
 
 mod card;
 mod clip;
@@ -75,6 +75,8 @@ pub struct Options {
     pub program: Option<NonZeroU16>,
     /// Pictures in a second of motion JPEG, which has no times; 25 if none.
     pub rate: Option<NonZeroU32>,
+    /// The network that is published to: what one of its nodes sends out as datagrams is not taken in again.
+    pub network: Option<NetworkId>,
 }
 
 /// What a request opened.

@@ -11,6 +11,7 @@
 //! | `program` | the tracks and their description |
 //! | `clock` | when clock and tables are due in what is written |
 //! | `demux`, `mux` | the two ends; `error`: what the first can find wrong |
+//! | `shaper` | when each packet leaves: a constant rate, and a clock that says exactly that |
 //!
 //! What a frame of which codec looks like is in the crate's own documentation. Sections that are not PES
 //! (SCTE 35, DSM-CC) are not carried. Of a stream with several programs the first is taken, or the one asked for.
@@ -29,6 +30,7 @@ mod packet;
 mod pes;
 mod program;
 mod psi;
+mod shaper;
 mod sync;
 mod timeline;
 
@@ -37,4 +39,5 @@ pub use error::{Error, ErrorKind};
 pub use mux::{MUX_OFFSET, MuxError, Muxer, Omission};
 pub use packet::{Adaptation, PACKET_BYTES, Packet, Pid};
 pub use psi::crc32;
+pub use shaper::{DATAGRAM_BYTES, Shape, Shaper, ShaperCounts};
 pub use sync::looks_like;

@@ -86,6 +86,12 @@ const NEEDS: &[Need] = &[
     },
     #[cfg(target_os = "linux")]
     Need {
+        program: "cvlc",
+        package: "vlc-bin",
+        why: "what VLC finds by SAP",
+    },
+    #[cfg(target_os = "linux")]
+    Need {
         program: "ip",
         package: "iproute2",
         why: "network namespaces",

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use levada::{Bitrate, Description, PublishOptions, StreamName};
 use levada_media::source::{Options, Request};
+use levada_wire::NetworkId;
 
 use crate::access::{Access, NodeArgs, here};
 use crate::broadcast::{self, Broadcasts, News, Opening};
@@ -76,6 +77,7 @@ impl Args {
             repeats: self.repeats,
             program: self.program.and_then(NonZeroU16::new),
             rate: self.rate.and_then(NonZeroU32::new),
+            network: Some(NetworkId::OPEN),
         }
     }
 }

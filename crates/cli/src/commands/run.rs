@@ -239,7 +239,7 @@ impl Args {
 
     fn raw(self) -> anyhow::Result<(RawConfig, RawProgram)> {
         let mut raw = RawConfig::default();
-        let mut program = self.gateways.raw();
+        let mut program = self.gateways.raw()?;
         let join: Vec<_> = self.neighbours.into_iter().chain(self.join).collect();
         raw.join = (!join.is_empty()).then_some(join);
         raw.name = self.name;

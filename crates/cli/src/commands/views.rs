@@ -30,13 +30,13 @@ pub(crate) const CLEAR: &str = "\x1b[2J\x1b[H";
 pub(crate) struct Args {
     /// The node whose state directory this is [default: the one of `levada run`]
     #[arg(long, value_name = "DIR")]
-    node: Option<PathBuf>,
+    pub(crate) node: Option<PathBuf>,
     /// Print JSON in one line: `version`, and `rows` of an object each
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
     /// Print it again each second
     #[arg(long)]
-    watch: bool,
+    pub(crate) watch: bool,
 }
 
 /// A row that a table shows.

@@ -207,11 +207,53 @@ fn the_whole_sample_without_its_comment_signs_is_a_configuration() {
     assert_eq!(Config::resolve(raw).unwrap().name.as_deref(), Some("lobby"));
     assert_eq!(program.publish.len(), 1, "{toml}");
     assert_eq!(program.pull.len(), 1, "{toml}");
+    assert_eq!(program.output.len(), 1, "{toml}");
     assert_eq!(
         (program.settings.users.len(), program.settings.tokens.len()),
         (1, 1)
     );
     for key in KEYS {
         assert!(toml.contains(key), "the sample lacks `{key}`");
+    }
+}
+
+#[test]
+fn an_output_is_checked_and_two_never_share_a_place() {
+    let output =
+        |keys: &str| format!("[[output]]\nname = 'cam'\nto = 'udp://239.1.1.1:5000'\n{keys}");
+    let whole =
+        output("rate = '8Mb/s'\nttl = 4\ninterface = 'eth0'\nannounce = false\ndelay = '1s'");
+
+    let spec = resolve(&whole).unwrap().output.remove(0);
+
+    assert_eq!(spec.rate.unwrap().0, 8_000_000);
+    assert_eq!((spec.ttl, spec.announce), (4, false));
+    assert_eq!(spec.delay, Duration::from_secs(1));
+    for (toml, cure) in [
+        (output("rate = '8'"), "say the unit"),
+        (output("rate = '1kb/s'"), "out of range"),
+        (output("ttl = 0"), "TTL of 0"),
+        (output("speed = 1"), "speed"),
+        (
+            format!("{}\n{}", output(""), output("")),
+            "another port or group",
+        ),
+        (
+            "[[output]]\nname = 'cam'".to_owned(),
+            "`output.to` is missing",
+        ),
+        (
+            "[[output]]\nname = 'cam'\nto = 'tv'".to_owned(),
+            "udp://239.1.1.1:5000",
+        ),
+        (
+            (0..65)
+                .map(|n| format!("[[output]]\nname = 'cam'\nto = 'udp://239.1.1.{n}:5000'\n"))
+                .collect(),
+            "64 at most",
+        ),
+    ] {
+        let error = format!("{:#}", resolve(&toml).unwrap_err());
+        assert!(error.contains(cure), "{toml}: {error}");
     }
 }

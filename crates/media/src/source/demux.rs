@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::ts::{Demuxer, Event};
-use levada_wire::{Description, Frame, Instant};
+use levada_wire::{Description, Frame, Instant, NetworkId};
 
 use super::Error;
 
@@ -58,6 +58,11 @@ impl Reader {
             return Ok(());
         }
         Err(Error::NoProgram { wanted, programs })
+    }
+
+    /// The network whose node writes the stream, if one does.
+    pub(super) fn network(&self) -> Option<NetworkId> {
+        self.demuxer.network()
     }
 
     /// Takes bytes and gives what they complete to `take`.

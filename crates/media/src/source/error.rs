@@ -131,6 +131,12 @@ pub enum Error {
          `ffmpeg -re -i INPUT -c copy -f mpegts {0}`, or name an SDP file for other RTP"
     )]
     NoTransportStreamFrom(String),
+    /// What comes is what a node of this network sends.
+    #[error(
+        "what comes on {0} is an output of this very network (`[[output]]`), and taking it in again would make a \
+         circle: play the stream by its name, or listen to another group"
+    )]
+    OwnOutput(String),
     /// The folder has no file that looks like media.
     #[error("there is no file to publish in {path}: it holds none that ends in {extensions}", path = .path.display())]
     NoFiles {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::ts;
 use bytes::Bytes;
-use levada_wire::{Frame, Instant};
+use levada_wire::{Frame, Instant, NetworkId};
 use tokio::sync::mpsc;
 
 use super::clip::CHUNK_BYTES;
@@ -31,6 +31,8 @@ const LOOK_BYTES: usize = 16 << 10;
 pub(super) struct Pipe {
     chunks: Chunks,
     origin: Origin,
+    /// The network that is published to.
+    network: Option<NetworkId>,
     reader: Reader,
     timeline: Timeline,
     items: VecDeque<Item>,
@@ -96,6 +98,7 @@ impl Pipe {
         let mut pipe = Self {
             chunks,
             origin,
+            network: options.network,
             reader: Reader::new(options.program),
             timeline: Timeline::new(),
             items: VecDeque::new(),
@@ -118,7 +121,7 @@ impl Pipe {
                     return Err(pipe.origin.no_stream());
                 }
             }
-            pipe.take(&chunk);
+            pipe.take(&chunk)?;
             pipe.reader.check()?;
             if bytes >= PROBE_BYTES_MAX {
                 break;
@@ -152,7 +155,7 @@ impl Pipe {
                 Some(description) => return Ok(Some(description)),
                 None if self.is_at_end => return Ok(None),
                 None => match self.read().await? {
-                    Some(chunk) => self.take(&chunk),
+                    Some(chunk) => self.take(&chunk)?,
                     None => self.end(),
                 },
             }
@@ -169,7 +172,8 @@ impl Pipe {
         chunk.transpose()
     }
 
-    fn take(&mut self, chunk: &[u8]) {
+    /// Takes in bytes. Another sender may follow at any time, so each time it is asked whose they are.
+    fn take(&mut self, chunk: &[u8]) -> Result<(), Error> {
         let Self {
             reader,
             timeline,
@@ -177,6 +181,14 @@ impl Pipe {
             ..
         } = self;
         reader.push(chunk, |part| put(part, timeline, items));
+        match &self.origin {
+            Origin::Datagrams(url)
+                if self.network.is_some() && self.reader.network() == self.network =>
+            {
+                Err(Error::OwnOutput(url.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn end(&mut self) {

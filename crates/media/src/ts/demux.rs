@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use levada_wire::{Description, Frame, TrackId};
+use levada_wire::{Description, Frame, NetworkId, TrackId};
 
 use super::error::{Error, ErrorKind, Notes};
 use super::packet::{PACKET_BYTES, Packet, Pid};
@@ -61,6 +61,7 @@ struct Pmt {
     pid: Pid,
     number: u16,
     sections: Assembler,
+    network: Option<NetworkId>,
     entries: Vec<Entry>,
 }
 
@@ -126,6 +127,12 @@ impl Demuxer {
     #[must_use]
     pub fn program(&self) -> Option<u16> {
         self.pmt.as_ref().map(|pmt| pmt.number)
+    }
+
+    /// The network whose node writes the program that is followed, if one does.
+    #[must_use]
+    pub fn network(&self) -> Option<NetworkId> {
+        self.pmt.as_ref().and_then(|pmt| pmt.network)
     }
 
     /// How many errors there were in all.
@@ -269,11 +276,14 @@ impl Demuxer {
         pmt.sections.push(starts_unit, payload, |section| {
             match psi::parse_pmt(section) {
                 Err(fault) => notes.add(Some(pmt.pid), fault.into()),
-                Ok(Some(table)) if table.program == number => newest = Some(table.entries),
+                Ok(Some(table)) if table.program == number => newest = Some(table),
                 Ok(_) => {}
             }
         });
-        if let Some(entries) = newest.filter(|entries| *entries != pmt.entries) {
+        let Some(table) = newest else { return };
+        pmt.network = psi::network_of(&table.descriptors);
+        if table.entries != pmt.entries {
+            let entries = table.entries;
             let out = &mut Out {
                 events,
                 notes: &mut self.notes,
@@ -292,6 +302,7 @@ impl Pmt {
             pid: program.pmt,
             number: program.number,
             sections,
+            network: None,
             entries,
         }
     }

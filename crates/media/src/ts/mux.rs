@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use levada_wire::{Description, Frame, Track, TrackId, TrackKind};
+use levada_wire::{Description, Frame, NetworkId, Track, TrackId, TrackKind};
 
 use super::clock::{Clock, Due, Moment, Step, Value};
 use super::codec::{self, Form, Wrapping};
@@ -77,6 +77,10 @@ pub struct Muxer {
     omitted: Vec<(TrackId, Omission)>,
     /// Tracks that only our own demuxer knows are written too.
     with_private: bool,
+    /// Clock and tables are written where frames demand them.
+    with_clock: bool,
+    /// The network that the stream is written by, if whoever reads it is to know.
+    network: Option<NetworkId>,
     /// The track that carries the clock.
     clock_track: Option<TrackId>,
     clock_pid: Pid,
@@ -104,20 +108,30 @@ impl Muxer {
     /// players pass over. ffprobe says of each such track that it is unsupported.
     #[must_use]
     pub fn new(description: &Description) -> Self {
-        Self::start(description, true)
+        Self::start(description, true, None)
     }
 
     /// A muxer that leaves out the tracks that only our demuxer could read.
     #[must_use]
     pub fn for_players(description: &Description) -> Self {
-        Self::start(description, false)
+        Self::start(description, false, None)
     }
 
-    fn start(description: &Description, with_private: bool) -> Self {
+    /// A muxer that writes frames alone: clock and tables are whoever's who knows when they leave. The table of tracks
+    /// names the network.
+    pub(super) fn for_shaper(description: &Description, network: NetworkId) -> Self {
+        let mut muxer = Self::start(description, false, Some(network));
+        muxer.with_clock = false;
+        muxer
+    }
+
+    fn start(description: &Description, with_private: bool, network: Option<NetworkId>) -> Self {
         let mut muxer = Self {
             tracks: Vec::new(),
             omitted: Vec::new(),
             with_private,
+            with_clock: true,
+            network,
             clock_track: None,
             clock_pid: Pid::NULL,
             pat: section_payload(&psi::write_pat(TRANSPORT_STREAM, PROGRAM)),
@@ -143,11 +157,33 @@ impl Muxer {
         &self.omitted
     }
 
+    /// The PID that carries the clock.
+    pub(super) const fn clock_pid(&self) -> Pid {
+        self.clock_pid
+    }
+
+    /// Whether that track leads.
+    pub(super) fn leads(&self, track: TrackId) -> bool {
+        self.clock_track == Some(track)
+    }
+
+    /// Whether that track is in what is written.
+    pub(super) fn has(&self, track: TrackId) -> bool {
+        self.tracks.iter().any(|output| output.track.id == track)
+    }
+
+    /// Appends the tables.
+    pub(super) fn tables(&mut self, out: &mut Vec<u8>) {
+        self.packets.tables(&self.pat, &self.pmt, out);
+    }
+
     fn take_on(&mut self, description: &Description) {
         self.tracks.clear();
         self.omitted.clear();
         self.clock.renew_tables();
-        let mut room = Pmt::ENTRIES_BYTES_MAX;
+        let marks = self.network.map(psi::network_descriptor);
+        let marks = marks.unwrap_or_default();
+        let mut room = Pmt::ENTRIES_BYTES_MAX - marks.len();
         for track in &description.tracks {
             let form = codec::write(track).and_then(|form| {
                 if form.private && !self.with_private {
@@ -184,6 +220,7 @@ impl Muxer {
                 program,
                 version,
                 pcr,
+                descriptors: marks,
                 entries,
             }
             .write(),
@@ -222,16 +259,15 @@ impl Muxer {
             leads,
             starts_group: leads && can_start,
         };
-        let Due { before, with } = self.clock.advance(moment);
+        let Due { before, with } = if self.with_clock {
+            self.clock.advance(moment)
+        } else {
+            Due::default()
+        };
         for step in before {
             match step {
                 Step::Value(value) => self.packets.clock(self.clock_pid, value, out),
-                Step::Tables => {
-                    self.packets
-                        .payload(Pid::PAT, Adaptation::default(), &self.pat, out);
-                    self.packets
-                        .payload(PROGRAM.pmt, Adaptation::default(), &self.pmt, out);
-                }
+                Step::Tables => self.packets.tables(&self.pat, &self.pmt, out),
             }
         }
         let mut adaptation = with.map_or_else(Adaptation::default, Adaptation::from);
@@ -271,6 +307,12 @@ impl Packets {
             rest = packet::write(out, head, rest);
         }
         *next = head.continuity.wrapping_add(1);
+    }
+
+    /// Appends the tables.
+    fn tables(&mut self, pat: &[u8], pmt: &[u8], out: &mut Vec<u8>) {
+        self.payload(Pid::PAT, Adaptation::default(), pat, out);
+        self.payload(PROGRAM.pmt, Adaptation::default(), pmt, out);
     }
 
     /// Appends a packet with nothing but the clock. Without payload it repeats the counter of the one before.

@@ -13,6 +13,8 @@
 
 use std::collections::BTreeMap;
 
+use levada_wire::NetworkId;
+
 use super::packet::Pid;
 
 /// The largest PAT or PMT section, header and checksum included (ISO 13818-1 2.4.4.3).
@@ -248,7 +250,28 @@ pub(super) struct Pmt {
     pub(super) program: u16,
     pub(super) version: u8,
     pub(super) pcr: Pid,
+    /// Of the program as a whole.
+    pub(super) descriptors: Vec<u8>,
     pub(super) entries: Vec<Entry>,
+}
+
+/// Names what follows it (ISO 13818-1 2.6.8).
+const REGISTRATION: u8 = 5;
+/// The name under which a node writes its network.
+const FORMAT: [u8; 4] = *b"LVDA";
+
+/// What says of a program that a node of that network writes it.
+pub(super) fn network_descriptor(network: NetworkId) -> Vec<u8> {
+    let length = FORMAT.len() + network.0.len();
+    let length = u8::try_from(length).expect("20 bytes");
+    [&[REGISTRATION, length], &FORMAT[..], &network.0].concat()
+}
+
+/// The network whose node writes a program, if one does.
+pub(super) fn network_of(program: &[u8]) -> Option<NetworkId> {
+    let mut found = descriptors(program).filter(|(tag, _)| *tag == REGISTRATION);
+    let id = found.find_map(|(_, content)| content.strip_prefix(&FORMAT))?;
+    Some(NetworkId(id.try_into().ok()?))
 }
 
 /// Reads a PMT section. Entries that do not fit in it make it a [`Fault::Form`].
@@ -257,7 +280,7 @@ pub(super) fn parse_pmt(section: &[u8]) -> Result<Option<Pmt>, Fault> {
         return Ok(None);
     };
     let (&[p0, p1, l0, l1], rest) = body.entries.split_first_chunk().ok_or(Fault::Form)?;
-    let (_, mut rest) = rest
+    let (of_program, mut rest) = rest
         .split_at_checked(length_12(l0, l1))
         .ok_or(Fault::Form)?;
     let mut entries = Vec::new();
@@ -278,6 +301,7 @@ pub(super) fn parse_pmt(section: &[u8]) -> Result<Option<Pmt>, Fault> {
         program: body.id,
         version: body.version,
         pcr,
+        descriptors: of_program.to_vec(),
         entries,
     }))
 }
@@ -313,10 +337,12 @@ impl Pmt {
     pub(super) const ENTRIES_BYTES_MAX: usize =
         SECTION_BYTES_MAX - HEADER_BYTES - SYNTAX_BYTES - CRC_BYTES - 4;
 
-    /// Writes the section; the entries have to fit ([`Self::ENTRIES_BYTES_MAX`]).
+    /// Writes the section; descriptors and entries have to fit ([`Self::ENTRIES_BYTES_MAX`]).
     pub(super) fn write(&self) -> Vec<u8> {
         let mut body = (0xE000 | self.pcr.value()).to_be_bytes().to_vec();
-        body.extend_from_slice(&0xF000_u16.to_be_bytes());
+        let length = u16::try_from(self.descriptors.len()).expect("the entries fit a section");
+        body.extend_from_slice(&(0xF000 | length).to_be_bytes());
+        body.extend_from_slice(&self.descriptors);
         for entry in &self.entries {
             let length = u16::try_from(entry.descriptors.len()).expect("the entries fit a section");
             body.push(entry.stream_type);
@@ -358,6 +384,7 @@ mod tests {
             program: 1,
             version: 7,
             pcr: Pid::from_low_bits(0x101),
+            descriptors: network_descriptor(NetworkId([9; 16])),
             entries: vec![
                 entry(0x101, &[]),
                 entry(0x102, &[0x0A, 4, b'e', b'n', b'g', 0]),
@@ -391,6 +418,8 @@ mod tests {
         assert_eq!(section.map(|s| s.unwrap().programs), Ok(vec![program]));
         assert_eq!(parse_pmt(&pmt().write()), Ok(Some(pmt())));
         assert_eq!(parse_pmt(&write_pat(1, program)), Ok(None));
+        assert_eq!(network_of(&pmt().descriptors), Some(NetworkId([9; 16])));
+        assert_eq!(network_of(b"\x05\x04HDMV\x05\x06LVDA\x01\x02"), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! lab-peer member ADDRESS:PORT HUB PLACE      plays it, as the member at that place of the hub's list
 //! lab-peer way SEED IMPAIRMENT                forwards between its LANs as such a path would, an `Impairment` in JSON
 //! lab-peer stamp FILE                         writes down what comes to its standard input, and when
+//! lab-peer television ADDRESS:PORT SECONDS    says what a television would find wrong with what comes there
 //! ```
 //!
 //! Not a node: a hub and its members have a datapath and keys that all know, the others know the first bytes of
@@ -27,11 +28,13 @@ mod stamp;
 #[cfg(target_os = "linux")]
 mod stranger;
 #[cfg(target_os = "linux")]
+mod television;
+#[cfg(target_os = "linux")]
 mod way;
 
 const USAGE: &str = "usage: lab-peer send HOST:PORT BYTE COUNT SIZE | lab-peer stranger COUNT | \
     lab-peer hub ADDRESS:PORT MEMBER... | lab-peer member ADDRESS:PORT HUB PLACE | lab-peer way SEED IMPAIRMENT | \
-    lab-peer stamp FILE";
+    lab-peer stamp FILE | lab-peer television ADDRESS:PORT SECONDS";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -55,6 +58,11 @@ fn main() -> anyhow::Result<()> {
         #[cfg(target_os = "linux")]
         ["way", seed, impairment] => way::run(seed.parse().context(USAGE)?, impairment),
         ["stamp", file] => stamp::run(file),
+        #[cfg(target_os = "linux")]
+        ["television", address, seconds] => television::watch(
+            address.parse().context(USAGE)?,
+            seconds.parse().context(USAGE)?,
+        ),
         _ => bail!(USAGE),
     }
 }
