@@ -78,6 +78,7 @@ mod tests;
 mod watched;
 
 use breaker::Breaker;
+use carried::Carried;
 use catalogue::Catalogue;
 use intake::Intake;
 use keyring::Keys;
@@ -207,8 +208,8 @@ pub struct Flows {
     carried: Table,
     /// The flows that subscriptions point at.
     wanted: BTreeMap<FlowId, Wanted>,
-    /// Whether subscriptions must be looked at again.
-    subscriptions_touched: bool,
+    /// Those of them that are not carried: there is no room.
+    uncarried: BTreeSet<FlowId>,
     keys: Keys,
     subscriptions: Subscriptions,
     active: BTreeSet<LinkIndex>,
@@ -320,7 +321,7 @@ impl Flows {
             published: BTreeMap::new(),
             carried: Table::default(),
             wanted: BTreeMap::new(),
-            subscriptions_touched: false,
+            uncarried: BTreeSet::new(),
             keys: Keys::default(),
             subscriptions: Subscriptions::default(),
             active: BTreeSet::new(),
@@ -344,23 +345,28 @@ impl Flows {
         self.active.remove(&link);
         self.keys.on_link_down(link);
         let now = self.now;
-        for carried in self
-            .carried
-            .matching(|carried| carried.links().any(|used| used == link))
-        {
-            carried.on_link_down(now, link);
-        }
+        let over = self.carried.over(link);
+        let uses = |carried: &Carried| carried.links().any(|used| used == link);
+        self.carried
+            .change(over, uses, |carried| carried.on_link_down(now, link));
     }
 
     fn on_route(&mut self, origin: NodeId, route: Option<Route>) {
-        let back = self
-            .catalogue
-            .note_reachable(self.now, &origin, route.is_some());
-        self.subscriptions_touched = true;
+        let back = if self.routes.contains_key(&origin) == route.is_some() {
+            Vec::new()
+        } else {
+            let is_reachable = route.is_some();
+            self.catalogue
+                .note_reachable(self.now, &origin, is_reachable)
+        };
+        self.subscriptions.touch_origin(origin);
+        if let Some(names) = self.catalogue.names_of(&origin) {
+            self.subscriptions.touch_names(names);
+        }
         // Their upstream follows the route.
-        self.carried
-            .matching(|carried| carried.of.origin == origin)
-            .for_each(drop);
+        for flow in self.carried.of_origin(&origin) {
+            self.carried.touch(flow);
+        }
         let before = self.routes.get(&origin).map(|route| route.link);
         let after = route.as_ref().map(|route| route.link);
         if let Some(before) = before.filter(|before| after != Some(*before))
@@ -422,7 +428,6 @@ impl Flows {
                 layer,
                 budget,
             } => {
-                self.subscriptions_touched = true;
                 if let Some(event) = self.subscriptions.add(id, name, layer, budget) {
                     self.event(event);
                 }

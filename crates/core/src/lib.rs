@@ -30,6 +30,7 @@ pub mod route;
 pub mod site;
 pub mod subnet;
 pub mod view;
+pub mod wakeups;
 
 pub use api::{
     ConnectionLost, DialId, Event, FlowInput, Input, LinkDown, LinkInput, Neighbour, Offer, Output,

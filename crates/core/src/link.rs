@@ -37,6 +37,7 @@ use crate::limits::{
 };
 use crate::subnet::Subnet;
 use crate::view::LinkState;
+use crate::wakeups::Wakeups;
 
 mod border;
 mod dialer;
@@ -69,6 +70,10 @@ pub struct Links {
     rng: ChaCha20Rng,
     dialer: Dialer,
     links: BTreeMap<LinkIndex, Link>,
+    /// The links to each peer.
+    peers: BTreeSet<(NodeId, LinkIndex)>,
+    /// When each link is to be looked at.
+    wakeups: Wakeups<LinkIndex>,
     /// The packet sizes that links are tried with; at most as many as there are sizes.
     sizes: BTreeSet<PacketSize>,
     outputs: VecDeque<Output>,
@@ -194,9 +199,15 @@ impl Machine for Links {
     fn handle_timeout(&mut self, now: Instant) {
         self.forgive_own_absence(now);
         self.now = self.now.max(now);
-        self.close_the_silent();
-        self.ping();
-        self.try_sizes();
+        let due = self.wakeups.due(self.now);
+        self.close_the_silent(&due);
+        for link in &due {
+            self.ping(*link);
+        }
+        for link in due {
+            self.try_size(link);
+            self.note(link);
+        }
         self.dial();
     }
 
@@ -205,8 +216,7 @@ impl Machine for Links {
     }
 
     fn poll_timeout(&self) -> Option<Wakeup> {
-        let links = self.links.values().map(|link| Some(link.wakeup()));
-        links.fold(self.dialer.wakeup(), Wakeup::earlier)
+        Wakeup::earlier(self.dialer.wakeup(), self.wakeups.first())
     }
 }
 
@@ -229,6 +239,8 @@ impl Links {
             dialer: Dialer::new(chance::generator(&settings.seed, 2)),
             rng,
             links: BTreeMap::new(),
+            peers: BTreeSet::new(),
+            wakeups: Wakeups::default(),
             sizes: BTreeSet::from([PacketSize::DEFAULT]),
             outputs: VecDeque::new(),
         }
@@ -301,6 +313,21 @@ impl Links {
                 state,
             },
         );
+        self.peers.insert((peer, link));
+        self.note(link);
+    }
+
+    /// A link changed: it is looked at when it wants to be now.
+    fn note(&mut self, link: LinkIndex) {
+        let wakeup = self.links.get(&link).map(Link::wakeup);
+        self.wakeups.note(link, wakeup);
+    }
+
+    /// The links to a peer.
+    fn links_to(&self, peer: NodeId) -> impl Iterator<Item = (LinkIndex, &Link)> {
+        let range = (peer, LinkIndex(0))..=(peer, LinkIndex(u32::MAX));
+        let links = self.peers.range(range);
+        links.filter_map(|(_, link)| Some((*link, self.links.get(link)?)))
     }
 
     /// Why a new connection is not kept, if it is not.
@@ -318,14 +345,13 @@ impl Links {
         // Nothing was said on the new connection yet, so the peer does not prefer it either. One that is suspect may be
         // of a former life of the peer: both ends then choose by their hellos.
         let mut kept = self
-            .links
-            .values()
-            .filter(|link| link.dialled || link.is_well());
+            .links_to(peer)
+            .filter(|(_, link)| link.dialled || link.is_well());
         if self.leaving {
             Some(LinkDown::Leaving)
         } else if peer == self.me {
             Some(LinkDown::Self_)
-        } else if dial.is_some() && kept.any(|link| link.peer == peer) {
+        } else if dial.is_some() && kept.next().is_some() {
             Some(LinkDown::Duplicate)
         } else if !wanted || self.links.contains_key(&link) {
             Some(LinkDown::Unwanted)
@@ -353,10 +379,9 @@ impl Links {
     /// takes all places by greeting none.
     fn drop_former_greeting(&mut self, peer: NodeId) {
         let greeting = self
-            .links
-            .iter()
-            .find(|(_, link)| link.peer == peer && !link.dialled && link.up().is_none());
-        if let Some(index) = greeting.map(|(index, _)| *index) {
+            .links_to(peer)
+            .find(|(_, link)| !link.dialled && link.up().is_none());
+        if let Some(index) = greeting.map(|(index, _)| index) {
             self.close(index, LinkDown::Duplicate);
         }
     }
@@ -419,9 +444,9 @@ impl Links {
             return;
         }
         let (peer, dialled) = (greeted.peer, greeted.dialled);
-        let rival = self.links.iter().find_map(|(index, other)| {
+        let rival = self.links_to(peer).find_map(|(index, other)| {
             let up = other.up()?;
-            (other.peer == peer && *index != link).then_some((*index, other.dialled, up))
+            (index != link).then_some((index, other.dialled, up))
         });
         let mut lives = Lives::default();
         if let Some((rival, rival_dialled, up)) = rival {
@@ -486,9 +511,8 @@ impl Links {
         let Some(peer) = self.links.get(&link).map(|opened| opened.peer) else {
             return;
         };
-        let is_up_to_peer = |other: &Link| other.peer == peer && other.up().is_some();
         assert!(
-            !self.links.values().any(is_up_to_peer),
+            !self.links_to(peer).any(|(_, other)| other.up().is_some()),
             "no link is up twice to one node"
         );
         let opened = self.links.get_mut(&link).expect("it was there above");
@@ -523,8 +547,9 @@ impl Links {
                     .map(|message| Output::Pass { link, message }),
             );
         }
-        self.ping();
-        self.try_sizes();
+        self.ping(link);
+        self.try_size(link);
+        self.note(link);
     }
 
     fn on_datagram(&mut self, link: LinkIndex, message: &LinkDatagram, received: u64) {
@@ -551,19 +576,23 @@ impl Links {
                     self.outputs.push_back(Output::Path(link, path));
                 }
                 up.size.on_pong(now, pong.time, pong.size, &self.sizes);
-                self.try_sizes();
+                self.try_size(link);
             }
             // Everything else is about flows and never leaves the datapath.
             _ => {}
         }
+        self.note(link);
     }
 
     fn on_active(&mut self, link: LinkIndex, active: bool) {
         let now = self.now;
         if let Some(up) = self.links.get_mut(&link).and_then(Link::up_mut) {
             up.liveness.set_active(now, active);
+            // What silence means is another.
+            up.liveness.reachability(now);
             up.size.set_active(now, active);
-            self.ping();
+            self.ping(link);
+            self.note(link);
         }
     }
 
@@ -596,6 +625,8 @@ impl Links {
             return;
         };
         let peer = dropped.peer;
+        self.peers.remove(&(peer, link));
+        self.wakeups.note(link, None);
         // One whose peer closes each link as soon as it is up is dialled less and less often.
         let is_sent_away = matches!(reason, LinkDown::Lost(ConnectionLost::ClosedByPeer(_)));
         let has_lived = dropped
@@ -604,7 +635,7 @@ impl Links {
         if has_lived {
             self.dialer.on_lived(peer);
         }
-        if !self.links.values().any(|other| other.peer == peer) {
+        if self.links_to(peer).next().is_none() {
             self.dialer.on_lost(self.now, peer, &reason.to_string());
         }
         if dropped.up().is_some() {
@@ -625,13 +656,21 @@ impl Links {
         }
         for up in self.links.values_mut().filter_map(Link::up_mut) {
             up.liveness.forgive(late);
+            // It may be suspect no more.
+            up.liveness.reachability(now);
         }
+        let links: Vec<LinkIndex> = self.links.keys().copied().collect();
+        links.into_iter().for_each(|link| self.note(link));
     }
 
-    fn close_the_silent(&mut self) {
+    /// Closes those of these links, which are due, that were silent for too long.
+    fn close_the_silent(&mut self, due: &[LinkIndex]) {
         let now = self.now;
         let mut over = Vec::new();
-        for (index, link) in &mut self.links {
+        for index in due {
+            let Some(link) = self.links.get_mut(index) else {
+                continue;
+            };
             match &mut link.state {
                 State::Greeting { until, .. } if *until <= now => {
                     over.push((*index, LinkDown::Protocol("no hello in time")));
@@ -649,15 +688,12 @@ impl Links {
         }
     }
 
-    fn ping(&mut self) {
-        let now = self.now;
-        for (index, link) in &mut self.links {
-            let Some(up) = link.up_mut() else { continue };
-            if let Some(ping) = up.liveness.ping_if_due(now, &mut self.rng) {
-                let message = LinkDatagram::Ping(ping);
-                let ping = api::Output::Link(*index, LinkCommand::Send(message));
-                self.outputs.push_back(Output::Outside(ping));
-            }
+    fn ping(&mut self, link: LinkIndex) {
+        let up = self.links.get_mut(&link).and_then(Link::up_mut);
+        let ping = up.and_then(|up| up.liveness.ping_if_due(self.now, &mut self.rng));
+        if let Some(ping) = ping {
+            let message = LinkDatagram::Ping(ping);
+            self.put(api::Output::Link(link, LinkCommand::Send(message)));
         }
     }
 

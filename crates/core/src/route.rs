@@ -34,6 +34,7 @@ use crate::limits::{
 };
 use crate::subnet::{Shares, Subnet};
 use crate::view::{RouteRow, Seconds};
+use crate::wakeups::Wakeups;
 
 mod origin_routes;
 #[cfg(test)]
@@ -126,8 +127,10 @@ pub struct Routes {
     /// Who brought which origin.
     shares: Shares<NodeId>,
     own: Own,
+    /// When each origin is to be looked at.
+    wakeups: Wakeups<NodeId>,
     /// What may be news to whom; looked at once at the end of each call.
-    untold: BTreeSet<(NodeId, LinkIndex)>,
+    untold: BTreeMap<NodeId, Untold>,
     /// When the rest of it is looked at.
     tell_at: Option<Instant>,
     /// How much each neighbour may be told.
@@ -137,6 +140,15 @@ pub struct Routes {
     /// Those of them who may be told more by then.
     ready_at: BTreeMap<LinkIndex, Instant>,
     outputs: VecDeque<Output>,
+}
+
+/// To whom a route may be news.
+#[derive(Debug)]
+enum Untold {
+    /// To the neighbours from this link on.
+    From(LinkIndex),
+    /// To these.
+    To(BTreeSet<LinkIndex>),
 }
 
 /// What this node tells of itself. The sequence is kept over a pause of being an origin, so that it never falls.
@@ -184,13 +196,7 @@ impl Machine for Routes {
         if self.own.raise_at.is_some_and(|at| at <= self.now) {
             self.raise_own_sequence();
         }
-        let due: Vec<NodeId> = self
-            .origins
-            .iter()
-            .filter(|(_, origin)| origin.wakeup().is_some_and(|wakeup| wakeup.at <= self.now))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in due {
+        for id in self.wakeups.due(self.now) {
             self.on_origin_timeout(id);
         }
         let ready = self.ready_at.iter().filter(|(_, at)| **at <= self.now);
@@ -220,10 +226,7 @@ impl Machine for Routes {
             why: "tell who was told much",
         });
         let own = Wakeup::earlier(Wakeup::earlier(own, news), ready);
-        self.origins
-            .values()
-            .map(OriginRoutes::wakeup)
-            .fold(own, Wakeup::earlier)
+        Wakeup::earlier(own, self.wakeups.first())
     }
 }
 
@@ -243,7 +246,8 @@ impl Routes {
             strangers: BTreeMap::new(),
             shares: Shares::new(ORIGINS_PER_ADDRESS_MAX),
             own: Own::default(),
-            untold: BTreeSet::new(),
+            wakeups: Wakeups::default(),
+            untold: BTreeMap::new(),
             tell_at: None,
             credits: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -468,9 +472,12 @@ impl Routes {
             // Nobody tells of it, so no other way was reported either.
             self.origins.remove(&id);
             self.shares.remove(&id);
+            self.wakeups.note(id, None);
             return;
         }
-        if let Some((links, sequence)) = origin.starve(self.now) {
+        let starved = origin.starve(self.now);
+        self.wakeups.note(id, origin.wakeup());
+        if let Some((links, sequence)) = starved {
             for link in links {
                 let hops_left = u8::try_from(HOPS_MAX).unwrap_or(u8::MAX);
                 let message = RouteMessage::SequenceRequest(SequenceRequest {
@@ -503,9 +510,8 @@ impl Routes {
             self.outputs
                 .push_back(Output::Changed { origin: id, route });
         }
-        let links: Vec<LinkIndex> = self.neighbours.keys().copied().collect();
-        for link in links {
-            self.tell(id, link);
+        if self.relay {
+            self.untold.insert(id, Untold::From(LinkIndex(0)));
         }
         // What was told may have changed what is feasible; starvation is asked about at once.
         self.on_origin_timeout(id);
@@ -528,17 +534,50 @@ impl Routes {
     /// Looks at what may be news to whom, as far as one call goes: in a large network one lost link changes every
     /// route to every neighbour.
     fn tell_news(&mut self) {
-        for _ in 0..NEWS_PER_CALL_MAX {
-            let Some((id, link)) = self.untold.pop_first() else {
-                break;
+        let mut left = NEWS_PER_CALL_MAX;
+        while left > 0
+            && let Some((id, untold)) = self.untold.pop_first()
+        {
+            let links: Vec<LinkIndex> = match &untold {
+                Untold::From(link) => self.links_from(*link).take(left).collect(),
+                Untold::To(links) => links.iter().copied().take(left).collect(),
             };
-            if self.may_tell(link) {
-                self.tell_now(id, link);
-            } else if self.neighbours.contains_key(&link) {
-                self.waiting.entry(link).or_default().insert(id);
+            for link in &links {
+                self.look_at(id, *link);
+            }
+            left -= links.len();
+            let last = links.last().copied();
+            let rest = match untold {
+                Untold::From(_) => last
+                    .and_then(|last| self.links_from(LinkIndex(last.0.saturating_add(1))).next())
+                    .map(Untold::From),
+                Untold::To(mut links) => {
+                    let rest = last.map(|last| links.split_off(&last));
+                    let rest = rest.map(|mut rest| {
+                        rest.pop_first();
+                        rest
+                    });
+                    rest.filter(|rest| !rest.is_empty()).map(Untold::To)
+                }
+            };
+            if let Some(rest) = rest {
+                self.untold.insert(id, rest);
             }
         }
         self.tell_at = (!self.untold.is_empty()).then(|| self.now + NEWS_PAUSE);
+    }
+
+    fn links_from(&self, link: LinkIndex) -> impl Iterator<Item = LinkIndex> {
+        self.neighbours.range(link..).map(|(link, _)| *link)
+    }
+
+    /// Tells a neighbour what is news of an origin, now or when it may be told.
+    fn look_at(&mut self, id: NodeId, link: LinkIndex) {
+        if self.may_tell(link) {
+            self.tell_now(id, link);
+        } else if self.neighbours.contains_key(&link) {
+            self.waiting.entry(link).or_default().insert(id);
+        }
     }
 
     /// Whether a neighbour may be told something now; if not, it is looked at again when it may.
@@ -560,13 +599,25 @@ impl Routes {
     /// A neighbour may be told more: what waited for that is looked at.
     fn wait_no_more(&mut self, link: LinkIndex) {
         self.ready_at.remove(&link);
-        let waiting = self.waiting.remove(&link).into_iter().flatten();
-        self.untold.extend(waiting.map(|id| (id, link)));
+        for id in self.waiting.remove(&link).into_iter().flatten() {
+            self.tell(id, link);
+        }
     }
 
     fn tell(&mut self, id: NodeId, link: LinkIndex) {
-        if self.relay {
-            self.untold.insert((id, link));
+        if !self.relay {
+            return;
+        }
+        let untold = self.untold.entry(id);
+        match untold.or_insert_with(|| Untold::To(BTreeSet::new())) {
+            Untold::To(links) => {
+                links.insert(link);
+            }
+            Untold::From(first) if link < *first => {
+                // It was passed already: all are looked at again.
+                *first = link;
+            }
+            Untold::From(_) => {}
         }
     }
 

@@ -33,16 +33,19 @@ use crate::limits::{
     WITHDRAWN_MAX,
 };
 use crate::subnet::{Shares, Subnet};
+use crate::wakeups::Wakeups;
 
 pub(super) type Key = (StreamName, NodeId);
 
 #[derive(Debug)]
 pub(super) struct Catalogue {
     entries: BTreeMap<Key, Entry>,
-    per_origin: BTreeMap<NodeId, usize>,
+    per_origin: BTreeMap<NodeId, BTreeSet<StreamName>>,
     withdrawn: BTreeMap<Key, Withdrawn>,
-    /// When something is to be forgotten next.
-    due: Option<Instant>,
+    /// When each stream that cannot be reached is forgotten.
+    unreachable: Wakeups<Key>,
+    /// When each withdraw is.
+    withdraws: Wakeups<Key>,
     /// The flows of all layers of all entries.
     flows: BTreeMap<FlowId, FlowOffer>,
     /// How many entries have packets of each size.
@@ -81,8 +84,8 @@ pub(super) struct FlowOffer {
 #[derive(Debug)]
 struct Entry {
     statement: SignedAnnounce,
-    /// Set while the origin cannot be reached.
-    forget_at: Option<Instant>,
+    /// The origin cannot be reached.
+    is_unreachable: bool,
     /// Neighbours that were told of it as a doubt: they are told when there is a way again.
     doubted: BTreeSet<LinkIndex>,
     /// Who said it, and need not be told.
@@ -102,7 +105,6 @@ pub(super) struct Back {
 #[derive(Debug)]
 struct Withdrawn {
     statement: SignedWithdraw,
-    forget_at: Instant,
     /// Who said it, and need not be told.
     from: Option<LinkIndex>,
     place: u64,
@@ -135,7 +137,8 @@ impl Default for Catalogue {
             entries: BTreeMap::new(),
             per_origin: BTreeMap::new(),
             withdrawn: BTreeMap::new(),
-            due: None,
+            unreachable: Wakeups::default(),
+            withdraws: Wakeups::default(),
             flows: BTreeMap::new(),
             sizes: BTreeMap::new(),
             has_other_sizes: false,
@@ -169,7 +172,8 @@ impl Catalogue {
         }
         let brought_by = self.remove(&key).or(teller.subnet);
         self.shares.add(key.clone(), brought_by);
-        *self.per_origin.entry(announce.origin).or_insert(0) += 1;
+        let of_origin = self.per_origin.entry(announce.origin);
+        of_origin.or_default().insert(announce.name.clone());
         let of_size = self.sizes.entry(announce.packet_size).or_insert(0);
         *of_size += 1;
         self.has_other_sizes |= *of_size == 1;
@@ -190,7 +194,7 @@ impl Catalogue {
             key,
             Entry {
                 statement: statement.clone(),
-                forget_at: None,
+                is_unreachable: false,
                 doubted: BTreeSet::new(),
                 from: teller.link,
                 place,
@@ -229,33 +233,29 @@ impl Catalogue {
         statement: SignedWithdraw,
         from: Option<LinkIndex>,
     ) {
-        if self.withdrawn.len() >= WITHDRAWN_MAX {
-            let oldest = self
-                .withdrawn
-                .iter()
-                .min_by_key(|(_, withdrawn)| withdrawn.forget_at);
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                self.forget_withdrawn(&oldest);
-            }
+        if self.withdrawn.len() >= WITHDRAWN_MAX
+            && let Some(oldest) = self.withdraws.first_key().cloned()
+        {
+            self.forget_withdrawn(&oldest);
         }
         self.forget_withdrawn(&key);
         let place = self.note(Logged::Withdraw(key.clone()));
-        let forget_at = now + WITHDRAWN_KEPT;
+        self.withdraws
+            .note(key.clone(), forget_at(now + WITHDRAWN_KEPT));
         self.withdrawn.insert(
             key,
             Withdrawn {
                 statement,
-                forget_at,
                 from,
                 place,
             },
         );
-        self.note_due();
     }
 
     fn forget_withdrawn(&mut self, key: &Key) {
         if let Some(withdrawn) = self.withdrawn.remove(key) {
             self.log.remove(&withdrawn.place);
+            self.withdraws.note(key.clone(), None);
         }
     }
 
@@ -311,7 +311,7 @@ impl Catalogue {
                         cursor.at = place;
                         return Some(FlowMessage::Announce(message::Announce { statement }));
                     }
-                    let is_doubt = entry.forget_at.is_some();
+                    let is_doubt = entry.is_unreachable;
                     if !statements.is_empty() && is_doubt != are_doubts {
                         break;
                     }
@@ -360,9 +360,10 @@ impl Catalogue {
     fn remove(&mut self, key: &Key) -> Option<Subnet> {
         let entry = self.entries.remove(key)?;
         self.log.remove(&entry.place);
-        if let Some(count) = self.per_origin.get_mut(&key.1) {
-            *count -= 1;
-            if *count == 0 {
+        self.unreachable.note(key.clone(), None);
+        if let Some(names) = self.per_origin.get_mut(&key.1) {
+            names.remove(&key.0);
+            if names.is_empty() {
                 self.per_origin.remove(&key.1);
             }
         }
@@ -396,7 +397,7 @@ impl Catalogue {
     }
 
     fn is_full_for(&self, origin: &NodeId, teller: Teller) -> bool {
-        let of_origin = self.per_origin.get(origin).copied().unwrap_or(0);
+        let of_origin = self.per_origin.get(origin).map_or(0, BTreeSet::len);
         self.entries.len() >= STREAMS_MAX
             || of_origin >= STREAMS_PER_ORIGIN_MAX
             || self.shares.is_full(teller.subnet)
@@ -421,7 +422,12 @@ impl Catalogue {
         range: (Bound<NodeId>, Bound<NodeId>),
     ) -> impl Iterator<Item = (NodeId, usize)> {
         let origins = self.per_origin.range(range);
-        origins.map(|(origin, streams)| (*origin, *streams))
+        origins.map(|(origin, streams)| (*origin, streams.len()))
+    }
+
+    /// The names of the streams of an origin, if it has any.
+    pub(super) fn names_of(&self, origin: &NodeId) -> Option<&BTreeSet<StreamName>> {
+        self.per_origin.get(origin)
     }
 
     /// The announces of that name.
@@ -442,61 +448,64 @@ impl Catalogue {
         reachable: bool,
     ) -> Vec<Back> {
         let mut back = Vec::new();
-        let entries = self
-            .entries
-            .iter_mut()
-            .filter(|((_, node), _)| node == origin);
-        for (_, entry) in entries {
-            match (reachable, entry.forget_at) {
-                (true, Some(_)) => {
-                    entry.forget_at = None;
+        for name in self.per_origin.get(origin).into_iter().flatten() {
+            let key = (name.clone(), *origin);
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            match (reachable, entry.is_unreachable) {
+                (true, true) => {
                     back.push(Back {
                         statement: entry.statement.clone(),
                         doubted: std::mem::take(&mut entry.doubted),
                     });
+                    entry.is_unreachable = false;
+                    self.unreachable.note(key, None);
                 }
-                (false, None) => entry.forget_at = Some(now + UNREACHABLE_KEPT),
-                (true, None) | (false, Some(_)) => {}
+                (false, false) => {
+                    entry.is_unreachable = true;
+                    self.unreachable
+                        .note(key, forget_at(now + UNREACHABLE_KEPT));
+                }
+                (true, false) | (false, true) => {}
             }
         }
-        self.note_due();
         back
+    }
+
+    /// Starts the wait for one stream that was just announced though its origin cannot be reached.
+    pub(super) fn note_unreachable(&mut self, now: Instant, name: &StreamName, origin: NodeId) {
+        let key = (name.clone(), origin);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.is_unreachable = true;
+            self.unreachable
+                .note(key, forget_at(now + UNREACHABLE_KEPT));
+        }
     }
 
     /// Forgets what was unreachable for too long; returns what that is.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Key> {
-        let over: Vec<Key> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.forget_at.is_some_and(|at| at <= now))
-            .map(|(key, _)| key.clone())
-            .collect();
+        let over = self.unreachable.due(now);
         for key in &over {
             self.remove(key);
         }
-        let log = &mut self.log;
-        self.withdrawn.retain(|_, withdrawn| {
-            let is_kept = withdrawn.forget_at > now;
-            if !is_kept {
-                log.remove(&withdrawn.place);
-            }
-            is_kept
-        });
-        self.note_due();
+        for key in self.withdraws.due(now) {
+            self.forget_withdrawn(&key);
+        }
         over
     }
 
     pub(super) fn wakeup(&self) -> Option<Wakeup> {
-        let why = "forget stream";
-        self.due.map(|at| Wakeup { at, why })
+        Wakeup::earlier(self.unreachable.first(), self.withdraws.first())
     }
+}
 
-    /// Finds out when something is to be forgotten next. Statements are rare beside questions for the wake-up.
-    fn note_due(&mut self) {
-        let entries = self.entries.values().filter_map(|entry| entry.forget_at);
-        let withdrawn = self.withdrawn.values().map(|withdrawn| withdrawn.forget_at);
-        self.due = entries.chain(withdrawn).min();
-    }
+#[expect(clippy::unnecessary_wraps, reason = "as it is noted")]
+const fn forget_at(at: Instant) -> Option<Wakeup> {
+    Some(Wakeup {
+        at,
+        why: "forget stream",
+    })
 }
 
 /// The instance that an announce is about.

@@ -7,7 +7,7 @@ use levada_wire::control::flow::RefuseReason;
 use levada_wire::{FlowId, Instant, LinkIndex};
 
 use super::Flows;
-use super::carried::{Carried, ChildState};
+use super::carried::ChildState;
 use crate::api::Event;
 use crate::link::Pressure;
 
@@ -31,11 +31,12 @@ impl Flows {
         let Some(peer) = self.neighbours.get(&link).copied() else {
             return;
         };
-        let fed = |(flow, carried): (FlowId, &Carried)| {
-            let child = carried.children.get(&link)?;
+        let fed = |flow: FlowId| {
+            let child = self.carried.get(flow)?.children.get(&link)?;
             (child.state == ChildState::Granted).then_some((child.since, flow))
         };
-        let mut fed: Vec<(Instant, FlowId)> = self.carried.iter().filter_map(fed).collect();
+        let over = self.carried.over(link).into_iter();
+        let mut fed: Vec<(Instant, FlowId)> = over.filter_map(fed).collect();
         let breaker = self.breakers.entry(link).or_default();
         if fed.is_empty() {
             // What is lost of pings and requests for repair is no congestion by flows that could be cut.

@@ -79,11 +79,13 @@ impl Flows {
             return;
         }
         self.path_sizes.insert(link, path);
-        let has_child = |(flow, carried): (FlowId, &Carried)| {
+        let has_child = |flow: FlowId| {
+            let carried = self.carried.get(flow)?;
             let child = carried.children.get(&link)?;
             Some((flow, carried.packet_size, child.state))
         };
-        let children: Vec<_> = self.carried.iter().filter_map(has_child).collect();
+        let over = self.carried.over(link).into_iter();
+        let children: Vec<_> = over.filter_map(has_child).collect();
         for (flow, size, state) in children {
             match (self.fit(link, size), state) {
                 (Fit::No, _) => {
@@ -99,10 +101,9 @@ impl Flows {
     /// Neighbours besides the selected one tell of other ways to an origin.
     pub(super) fn on_alternatives(&mut self, origin: NodeId, alternatives: Vec<Alternative>) {
         let asks = |carried: &Carried| matches!(carried.upstream, Upstream::Asking { .. });
-        let waits = |carried: &Carried| {
-            carried.of.origin == origin && (!carried.avoided.is_empty() || asks(carried))
-        };
-        self.carried.matching(waits).for_each(drop);
+        let waits = |carried: &Carried| !carried.avoided.is_empty() || asks(carried);
+        let flows = self.carried.of_origin(&origin);
+        self.carried.change(flows, waits, |_| {});
         if alternatives.is_empty() {
             self.alternatives.remove(&origin);
         } else {

@@ -11,32 +11,38 @@ use levada_wire::key::ContentSecret;
 use levada_wire::machine::Wakeup;
 use levada_wire::{Instant, LinkIndex, NodeId};
 
-use crate::limits::{KEY_RETRY_MAX, KEY_RETRY_MIN, KEYS_PENDING_PER_ADDRESS_MAX};
+use crate::limits::{KEY_ASKERS_MAX, KEY_RETRY_MAX, KEY_RETRY_MIN, KEYS_PENDING_PER_ADDRESS_MAX};
 use crate::subnet::Shares;
+use crate::wakeups::Wakeups;
 
 /// What is known of secrets.
 #[derive(Debug)]
 pub(super) struct Keys {
-    pub(super) secrets: BTreeMap<InstanceRef, Secret>,
-    pub(super) pending: BTreeMap<(InstanceRef, NodeId), Pending>,
+    secrets: BTreeMap<InstanceRef, Secret>,
+    /// When each that is not here is asked for.
+    asks: Wakeups<InstanceRef>,
+    pub(super) pending: BTreeMap<Question, Pending>,
+    /// When each of them is over.
+    overs: Wakeups<Question>,
     /// Who asked first for what is pending.
-    pub(super) shares: Shares<(InstanceRef, NodeId)>,
+    pub(super) shares: Shares<Question>,
 }
 
 impl Default for Keys {
     fn default() -> Self {
         Self {
             secrets: BTreeMap::new(),
+            asks: Wakeups::default(),
             pending: BTreeMap::new(),
+            overs: Wakeups::default(),
             shares: Shares::new(KEYS_PENDING_PER_ADDRESS_MAX),
         }
     }
 }
 
 #[derive(Debug)]
-pub(super) enum Secret {
+enum Secret {
     Asking {
-        ask_at: Instant,
         pause: Duration,
         /// How often it was asked for.
         tries: usize,
@@ -54,8 +60,10 @@ pub(super) struct Pending {
     pub(super) askers: Vec<LinkIndex>,
     /// Who was asked: nobody else's refusal counts.
     pub(super) asked: LinkIndex,
-    pub(super) until: Instant,
 }
+
+/// Which secret, and for whom.
+pub(super) type Question = (InstanceRef, NodeId);
 
 impl Keys {
     /// The secret of an instance and its epoch.
@@ -66,77 +74,105 @@ impl Keys {
         }
     }
 
-    /// Wants the secrets of exactly these instances from now on.
-    pub(super) fn want(&mut self, now: Instant, wanted: &[InstanceRef]) {
-        self.secrets.retain(|of, _| wanted.contains(of));
-        for of in wanted {
-            if !self.secrets.contains_key(of) {
-                let asking = Secret::Asking {
-                    ask_at: now,
-                    pause: KEY_RETRY_MIN,
-                    tries: 0,
-                };
-                self.secrets.insert(of.clone(), asking);
-            }
+    /// Wants the secret of an instance from now on, or does not any more.
+    pub(super) fn want(&mut self, now: Instant, of: InstanceRef, is_wanted: bool) {
+        if !is_wanted {
+            self.secrets.remove(&of);
+            self.asks.note(of, None);
+        } else if !self.secrets.contains_key(&of) {
+            let asking = Secret::Asking {
+                pause: KEY_RETRY_MIN,
+                tries: 0,
+            };
+            self.secrets.insert(of.clone(), asking);
+            self.asks.note(of, ask(now));
         }
+    }
+
+    /// Whether the secret of an instance is wanted and not here.
+    pub(super) fn is_asked_for(&self, of: &InstanceRef) -> bool {
+        matches!(self.secrets.get(of), Some(Secret::Asking { .. }))
+    }
+
+    /// The secret of an instance is here.
+    pub(super) fn hold(&mut self, of: InstanceRef, epoch: u8, secret: ContentSecret) {
+        self.asks.note(of.clone(), None);
+        self.secrets.insert(of, Secret::Held { epoch, secret });
     }
 
     /// The instances whose secret is to be asked for now, each with how often it was; each is asked for again later.
     pub(super) fn due(&mut self, now: Instant) -> Vec<(InstanceRef, usize)> {
         let mut due = Vec::new();
-        for (of, secret) in &mut self.secrets {
-            let Secret::Asking {
-                ask_at,
-                pause,
-                tries,
-            } = secret
-            else {
+        for of in self.asks.due(now) {
+            let Some(Secret::Asking { pause, tries }) = self.secrets.get_mut(&of) else {
                 continue;
             };
-            if *ask_at <= now {
-                *ask_at = now + *pause;
-                *pause = (*pause * 2).min(KEY_RETRY_MAX);
-                due.push((of.clone(), *tries));
-                *tries += 1;
-            }
+            self.asks.note(of.clone(), ask(now + *pause));
+            *pause = (*pause * 2).min(KEY_RETRY_MAX);
+            due.push((of, *tries));
+            *tries += 1;
         }
         due
     }
 
-    pub(super) fn on_link_down(&mut self, link: LinkIndex) {
-        for pending in self.pending.values_mut() {
-            pending.askers.retain(|asker| *asker != link);
+    /// `asker` waits for an answer that `asked` is to give.
+    pub(super) fn wait(
+        &mut self,
+        key: Question,
+        asker: LinkIndex,
+        asked: LinkIndex,
+        until: Instant,
+    ) {
+        let at = Wakeup {
+            at: until,
+            why: "pending key",
+        };
+        self.overs.note(key.clone(), Some(at));
+        let pending = self.pending.entry(key).or_insert(Pending {
+            askers: Vec::new(),
+            asked,
+        });
+        pending.asked = asked;
+        if !pending.askers.contains(&asker) && pending.askers.len() < KEY_ASKERS_MAX {
+            pending.askers.push(asker);
         }
-        self.keep_pending(|pending| !pending.askers.is_empty());
     }
 
-    fn keep_pending(&mut self, is_kept: impl Fn(&Pending) -> bool) {
-        let shares = &mut self.shares;
-        self.pending.retain(|of, pending| {
-            let is_kept = is_kept(pending);
-            if !is_kept {
-                shares.remove(of);
+    /// It was answered, or nobody waits for it.
+    pub(super) fn wait_no_more(&mut self, key: &Question) -> Option<Pending> {
+        self.shares.remove(key);
+        self.overs.note(key.clone(), None);
+        self.pending.remove(key)
+    }
+
+    pub(super) fn on_link_down(&mut self, link: LinkIndex) {
+        let mut over = Vec::new();
+        for (key, pending) in &mut self.pending {
+            pending.askers.retain(|asker| *asker != link);
+            if pending.askers.is_empty() {
+                over.push(key.clone());
             }
-            is_kept
-        });
+        }
+        for key in over {
+            self.wait_no_more(&key);
+        }
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
-        self.keep_pending(|pending| pending.until > now);
+        for key in self.overs.due(now) {
+            self.wait_no_more(&key);
+        }
     }
 
     pub(super) fn wakeup(&self) -> Option<Wakeup> {
-        let asks = self.secrets.values().filter_map(|secret| match secret {
-            Secret::Asking { ask_at, .. } => Some(Wakeup {
-                at: *ask_at,
-                why: "ask for secret",
-            }),
-            Secret::Held { .. } => None,
-        });
-        let pending = self.pending.values().map(|p| Wakeup {
-            at: p.until,
-            why: "pending key",
-        });
-        asks.chain(pending).map(Some).fold(None, Wakeup::earlier)
+        Wakeup::earlier(self.asks.first(), self.overs.first())
     }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "as it is noted")]
+const fn ask(at: Instant) -> Option<Wakeup> {
+    Some(Wakeup {
+        at,
+        why: "ask for secret",
+    })
 }

@@ -16,8 +16,8 @@ use levada_wire::unknown::Unknown;
 use levada_wire::{LinkIndex, NodeId};
 
 use super::Flows;
-use super::keyring::{Pending, Secret};
-use crate::limits::{KEY_ASKERS_MAX, KEY_GRANTS_KEPT_MAX, KEY_PENDING, KEYS_PENDING_MAX};
+use super::carried::Carried;
+use crate::limits::{KEY_GRANTS_KEPT_MAX, KEY_PENDING, KEYS_PENDING_MAX};
 
 impl Flows {
     /// Asks the origins for the secrets that are due.
@@ -94,16 +94,7 @@ impl Flows {
             (None, Some(next)) => {
                 let until = self.now + KEY_PENDING;
                 self.keys.shares.add((of.clone(), consumer), subnet);
-                let pending = self.keys.pending.entry((of.clone(), consumer));
-                let pending = pending.or_insert(Pending {
-                    askers: Vec::new(),
-                    asked: next,
-                    until,
-                });
-                (pending.asked, pending.until) = (next, until);
-                if !pending.askers.contains(&link) && pending.askers.len() < KEY_ASKERS_MAX {
-                    pending.askers.push(link);
-                }
+                self.keys.wait((of.clone(), consumer), link, next, until);
                 let hops_left = hops_left - 1;
                 // spec: WIRE 7.3 fields that this version does not know go on with it
                 let request = KeyRequest {
@@ -146,22 +137,19 @@ impl Flows {
             self.pass_grant_on(link, grant);
             return;
         }
-        let Some(secret @ Secret::Asking { .. }) = self.keys.secrets.get_mut(&grant.of) else {
+        if !self.keys.is_asked_for(&grant.of) {
             return;
-        };
+        }
         if !grant.is_signed_by_origin() {
             return;
         }
         let context = content_context(&grant.of, grant.epoch);
         if let Some(opened) = self.identity.open_secret::<32>(&grant.sealed, &context) {
             let opened = ContentSecret::from_bytes(*opened);
-            self.carried
-                .matching(|carried| carried.of == grant.of)
-                .for_each(drop);
-            *secret = Secret::Held {
-                epoch: grant.epoch,
-                secret: opened,
-            };
+            let flows = self.carried.of_origin(&grant.of.origin);
+            let is_of = |carried: &Carried| carried.of == grant.of;
+            self.carried.change(flows, is_of, |_| {});
+            self.keys.hold(grant.of, grant.epoch, opened);
         }
     }
 
@@ -192,8 +180,7 @@ impl Flows {
     }
 
     fn answer(&mut self, of: &(InstanceRef, NodeId), answer: &FlowMessage) {
-        let pending = self.keys.pending.remove(of);
-        self.keys.shares.remove(of);
+        let pending = self.keys.wait_no_more(of);
         for asker in pending.into_iter().flat_map(|pending| pending.askers) {
             self.send(asker, answer.clone());
         }

@@ -213,15 +213,16 @@ impl Flows {
             .take(&statement, own, self.intake.teller(from))
         {
             Freshness::New => {
-                self.subscriptions_touched = true;
+                self.subscriptions.touch_name(&name);
                 let announce = statement.content();
                 for offer in &announce.layers {
                     self.on_peak(announce.flow(offer.layer), offer.peak);
                 }
                 let origin = announce.origin;
                 let reachable = self.distance_to(&origin).is_finite();
-                // It was just heard: that it can be reached is no news to anybody.
-                let _ = self.catalogue.note_reachable(self.now, &origin, reachable);
+                if !reachable {
+                    self.catalogue.note_unreachable(self.now, &name, origin);
+                }
                 self.tell_all();
                 self.watched.mark(&name, origin);
                 self.event(Event::StreamsChanged { name });
@@ -328,10 +329,11 @@ impl Flows {
             return;
         }
         let now = self.now;
-        self.subscriptions_touched = true;
-        for carried in self.carried.matching(|carried| carried.of == of) {
-            carried.end(now);
-        }
+        self.subscriptions.touch_name(&of.name);
+        let flows = self.carried.of_origin(&origin);
+        let is_of = |carried: &Carried| carried.of == of;
+        self.carried
+            .change(flows, is_of, |carried| carried.end(now));
         for ended in self.subscriptions.on_withdraw(&of) {
             self.event(ended);
         }

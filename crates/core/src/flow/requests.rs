@@ -456,8 +456,8 @@ impl Flows {
             carried
                 .avoided
                 .retain(|by, (why, _)| *by != link || *why != RefuseReason::Timeout);
-            if self.wanted.contains_key(&flow) && carried.is_stalled() {
-                self.subscriptions_touched = true;
+            if carried.is_stalled() {
+                self.subscriptions.touch_flow(flow);
             }
         }
     }

@@ -138,10 +138,8 @@ impl Flows {
     /// All streams of an origin are shown again, since the way to it is another.
     pub(super) fn mark_origin(&mut self, origin: NodeId) {
         if self.watched.0.is_some() {
-            for announce in self.catalogue.behind(None) {
-                if announce.origin == origin {
-                    self.watched.mark(&announce.name, origin);
-                }
+            for name in self.catalogue.names_of(&origin).into_iter().flatten() {
+                self.watched.mark(name, origin);
             }
         }
     }

@@ -13,7 +13,7 @@
 //!
 //! Called by [`Flows`] alone. Invariant: after it ran, running it again changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use levada_wire::control::flow::RefuseReason;
 use levada_wire::lane::FlowCommand;
@@ -31,7 +31,7 @@ impl Flows {
     /// Makes what is follow what is wanted, for all that was touched.
     pub(super) fn settle(&mut self) {
         loop {
-            if std::mem::take(&mut self.subscriptions_touched) {
+            if self.subscriptions.is_touched() {
                 self.want();
             }
             let touched = self.carried.touched();
@@ -44,29 +44,42 @@ impl Flows {
         self.tell_sizes();
     }
 
-    /// Looks at the subscriptions again, and touches the flows whose being wanted changed.
+    /// Looks again at the subscriptions that were touched, and touches the flows whose being wanted changed.
     fn want(&mut self) {
-        for id in self.subscriptions.ids() {
-            self.resolve(id);
+        let touched = self.subscriptions.take_touched();
+        for id in &touched {
+            self.resolve(*id);
         }
-        let wanted = self.subscriptions.wanted();
-        self.carry_wanted(&wanted);
-        let budget = |of: &BTreeMap<FlowId, Wanted>, flow| of.get(flow).map(|one| one.budget);
-        for flow in self.wanted.keys().chain(wanted.keys()) {
-            if budget(&self.wanted, flow) != budget(&wanted, flow) {
-                self.carried.touch(*flow);
-            }
-            if self.wanted.get(flow) != wanted.get(flow)
-                && let Some(offer) = self.catalogue.find(*flow)
-            {
-                self.watched.mark(&offer.of.name, offer.of.origin);
-            }
+        for flow in self.subscriptions.take_moved() {
+            self.note_wanted(flow);
         }
-        self.wanted = wanted;
-        self.keys
-            .want(self.now, &self.subscriptions.instances(&self.me));
+        self.carry_wanted();
+        for (of, is_needed) in self.subscriptions.take_moved_instances(&self.me) {
+            self.keys.want(self.now, of, is_needed);
+        }
         self.ask_for_secrets();
-        self.promote_and_report();
+        self.promote_and_report(touched);
+    }
+
+    /// Other subscriptions point at a flow than before.
+    fn note_wanted(&mut self, flow: FlowId) {
+        let wanted = self.subscriptions.wanted(flow);
+        let before = match wanted {
+            Some(wanted) => self.wanted.insert(flow, wanted),
+            None => self.wanted.remove(&flow),
+        };
+        let budget = |of: Option<Wanted>| of.map(|one| one.budget);
+        if budget(before) != budget(wanted) {
+            self.carried.touch(flow);
+        }
+        if before != wanted
+            && let Some(offer) = self.catalogue.find(flow)
+        {
+            self.watched.mark(&offer.of.name, offer.of.origin);
+        }
+        if before.is_none() && wanted.is_some() {
+            self.uncarried.insert(flow);
+        }
     }
 
     fn settle_flows(&mut self, touched: &[FlowId]) {
@@ -80,9 +93,8 @@ impl Flows {
             self.grant_waiting(*flow);
             self.consume(*flow, wanted.is_some());
         }
-        if touched.iter().any(|flow| self.wanted.contains_key(flow)) {
-            self.promote_and_report();
-        }
+        let served = self.subscriptions.served_by(touched);
+        self.promote_and_report(served);
         for flow in touched {
             self.tell_shape(*flow);
             if let Some(of) = self.carried.note(*flow) {
@@ -136,8 +148,8 @@ impl Flows {
         is_fed_back.then_some("it goes out over the link that it comes over")
     }
 
-    fn promote_and_report(&mut self) {
-        for id in self.subscriptions.ids() {
+    fn promote_and_report(&mut self, ids: BTreeSet<SubscriptionId>) {
+        for id in ids {
             self.promote(id);
             self.report(id);
         }
@@ -151,7 +163,7 @@ impl Flows {
         self.keys.expire(self.now);
         self.ask_for_secrets();
         for (name, origin) in self.catalogue.expire(self.now) {
-            self.subscriptions_touched = true;
+            self.subscriptions.touch_name(&name);
             self.watched.mark(&name, origin);
             self.event(Event::StreamsChanged { name });
         }
@@ -159,7 +171,6 @@ impl Flows {
 
     pub(super) fn on_unsubscribe(&mut self, id: SubscriptionId) {
         self.subscriptions.remove(id);
-        self.subscriptions_touched = true;
     }
 
     /// Points a subscription at the flow that should serve it.
@@ -189,11 +200,9 @@ impl Flows {
             flow: announce.flow(subscription.layer),
             announce: (*announce).clone(),
         });
-        let Some(subscription) = self.subscriptions.get_mut(id) else {
-            return;
-        };
         let serving = subscription.serving.as_ref().map(|target| target.flow);
-        subscription.next = target.filter(|target| Some(target.flow) != serving);
+        let next = target.filter(|target| Some(target.flow) != serving);
+        self.subscriptions.set_next(id, next);
     }
 
     /// Tells a subscription how far it has come, if that is news.
@@ -231,10 +240,8 @@ impl Flows {
         let state = state.filter(|state| {
             serving.is_none() || !matches!(state, SubscriptionState::Requested { .. })
         });
-        if let (Some(subscription), Some(state)) = (self.subscriptions.get_mut(id), state) {
-            let told = subscription.tell(id, state);
-            told.into_iter().for_each(|event| self.event(event));
-        }
+        let told = state.and_then(|state| self.subscriptions.tell(id, state));
+        told.into_iter().for_each(|event| self.event(event));
     }
 
     fn state_of(&self, target: &Target) -> SubscriptionState {
@@ -255,13 +262,16 @@ impl Flows {
     }
 
     /// Begins to carry the flows that subscriptions point at.
-    fn carry_wanted(&mut self, wanted: &BTreeMap<FlowId, Wanted>) {
-        for flow in wanted.keys() {
-            if self.carried.contains(*flow) || self.carried.len() >= CARRIED_MAX {
+    fn carry_wanted(&mut self) {
+        for flow in std::mem::take(&mut self.uncarried) {
+            if !self.wanted.contains_key(&flow) || self.carried.contains(flow) {
                 continue;
             }
-            if let Some(offer) = self.catalogue.find(*flow) {
-                self.carry(Carried::new(offer));
+            match self.catalogue.find(flow) {
+                Some(offer) if self.carried.len() < CARRIED_MAX => self.carry(Carried::new(offer)),
+                _ => {
+                    self.uncarried.insert(flow);
+                }
             }
         }
     }
@@ -440,6 +450,10 @@ impl Flows {
         let Some(released) = self.carried.remove(flow) else {
             return;
         };
+        // There is room for one that had none.
+        if let Some(waiting) = self.uncarried.first() {
+            self.subscriptions.touch_flow(*waiting);
+        }
         if released.shape != (None, BTreeSet::new()) {
             self.outputs.push_back(Output::Shape(Shape {
                 flow,
@@ -526,7 +540,7 @@ impl Flows {
 
     /// The flow that was to serve a subscription next serves it now.
     fn promote(&mut self, id: SubscriptionId) {
-        let Some(subscription) = self.subscriptions.get_mut(id) else {
+        let Some(subscription) = self.subscriptions.get(id) else {
             return;
         };
         let Some(next) = &subscription.next else {
@@ -539,11 +553,7 @@ impl Flows {
         {
             return;
         }
-        let before = subscription.serving.take().map(|target| target.flow);
-        subscription.serving = subscription.next.take();
-        // What served it before is wanted no more.
-        self.subscriptions_touched = true;
-        if let Some(before) = before
+        if let Some(before) = self.subscriptions.promote(id)
             && self.subscriptions.count(before) == 0
         {
             self.stop_consuming(before);

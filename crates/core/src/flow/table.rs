@@ -1,16 +1,16 @@
 //! The table of carried flows, and the set of those that changed since `settle` ran.
 //!
 //! Mutable access to a flow marks it as touched; `settle` visits touched flows alone, so a message costs the same
-//! with four thousand flows as with one. The table also indexes each flow's timer, and the flows and their peaks per
-//! link. Not what is done with a flow (`settle`). Called by the parts of [`super::Flows`]. Invariant: for a flow that
-//! is not touched, the indexes agree with the flow.
+//! with four thousand flows as with one. The table also indexes each flow's timer, the flows and their peaks per link,
+//! and the flows of each origin. Not what is done with a flow (`settle`). Called by the parts of [`super::Flows`].
+//! Invariant: for a flow that is not touched, the indexes agree with the flow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use levada_wire::control::flow::InstanceRef;
 use levada_wire::machine::Wakeup;
-use levada_wire::{Bitrate, FlowId, Instant, LinkIndex};
+use levada_wire::{Bitrate, FlowId, Instant, LinkIndex, NodeId};
 
 use super::carried::Carried;
 use crate::view::{FlowState, note_look};
@@ -21,6 +21,7 @@ pub(super) struct Table {
     touched: BTreeSet<FlowId>,
     wakeups: BTreeMap<(Instant, FlowId), &'static str>,
     users: BTreeMap<LinkIndex, Users>,
+    origins: BTreeMap<NodeId, BTreeSet<FlowId>>,
     /// The peaks of all flows, once for each child. Wide enough that no announced peak overflows it.
     reserved: u128,
     /// Links whose first user came, or whose last one went.
@@ -40,7 +41,7 @@ struct Noted {
 /// What uses a link.
 #[derive(Debug, Default)]
 struct Users {
-    flows: usize,
+    flows: BTreeSet<FlowId>,
     /// The peaks of the flows that go out over it, wide enough for all.
     admitted: u128,
 }
@@ -63,7 +64,7 @@ impl Table {
 
     /// How many flows use a link.
     pub(super) fn flows_over(&self, link: LinkIndex) -> usize {
-        self.users.get(&link).map_or(0, |users| users.flows)
+        self.users.get(&link).map_or(0, |users| users.flows.len())
     }
 
     pub(super) fn contains(&self, flow: FlowId) -> bool {
@@ -90,8 +91,10 @@ impl Table {
 
     pub(super) fn insert(&mut self, carried: Carried) {
         let flow = carried.flow();
-        self.forget(flow);
+        self.remove(flow);
         self.touched.insert(flow);
+        let of_origin = self.origins.entry(carried.of.origin);
+        of_origin.or_default().insert(flow);
         let noted = Noted {
             carried,
             wakes_at: None,
@@ -104,11 +107,43 @@ impl Table {
 
     pub(super) fn remove(&mut self, flow: FlowId) -> Option<Carried> {
         self.forget(flow);
-        self.flows.remove(&flow).map(|noted| noted.carried)
+        let carried = self.flows.remove(&flow)?.carried;
+        if let Some(flows) = self.origins.get_mut(&carried.of.origin) {
+            flows.remove(&flow);
+            if flows.is_empty() {
+                self.origins.remove(&carried.of.origin);
+            }
+        }
+        Some(carried)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (FlowId, &Carried)> {
-        self.behind(None)
+    /// The flows of an origin.
+    pub(super) fn of_origin(&self, origin: &NodeId) -> Vec<FlowId> {
+        let flows = self.origins.get(origin);
+        flows.into_iter().flatten().copied().collect()
+    }
+
+    /// The flows that use a link, but for what changed of those that are touched.
+    pub(super) fn over(&self, link: LinkIndex) -> Vec<FlowId> {
+        let users = self.users.get(&link);
+        let flows = users.into_iter().flat_map(|users| &users.flows);
+        flows.copied().collect()
+    }
+
+    /// Changes those of the flows that `matters` says yes to.
+    pub(super) fn change(
+        &mut self,
+        flows: Vec<FlowId>,
+        matters: impl Fn(&Carried) -> bool,
+        mut change: impl FnMut(&mut Carried),
+    ) {
+        for flow in flows {
+            if self.get(flow).is_some_and(&matters)
+                && let Some(carried) = self.get_mut(flow)
+            {
+                change(carried);
+            }
+        }
     }
 
     /// The flows behind `after`.
@@ -165,11 +200,11 @@ impl Table {
         noted.links = noted.carried.uses().collect();
         for (link, admitted) in &noted.links {
             let users = self.users.entry(*link).or_default();
-            users.flows += 1;
-            users.admitted += u128::from(admitted.0);
-            if users.flows == 1 {
+            if users.flows.is_empty() {
                 self.turned.insert(*link);
             }
+            users.flows.insert(flow);
+            users.admitted += u128::from(admitted.0);
         }
         let carried = &noted.carried;
         let shown = (carried.state(), carried.granted().count());
@@ -186,14 +221,17 @@ impl Table {
             self.wakeups.remove(&(at, flow));
         }
         self.reserved -= std::mem::take(&mut noted.reserved);
-        for (link, admitted) in std::mem::take(&mut noted.links) {
-            let users = self
-                .users
-                .get_mut(&link)
-                .expect("each noted link was counted");
-            users.flows -= 1;
+        let links = std::mem::take(&mut noted.links);
+        // A link may be there twice: as one that was asked, and as a child's.
+        for (link, admitted) in &links {
+            let users = self.users.get_mut(link);
+            let users = users.expect("each noted link was counted");
+            users.flows.remove(&flow);
             users.admitted -= u128::from(admitted.0);
-            if users.flows == 0 {
+        }
+        for (link, _) in links {
+            let users = self.users.get(&link);
+            if users.is_some_and(|users| users.flows.is_empty()) {
                 self.users.remove(&link);
                 self.turned.insert(link);
             }

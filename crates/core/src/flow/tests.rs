@@ -29,6 +29,7 @@ mod greed;
 mod keys;
 mod rows;
 mod telling;
+mod touched;
 mod watched;
 
 const UP: LinkIndex = LinkIndex(1);

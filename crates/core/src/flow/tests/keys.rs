@@ -254,7 +254,7 @@ fn a_grant_is_made_once_until_more_were_made_than_are_kept() {
 fn who_gets_no_answer_asks_less_and_less_often_and_never_stops() {
     let of = instance(&identity(5));
     let mut keys = Keys::default();
-    keys.want(Instant::ZERO, &[of]);
+    keys.want(Instant::ZERO, of, true);
 
     let mut asked = Vec::new();
     while asked.len() < 12 {
