@@ -195,6 +195,8 @@ pub struct Flows {
     intake: Intake,
     /// When those who were told much are told more.
     tell_at: Option<Instant>,
+    /// When the flows are settled that one call did not get to.
+    settle_at: Option<Instant>,
     routes: BTreeMap<NodeId, Route>,
     /// Other ways than the routes.
     alternatives: BTreeMap<NodeId, Vec<Alternative>>,
@@ -267,10 +269,8 @@ impl Machine for Flows {
     fn handle_timeout(&mut self, now: Instant) {
         self.forgive_own_absence(now);
         self.now = self.now.max(now);
-        if self
-            .poll_timeout()
-            .is_none_or(|wakeup| wakeup.at > self.now)
-        {
+        let is_due = self.poll_timeout().is_some_and(|due| due.at <= self.now);
+        if !is_due && !self.carried.is_touched() {
             return;
         }
         self.expire();
@@ -287,8 +287,13 @@ impl Machine for Flows {
             at,
             why: "tell who was told much",
         });
+        let settling = self.settle_at.map(|at| Wakeup {
+            at,
+            why: "settle the rest",
+        });
         let parts = [
             telling,
+            settling,
             self.catalogue.wakeup(),
             self.keys.wakeup(),
             self.carried.wakeup(),
@@ -312,6 +317,7 @@ impl Flows {
             listeners: BTreeMap::new(),
             intake: Intake::default(),
             tell_at: None,
+            settle_at: None,
             routes: BTreeMap::new(),
             alternatives: BTreeMap::new(),
             vanished: Vanished::default(),
@@ -472,7 +478,9 @@ impl Flows {
 
     /// The link toward an origin.
     fn toward(&self, of: &InstanceRef) -> Option<LinkIndex> {
-        self.routes.get(&of.origin).map(|route| route.link)
+        let link = self.routes.get(&of.origin)?.link;
+        // A route over a link that was lost just now is about to change.
+        self.neighbours.contains_key(&link).then_some(link)
     }
 
     /// Why a neighbour cannot be served a flow of that origin by this node's route, if it cannot.

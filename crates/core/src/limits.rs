@@ -138,11 +138,14 @@ pub const ORIGINS_MAX: usize = 4_096;
 /// The most origins that those bring who open links from one address. News of one more is ignored.
 pub const ORIGINS_PER_ADDRESS_MAX: usize = ORIGINS_MAX / 2;
 
-/// The most routes that are told in one call; the rest follows after [`NEWS_PAUSE`].
-pub const NEWS_PER_CALL_MAX: usize = 8_192;
+/// The most origins that one call forgets a lost link for; the rest follows after [`PART_PAUSE`].
+pub const ORIGINS_PER_CALL_MAX: usize = 128;
 
-/// Between two parts of many routes to be told.
-pub const NEWS_PAUSE: Duration = Duration::from_millis(1);
+/// The most routes that are told in one call; the rest follows after [`PART_PAUSE`].
+pub const NEWS_PER_CALL_MAX: usize = 1_024;
+
+/// Between two parts of what one input began: pings and whatever else came meanwhile go in between.
+pub const PART_PAUSE: Duration = Duration::from_micros(50);
 
 /// The most updates to one neighbour that are under way. The rest waits where it is kept, until they are written.
 pub const UPDATES_UNDER_WAY_MAX: usize = 512;
@@ -209,6 +212,9 @@ pub const UNREACHABLE_KEPT: Duration = Duration::from_secs(600);
 
 /// The most flows carried at a time. A request for one more is refused as full.
 pub const CARRIED_MAX: usize = 4_096;
+
+/// The most flows that one call settles; the rest follows after [`PART_PAUSE`].
+pub const FLOWS_PER_CALL_MAX: usize = 128;
 
 /// The most flows that those may ask for who open links from one address. A request for one more is refused as full.
 pub const FLOWS_PER_ADDRESS_MAX: usize = CARRIED_MAX / 2;

@@ -29,8 +29,9 @@ use levada_wire::{Distance, Instant, LinkIndex, NodeId};
 
 use crate::credit::{Blocked, Bucket, Credit};
 use crate::limits::{
-    LINK_COST, NEWS_PAUSE, NEWS_PER_CALL_MAX, ORIGINS_MAX, ORIGINS_PER_ADDRESS_MAX,
-    SEQUENCE_INTERVAL, SEQUENCE_RETRY, UPDATES_BURST, UPDATES_PER_SECOND, UPDATES_UNDER_WAY_MAX,
+    LINK_COST, NEWS_PER_CALL_MAX, ORIGINS_MAX, ORIGINS_PER_ADDRESS_MAX, ORIGINS_PER_CALL_MAX,
+    PART_PAUSE, SEQUENCE_INTERVAL, SEQUENCE_RETRY, UPDATES_BURST, UPDATES_PER_SECOND,
+    UPDATES_UNDER_WAY_MAX,
 };
 use crate::subnet::{Shares, Subnet};
 use crate::view::{RouteRow, Seconds};
@@ -133,6 +134,10 @@ pub struct Routes {
     untold: BTreeMap<NodeId, Untold>,
     /// When the rest of it is looked at.
     tell_at: Option<Instant>,
+    /// The links that are lost, each with the first of the origins that it is still to be forgotten for.
+    lost: VecDeque<(LinkIndex, NodeId)>,
+    /// When more of that is done.
+    forget_at: Option<Instant>,
     /// How much each neighbour may be told.
     credits: BTreeMap<LinkIndex, Credit>,
     /// What may be news to those who may be told nothing now.
@@ -199,6 +204,9 @@ impl Machine for Routes {
         for id in self.wakeups.due(self.now) {
             self.on_origin_timeout(id);
         }
+        if self.forget_at.is_some_and(|at| at <= self.now) {
+            self.forget_lost();
+        }
         let ready = self.ready_at.iter().filter(|(_, at)| **at <= self.now);
         for link in ready.map(|(link, _)| *link).collect::<Vec<_>>() {
             self.wait_no_more(link);
@@ -221,6 +229,11 @@ impl Machine for Routes {
             at,
             why: "tell the rest",
         });
+        let lost = self.forget_at.map(|at| Wakeup {
+            at,
+            why: "forget a lost link",
+        });
+        let news = Wakeup::earlier(news, lost);
         let ready = self.ready_at.values().min().map(|at| Wakeup {
             at: *at,
             why: "tell who was told much",
@@ -249,6 +262,8 @@ impl Routes {
             wakeups: Wakeups::default(),
             untold: BTreeMap::new(),
             tell_at: None,
+            lost: VecDeque::new(),
+            forget_at: None,
             credits: BTreeMap::new(),
             waiting: BTreeMap::new(),
             ready_at: BTreeMap::new(),
@@ -305,14 +320,34 @@ impl Routes {
         self.strangers.remove(&link);
         self.waiting.remove(&link);
         self.ready_at.remove(&link);
-        let known: Vec<NodeId> = self.origins.keys().copied().collect();
-        for id in known {
-            let Some(origin) = self.origins.get_mut(&id) else {
-                continue;
-            };
-            origin.forget_link(link);
-            self.reselect(id);
+        self.lost.push_back((link, NodeId([0; 32])));
+        if self.forget_at.is_none() {
+            self.forget_lost();
         }
+    }
+
+    /// Forgets what was told over lost links, of as many origins as one call may. What of it is left is as if it were
+    /// noticed a moment later, but nothing is said over such a link.
+    fn forget_lost(&mut self) {
+        let mut left = ORIGINS_PER_CALL_MAX;
+        while let Some((link, from)) = self.lost.pop_front() {
+            let mut origins = self.origins.range(from..).map(|(id, _)| *id);
+            let part: Vec<NodeId> = origins.by_ref().take(left).collect();
+            if let Some(next) = origins.next() {
+                self.lost.push_front((link, next));
+            }
+            left -= part.len();
+            for id in part {
+                let origin = self.origins.get_mut(&id);
+                if origin.is_some_and(|origin| origin.forget_link(link)) {
+                    self.reselect(id);
+                }
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        self.forget_at = (!self.lost.is_empty()).then(|| self.now + PART_PAUSE);
     }
 
     fn on_update(&mut self, link: LinkIndex, update: Update) {
@@ -439,7 +474,8 @@ impl Routes {
             return;
         }
         let asker = self.neighbours.get(&link).map(NodeId::prefix);
-        let Some(next) = origin.way_around(asker) else {
+        let next = origin.way_around(asker);
+        let Some(next) = next.filter(|link| self.neighbours.contains_key(link)) else {
             return;
         };
         let message = RouteMessage::SequenceRequest(SequenceRequest {
@@ -478,7 +514,8 @@ impl Routes {
         let starved = origin.starve(self.now);
         self.wakeups.note(id, origin.wakeup());
         if let Some((links, sequence)) = starved {
-            for link in links {
+            let is_there = |link: &LinkIndex| self.neighbours.contains_key(link);
+            for link in links.into_iter().filter(is_there) {
                 let hops_left = u8::try_from(HOPS_MAX).unwrap_or(u8::MAX);
                 let message = RouteMessage::SequenceRequest(SequenceRequest {
                     origin: id,
@@ -564,7 +601,7 @@ impl Routes {
                 self.untold.insert(id, rest);
             }
         }
-        self.tell_at = (!self.untold.is_empty()).then(|| self.now + NEWS_PAUSE);
+        self.tell_at = (!self.untold.is_empty()).then(|| self.now + PART_PAUSE);
     }
 
     fn links_from(&self, link: LinkIndex) -> impl Iterator<Item = LinkIndex> {

@@ -121,7 +121,8 @@ impl Flows {
         let feasible = alternatives
             .iter()
             .filter(|alternative| alternative.is_feasible);
-        let mut feasible = feasible.map(|alternative| alternative.link);
+        let feasible = feasible.map(|alternative| alternative.link);
+        let mut feasible = feasible.filter(|link| self.neighbours.contains_key(link));
         // Who was asked is heard before a nearer way is asked: over ways that flap nobody would come to answer.
         if let Upstream::Asking { link, until } = carried.upstream
             && until > self.now

@@ -25,21 +25,27 @@ use super::{Flows, Output};
 use crate::api::{Event, SubscriptionId, SubscriptionState};
 use crate::chance::jittered;
 use crate::channels::Shape;
-use crate::limits::{ANSWER_WAIT, CARRIED_MAX, LINGER, REQUEST_AGAIN, REQUEST_PAUSE};
+use crate::limits::{
+    ANSWER_WAIT, CARRIED_MAX, FLOWS_PER_CALL_MAX, LINGER, PART_PAUSE, REQUEST_AGAIN, REQUEST_PAUSE,
+};
 
 impl Flows {
     /// Makes what is follow what is wanted, for all that was touched.
     pub(super) fn settle(&mut self) {
+        let mut left = FLOWS_PER_CALL_MAX;
         loop {
             if self.subscriptions.is_touched() {
                 self.want();
             }
-            let touched = self.carried.touched();
+            let touched = self.carried.touched(left);
             if touched.is_empty() {
                 break;
             }
+            left -= touched.len();
             self.settle_flows(&touched);
         }
+        let is_rest = self.carried.is_touched();
+        self.settle_at = is_rest.then(|| self.now + PART_PAUSE);
         self.note_active();
         self.tell_sizes();
     }
@@ -84,6 +90,10 @@ impl Flows {
 
     fn settle_flows(&mut self, touched: &[FlowId]) {
         for flow in touched {
+            if self.settle_at.is_some() {
+                // It may have waited for so long that its timers, which were not noted yet, are due.
+                self.expire_children(*flow);
+            }
             let wanted = self.wanted.get(flow).map(|wanted| wanted.budget);
             self.settle_budget(*flow, wanted);
             self.drive(*flow, wanted.is_some());

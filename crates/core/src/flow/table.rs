@@ -181,9 +181,13 @@ impl Table {
         due
     }
 
-    /// What was touched since the last time, to be settled and then noted.
-    pub(super) fn touched(&self) -> Vec<FlowId> {
-        self.touched.iter().copied().collect()
+    /// The first of what was touched since the last time, to be settled and then noted.
+    pub(super) fn touched(&self, most: usize) -> Vec<FlowId> {
+        self.touched.iter().copied().take(most).collect()
+    }
+
+    pub(super) fn is_touched(&self) -> bool {
+        !self.touched.is_empty()
     }
 
     /// A flow was looked at: its wake-up and its links are noted as they are now. Says of what it is if people see
@@ -245,8 +249,10 @@ impl Table {
         turned.iter().map(|link| (*link, used(link))).collect()
     }
 
+    /// The first time at which a flow is to be looked at; of those that are not touched, which are looked at anyway.
     pub(super) fn wakeup(&self) -> Option<Wakeup> {
-        let ((at, _), why) = self.wakeups.first_key_value()?;
+        let settled = |((_, flow), _): &(&(Instant, FlowId), _)| !self.touched.contains(flow);
+        let ((at, _), why) = self.wakeups.iter().find(settled)?;
         Some(Wakeup { at: *at, why })
     }
 }

@@ -86,10 +86,10 @@ impl OriginRoutes {
         self.advertised.remove(&link);
     }
 
-    /// The link to the neighbour went down.
-    pub(super) fn forget_link(&mut self, link: LinkIndex) {
-        self.advertised.remove(&link);
+    /// The link to the neighbour went down; whether that neighbour told of a way.
+    pub(super) fn forget_link(&mut self, link: LinkIndex) -> bool {
         self.told.remove(&link);
+        self.advertised.remove(&link).is_some()
     }
 
     /// The neighbour is to be told again, whatever it was told before.

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::limits::{NEWS_PER_CALL_MAX, ORIGIN_KEPT};
+use crate::limits::{NEWS_PER_CALL_MAX, ORIGIN_KEPT, ORIGINS_PER_CALL_MAX};
 
 fn id(node: usize) -> NodeId {
     let mut bytes = [0; 32];
@@ -594,9 +594,60 @@ fn a_way_that_flaps_is_told_less_often_than_it_flaps_and_as_it_is_then() {
 
 #[test]
 fn more_news_than_one_call_may_tell_is_told_in_parts() {
-    let mut routes = Routes::new(id(0), true);
-    let origins = 200;
+    let origins = 100;
     let links = NEWS_PER_CALL_MAX / origins + 2;
+    let link = |node: usize| LinkIndex(u32::try_from(node).unwrap());
+    let mut routes = told_of(origins);
+    for node in 2..links + 2 {
+        routes.handle_input(
+            Instant::ZERO,
+            Input::LinkUp {
+                link: link(node),
+                peer: id(node),
+            },
+        );
+    }
+    let mut told = || std::iter::from_fn(|| routes.poll_output()).count();
+    told();
+
+    routes.handle_input(Instant::ZERO, Input::LinkDown { link: link(1) });
+    let parts = parts(&mut routes, "tell the rest", |output| {
+        matches!(output, Output::Send { .. })
+    });
+
+    assert_eq!(parts.iter().sum::<usize>(), origins * links);
+    assert_eq!(parts.len(), 2, "{parts:?}");
+}
+
+#[test]
+fn a_lost_link_is_forgotten_for_as_many_origins_at_once_as_one_call_may() {
+    let mut routes = told_of(2 * ORIGINS_PER_CALL_MAX + 1);
+    while routes.poll_output().is_some() {}
+
+    routes.handle_input(Instant::ZERO, Input::LinkDown { link: LinkIndex(1) });
+    let parts = parts(&mut routes, "forget a lost link", |output| {
+        matches!(output, Output::Changed { route: None, .. })
+    });
+
+    assert_eq!(parts, [ORIGINS_PER_CALL_MAX, ORIGINS_PER_CALL_MAX, 1]);
+}
+
+/// How many such outputs there are at once, and each time that it goes on for that reason.
+fn parts(routes: &mut Routes, why: &str, is_such: impl Fn(&Output) -> bool) -> Vec<usize> {
+    let mut parts = Vec::new();
+    loop {
+        let outputs = std::iter::from_fn(|| routes.poll_output());
+        parts.push(outputs.filter(&is_such).count());
+        match routes.poll_timeout() {
+            Some(wakeup) if wakeup.why == why => routes.handle_timeout(wakeup.at),
+            _ => return parts,
+        }
+    }
+}
+
+/// A node that its only neighbour told of so many origins.
+fn told_of(origins: usize) -> Routes {
+    let mut routes = Routes::new(id(0), true);
     let link = |node: usize| LinkIndex(u32::try_from(node).unwrap());
     routes.handle_input(
         Instant::ZERO,
@@ -624,30 +675,5 @@ fn more_news_than_one_call_may_tell_is_told_in_parts() {
             },
         );
     }
-    for node in 2..links + 2 {
-        routes.handle_input(
-            Instant::ZERO,
-            Input::LinkUp {
-                link: link(node),
-                peer: id(node),
-            },
-        );
-    }
-    let mut told = || std::iter::from_fn(|| routes.poll_output()).count();
-    told();
-
-    routes.handle_input(Instant::ZERO, Input::LinkDown { link: link(1) });
-    let mut parts = Vec::new();
-    loop {
-        let sends = std::iter::from_fn(|| routes.poll_output())
-            .filter(|output| matches!(output, Output::Send { .. }));
-        parts.push(sends.count());
-        match routes.poll_timeout() {
-            Some(wakeup) if wakeup.why == "tell the rest" => routes.handle_timeout(wakeup.at),
-            _ => break,
-        }
-    }
-
-    assert_eq!(parts.iter().sum::<usize>(), origins * links);
-    assert_eq!(parts.len(), 2, "{parts:?}");
+    routes
 }

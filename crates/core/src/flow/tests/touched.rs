@@ -1,6 +1,7 @@
 //! What an input looks at: what it touches, however much else there is.
 
 use super::*;
+use crate::limits::FLOWS_PER_CALL_MAX;
 use crate::view::looks;
 
 /// A node that watches so many streams, each of an origin of its own.
@@ -68,7 +69,10 @@ fn a_flow_that_found_no_room_is_carried_when_there_is_some() {
         layer: Layer(0),
         budget: RepairBudget::DEFAULT,
     };
-    feed(&mut flows, [Input::Outside(subscribe), announced(&origin, 1)]);
+    feed(
+        &mut flows,
+        [Input::Outside(subscribe), announced(&origin, 1)],
+    );
     let wanted = announce(&origin, 1, 1).flow(Layer(0));
     assert!(!flows.carried.contains(wanted), "there is no room");
 
@@ -89,4 +93,55 @@ fn flows_offer(origin: &Identity, number: usize) -> catalogue::FlowOffer {
         packet_size: announce.packet_size,
         carry: None,
     }
+}
+
+#[test]
+fn flows_of_a_lost_link_are_settled_in_parts_and_nothing_is_asked_over_it() {
+    let count = FLOWS_PER_CALL_MAX * 2 + 1;
+    let (mut flows, origins) = watching(count);
+    let other = LinkIndex(2);
+    for origin in &origins {
+        let alternative = Alternative {
+            link: other,
+            is_feasible: true,
+        };
+        let alternatives = Input::Alternatives {
+            origin: origin.id(),
+            alternatives: vec![alternative],
+        };
+        feed(&mut flows, [alternatives]);
+    }
+    let asked = |flows: &mut Flows| {
+        let outputs = std::iter::from_fn(|| flows.poll_output());
+        let requests = outputs.filter_map(|output| match output {
+            Output::Outside(api::Output::Send {
+                link,
+                message: Message::Flow(FlowMessage::Request(_)),
+            }) => Some(link),
+            _ => None,
+        });
+        requests.collect::<Vec<_>>()
+    };
+    asked(&mut flows);
+
+    flows.handle_input(flows.now, Input::LinkDown { link: UP });
+    assert_eq!(asked(&mut flows), [], "its routes are not there yet");
+    let mut parts = 0;
+    while let Some(due) = flows
+        .poll_timeout()
+        .filter(|due| due.why == "settle the rest")
+    {
+        assert!(due.at > flows.now);
+        flows.handle_timeout(due.at);
+        assert_eq!(asked(&mut flows), []);
+        parts += 1;
+    }
+    assert_eq!(parts, 2);
+
+    for origin in &origins {
+        flows.handle_input(flows.now, route_to(origin, other));
+    }
+    let asked = asked(&mut flows);
+    assert_eq!(asked.len(), count);
+    assert!(asked.iter().all(|link| *link == other));
 }
