@@ -17,6 +17,24 @@ struct Trial {
 
 const TRIALS: &[Trial] = &[
     Trial {
+        name: "far",
+        test: "far",
+        variable: "LEVADA_FAR_LONG",
+        about: "streams that begin over round trips of 600 ms and of a second, ten times each",
+    },
+    Trial {
+        name: "hostile",
+        test: "hostile",
+        variable: "LEVADA_HOSTILE_LONG",
+        about: "a neighbour that lies for two minutes",
+    },
+    Trial {
+        name: "kills",
+        test: "kills",
+        variable: "LEVADA_KILLS_LONG",
+        about: "ten kills of a parent with losses and without, held to stalls, and how late each is",
+    },
+    Trial {
         name: "narrow",
         test: "narrow",
         variable: "LEVADA_NARROW_LONG",
@@ -27,6 +45,12 @@ const TRIALS: &[Trial] = &[
         test: "rtsp_matrix",
         variable: "LEVADA_MATRIX_LONG",
         about: "every way to publish, read in every way, near and two hops away",
+    },
+    Trial {
+        name: "uneven",
+        test: "uneven",
+        variable: "LEVADA_UNEVEN_LONG",
+        about: "a minute of a stream over 16 ms of jitter, and twenty cold joins over a worse way",
     },
 ];
 

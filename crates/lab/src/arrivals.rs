@@ -6,6 +6,7 @@
 //! Not whether the pictures are right: that is `recording`. Called by tests. Invariant: a picture without a time, or
 //! bytes that are no transport stream, are an error.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -88,15 +89,15 @@ impl Arrivals {
         Ok(first.at)
     }
 
-    /// How late each picture came that came from then on: beyond the quickest of all.
+    /// How late each picture was that came in that time: beyond the quickest of all.
     #[must_use]
-    pub fn lateness_from(&self, from: Duration) -> Vec<Duration> {
+    pub fn lateness(&self, time: Range<Duration>) -> Vec<Duration> {
         let behind = |arrival: &Arrival| {
             let micros = i64::try_from(arrival.at.as_micros()).unwrap_or(i64::MAX);
             micros - arrival.dts * 100 / 9
         };
         let least = self.0.iter().map(behind).min().unwrap_or_default();
-        let since = self.0.iter().filter(|arrival| arrival.at >= from);
+        let since = self.0.iter().filter(|arrival| time.contains(&arrival.at));
         since
             .map(|arrival| Duration::from_micros((behind(arrival) - least).unsigned_abs()))
             .collect()
@@ -180,7 +181,7 @@ mod tests {
             arrival(1_090, 7_200),
         ]);
 
-        let late = arrivals.lateness_from(Duration::from_millis(1_040));
+        let late = arrivals.lateness(Duration::from_millis(1_040)..Duration::MAX);
 
         assert_eq!(late, [5, 10].map(Duration::from_millis));
     }

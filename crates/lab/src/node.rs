@@ -178,6 +178,10 @@ impl Node {
         // The one that writes ends when the player has: an interrupt is the player's alone.
         let script = r#"trap "" INT; file=$1; peer=$2; shift 2; "$@" | "$peer" stamp "$file""#;
         let (file, binary) = (host.file("ts"), binary()?);
+        // Nobody takes an earlier player's recording for this one's.
+        if file.exists() {
+            std::fs::remove_file(&file)?;
+        }
         let words = [script, "sh", text(&file)?, text(peer)?, text(&binary)?];
         let words = ["-c"].into_iter().chain(words).map(str::to_owned);
         let all: Vec<String> = words.chain(arguments).collect();
