@@ -104,6 +104,18 @@ impl Process {
         Ok(fs::read_to_string(&self.log)?)
     }
 
+    /// The memory that it has, in bytes: pages in use (`VmRSS` of proc(5)).
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let mut lines = status.lines();
+        let kib = lines.find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"));
+        Ok(kib.context("it has no memory")?.trim().parse::<u64>()? << 10)
+    }
+
     /// Whether it has not ended.
     #[must_use]
     pub fn is_running(&mut self) -> bool {

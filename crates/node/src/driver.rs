@@ -34,6 +34,7 @@ use levada_core::Control;
 use levada_lane::api::Command;
 use levada_ports::worker::WorkerCounters;
 use levada_wire::announce::LayerOffer;
+use levada_wire::control::Message;
 use levada_wire::{Description, FlowId, Instant, NodeId, StreamName, WallTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
@@ -175,6 +176,11 @@ pub(crate) enum Request {
     Watch {
         /// Gets the watch.
         reply: oneshot::Sender<Streams>,
+    },
+    /// Say something to every neighbour.
+    Say {
+        /// What the core did not decide to say.
+        message: Message,
     },
     /// Go away on purpose.
     Leave {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use levada_wire::control::Message;
 use levada_wire::{Description, NodeId, StreamName};
 
 use crate::builder::{Builder, StartError};
@@ -147,6 +148,12 @@ impl Node {
         answer: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static,
     ) {
         self.driver.set_answer(word, Arc::new(answer));
+    }
+
+    /// Says something to all neighbours that the node itself would not: for tests, whose hostile neighbours are nodes.
+    #[doc(hidden)]
+    pub async fn say(&self, message: Message) -> Result<(), Stopped> {
+        self.driver.request(Request::Say { message }).await
     }
 
     /// What happens at the node from now on.

@@ -9,7 +9,8 @@
 //! | `unread` | does not read: what its neighbours say to it waits with them |
 //!
 //! Besides, an ordinary process runs on the node, which may subscribe to everything. Beside the checkers the one part
-//! of the simulator that knows messages: who lies must know the words. Called by `world`. Invariant: no key but its own
+//! of the simulator that knows messages: who lies must know the words. Called by `world`, and by
+//! the laboratory, whose hostile neighbour is a real process. Invariant: no key but its own
 //! and those it made up, and no knowledge of anybody's machine.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,17 +40,22 @@ const STREAMS: u64 = 64;
 /// What a hostile neighbour does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Act {
+pub enum Act {
+    /// Announces streams of origins that it made up.
     Catalogue,
+    /// Tells of ways that are none, and takes them back.
     Routes,
+    /// Asks for content secrets for consumers that it made up.
     Keys,
+    /// Accepts requests with carry keys of its own making.
     FalseKey,
+    /// Does not read.
     Unread,
 }
 
 /// See the module's head.
 #[derive(Debug)]
-pub(crate) struct Hostile {
+pub struct Hostile {
     me: NodeId,
     acts: BTreeSet<Act>,
     /// Whether it does them at present; it always listens.
@@ -69,7 +75,9 @@ pub(crate) struct Hostile {
 pub(crate) type Speech = (u8, Bytes);
 
 impl Hostile {
-    pub(crate) fn new(me: NodeId, acts: &[Act], mut rng: Rng) -> Self {
+    /// A node of that id, which does nothing yet.
+    #[must_use]
+    pub fn new(me: NodeId, acts: &[Act], mut rng: Rng) -> Self {
         let made_up = (0..ORIGINS).map(|_| Identity::from_secret(&rng.bytes()));
         Self {
             me,
@@ -89,8 +97,13 @@ impl Hostile {
         self.is_active && self.acts.contains(&Act::Unread)
     }
 
-    /// What it says to each neighbour now.
+    /// What it says to each neighbour now, as it goes over a connection.
     pub(crate) fn say(&mut self) -> Vec<Speech> {
+        self.messages().iter().map(speech).collect()
+    }
+
+    /// What it says to each neighbour now.
+    pub fn messages(&mut self) -> Vec<Message> {
         self.turn += 1;
         let mut messages = Vec::new();
         if self.acts.contains(&Act::Catalogue) {
@@ -102,7 +115,12 @@ impl Hostile {
         if self.acts.contains(&Act::Keys) {
             messages.extend(self.key_request());
         }
-        messages.iter().map(speech).collect()
+        messages
+    }
+
+    /// It knows of a true stream.
+    pub fn know(&mut self, of: InstanceRef) {
+        self.heard.insert(of);
     }
 
     /// A neighbour has said something; what it is answered, before anything else is.
@@ -223,9 +241,12 @@ impl Hostile {
     }
 
     fn false_accept(&mut self, to: NodeId, flow: FlowId) -> Option<Message> {
-        if !self.is_active || !self.acts.contains(&Act::FalseKey) {
-            return None;
-        }
+        let does = self.is_active && self.acts.contains(&Act::FalseKey);
+        does.then(|| self.false_key(to, flow))?
+    }
+
+    /// An accept of a flow with a carry key of its own making.
+    pub fn false_key(&mut self, to: NodeId, flow: FlowId) -> Option<Message> {
         let mut rng = ChaCha8Rng::from_seed(self.rng.bytes());
         let (epoch, key): (u8, [u8; 16]) = (0, self.rng.bytes());
         let sealed = SealedSecret::seal(&to, &carry_context(flow, epoch), &key, &mut rng)?;

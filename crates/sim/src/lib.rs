@@ -51,7 +51,7 @@ use std::ops::RangeInclusive;
 pub mod chance;
 mod check;
 mod connection;
-mod hostile;
+pub mod hostile;
 mod media;
 pub mod net;
 mod node;

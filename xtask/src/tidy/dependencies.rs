@@ -41,10 +41,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "levada-lab",
         &[
+            "levada",
             "levada-bench",
             "levada-lane",
             "levada-media",
             "levada-ports",
+            "levada-sim",
             "levada-wire",
         ],
     ),

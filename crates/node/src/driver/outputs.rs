@@ -9,6 +9,7 @@ use levada_core::{self as core, ConnectionLost, LinkDown, LinkInput, Output, Sub
 use levada_lane::api::{Command, LinkCommand};
 use levada_ports::{interface_rate, path_to, source_towards};
 use levada_wire::LinkIndex;
+use levada_wire::control::Message;
 use levada_wire::control::flow::RefuseReason;
 
 use super::interests::Told;
@@ -83,6 +84,14 @@ impl Driver {
                 ConnectionLost::Failed("the peer did not take its control messages".into());
             let input = LinkInput::Disconnected { link, reason };
             self.again.push_back(input.into());
+        }
+    }
+
+    /// Says what the core did not decide to say.
+    pub(super) fn say_to_all(&mut self, message: &Message) {
+        let links: Vec<LinkIndex> = self.links.keys().copied().collect();
+        for link in links {
+            self.send(link, Waiting::Message(message.clone()));
         }
     }
 

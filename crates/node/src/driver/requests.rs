@@ -72,6 +72,7 @@ impl Driver {
                 }
                 let _ = reply.send(self.streams.watch());
             }
+            Request::Say { message } => self.say_to_all(&message),
             Request::End { slot } => self.end(slot).await,
             Request::Leave { reply } => {
                 self.begin_to_leave();

@@ -5,6 +5,7 @@
 //! lab-peer stranger COUNT                   hears media, then forges and replays COUNT times, a millisecond apart
 //! lab-peer hub ADDRESS:PORT MEMBER...         sends a stream to a multicast channel
 //! lab-peer member ADDRESS:PORT HUB PLACE      plays it, as the member at that place of the hub's list
+//! lab-peer hostile ADDRESS:PORT STATE NEIGHBOUR...  a node that lies to its neighbours in all ways it has
 //! lab-peer way SEED IMPAIRMENT                forwards between its LANs as such a path would, an `Impairment` in JSON
 //! lab-peer stamp FILE                         writes down what comes to its standard input, and when
 //! lab-peer television ADDRESS:PORT SECONDS    says what a television would find wrong with what comes there
@@ -23,6 +24,8 @@ use anyhow::{Context as _, bail};
 #[cfg(target_os = "linux")]
 mod datagram;
 #[cfg(target_os = "linux")]
+mod hostile;
+#[cfg(target_os = "linux")]
 mod multicast;
 mod stamp;
 #[cfg(target_os = "linux")]
@@ -34,7 +37,7 @@ mod way;
 
 const USAGE: &str = "usage: lab-peer send HOST:PORT BYTE COUNT SIZE | lab-peer stranger COUNT | \
     lab-peer hub ADDRESS:PORT MEMBER... | lab-peer member ADDRESS:PORT HUB PLACE | lab-peer way SEED IMPAIRMENT | \
-    lab-peer stamp FILE | lab-peer television ADDRESS:PORT SECONDS";
+    lab-peer stamp FILE | lab-peer television ADDRESS:PORT SECONDS | lab-peer hostile ADDRESS:PORT STATE NEIGHBOUR...";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -63,6 +66,8 @@ fn main() -> anyhow::Result<()> {
             address.parse().context(USAGE)?,
             seconds.parse().context(USAGE)?,
         ),
+        #[cfg(target_os = "linux")]
+        ["hostile", listen, state, ref neighbours @ ..] => hostile::run(listen, state, neighbours),
         _ => bail!(USAGE),
     }
 }
