@@ -381,6 +381,17 @@ pub enum Event {
         /// The rate over the last second.
         rate: Bitrate,
     },
+    /// The largest picture of a stream takes longer at the pace of the path to a neighbour than the neighbour waits.
+    PathTooSlow {
+        /// The stream's name.
+        name: StreamName,
+        /// The neighbour's node id.
+        peer: NodeId,
+        /// How long the picture takes.
+        takes: Duration,
+        /// How long the neighbour waits.
+        budget: Duration,
+    },
     /// Something happened in the site.
     Site(site::Event),
     /// A stream reaches a node of the site in another way.

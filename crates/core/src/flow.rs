@@ -241,6 +241,14 @@ impl Machine for Flows {
             }
             Input::Lane(flow, FlowEvent::CaughtUp(link)) => self.on_caught_up(flow, link),
             Input::Lane(flow, FlowEvent::Suspect(link)) => self.on_suspect(flow, link),
+            Input::Lane(
+                flow,
+                FlowEvent::Slow {
+                    link,
+                    takes,
+                    budget,
+                },
+            ) => self.on_slow(flow, link, (takes, budget)),
             Input::Lane(flow, FlowEvent::Measured(rate)) => self.on_measured(flow, rate),
             // What is heard on channels is their own part's.
             Input::Lane(

@@ -377,6 +377,8 @@ counters! {
         paced: Gauge "egresses",
         /// How long the largest picture of late takes over the slowest of those.
         paced_ms_max: Gauge "milliseconds",
+        /// Of those the ones over which it takes longer than they wait: what is lost of its end cannot be repaired.
+        paced_too_slow: Gauge "egresses",
     } with {
         /// Which flow. Not written: a row has its key already.
         #[serde(skip)]

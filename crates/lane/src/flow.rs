@@ -189,6 +189,7 @@ impl Flow {
             if let Some(pacer) = &child.pacer {
                 row.paced += 1;
                 let takes = pacer.time_for(self.rate.largest_burst());
+                row.paced_too_slow += u64::from(takes > child.terms().budget.time());
                 let takes = u64::try_from(takes.as_millis()).unwrap_or(u64::MAX);
                 row.paced_ms_max = row.paced_ms_max.max(takes);
             }

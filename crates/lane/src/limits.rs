@@ -247,6 +247,9 @@ pub(crate) const PACE_HASTE_BYTES: usize = 20_000;
 /// What a path may lose by chance before its loss is known, of a thousand datagrams.
 pub(crate) const PACE_LOSS_UNKNOWN_PERMILLE: u32 = 30;
 
+/// The largest picture takes longer than a child waits for so long before that is told: a pace finds its rate first.
+pub(crate) const PACE_SLOW_FOR: Duration = Duration::from_secs(3);
+
 /// So many packets after a pause are a head: one send.
 pub(crate) const PACE_HEAD_PACKETS: u64 = PACE_SEND_PACKETS as u64;
 

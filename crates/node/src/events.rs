@@ -100,6 +100,18 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
+    /// The largest picture of a stream takes longer at the pace of the path to a neighbour than the neighbour waits:
+    /// what gets lost of its end cannot be repaired in time.
+    PathTooSlow {
+        /// The stream's name.
+        name: StreamName,
+        /// The neighbour's node id.
+        peer: NodeId,
+        /// How long the picture takes.
+        takes: Duration,
+        /// How long the neighbour waits.
+        budget: Duration,
+    },
     /// A neighbour could not be reached; it is tried again.
     DialFailed {
         /// The address and port that were dialled.
@@ -146,6 +158,7 @@ impl Event {
             Self::ModeChanged { .. } => "mode_changed",
             Self::CatalogueFull { .. } => "catalogue_full",
             Self::NotListed { .. } => "not_listed",
+            Self::PathTooSlow { .. } => "path_too_slow",
             Self::DialFailed { .. } => "dial_failed",
             Self::NotResolved { .. } => "not_resolved",
             Self::StreamsChanged { .. } => "streams_changed",
@@ -162,7 +175,8 @@ impl Event {
             | Self::LinkDown { peer, .. }
             | Self::KeyCopied { peer, .. }
             | Self::Congested { peer, .. }
-            | Self::CatalogueFull { peer, .. } => Some(*peer),
+            | Self::CatalogueFull { peer, .. }
+            | Self::PathTooSlow { peer, .. } => Some(*peer),
             _ => None,
         }
     }
@@ -174,7 +188,8 @@ impl Event {
             Self::StreamsChanged { name }
             | Self::ModeChanged { name, .. }
             | Self::CatalogueFull { name, .. }
-            | Self::NotListed { name, .. } => Some(name),
+            | Self::NotListed { name, .. }
+            | Self::PathTooSlow { name, .. } => Some(name),
             _ => None,
         }
     }
@@ -182,6 +197,7 @@ impl Event {
 
 /// As a sentence for people.
 impl fmt::Display for Event {
+    // tidy: long a sentence for each event
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LinkUp { peer, name, remote } => {
@@ -239,6 +255,12 @@ impl fmt::Display for Event {
                 "{} does not list `{name}`, so that whoever is behind it cannot play it: {reason}",
                 node.short()
             ),
+            Self::PathTooSlow {
+                name,
+                peer,
+                takes,
+                budget,
+            } => too_slow(f, name, peer, (*takes, *budget)),
             Self::DialFailed { remote, reason } => write!(f, "{remote} was not reached: {reason}"),
             Self::NotResolved { address, reason } => {
                 write!(f, "`{address}` was not found: {reason}")
@@ -250,6 +272,22 @@ impl fmt::Display for Event {
             Self::Missed { events } => write!(f, "{events} events were missed"),
         }
     }
+}
+
+fn too_slow(
+    f: &mut fmt::Formatter<'_>,
+    name: &StreamName,
+    peer: &NodeId,
+    (takes, budget): (Duration, Duration),
+) -> fmt::Result {
+    write!(
+        f,
+        "the largest picture of `{name}` takes {} ms over the path to {}, which waits {} ms: what is lost of it cannot \
+         be repaired; play with more latency there, or publish smaller key frames",
+        takes.as_millis(),
+        peer.short(),
+        budget.as_millis()
+    )
 }
 
 /// A listener. Made by [`crate::Node::events`].

@@ -237,6 +237,16 @@ pub enum FlowEvent {
     CaughtUp(LinkIndex),
     /// Nothing of the flow has come over an upstream for far longer than the flow ever pauses.
     Suspect(LinkIndex),
+    /// The largest picture takes longer at a child's pace than the child waits, and has for seconds: what gets lost of
+    /// its end cannot be repaired in time. Said once until that is over.
+    Slow {
+        /// The child's link.
+        link: LinkIndex,
+        /// How long the picture takes.
+        takes: Duration,
+        /// How long the child waits.
+        budget: Duration,
+    },
     /// The most that was made in any second lately of a flow that starts here, as bytes of packets, which are payload
     /// of UDP: said each second while packets are made, and at once when it leaps.
     Measured(Bitrate),

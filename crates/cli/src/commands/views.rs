@@ -188,6 +188,7 @@ impl Shown for FlowRow {
             ("JOIN", Align::Left),
             ("BEHIND", Align::Left),
             ("WITHHELD", Align::Right),
+            ("PACE", Align::Left),
             ("CAUSE", Align::Left),
         ]);
         for row in rows {
@@ -206,12 +207,13 @@ impl Shown for FlowRow {
                 join(row).into(),
                 behind(row),
                 counted.withheld.to_string(),
+                pace(row),
                 flow.cause
                     .map(|cause| cause.to_string())
                     .unwrap_or_default(),
             ]);
         }
-        table.hide_silent(&["BEHIND", "WITHHELD", "CAUSE"]);
+        table.hide_silent(&["BEHIND", "WITHHELD", "PACE", "CAUSE"]);
         table
     }
 }
@@ -245,6 +247,21 @@ fn behind(row: &FlowRow) -> String {
         .map(|(count, why)| format!("{count} {why}"))
         .collect();
     or_dash((!words.is_empty()).then(|| words.join(", ")))
+}
+
+/// How long the largest picture takes over the slowest path that it is spread over, and for how many that is too long.
+fn pace(row: &FlowRow) -> String {
+    let levada::view::FlowCounters {
+        paced,
+        paced_ms_max,
+        paced_too_slow,
+        ..
+    } = row.counters;
+    match (paced, paced_too_slow) {
+        (0, _) => or_dash(None::<String>),
+        (_, 0) => format!("{paced_ms_max} ms"),
+        (_, slow) => format!("{paced_ms_max} ms, longer than {slow} of {paced} links wait"),
+    }
 }
 
 impl Shown for CounterRow {

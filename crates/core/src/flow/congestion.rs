@@ -1,7 +1,9 @@
-//! Relief of a congested link: cuts its newest flows, and admits them again one by one.
+//! Relief of a congested link: cuts its newest flows, and admits them again one by one; and what is said of a slow one.
 //!
 //! Not the timing (`breaker`), and not the measurement (`link`). Called by [`Flows`] for each window of loss, and by
 //! `requests` before a child is admitted. Invariant: a link without children is never congested.
+
+use std::time::Duration;
 
 use levada_wire::control::flow::RefuseReason;
 use levada_wire::{FlowId, Instant, LinkIndex};
@@ -23,6 +25,27 @@ impl Flows {
     pub(super) fn note_let_in(&mut self, link: LinkIndex) {
         if let Some(breaker) = self.breakers.get_mut(&link) {
             breaker.let_in(self.now);
+        }
+    }
+
+    /// What a child waits is shorter than its largest picture takes at the pace of its path.
+    pub(super) fn on_slow(
+        &mut self,
+        flow: FlowId,
+        link: LinkIndex,
+        (takes, budget): (Duration, Duration),
+    ) {
+        let peer = self.neighbours.get(&link).copied();
+        let carried = self.carried.get(flow);
+        let carried = carried.filter(|carried| carried.children.contains_key(&link));
+        if let Some((peer, carried)) = peer.zip(carried) {
+            let name = carried.of.name.clone();
+            self.event(Event::PathTooSlow {
+                name,
+                peer,
+                takes,
+                budget,
+            });
         }
     }
 

@@ -173,7 +173,7 @@ fn the_contract_holds() {
 fn any_input(rng: &mut impl rand_core::Rng, origin: &Identity) -> Input {
     let flow = announce(origin, 1, 1).flow(Layer(0));
     let link = LinkIndex(rng.next_u32() % 3);
-    match rng.next_u32() % 13 {
+    match rng.next_u32() % 14 {
         0 => link_up(link),
         1 => Input::LinkDown { link },
         2 => announced(origin, 1),
@@ -199,6 +199,16 @@ fn any_input(rng: &mut impl rand_core::Rng, origin: &Identity) -> Input {
         }
         10 => Input::Lane(flow, FlowEvent::CaughtUp(link)),
         11 => Input::Lane(flow, FlowEvent::Suspect(link)),
+        12 => {
+            let takes = Duration::from_millis(u64::from(rng.next_u32()));
+            let budget = Duration::ZERO;
+            let slow = FlowEvent::Slow {
+                link,
+                takes,
+                budget,
+            };
+            Input::Lane(flow, slow)
+        }
         _ => request(link, flow),
     }
 }

@@ -17,6 +17,7 @@
 
 use levada_wire::Instant;
 use levada_wire::datagram::link::{Head, LinkDatagram};
+use levada_wire::lane::FlowEvent;
 
 use super::pacer::asked;
 use crate::api::{Egress, Late};
@@ -96,6 +97,7 @@ fn pump(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) -> bool {
     if io.outbox.room() < PACE_ROOM_MIN {
         return true;
     }
+    say_slow(flow, io, place, now);
     say_gone(flow, io, place, now);
     say_head(flow, io, place, now);
     if asked::drive(flow, io, place, now) {
@@ -108,6 +110,21 @@ fn pump(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) -> bool {
         step(flow, io, place, now);
     }
     false
+}
+
+/// Tells the core of a child for whom the largest picture takes too long, if that is news.
+fn say_slow(flow: &mut Flow, io: &mut Io, place: usize, now: Instant) {
+    let (picture, child) = (flow.rate.largest_burst(), &mut flow.children.all[place]);
+    let (link, budget) = (child.link, child.terms().budget.time());
+    let pacer = child.pacer.as_mut();
+    if let Some(takes) = pacer.and_then(|pacer| pacer.slow_news(picture, budget, now)) {
+        let slow = FlowEvent::Slow {
+            link,
+            takes,
+            budget,
+        };
+        io.outbox.tell_flow(flow.id, slow);
+    }
 }
 
 /// Tells a child what it is not sent on purpose, if it is time to.

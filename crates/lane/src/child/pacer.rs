@@ -24,8 +24,8 @@ use super::bucket::Bucket;
 use crate::flow::cache::Cache;
 use crate::flow::run::Run;
 use crate::limits::{
-    PACE_CEILING, PACE_DEPTH, PACE_HASTE_BYTES, PACE_SEND, PACE_SEND_PACKETS, PACE_START,
-    PACED_PARITY_MAX, PACED_REPAIRS_MAX,
+    PACE_CEILING, PACE_DEPTH, PACE_HASTE_BYTES, PACE_SEND, PACE_SEND_PACKETS, PACE_SLOW_FOR,
+    PACE_START, PACED_PARITY_MAX, PACED_REPAIRS_MAX,
 };
 use crate::link::loss::Loss;
 use crate::repair::trip::RoundTrip;
@@ -55,6 +55,9 @@ pub(crate) struct Pacer {
     parity: VecDeque<Parity>,
     /// What may still leave as fast as a pace ever becomes: see [`Pacer::hasten`].
     haste_bytes: usize,
+    /// Since when the largest picture takes longer than the child waits, and whether that was told.
+    slow_since: Option<Instant>,
+    is_slow_told: bool,
 }
 
 impl Pacer {
@@ -66,7 +69,29 @@ impl Pacer {
             repairs: BTreeMap::new(),
             parity: VecDeque::new(),
             haste_bytes: 0,
+            slow_since: None,
+            is_slow_told: false,
         }
+    }
+
+    /// The largest picture has so many bytes, and the child waits so long; says how long the picture takes, if that is
+    /// too long for both and is to be told.
+    pub(crate) fn slow_news(
+        &mut self,
+        picture: u64,
+        budget: Duration,
+        now: Instant,
+    ) -> Option<Duration> {
+        let takes = self.time_for(picture);
+        if takes <= budget {
+            self.slow_since = None;
+            self.is_slow_told &= takes > budget * 3 / 4; // a rate that goes up and down is no news
+            return None;
+        }
+        let since = *self.slow_since.get_or_insert(now);
+        let is_news = !self.is_slow_told && now.since(since) >= PACE_SLOW_FOR;
+        self.is_slow_told |= is_news;
+        is_news.then_some(takes)
     }
 
     /// The child moved here and is so much behind: what of that the shortest queues hold leaves in haste, so that it is

@@ -195,6 +195,25 @@ impl Driver {
                 );
                 self.tell(Event::NotListed { name, node, reason });
             }
+            core::Event::PathTooSlow {
+                name,
+                peer,
+                takes,
+                budget,
+            } => {
+                tracing::warn!(
+                    stream = %name, peer = peer.short(),
+                    takes_ms = takes.as_millis(), budget_ms = budget.as_millis(),
+                    "the largest picture takes longer over the path to a neighbour than the neighbour waits, so what \
+                     is lost of it cannot be repaired; play with more latency there, or publish smaller key frames"
+                );
+                self.tell(Event::PathTooSlow {
+                    name,
+                    peer,
+                    takes,
+                    budget,
+                });
+            }
             core::Event::DialFailed { remote, reason } => {
                 tracing::debug!(%remote, reason, "dial failed");
                 if let Some(times) = self.dial_failures.times(self.pump.now()) {

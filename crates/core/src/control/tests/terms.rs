@@ -144,3 +144,29 @@ fn a_declared_peak_stays_whatever_is_measured_and_its_publisher_is_told_once_a_m
     let told = told.filter(|event| matches!(event, Event::PeakExceeded { .. }));
     assert_eq!(told.count(), 2);
 }
+
+#[test]
+fn whoever_waits_shorter_than_a_picture_takes_is_named_if_it_is_a_child() {
+    let mut net = star();
+    net.subscribe_with(2, 1, "cam", millis(100));
+    let flow = net.nodes[1].view().streams[0].flow;
+    let (takes, budget) = (Duration::from_millis(170), Duration::from_millis(100));
+
+    for link in [index(2), index(3), index(77)] {
+        let slow = FlowEvent::Slow {
+            link,
+            takes,
+            budget,
+        };
+        net.input(1, Input::Lane(lane::Event::Flow(flow, slow)));
+    }
+
+    let told = net.events[1].iter();
+    let told: Vec<_> = told
+        .filter(|event| matches!(event, Event::PathTooSlow { .. }))
+        .collect();
+    let [Event::PathTooSlow { name, peer, .. }] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!((name.as_str(), *peer), ("cam", net.nodes[2].id()));
+}

@@ -149,3 +149,25 @@ fn what_a_child_that_moved_lacks_leaves_in_haste_as_far_as_short_queues_hold_it(
     assert_eq!(left_after_6_ms(PACE_HASTE_BYTES), 32);
     assert_eq!(left_after_6_ms(1_000_000), 32);
 }
+
+#[test]
+fn a_picture_that_takes_too_long_for_seconds_is_told_once_until_that_is_over() {
+    let (mut pacer, second) = (paced(), 1_000 * MS);
+    // 300 kB take 200 ms at 12 Mb/s.
+    let mut told = |from: u32, picture: u64| -> Vec<u32> {
+        let seconds = from..from + 10;
+        let is_told = |&at: &u32| {
+            pacer
+                .slow_news(picture, 100 * MS, NOW + second * at)
+                .is_some()
+        };
+        seconds.filter(is_told).collect()
+    };
+
+    assert_eq!(told(0, 150_000), [], "100 ms are not longer");
+    assert_eq!(told(10, 300_000), [13]);
+    assert_eq!(told(20, 140_000), []);
+    assert_eq!(told(30, 300_000), [], "a little better and worse again");
+    assert_eq!(told(40, 90_000), []);
+    assert_eq!(told(50, 300_000), [53]);
+}

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use levada_wire::Instant;
 use levada_wire::datagram::link::{LinkDatagram, Ping, Pong};
-use levada_wire::lane;
+use levada_wire::lane::{self, FlowEvent};
+use levada_wire::{Instant, RepairBudget};
 
 use super::*;
 use crate::api::{Event, LinkEvent};
@@ -326,5 +326,34 @@ fn who_joins_in_the_middle_of_a_group_gets_all_of_it_at_the_same_pace() {
             .map(|(_, frame)| frame.clone())
             .collect();
         assert_eq!(came, due, "{what}");
+    }
+}
+
+#[test]
+fn whoever_waits_shorter_than_its_largest_picture_takes_is_told_of_once() {
+    for (budget, times) in [(20 * MS, 1), (500 * MS, 0)] {
+        let mut net = crowd(1, &LaneSettings::default());
+        net.command(0, known(lane::Path::Unknown));
+        let terms = EgressTerms {
+            budget: RepairBudget::new(budget),
+            ..terms(20_000_000)
+        };
+        let add = FlowCommand::AddEgress(link_to(1), terms);
+        net.command(0, Command::Flow(FLOW, add));
+
+        for at in 0..6 * 25 {
+            let bytes = if at % 25 == 0 { 227_000 } else { 20_000 };
+            net.push(frame(1, at % 25 == 0, at * 3_600, bytes));
+            net.sleep(40 * MS);
+        }
+
+        let slow = |event: &&Event| {
+            matches!(
+                event,
+                Event::Core(lane::Event::Flow(_, FlowEvent::Slow { .. }))
+            )
+        };
+        assert_eq!(net.events[0].iter().filter(slow).count(), times);
+        assert_eq!(row(&net, 0).paced_too_slow, times as u64);
     }
 }
