@@ -50,6 +50,8 @@ pub(crate) const UPSTREAM: LinkIndex = LinkIndex(0);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Lane,
+    /// A lane whose egresses are paced, as if they were beyond a wire.
+    PacedLane,
     Relay,
     Send,
 }
@@ -93,12 +95,16 @@ impl Contender {
     /// Starts one for that work.
     pub(crate) fn start(kind: Kind, task: Task, receivers: &[SocketAddr]) -> anyhow::Result<Self> {
         let part = match kind {
-            Kind::Lane => {
+            Kind::Lane | Kind::PacedLane => {
                 let input = probe()?;
                 let lanes = spawn_lanes(task.lanes, Arc::new(|_| {}))?;
                 let flows = Flows {
                     count: task.flows,
                     fanout: receivers.len(),
+                    path: match kind {
+                        Kind::PacedLane => Path::Unknown,
+                        _ => Path::Wire,
+                    },
                 };
                 set_up(&lanes, input.local_addr(), flows, receivers)?;
                 Part::Lane { input, lanes }
@@ -129,7 +135,7 @@ impl Contender {
     /// How long its threads ran until now.
     pub(crate) fn cpu(&self) -> anyhow::Result<Times> {
         Times::of(match self.kind {
-            Kind::Lane => worker::THREAD_NAME,
+            Kind::Lane | Kind::PacedLane => worker::THREAD_NAME,
             Kind::Relay => RELAY_THREAD,
             Kind::Send => SEND_THREAD,
         })
@@ -227,6 +233,8 @@ pub(crate) struct Flows {
     pub(crate) count: usize,
     /// To how many of the receivers each goes: all receivers get equal shares.
     pub(crate) fanout: usize,
+    /// What lies between the lanes and the receivers.
+    pub(crate) path: Path,
 }
 
 /// Tells lanes to carry flows from `upstream`, each to its share of the receivers.
@@ -237,9 +245,9 @@ pub(crate) fn set_up(
     receivers: &[SocketAddr],
 ) -> anyhow::Result<()> {
     let link = |place: usize| LinkIndex(u32::try_from(place + 1).expect("few receivers"));
-    let mut commands = vec![add_link(UPSTREAM, upstream)];
+    let mut commands = vec![add_link(UPSTREAM, upstream, Path::Wire)];
     let links = receivers.iter().enumerate();
-    commands.extend(links.map(|(place, &remote)| add_link(link(place), remote)));
+    commands.extend(links.map(|(place, &remote)| add_link(link(place), remote, flows.path)));
     for place in 0..flows.count {
         let flow = origin::flow(place);
         commands.push(Command::Flow(flow, FlowCommand::Open));
@@ -280,7 +288,7 @@ pub(crate) fn set_up(
     Ok(())
 }
 
-fn add_link(link: LinkIndex, remote: SocketAddr) -> Command {
+fn add_link(link: LinkIndex, remote: SocketAddr, path: Path) -> Command {
     let key = || LinkKey::from_bytes([6; 32]);
     Command::Link(
         link,
@@ -288,7 +296,7 @@ fn add_link(link: LinkIndex, remote: SocketAddr) -> Command {
             remote_index: LinkIndex(0),
             remote,
             source: None,
-            path: Path::Wire,
+            path,
             send: key(),
             receive: key(),
         },

@@ -13,6 +13,7 @@ use std::time::Duration;
 use levada_wire::Bitrate;
 use serde::Serialize;
 
+use crate::at_load::{self, AtLoad};
 use crate::contender::{Contender, Kind as Who, Task};
 use crate::drive::{self, Work};
 use crate::origin::{Camera, Feed};
@@ -67,6 +68,8 @@ pub struct Report {
     pub rounds: usize,
     /// Where there are several lanes.
     pub scale: Option<Scale>,
+    /// Where there is one: at 70% of what it can do, by the traffic's own clock.
+    pub at_load: Option<AtLoad>,
 }
 
 /// What several lanes do by what one does in the same rounds, and beside it what as many threads of the relay floor do
@@ -124,7 +127,21 @@ pub fn measure(case: Case, rounds: usize, long: Duration) -> anyhow::Result<Repo
             alone,
         });
     }
-    report(case, &measured)
+    let mut report = report(case, &measured)?;
+    if case.task.lanes == 1 {
+        let capacity = bitrate(report.gbit_per_cpu_s);
+        report.at_load = Some(at_load::measure(case, capacity, rounds, long)?);
+    }
+    Ok(report)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "no processor sends so much"
+)]
+fn bitrate(gigabits: f64) -> Bitrate {
+    Bitrate((gigabits * 1e9) as u64)
 }
 
 /// Lets one contender work for a while.
@@ -186,6 +203,7 @@ fn report(case: Case, rounds: &[Round]) -> anyhow::Result<Report> {
         }),
         rounds: rounds.len(),
         scale: scale(rounds),
+        at_load: None,
     })
 }
 

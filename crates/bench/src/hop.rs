@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::contender::{Contender, Kind as Who};
-use crate::drive::{self, Latencies, Work};
+use crate::at_load::at_pace;
+use crate::contender::Kind as Who;
+use crate::drive::{Latencies, Work};
 use crate::fanout::{self, Case};
 use crate::origin::{Camera, Feed, GROUP};
 use crate::receivers::{Kind, Receivers};
@@ -102,7 +103,7 @@ pub fn measure(
     let mut measured = Vec::with_capacity(rounds);
     let (mut disturbed, mut latest) = (0, String::new());
     while measured.len() < rounds && disturbed < rounds * DISTURBED_FACTOR {
-        let mut paced = |who| one(who, case, &mut receivers, long);
+        let mut paced = |who| at_pace(who, case, &mut receivers, long);
         let round = if (measured.len() + disturbed).is_multiple_of(2) {
             let floor = paced(Who::Relay)?;
             (paced(Who::Lane)?, floor)
@@ -176,7 +177,7 @@ fn flows_of_load(
 ) -> anyhow::Result<usize> {
     case.task.flows = flows_for(capacity * LOAD, case.egresses, case.camera);
     for _ in 0..TRIALS_MAX {
-        let trial = one(Who::Lane, case, receivers, long)?;
+        let trial = at_pace(Who::Lane, case, receivers, long)?;
         let load = trial.0.load();
         if LOADS.contains(&load) {
             break;
@@ -202,7 +203,7 @@ fn rescaled(flows: usize, load: f64) -> usize {
 }
 
 /// How many such flows make that many bits per second over all egresses; at least one.
-fn flows_for(bits: f64, egresses: usize, camera: Camera) -> usize {
+pub(crate) fn flows_for(bits: f64, egresses: usize, camera: Camera) -> usize {
     let one = wire_rate(camera) * egresses as f64;
     #[expect(
         clippy::cast_possible_truncation,
@@ -223,14 +224,6 @@ fn wire_rate(camera: Camera) -> f64 {
         due = feed.next();
     }
     bits / GROUP.as_secs_f64()
-}
-
-fn one(who: Who, case: Case, receivers: &mut Receivers, long: Duration) -> anyhow::Result<Paced> {
-    let contender = Contender::start(who, case.task, &receivers.addresses())?;
-    let mut feed = Feed::new(case.task.flows, case.camera);
-    let paced = drive::pace(&contender, &mut feed, receivers, long)?;
-    contender.finish()?;
-    Ok(paced)
 }
 
 /// A percentile in microseconds; that of nothing is an error, because then nothing arrived.

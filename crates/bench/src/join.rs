@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_lane::{Command, Datagrams, Delivery, EgressTerms, Event, FlowCommand};
+use levada_lane::{Command, Datagrams, Delivery, EgressTerms, Event, FlowCommand, Path};
 use levada_ports::Lanes;
 use levada_ports::sys::{ProbeSettings, ProbeSocket};
 use levada_wire::packet::seal::Opener;
@@ -159,6 +159,7 @@ impl Stage {
         let flows = Flows {
             count: 1,
             fanout: 1,
+            path: Path::Wire,
         };
         contender::set_up(&lanes, input.local_addr(), flows, &[newcomer.local_addr()])?;
         let flow = origin::flow(0);

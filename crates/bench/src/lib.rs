@@ -20,6 +20,7 @@
     reason = "fields of reports are the keys of the JSON, with their units; what each means is in bench/RESULTS.md"
 )]
 
+mod at_load;
 mod chain;
 mod contender;
 mod cpu;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use levada_lane::LaneSettings;
+use levada_lane::{LaneSettings, Path};
 use levada_ports::sys::{ProbeSettings, ProbeSocket};
 use levada_ports::{Lanes, WorkerCounters, worker};
 use levada_wire::Bitrate;
@@ -192,6 +192,7 @@ impl<'a> Soak<'a> {
         let flows = Flows {
             count: case.flows,
             fanout: case.fanout,
+            path: Path::Wire,
         };
         set_up(&lanes, input.local_addr(), flows, &receivers.addresses())?;
         receivers.reset()?;

@@ -72,7 +72,11 @@ pub(super) fn execute(args: &Args) -> anyhow::Result<()> {
     let machine = Machine::begin();
     let rounds = usize::try_from(args.repeat).context("too many rounds")?;
     let (reports, result) = measure_each(cases, |case| fanout::measure(case, rounds, args.seconds));
-    let lost = reports.iter().map(|report| report.missing_bytes).sum();
+    let lost_at_load = |report: &fanout::Report| Some(report.at_load.as_ref()?.missing_bytes);
+    let lost = reports
+        .iter()
+        .map(|report| report.missing_bytes + lost_at_load(report).unwrap_or(0))
+        .sum();
     if let Some(warning) = missing(lost) {
         say::note(warning);
     }
@@ -100,7 +104,8 @@ fn note(report: &fanout::Report) -> Option<String> {
     ))
 }
 
-/// Medians, and the spread of what they are of their floors: all other spreads are in the JSON, so that a line fits.
+/// Medians, and the spread of what they are of their floors: all other spreads are in the JSON, so that a line fits. At
+/// 70% of its capacity a lane is held against the floor at the same traffic, and with paced egresses against itself.
 fn table(reports: &[fanout::Report]) -> Table {
     let mut table = Table::new(&[
         ("EGRESSES", Align::Right),
@@ -114,10 +119,13 @@ fn table(reports: &[fanout::Report]) -> Table {
         ("OF IT", Align::Right),
         ("US/PACKET", Align::Right),
         ("PER SEND", Align::Right),
+        ("AT 70%", Align::Right),
+        ("PACED", Align::Right),
     ]);
     for report in reports {
         let sends = report.sends.filter(|&sends| sends > 0);
         let per_send = sends.map(|sends| report.packets as f64 / sends as f64);
+        let at_load = report.at_load.as_ref();
         table.row([
             report.egresses.to_string(),
             Bitrate(report.rate_bps).to_string(),
@@ -130,6 +138,8 @@ fn table(reports: &[fanout::Report]) -> Table {
             per_cent(&report.of_send_floor_spread),
             format!("{:.2}", report.us_per_packet),
             or_dash(per_send.map(|count| format!("{count:.1}"))),
+            or_dash(at_load.map(|at_load| per_cent(&at_load.of_floor))),
+            or_dash(at_load.map(|at_load| format!("x{}", spread(&at_load.paced_cost, 2)))),
         ]);
     }
     table
