@@ -13,6 +13,7 @@
 )]
 
 mod ci;
+mod cost;
 mod deny;
 mod golden;
 mod imports;
@@ -41,6 +42,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[--fail-fast]",
         about: "all that CI checks: fmt, tidy, web, clippy, doc, deny, test",
         run: ci::run,
+    },
+    Command {
+        name: "core-cost",
+        arguments: "",
+        about: "count what each kind of input costs the core, and whether it grows (needs valgrind)",
+        run: cost::run,
     },
     Command {
         name: "deny",

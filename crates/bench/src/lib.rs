@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`fanout`], [`hop`], [`join`], [`local`], [`loss`], [`micro`], [`rtsp`], [`soak`], [`views`] | what is measured, one each |
+//! | [`fanout`], [`hop`], [`inputs`], [`join`], [`local`], [`loss`], [`micro`], [`rtsp`], [`soak`], [`views`] | what is measured, one each |
 //! | `traffic`, `origin` | frames as a camera makes them; real origins that cut and seal them |
 //! | `contender` | who does the work: a real lane over real sockets, or a floor |
 //! | `receivers` | the far ends |
@@ -29,6 +29,7 @@ pub mod fanout;
 mod forwarder;
 pub mod hop;
 pub mod impair;
+pub mod inputs;
 pub mod join;
 pub mod local;
 pub mod loss;

@@ -1,5 +1,5 @@
-//! `levada bench fanout | hop | join | local | loss | micro | rtsp | soak | views`: what a node does on this machine,
-//! each figure beside its floor.
+//! `levada bench core | fanout | hop | join | local | loss | micro | rtsp | soak | views`: what a node does on this
+//! machine, each figure beside its floor.
 //!
 //! Not the measuring (`levada-bench`): flags, tables, JSON. Invariant: each command ends by itself, and what is printed
 //! for people is a part of what `--json` has.
@@ -18,6 +18,7 @@ use crate::logging::{self, Level};
 use crate::table::{Align, Table};
 use crate::{say, units};
 
+mod core;
 mod fanout;
 mod local;
 mod loss;
@@ -41,6 +42,8 @@ const SECONDS: std::ops::RangeInclusive<f64> = 0.01..=60.0;
 /// What can be measured.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// What one input costs the core, by how many links, streams and subscriptions there are
+    Core(core::Args),
     /// How many bits a lane sends to many egresses for each second of its processor
     Fanout(fanout::Args),
     /// How much later packets are because they went through one node at 70% load
@@ -146,6 +149,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 pub(crate) fn execute(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
     logging::start(Level::Warn, debug)?;
     match command {
+        Command::Core(args) => core::execute(&args),
         Command::Fanout(args) => fanout::execute(&args),
         Command::Hop(args) => hops(&args),
         Command::Join(args) => joins(&args),
@@ -439,6 +443,8 @@ mod tests {
     #[test]
     fn what_cannot_be_measured_is_refused_with_the_cure() {
         for (words, cure) in [
+            ("core --links 7", "from 8 to 1000000"),
+            ("core --counted", "--together"),
             ("fanout --egresses 0", "from 1 to 10000"),
             ("fanout --egresses -1", "from 1 to 10000"),
             ("fanout --lanes two", "from 1 to 8"),
