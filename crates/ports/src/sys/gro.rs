@@ -34,13 +34,20 @@ pub(super) fn enable(io: &UdpSocket, is_wanted: bool) -> Feature {
 
 /// How many datagrams found a socket's receive buffer full: the kernel counts them and tells with each receive after.
 ///
-/// Linux 2.6.33 (`SO_RXQ_OVFL`, socket(7)); elsewhere nobody knows.
+/// Linux 2.6.33 (`SO_RXQ_OVFL`, socket(7)); elsewhere nobody knows. A train that it joined counts as one there, so it
+/// is taken to have had as many datagrams as those that came.
 #[derive(Debug, Default)]
 pub(super) struct Overflows {
     /// What the kernel told last, which counts modulo 2^32.
     told: AtomicU32,
     known: AtomicU64,
+    /// Trains that came of late, and their datagrams.
+    trains: AtomicU64,
+    datagrams: AtomicU64,
 }
+
+/// Of so many trains each counts half.
+const TRAINS_KEPT: u64 = 1_024;
 
 impl Overflows {
     /// Has the kernel tell of a socket.
@@ -56,11 +63,28 @@ impl Overflows {
         self.known.load(Ordering::Relaxed)
     }
 
-    /// The kernel tells how many there were since the socket was made. One thread receives by a socket.
+    /// A train of so many datagrams came. One thread receives by a socket.
+    fn came(&self, datagrams: u64) {
+        let (trains, all) = (
+            self.trains.load(Ordering::Relaxed),
+            self.datagrams.load(Ordering::Relaxed),
+        );
+        let kept = u64::from(trains >= TRAINS_KEPT);
+        self.trains.store((trains >> kept) + 1, Ordering::Relaxed);
+        self.datagrams
+            .store((all >> kept) + datagrams, Ordering::Relaxed);
+    }
+
+    /// The kernel tells how many trains there were since the socket was made.
     fn note(&self, told: u32) {
         let before = self.told.swap(told, Ordering::Relaxed);
         let more = u64::from(told.wrapping_sub(before));
-        self.known.fetch_add(more, Ordering::Relaxed);
+        if more > 0 {
+            let trains = self.trains.load(Ordering::Relaxed).max(1);
+            let all = self.datagrams.load(Ordering::Relaxed).max(trains);
+            let more = (more * all + trains / 2) / trains;
+            self.known.fetch_add(more, Ordering::Relaxed);
+        }
     }
 }
 
@@ -85,6 +109,8 @@ pub(super) fn receive(
             result => break result?,
         }
     };
+    let segment_bytes = received.segment_bytes.max(1); // an empty datagram is a train of none
+    overflows.came(received.bytes.div_ceil(segment_bytes) as u64);
     if let Some(told) = received.overflows {
         overflows.note(told);
     }
@@ -92,7 +118,7 @@ pub(super) fn receive(
         to: received.to,
         from: canonical(received.from),
         bytes: Bytes::copy_from_slice(&buffer[..received.bytes]),
-        segment_bytes: received.segment_bytes.max(1), // an empty datagram is a train of none
+        segment_bytes,
     })
 }
 

@@ -412,3 +412,37 @@ fn what_finds_the_receive_buffer_full_is_known_when_the_next_one_comes() {
 
     assert_eq!(first + take() + receiver.overflows(), 101);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_train_that_finds_the_receive_buffer_full_counts_with_all_its_datagrams() {
+    let settings = SocketSettings {
+        buffers: BufferBytes {
+            send: 1 << 20,
+            receive: 100_000,
+        },
+        ..SocketSettings::default()
+    };
+    let receiver = Socket::bind(V4.parse().unwrap(), &settings).unwrap();
+    let sender = bind(V4, true, true);
+    let train = Datagrams {
+        source: None,
+        to: receiver.local_addr(),
+        bytes: Bytes::from(vec![7; 14_000]),
+        segment_bytes: 1_000,
+    };
+    let mut buffer = ReceiveBuffer::new();
+    let mut take = || {
+        let trains = std::iter::from_fn(|| receiver.receive(&mut buffer).ok());
+        trains.map(|train| train.bytes.len() / 1_000).sum::<usize>() as u64
+    };
+
+    for _ in 0..100 {
+        sender.try_send(&train).unwrap();
+    }
+    let first = take();
+    assert!(first < 1_400, "{first}");
+    sender.try_send(&train).unwrap();
+
+    assert_eq!(first + take() + receiver.overflows(), 1_414);
+}
