@@ -66,6 +66,10 @@ pub const TARGETS: &[Target] = &[
         run: targets::parity,
     },
     Target {
+        name: "playlist",
+        run: targets::playlist,
+    },
+    Target {
         name: "rtcp",
         run: media::rtcp,
     },

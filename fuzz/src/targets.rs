@@ -269,6 +269,11 @@ pub fn http(input: &[u8]) {
     }
 }
 
+/// A playlist of another server.
+pub fn playlist(input: &[u8]) {
+    levada_gateway_http::fuzz::playlist(&String::from_utf8_lossy(input));
+}
+
 /// An RTSP connection, all at once and in chunks of the size that the first byte says; and the headers of its messages.
 pub fn rtsp(input: &[u8]) {
     let Some((&chunk, stream)) = input.split_first() else {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use levada::{Description, PublishOptions, StreamName};
+use levada_gateway_http::pull::{self, Choice};
 use levada_media::source::{Catalogue, Change, Error, Item, Opened, Request, Source, Sources};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -19,8 +20,11 @@ use crate::shutdown::Shutdown;
 const CHANGES_MAX: usize = 16;
 
 /// All sources that there are.
-pub(crate) fn sources() -> Sources {
-    Sources::new()
+fn sources(variant: &Choice) -> Sources {
+    let variant = variant.clone();
+    Sources::new().with_look(pull::is_playlist, move |request| {
+        Box::pin(pull::open(request, variant.clone()))
+    })
 }
 
 /// A stream whose source is open and whose tracks are known.
@@ -44,12 +48,20 @@ type Later = (StreamName, anyhow::Result<Opening>);
 
 /// Opens the sources. Nothing is announced before all are open.
 pub(crate) async fn open(requests: &[Request]) -> anyhow::Result<Opening> {
+    open_variant(requests, &Choice::Best).await
+}
+
+/// The same, with another choice where a source has variants.
+pub(crate) async fn open_variant(
+    requests: &[Request],
+    variant: &Choice,
+) -> anyhow::Result<Opening> {
     let pipes = requests.iter().filter(|request| request.text == "-");
     anyhow::ensure!(
         pipes.count() <= 1,
         "standard input can be the source of one stream only: publish the others from files, or by `levada publish`"
     );
-    let (sources, mut opening) = (sources(), Opening::default());
+    let (sources, mut opening) = (sources(variant), Opening::default());
     for request in requests {
         let name = &request.name;
         let opened = sources.open(request.clone()).await;

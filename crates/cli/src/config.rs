@@ -51,7 +51,7 @@ pub(crate) const KEYS_OF_ENVIRONMENT: [&str; 4] = ["gateway_only", "rtsp", "http
 /// What can be said of entries and tables.
 const KEYS_WITHIN: [(&str, &[&str]); 6] = [
     ("publish", &["name", "source", "loop", "program", "rate"]),
-    ("pull", &["name", "from", "transport", "always"]),
+    ("pull", &["name", "from", "transport", "variant", "always"]),
     (
         "output",
         &[
@@ -109,6 +109,7 @@ pub(crate) struct RawPull {
     name: Option<String>,
     from: Option<String>,
     transport: Option<String>,
+    variant: Option<String>,
     always: Option<bool>,
 }
 
@@ -155,6 +156,8 @@ pub(crate) struct Program {
     pub(crate) has_gui: bool,
     pub(crate) publish: Vec<Request>,
     pub(crate) pull: BTreeMap<StreamName, pull::Spec>,
+    /// Those that are pulled by HLS.
+    pub(crate) pull_hls: BTreeMap<StreamName, http::pull::Spec>,
     pub(crate) pull_allow: Vec<String>,
     pub(crate) output: Vec<udp::Spec>,
     /// What can be set while gateways run.
@@ -275,11 +278,15 @@ impl RawProgram {
                 spec.name
             );
         }
-        let mut pull = BTreeMap::new();
+        let (mut pull, mut pull_hls) = (BTreeMap::new(), BTreeMap::new());
         for raw in self.pull.unwrap_or_default() {
             let (name, spec) = raw.resolve()?;
             let is_published = publish.iter().any(|spec| spec.name == name);
-            let is_twice = pull.insert(name.clone(), spec).is_some();
+            let is_twice = pull.contains_key(&name) || pull_hls.contains_key(&name);
+            match spec {
+                Pulled::Rtsp(spec) => drop(pull.insert(name.clone(), spec)),
+                Pulled::Hls(spec) => drop(pull_hls.insert(name.clone(), spec)),
+            }
             anyhow::ensure!(
                 !is_twice && !is_published,
                 "two `[[pull]]` or `[[publish]]` have the name `{name}`: give one another"
@@ -302,6 +309,7 @@ impl RawProgram {
             has_gui: self.gui.unwrap_or(true),
             publish,
             pull,
+            pull_hls,
             pull_allow: self.pull_allow.unwrap_or_default(),
             output,
             settings,
@@ -341,8 +349,15 @@ impl RawPublish {
     }
 }
 
+/// How a stream is pulled.
+#[derive(Debug)]
+enum Pulled {
+    Rtsp(pull::Spec),
+    Hls(http::pull::Spec),
+}
+
 impl RawPull {
-    fn resolve(self) -> anyhow::Result<(StreamName, pull::Spec)> {
+    fn resolve(self) -> anyhow::Result<(StreamName, Pulled)> {
         let missing = |key: &str| {
             format!("`pull.{key}` is missing: each `[[pull]]` has a `name` and a `from`")
         };
@@ -350,6 +365,23 @@ impl RawPull {
         let from = self.from.with_context(|| missing("from"))?;
         let parsed: Result<StreamName, _> = name.parse();
         let parsed = parsed.with_context(|| format!("`pull.name` is `{name}`"))?;
+        if http::pull::is_playlist(&from) {
+            anyhow::ensure!(
+                self.transport.is_none(),
+                "`pull.transport` of `{name}` is for RTSP: leave it out, HLS comes by HTTP"
+            );
+            let spec = http::pull::Spec::new(&from);
+            let mut spec = spec.with_context(|| format!("`pull.from` of `{name}`"))?;
+            let variant = self.variant.as_deref().unwrap_or("best").parse();
+            spec.variant =
+                variant.map_err(|why| anyhow::anyhow!("`pull.variant` of `{name}`: {why}"))?;
+            spec.always = self.always.unwrap_or(false);
+            return Ok((parsed, Pulled::Hls(spec)));
+        }
+        anyhow::ensure!(
+            self.variant.is_none(),
+            "`pull.variant` of `{name}` is for HLS (http://...m3u8): leave it out"
+        );
         let address: pull::Address = from
             .parse()
             .with_context(|| format!("`pull.from` of `{name}`"))?;
@@ -363,7 +395,7 @@ impl RawPull {
             ),
         };
         spec.always = self.always.unwrap_or(false);
-        Ok((parsed, spec))
+        Ok((parsed, Pulled::Rtsp(spec)))
     }
 }
 

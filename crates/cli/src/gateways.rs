@@ -91,6 +91,7 @@ fn output(text: &str) -> anyhow::Result<RawOutput> {
 pub(crate) struct Gateways {
     kit: Kit,
     pulls: Pulls,
+    hls_pulls: http::pull::Pulls,
     outputs: Outputs,
     rtsp: Option<rtsp::Server>,
     http: Option<http::Server>,
@@ -105,12 +106,15 @@ impl Gateways {
         let pulls = Pulls::new(node.clone(), kit.registry().clone());
         pulls.set(program.pull.clone());
         pulls.allow(program.pull_allow.clone());
+        let hls_pulls = http::pull::Pulls::new(node.clone());
+        hls_pulls.set(program.pull_hls.clone());
         let outputs = Outputs::new(node.clone(), kit.registry().clone());
         outputs.set(program.output.clone());
         outputs::answer(node, outputs.board());
         let mut gateways = Self {
             kit,
             pulls,
+            hls_pulls,
             outputs,
             rtsp: None,
             http: None,
@@ -155,6 +159,7 @@ impl Gateways {
     pub(crate) fn set(&self, program: &Program) -> Result<usize, UsersError> {
         let ended = self.kit.set(program.settings.clone())?;
         self.pulls.allow(program.pull_allow.clone());
+        let ended = ended + self.hls_pulls.set(program.pull_hls.clone());
         let ended = ended + self.outputs.set(program.output.clone());
         Ok(ended + self.pulls.set(program.pull.clone()))
     }

@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod pull;
 pub mod serve;
 pub mod server;
 

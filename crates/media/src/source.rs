@@ -33,6 +33,7 @@ mod udp;
 
 pub use error::Error;
 pub use folder::{Catalogue, Change};
+pub use timeline::Timeline;
 
 /// What is not ready yet.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -88,6 +89,9 @@ pub enum Opened {
     Folder(Box<Catalogue>),
 }
 
+/// Whether a text is one that somebody opens.
+type Looks = fn(&str) -> bool;
+
 type Open = dyn Fn(Request) -> Pending<'static, Result<Opened, Error>> + Send + Sync;
 
 /// Which text names which source.
@@ -98,6 +102,7 @@ type Open = dyn Fn(Request) -> Pending<'static, Result<Opened, Error>> + Send + 
 /// | `test-waves`, `test-sound` | another picture without sound; the test card's sound alone |
 /// | `-` | MPEG-TS on standard input |
 /// | `udp://`, `rtp://` | MPEG-TS in datagrams, unicast or multicast |
+/// | what looks as was added | what [`Sources::with_look`] was given |
 /// | a scheme that was added | what [`Sources::with_scheme`] was given |
 /// | any other `SCHEME://` | what ffmpeg makes of it |
 /// | a folder | its files, and those that come |
@@ -105,14 +110,15 @@ type Open = dyn Fn(Request) -> Pending<'static, Result<Opened, Error>> + Send + 
 #[derive(Clone, Default)]
 pub struct Sources {
     schemes: BTreeMap<String, Arc<Open>>,
+    /// Of texts that look so, whatever their scheme.
+    looks: Vec<(Looks, Arc<Open>)>,
 }
 
 impl Sources {
     /// The sources of this crate.
     #[must_use]
     pub fn new() -> Self {
-        let schemes = BTreeMap::new();
-        Self { schemes }
+        Self::default()
             .with_scheme("udp", |request| Box::pin(udp::open(request)))
             .with_scheme("rtp", |request| Box::pin(udp::open(request)))
     }
@@ -128,12 +134,27 @@ impl Sources {
         self
     }
 
+    /// Adds what opens the texts that look so, before their scheme is asked for.
+    #[must_use]
+    pub fn with_look(
+        mut self,
+        looks: fn(&str) -> bool,
+        open: impl Fn(Request) -> Pending<'static, Result<Opened, Error>> + Send + Sync + 'static,
+    ) -> Self {
+        self.looks.push((looks, Arc::new(open)));
+        self
+    }
+
     /// Opens what a request names.
     ///
     /// # Errors
     ///
     /// What cannot be published is refused here, before anything is announced.
     pub async fn open(&self, request: Request) -> Result<Opened, Error> {
+        let mut looks = self.looks.iter();
+        if let Some((_, open)) = looks.find(|(looks, _)| looks(&request.text)) {
+            return open(request).await;
+        }
         let scheme = request.text.split_once("://");
         let scheme = scheme.map(|(scheme, _)| scheme.to_ascii_lowercase());
         if let Some(card) = card::Card::named(&request.text) {

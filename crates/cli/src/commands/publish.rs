@@ -9,6 +9,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::process::ExitCode;
 
 use levada::{Bitrate, Description, PublishOptions, StreamName};
+use levada_gateway_http::pull::Choice;
 use levada_media::source::{Options, Request};
 use levada_wire::NetworkId;
 
@@ -27,7 +28,8 @@ pub(crate) struct Args {
     /// `test` for the test card, `test-waves` for another picture, `test-sound` for sound alone; a file: MPEG-TS, MP4,
     /// motion JPEG, or the SDP of an RTP session; a folder, whose files are a stream each, also those that come later;
     /// `-` for MPEG-TS on standard input; `udp://` or `rtp://` and `GROUP:PORT`, `IP:PORT` or `:PORT` for MPEG-TS in
-    /// datagrams. Other files and URLs are read by ffmpeg, if it is installed
+    /// datagrams; `http://...m3u8` or `https://...m3u8` for HLS of another server. Other files and URLs are read by
+    /// ffmpeg, if it is installed
     source: String,
     /// Start a file anew at its end, without a seam
     #[arg(long = "loop")]
@@ -38,6 +40,15 @@ pub(crate) struct Args {
     /// How many pictures a second motion JPEG has, which does not say so itself [default: 25]
     #[arg(long, value_name = "NUMBER", value_parser = units::whole(1..=1_000_u32), allow_hyphen_values = true)]
     rate: Option<u32>,
+    /// Of several variants of a playlist, the `best`, the best that is no higher (`720p`), or that place (`1` is the
+    /// first)
+    #[arg(
+        long,
+        value_name = "VARIANT",
+        default_value = "best",
+        hide_default_value = true
+    )]
+    variant: Choice,
     /// The highest rate of the stream in any second, which nodes reserve and hold it to [default: measured]
     #[arg(long, value_name = "RATE", value_parser = units::bitrate, allow_hyphen_values = true)]
     peak: Option<Bitrate>,
@@ -58,7 +69,7 @@ pub(crate) async fn execute(
     }];
     let mut waiting = shutdown.clone();
     let opening = tokio::select! {
-        opening = broadcast::open(&requests) => opening?,
+        opening = broadcast::open_variant(&requests, &args.variant) => opening?,
         () = waiting.wait() => return Ok(ExitCode::SUCCESS),
     };
     let mut options = PublishOptions::default();

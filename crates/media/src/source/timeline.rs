@@ -16,7 +16,7 @@ const JUMP_TICKS: i64 = 900_000;
 
 /// Puts frames on one timeline.
 #[derive(Debug)]
-pub(super) struct Timeline {
+pub struct Timeline {
     rebase: Rebase,
     description: Description,
     /// The newest time of each track since the last jump, in ticks of 90 kHz; at most as many as a description has
@@ -28,8 +28,16 @@ pub(super) struct Timeline {
     has_begun: bool,
 }
 
+impl Default for Timeline {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Timeline {
-    pub(super) const fn new() -> Self {
+    /// A timeline without a frame.
+    #[must_use]
+    pub const fn new() -> Self {
         Self {
             rebase: Rebase::from_zero(),
             description: Description { tracks: Vec::new() },
@@ -40,7 +48,7 @@ impl Timeline {
     }
 
     /// The tracks are these, from the next frame on.
-    pub(super) fn describe(&mut self, description: &Description) {
+    pub fn describe(&mut self, description: &Description) {
         if self.description.tracks.is_empty() {
             self.rebase.start_instance(description);
         } else {
@@ -52,7 +60,7 @@ impl Timeline {
     }
 
     /// Puts a frame in its place; `None` if it has none.
-    pub(super) fn place(&mut self, frame: Frame) -> Option<Frame> {
+    pub fn place(&mut self, frame: Frame) -> Option<Frame> {
         let leads = self.description.leading().map(|track| track.id) == Some(frame.track);
         if leads && !self.has_begun && !frame.sync {
             return None;
