@@ -57,15 +57,33 @@ pub(crate) async fn check(
 ) -> Result<Option<String>, Problem> {
     match users.check(proof, Role::Play, name).await {
         Decision::Granted(user) => Ok(user),
-        Decision::Unproven => {
-            let text = "this needs a user and a password, or a token as `?token=...`";
-            let problem = Problem::new(StatusCode::UNAUTHORIZED, text);
-            Err(problem.with(header::WWW_AUTHENTICATE, format!("Basic realm=\"{REALM}\"")))
-        }
+        Decision::Unproven => Err(unproven()),
         Decision::Forbidden => {
             let text = format!("that user or token may not play `{name}`");
             Err(Problem::new(StatusCode::FORBIDDEN, text))
         }
+    }
+}
+
+/// What is answered to who does not say who it is: a browser asks its user then.
+fn unproven() -> Problem {
+    let text = "this needs a user and a password, or a token as `?token=...`";
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, text);
+    problem.with(
+        header::WWW_AUTHENTICATE,
+        format!("Basic realm=\"{REALM}\", charset=\"UTF-8\""),
+    )
+}
+
+/// Who asks, if there are users; whatever it may do.
+///
+/// # Errors
+///
+/// The answer to who does not say it, or not rightly.
+pub(crate) async fn identify(users: &Users, proof: Proof) -> Result<Option<String>, Problem> {
+    match users.identify(proof).await {
+        Decision::Granted(user) => Ok(user),
+        Decision::Unproven | Decision::Forbidden => Err(unproven()),
     }
 }
 

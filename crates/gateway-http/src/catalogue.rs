@@ -59,8 +59,12 @@ impl Catalogue {
         row.map_or(0, |(_, row)| row.peak_bps.0)
     }
 
-    /// One row for each name, by name, at most so many; and how many names there are.
-    pub(crate) fn rows(&self, max: usize) -> (Vec<Arc<StreamRow>>, usize) {
+    /// One row for each name that may be told, by name, at most so many; and how many such names there are.
+    pub(crate) fn rows(
+        &self,
+        max: usize,
+        may: impl Fn(&StreamName) -> bool,
+    ) -> (Vec<Arc<StreamRow>>, usize) {
         let rows = lock(&self.rows);
         let (mut listed, mut names) = (Vec::new(), 0);
         let mut last = None;
@@ -69,6 +73,9 @@ impl Catalogue {
                 continue;
             }
             last = Some(name);
+            if !may(name) {
+                continue;
+            }
             names += 1;
             if listed.len() < max {
                 listed.push(Arc::clone(row));

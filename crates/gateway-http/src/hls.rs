@@ -283,11 +283,13 @@ fn take(maker: &mut Maker, delivery: Delivery, cut: &Cut, name: &StreamName) {
             maker.begin(instance.into());
         }
         Delivery::Description(description) => {
-            let unsuitable = maker.describe(&description).err();
-            let unsuitable = unsuitable.map(|codecs| {
+            let described = maker.describe(&description);
+            let mut window = lock(&cut.window);
+            window.unsuitable = described.as_ref().err().map(|codecs| {
                 format!("`{name}` has nothing that HLS players take ({codecs}): it is /live/{name}.ts for others")
             });
-            lock(&cut.window).unsuitable = unsuitable;
+            window.left_out = described.unwrap_or_default();
+            drop(window);
             cut.changes.send_modify(|changes| *changes += 1);
         }
         Delivery::Gap(_) => maker.gap(),
@@ -299,5 +301,32 @@ fn take(maker: &mut Maker, delivery: Delivery, cut: &Cut, name: &StreamName) {
             }
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_stream_more_than_may_be_cut_is_refused_and_those_that_are_go_on() {
+        let builder = Node::builder().temporary_state().lanes(1);
+        let builder = builder.listen(([127, 0, 0, 1], 0).into());
+        let cuts = Cuts::new(builder.start().await.unwrap());
+        let name = |at: usize| format!("cam{at}").parse().unwrap();
+        for at in 0..STREAMS_MAX {
+            cuts.get(&name(at), true).await.unwrap();
+        }
+
+        let refused = cuts.get(&name(STREAMS_MAX), true).await;
+
+        assert!(matches!(refused, Err(HlsError::Full)), "{refused:?}");
+        assert!(cuts.get(&name(0), true).await.is_ok());
+        assert!(matches!(
+            cuts.get(&name(STREAMS_MAX), false).await,
+            Err(HlsError::Unknown)
+        ));
     }
 }

@@ -6,17 +6,17 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use levada::TrackKind;
 use levada::view::StreamRow;
+use levada::{StreamName, TrackKind};
+use levada_gateway::Role;
 use serde::Serialize;
 
 use crate::access::parameter;
 use crate::assets::{self, escape};
-use crate::problem::Problem;
 use crate::server::Shared;
-use crate::target;
+use crate::{live, target};
 
 /// The most streams in one list.
 pub(crate) const LISTED_MAX: usize = 1_000;
@@ -42,14 +42,15 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(row: &StreamRow) -> Self {
+    /// `token` is what goes behind the address of a page.
+    fn new(row: &StreamRow, token: &str) -> Self {
         let tracks = row
             .tracks
             .iter()
             .filter(|track| track.kind != TrackKind::Data);
         Self {
             name: row.name.to_string(),
-            page: target::page_of(&row.name),
+            page: format!("{}{token}", target::page_of(&row.name)),
             tracks: tracks.map(|track| track.codec.clone()).collect(),
             is_local: row.is_local,
             distance_ms: row
@@ -76,16 +77,19 @@ impl Entry {
     }
 }
 
-/// Answers `/live/`.
-pub(crate) fn answer(shared: &Shared, headers: &HeaderMap, query: Option<&str>) -> Response {
-    if !shared.kit.users().is_open() {
-        let text = "this node has users, and does not tell strangers what is on: ask for a stream by its name, \
-                    /live/NAME";
-        return Problem::new(StatusCode::FORBIDDEN, text).into_response();
-    }
-    let (rows, names) = shared.catalogue.rows(LISTED_MAX);
+/// Answers `/live/` to that user: what it may play, if there are users. The links have the token of the query.
+pub(crate) fn answer(
+    shared: &Shared,
+    user: Option<&str>,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Response {
+    let users = shared.kit.users();
+    let may = |name: &StreamName| users.may(user, Role::Play, name.as_str());
+    let (rows, names) = shared.catalogue.rows(LISTED_MAX, may);
+    let token = live::token(query);
     if parameter(query, "json").is_some() {
-        let text = serde_json::to_string(&listed(&rows, names));
+        let text = serde_json::to_string(&listed(&rows, names, &token));
         let mut response = text
             .expect("names, words and numbers are JSON")
             .into_response();
@@ -97,12 +101,12 @@ pub(crate) fn answer(shared: &Shared, headers: &HeaderMap, query: Option<&str>) 
         );
         return response;
     }
-    assets::list(&html(&listed(&rows, names)), headers)
+    assets::list(&html(&listed(&rows, names, &token)), headers)
 }
 
-fn listed(rows: &[Arc<StreamRow>], names: usize) -> Listed {
+fn listed(rows: &[Arc<StreamRow>], names: usize, token: &str) -> Listed {
     Listed {
-        streams: rows.iter().map(|row| Entry::new(row)).collect(),
+        streams: rows.iter().map(|row| Entry::new(row, token)).collect(),
         more: names.saturating_sub(rows.len()),
     }
 }
@@ -125,10 +129,10 @@ mod tests {
 
     #[test]
     fn what_is_not_listed_is_said() {
-        let none = listed(&[], LISTED_MAX + 7);
+        let none = listed(&[], LISTED_MAX + 7, "");
 
         assert_eq!(none.more, LISTED_MAX + 7);
         assert!(html(&none).contains("1007 more"));
-        assert_eq!(html(&listed(&[], 0)), "");
+        assert_eq!(html(&listed(&[], 0, "")), "");
     }
 }

@@ -99,8 +99,19 @@ async fn clock() -> Response {
     response
 }
 
-async fn on(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Response {
-    list::answer(&shared, &headers, uri.query())
+async fn on(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let proof = access::proof(&headers, uri.query());
+    let user = access::identify(shared.kit.users(), proof).await?;
+    Ok(list::answer(
+        &shared,
+        user.as_deref(),
+        &headers,
+        uri.query(),
+    ))
 }
 
 /// What a client asks for, checked.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{House, PATIENCE, status, until};
 use levada_gateway::{EndReason, Limits};
-use levada_gateway_http::serve::{HEAD_BYTES_MAX, HEAD_PATIENCE};
+use levada_gateway_http::serve::{HEAD_BYTES_MAX, HEAD_PATIENCE, REQUESTS_MAX};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -185,4 +185,58 @@ async fn who_asked_for_something_does_not_count_as_a_handshake_any_more() {
 
     assert_eq!(status(&second), "200");
     assert_eq!(status(&fourth), "503", "{fourth}");
+}
+
+/// A frame of HTTP/2 (RFC 9113 section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [&head, payload].concat()
+}
+
+/// Reads frames until one is of that kind and stream: its payload.
+async fn read_frame(stream: &mut TcpStream, kind: u8, number: u32) -> Vec<u8> {
+    let reading = async {
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            stream.read_exact(&mut payload).await.unwrap();
+            let of = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            if (head[3], of) == (kind, number) {
+                return payload;
+            }
+        }
+    };
+    let read = tokio::time::timeout(PATIENCE, reading).await;
+    read.unwrap_or_else(|_| panic!("no frame of kind {kind} on {number}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_too_many_on_a_connection_is_refused_alone() {
+    const HEADERS: u8 = 1;
+    const RESET: u8 = 3;
+    const REFUSED: [u8; 4] = [0, 0, 0, 7];
+    let house = House::new().await;
+    let mut stream = house.connect().await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    stream.write_all(preface).await.unwrap();
+    stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+    // GET, http, a path that is waited for, and the authority `a` (RFC 7541 appendix A), not to be indexed.
+    let path = b"/live/nobody.ts";
+    let length = u8::try_from(path.len()).unwrap();
+    let request = [&[0x82, 0x86, 0x04, length][..], path, &[0x01, 1, b'a']].concat();
+    let last = 2 * REQUESTS_MAX + 1;
+    for number in (1..=last).step_by(2) {
+        stream
+            .write_all(&frame(HEADERS, 0x5, number, &request))
+            .await
+            .unwrap();
+    }
+
+    assert_eq!(read_frame(&mut stream, RESET, last).await, REFUSED);
+    let answer = read_frame(&mut stream, HEADERS, 1).await;
+
+    assert_eq!(answer[0], 0x8D, "404, which the table has at 13");
 }

@@ -7,6 +7,7 @@ mod common;
 use axum::Router;
 use axum::extract::Extension;
 use axum::routing::get;
+use base64ct::{Base64, Encoding as _};
 use common::{House, status, until};
 use levada_gateway::Users;
 use levada_gateway::users::Token;
@@ -177,7 +178,22 @@ async fn where_there_are_users_nothing_is_said_to_strangers() {
             "{answer}"
         );
     }
-    assert_eq!(status(&house.get("/live/").await), "403");
+    for path in ["/live/", "/live/?json", "/live/?token=wrong"] {
+        let answer = house.get(path).await;
+        assert_eq!(status(&answer), "401", "a browser asks its user: {answer}");
+        assert!(!answer.contains("card"), "{answer}");
+    }
+    house.learns_as("lobby/card", &secret).await;
+    for path in ["/live/?token=", "/live/?json&token="] {
+        let list = house.get(&format!("{path}{secret}")).await;
+        let link = format!("/live/lobby/card?token={secret}");
+        assert!(list.contains(&link), "links have the token: {list}");
+        assert!(!list.contains("vault"), "what it may not play: {list}");
+    }
+    let basic = Base64::encode_string(format!("x:{secret}").as_bytes());
+    let by_header = format!("Authorization: Basic {basic}\r\n");
+    let list = house.ask("GET", "/live/", &by_header).await;
+    assert!(list.contains("href=\"/live/lobby/card\""), "{list}");
     assert_eq!(
         status(&house.get("/live/lobby/card.ts?token=wrong").await),
         "401"

@@ -41,10 +41,15 @@ function show(list) {
   if (focused) table.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
 }
 
+// Whoever came with a token asks with it, and gets links that have it.
+const news = new URL('/live/?json', location.href);
+const token = new URLSearchParams(location.search).get('token');
+if (token !== null) news.searchParams.set('token', token);
+
 let shown = '';
 async function look() {
   try {
-    const response = await fetch('/live/?json', { cache: 'no-store' });
+    const response = await fetch(news, { cache: 'no-store' });
     if (!response.ok) return;
     const text = await response.text();
     if (text !== shown) show(JSON.parse(text));

@@ -354,8 +354,31 @@ impl Users {
         if table.is_open() {
             return Decision::Granted(None);
         }
+        let Some((who, rights)) = self.prove(table, proof).await else {
+            return Decision::Unproven;
+        };
+        if rights.iter().any(|right| right.covers(role, name.as_str())) {
+            Decision::Granted(Some(who))
+        } else {
+            Decision::Forbidden
+        }
+    }
+
+    /// Decides who a client is, whatever it may do: [`Self::may`] says that of each stream. Never
+    /// [`Decision::Forbidden`].
+    pub async fn identify(&self, proof: Proof) -> Decision {
+        let table = self.table();
+        if table.is_open() {
+            return Decision::Granted(None);
+        }
+        let found = self.prove(table, proof).await;
+        found.map_or(Decision::Unproven, |(who, _)| Decision::Granted(Some(who)))
+    }
+
+    /// Whose proof it is, and that one's rights. A wrong one waits for its answer.
+    async fn prove(&self, table: Arc<Table>, proof: Proof) -> Option<(String, Vec<Right>)> {
         let found = match proof {
-            Proof::None => return Decision::Unproven,
+            Proof::None => return None,
             Proof::Token(token) => table.token(&token),
             Proof::Password { user, password } => match table.token(&password) {
                 Some(found) => Some(found),
@@ -368,17 +391,12 @@ impl Users {
                 expected,
             } => table.digest(&user, hash, &response, &*expected),
         };
-        let Some((who, rights)) = found else {
+        if found.is_none() {
             let failures = self.shared.failures.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::warn!(failures, "a client gave a wrong password or token");
             tokio::time::sleep(FAILURE_DELAY).await;
-            return Decision::Unproven;
-        };
-        if rights.iter().any(|right| right.covers(role, name.as_str())) {
-            Decision::Granted(Some(who))
-        } else {
-            Decision::Forbidden
         }
+        found
     }
 
     async fn password(

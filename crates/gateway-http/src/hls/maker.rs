@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use levada::{Description, Frame, Group, Instance, InstanceId, Track, WallTime};
+use levada::{Description, Frame, Group, Instance, InstanceId, Track, TrackKind, WallTime};
 use levada_media::mp4::Writer;
 
 use super::making::Making;
@@ -139,12 +139,15 @@ impl Maker {
         }
     }
 
-    /// The tracks are these; those that no player takes are left out.
+    /// The tracks are these; those that no player takes are left out: their codecs are what is returned.
     ///
     /// # Errors
     ///
     /// The codecs, if none is left.
-    pub(super) fn describe(&mut self, description: &Arc<Description>) -> Result<(), String> {
+    pub(super) fn describe(
+        &mut self,
+        description: &Arc<Description>,
+    ) -> Result<Vec<String>, String> {
         let writer = Writer::new(description);
         let mut carried = Description::clone(description);
         carried
@@ -158,8 +161,12 @@ impl Maker {
                 .collect();
             return Err(codecs.join(", "));
         }
+        let is_left_out =
+            |track: &&Track| track.kind != TrackKind::Data && carried.track(track.id).is_none();
+        let left_out = description.tracks.iter().filter(is_left_out);
+        let left_out = left_out.map(|track| track.codec.clone()).collect();
         self.description = Some(Arc::new(carried));
-        Ok(())
+        Ok(left_out)
     }
 
     /// Frames are missing.

@@ -31,6 +31,8 @@ pub(super) struct Window {
     target_seconds: u64,
     /// The segment that is coming.
     open: Option<Open>,
+    /// Codecs of tracks that no player takes.
+    pub(super) left_out: Vec<String>,
     /// Why there is nothing.
     pub(super) unsuitable: Option<String>,
 }
@@ -99,8 +101,16 @@ impl Window {
     /// The playlist of playlists, once there is a segment.
     pub(super) fn master(&self, media: &str, peak_bps: u64, query: &str) -> Option<String> {
         let init = self.listed().find_map(|segment| segment.init.as_ref())?;
+        let left_out = match &self.left_out[..] {
+            [] => String::new(),
+            // Codecs are words of whoever published: none ends the line.
+            codecs => format!(
+                "# left out, since no player of HLS takes it: {}\n",
+                codecs.join(", ").replace(char::is_control, " ")
+            ),
+        };
         Some(format!(
-            "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n\
+            "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n{left_out}\
              #EXT-X-STREAM-INF:BANDWIDTH={},CODECS=\"{}\"\n{media}{query}\n",
             peak_bps.max(1),
             init.codecs

@@ -130,8 +130,14 @@ impl House {
 
     /// Waits until the server knows a stream.
     pub(crate) async fn learns(&self, name: &str) {
+        self.learns_as(name, "").await;
+    }
+
+    /// The same where there are users, by a token that may play it.
+    pub(crate) async fn learns_as(&self, name: &str, token: &str) {
         let said = format!("\"name\":\"{name}\"");
-        while !self.get("/live/?json").await.contains(&said) {
+        let list = format!("/live/?json&token={token}");
+        while !self.get(&list).await.contains(&said) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use levada::Group;
+use levada::{Group, Track, TrackId, TrackKind};
 use levada_media::TestCard;
 
 use super::super::Ask;
@@ -383,4 +383,37 @@ fn a_group_has_no_more_parts_than_the_limit() {
         .segments;
 
     assert_eq!(made[0].parts.len(), PARTS_MAX);
+}
+
+#[test]
+fn the_master_playlist_says_what_is_left_out() {
+    let mut description = TestCard::new().description().clone();
+    let more = Track {
+        id: TrackId(9),
+        kind: TrackKind::Audio,
+        codec: "ts-81\nx".to_owned(),
+        ..description.tracks[0].clone()
+    };
+    description.tracks.push(more);
+    let left_out = Maker::default().describe(&Arc::new(description)).unwrap();
+    let mut window = Window::default();
+    for segment in card(0, None) {
+        window.add(Made {
+            segments: vec![segment],
+            open: None,
+        });
+    }
+
+    let before = window.master("media.m3u8", 1, "").unwrap();
+    window.left_out = left_out;
+    let after = window.master("media.m3u8", 1, "").unwrap();
+
+    assert!(
+        !before.contains("left out"),
+        "the clock is nobody's loss: {before}"
+    );
+    assert!(
+        after.contains("\n# left out, since no player of HLS takes it: ts-81 x\n"),
+        "{after}"
+    );
 }
