@@ -94,6 +94,9 @@ impl Config {
     /// The keys in which another configuration differs. None of them can change while a node runs.
     #[must_use]
     pub fn differs(&self, other: &Self) -> Vec<&'static str> {
+        let label = |config: &Self| config.site.as_ref().map(|site| site.label.clone());
+        let interfaces = |config: &Self| config.site.as_ref().map(|site| site.interfaces.clone());
+        let has_sites = self.site.is_some() && other.site.is_some();
         let keys = [
             ("name", self.name != other.name),
             ("listen", self.listen != other.listen),
@@ -105,6 +108,12 @@ impl Config {
             (
                 "interface_rate",
                 self.interface_rate != other.interface_rate,
+            ),
+            ("multicast", self.site.is_some() != other.site.is_some()),
+            ("site", has_sites && label(self) != label(other)),
+            (
+                "interface",
+                has_sites && interfaces(self) != interfaces(other),
             ),
             ("state", self.state != other.state),
             ("log", self.log != other.log),

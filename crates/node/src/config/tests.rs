@@ -220,3 +220,22 @@ fn a_site_is_formed_unless_multicast_is_off_or_the_node_is_a_client() {
     assert!(refused.to_string().contains("`site`"), "{refused}");
     assert!(resolve("site = ''").is_err());
 }
+
+#[test]
+fn a_reload_notices_each_key_that_changed() {
+    let differs = |before: &str, after: &str| {
+        let (before, after) = (resolve(before).unwrap(), resolve(after).unwrap());
+        assert_eq!(before.differs(&before), [""; 0]);
+        before.differs(&after)
+    };
+
+    assert_eq!(differs("", "site = 'hall'"), ["site"]);
+    assert_eq!(differs("site = 'hall'", "site = 'court'"), ["site"]);
+    assert_eq!(differs("", "interface = ['eth0']"), ["interface"]);
+    assert_eq!(differs("", "multicast = false"), ["multicast"]);
+    assert_eq!(differs("site = 'hall'", "multicast = false"), ["multicast"]);
+    assert_eq!(
+        differs("", "name = 'a'\nuplink = '1Mb/s'"),
+        ["name", "uplink"]
+    );
+}
