@@ -379,6 +379,9 @@ pub(crate) const HEAD_FADING: u32 = 256;
 /// The shortest silence of a flow that makes an upstream suspect.
 pub(crate) const SUSPECT_MIN: Duration = Duration::from_millis(60);
 
+/// An upstream that was heard so much earlier than another is asked for nothing that the other may have.
+pub(crate) const QUIET_BEHIND: Duration = Duration::from_millis(60);
+
 /// So many times the pause that a flow hardly ever exceeds.
 pub(crate) const SUSPECT_PAUSES: u32 = 4;
 

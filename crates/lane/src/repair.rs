@@ -143,6 +143,7 @@ fn learn(flow: &mut Flow, io: &mut Io, link: LinkIndex, message: &LinkDatagram, 
                 link,
                 trip: io.links.trip(link),
                 ready_at: now,
+                is_quiet: false,
             };
             for number in numbers.iter() {
                 flow.missing.pending(number, &source, now);

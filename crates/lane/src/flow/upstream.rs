@@ -12,7 +12,7 @@ use levada_wire::{Instant, LinkIndex, Number, OriginTime};
 
 use super::ingress::Ingress;
 use super::window::{Novelty, Window};
-use crate::limits::{STRAYS_CONFIRM, UPSTREAMS_MAX};
+use crate::limits::{QUIET_BEHIND, STRAYS_CONFIRM, UPSTREAMS_MAX};
 use crate::link;
 use crate::repair::arrival_baseline::ArrivalBaseline;
 use crate::repair::missing::RepairPeer;
@@ -262,10 +262,17 @@ impl Upstreams {
             .all
             .iter()
             .filter(|upstream| upstream.expected && upstream.heard);
+        let heard = self.live().map(|(_, heard)| heard).max();
+        // Suspect, if nothing is expected of it and it did not say so; or well on the way to that.
+        let is_quiet = |upstream: &Upstream| match upstream.live {
+            Some(live) => heard.is_some_and(|heard| heard > live + QUIET_BEHIND),
+            None => !upstream.reported,
+        };
         let source = |upstream: &Upstream| RepairPeer {
             link: upstream.link,
             trip: trip(upstream.link),
             ready_at: upstream.ask_from,
+            is_quiet: is_quiet(upstream),
         };
         all.map(source).collect()
     }
@@ -392,5 +399,37 @@ mod tests {
         assert!(upstreams.add(LinkIndex(most + 1)));
         assert!(upstreams.expects(at(most + 1), &links));
         assert!(!upstreams.expects(at(3), &links));
+    }
+
+    #[test]
+    fn who_is_silent_while_another_is_heard_is_quiet_and_so_is_a_suspect() {
+        let (links, at) = table(2);
+        let mut upstreams = Upstreams::default();
+        upstreams.add(LinkIndex(1));
+        upstreams.add(LinkIndex(2));
+        let hear = |upstreams: &mut Upstreams, from, number, now| {
+            let number = Number::new(number).unwrap();
+            upstreams.arrived(number, at(from), &links, now).unwrap();
+        };
+        let quiet = |upstreams: &Upstreams| -> Vec<bool> {
+            let sources = upstreams.sources(|_| RoundTrip::default());
+            sources.iter().map(|source| source.is_quiet).collect()
+        };
+        hear(&mut upstreams, 1, 0, NOW);
+        hear(&mut upstreams, 2, 0, NOW + QUIET_BEHIND);
+        assert_eq!(quiet(&upstreams), [false, false]);
+
+        hear(&mut upstreams, 2, 1, NOW + 2 * QUIET_BEHIND);
+        assert_eq!(quiet(&upstreams), [true, false]);
+        upstreams.suspect(LinkIndex(2));
+        assert_eq!(quiet(&upstreams), [false, true]);
+        hear(&mut upstreams, 2, 2, NOW + 3 * QUIET_BEHIND);
+        upstreams.is_well(LinkIndex(1), true, NOW);
+
+        assert_eq!(
+            quiet(&upstreams),
+            [false, false],
+            "who has no more may be asked"
+        );
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct RepairPeer {
     pub(crate) trip: RoundTrip,
     /// No request before this moment.
     pub(crate) ready_at: Instant,
+    /// It has been silent while others were not.
+    pub(crate) is_quiet: bool,
 }
 
 /// A request that must be sent.
@@ -683,7 +685,8 @@ impl Want {
         }
     }
 
-    /// First who showed the gap, from the second try on the others in turn; a repeated request goes where it went.
+    /// First who showed the gap, from the second try on the others in turn; a repeated request goes where it went. Who
+    /// has fallen silent is asked if nobody else can be.
     fn choose<'a>(&self, sources: &'a [RepairPeer]) -> Option<&'a RepairPeer> {
         let before = sources
             .iter()
@@ -691,10 +694,12 @@ impl Want {
         let onward = usize::from(self.tries > 0 && !self.repeats);
         let first = before.map_or(0, |place| place + onward);
         let in_turn = (0..sources.len()).map(|at| &sources[(first + at) % sources.len()]);
-        in_turn.into_iter().find(|source| {
+        let mut may_have = in_turn.filter(|source| {
             let is_told = self.only.is_none_or(|only| only == source.link);
             is_told && !self.gone_at.contains(&source.link)
-        })
+        });
+        let other = may_have.clone().next();
+        may_have.find(|source| !source.is_quiet).or(other)
     }
 }
 

@@ -45,6 +45,7 @@ impl Rig {
             link,
             trip: trip(TRIP),
             ready_at: Instant::ZERO,
+            is_quiet: false,
         };
         Self {
             missing: Missing::new(BUDGET),
@@ -181,6 +182,24 @@ fn from_the_second_try_on_upstreams_are_asked_in_turn() {
     asked.dedup(); // a request is said twice
 
     assert_eq!(asked[..4], [FIRST, SECOND, FIRST, SECOND]);
+}
+
+#[test]
+fn who_has_fallen_silent_is_asked_only_where_nobody_else_can_be() {
+    let mut rig = Rig::new(&[LinkIndex(1), LinkIndex(2)]);
+    rig.sources[0].is_quiet = true;
+    rig.arrive(0, 1, at(0));
+    rig.arrive(2, 2, at(10));
+
+    let asked: Vec<LinkIndex> = rig.asks(at(200)).iter().map(|ask| ask.1).collect();
+
+    assert!(asked.len() > 1, "{asked:?}");
+    assert!(asked.iter().all(|link| *link == LinkIndex(2)), "{asked:?}");
+    let mut alone = Rig::new(&[LinkIndex(1)]);
+    alone.sources[0].is_quiet = true;
+    alone.arrive(0, 1, at(0));
+    alone.arrive(2, 2, at(10));
+    assert!(!alone.asks(at(200)).is_empty());
 }
 
 #[test]
