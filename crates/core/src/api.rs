@@ -189,6 +189,8 @@ pub enum FlowInput {
         layer: Layer,
         /// How late packets may be that its consumer still has a use for.
         budget: RepairBudget,
+        /// Over how many ways it is to come.
+        paths: Paths,
     },
     /// Do not want it any more.
     Unsubscribe {
@@ -405,6 +407,17 @@ pub enum Event {
     },
 }
 
+/// Over how many ways a flow comes to whoever subscribes to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Paths {
+    /// Over the best; another is asked when that one fails.
+    #[default]
+    One,
+    /// Over two neighbours at the same time, whose ways share as few nodes as routes can tell: when one fails nothing
+    /// is missed. It costs the flow twice.
+    Two,
+}
+
 /// How far a subscription has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubscriptionState {
@@ -429,6 +442,14 @@ pub enum SubscriptionState {
     },
     /// Frames come from this flow from now on. A second one means that the stream moved to a new instance.
     Active {
+        /// The flow's id.
+        flow: FlowId,
+        /// What its origin says of it.
+        announce: Box<Announce>,
+    },
+    /// The same, but over one way though two are wanted: there is no other, or it was refused.
+    /// [`SubscriptionState::Active`] follows when there are two.
+    OnePath {
         /// The flow's id.
         flow: FlowId,
         /// What its origin says of it.

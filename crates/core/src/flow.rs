@@ -14,11 +14,11 @@
 //! | `intake` | what is taken from strangers at most |
 //! | `watched` | which streams are to be shown again |
 //!
-//! What `Flows` does with them is in ten files: `offers` (what this node publishes, announces and withdraws),
+//! What `Flows` does with them is in eleven files: `offers` (what this node publishes, announces and withdraws),
 //! `requests` (what neighbours ask of each other for a flow), [`keys`] (how content secrets travel), `admission` (for
 //! which flows there is room), `eligible` (which link may carry which flow), `congestion` (what is cut on a congested
-//! link), `settle` (which flow is asked of whom), `telling` (what neighbours are told of streams), `greed`
-//! (what follows where somebody wants too much), `rows` (what is shown of it).
+//! link), `settle` (which flow is asked of whom), `second` (of whom besides, for who wants two ways), `telling` (what
+//! neighbours are told of streams), `greed` (what follows where somebody wants too much), `rows` (what is shown of it).
 //! The parts know nothing of `Flows`.
 //!
 //! **Who decides to request a flow:** `Flows::settle`. It looks at what is wanted (children, subscriptions) and at
@@ -68,6 +68,7 @@ mod peak;
 mod published;
 mod requests;
 mod rows;
+mod second;
 mod settle;
 mod steady;
 pub mod subscriptions;
@@ -441,8 +442,10 @@ impl Flows {
                 name,
                 layer,
                 budget,
+                paths,
             } => {
-                if let Some(event) = self.subscriptions.add(id, name, layer, budget) {
+                let terms = (budget, paths);
+                if let Some(event) = self.subscriptions.add(id, name, layer, terms) {
                     self.event(event);
                 }
             }

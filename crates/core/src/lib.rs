@@ -34,7 +34,7 @@ pub mod wakeups;
 
 pub use api::{
     ConnectionLost, DialId, Event, FlowInput, Input, LinkDown, LinkInput, Neighbour, Offer, Output,
-    Settings, SubscriptionId, SubscriptionState,
+    Paths, Settings, SubscriptionId, SubscriptionState,
 };
 pub use control::Control;
 /// What travels on control streams, for whoever carries the bytes between two nodes.

@@ -309,6 +309,8 @@ pub struct FlowRow {
     pub peak_bps: Bitrate,
     /// The link it comes over.
     pub upstream: Option<LinkIndex>,
+    /// The link it comes over besides, for who wants it over two ways.
+    pub second_upstream: Option<LinkIndex>,
     /// The links it goes out over.
     pub egresses: Vec<LinkIndex>,
     /// Local subscriptions.
@@ -328,6 +330,11 @@ pub enum FlowCause {
         /// Why it was refused there.
         reason: RefuseReason,
     },
+    /// It comes over one way alone, though two are wanted: there is no other, or none that does not refuse it.
+    OnePath {
+        /// Why another neighbour does not send it, if one was asked.
+        refused: Option<RefuseReason>,
+    },
     /// It is asked for and not answered yet.
     Asked,
     /// It was refused.
@@ -343,6 +350,10 @@ impl fmt::Display for FlowCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Elsewhere { link, reason } => write!(f, "not over link {}: {reason}", link.0),
+            Self::OnePath { refused: None } => f.write_str("one way alone: there is no other"),
+            Self::OnePath {
+                refused: Some(reason),
+            } => write!(f, "one way alone: {reason} on the other"),
             Self::Asked => f.write_str("asked for, not answered yet"),
             Self::Refused { reason } => reason.fmt(f),
             Self::NoRoute => f.write_str("no way to the origin"),

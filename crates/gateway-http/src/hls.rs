@@ -279,7 +279,8 @@ async fn run(
 
 fn take(maker: &mut Maker, delivery: Delivery, cut: &Cut, name: &StreamName) {
     match delivery {
-        Delivery::NewInstance(instance) | Delivery::State(State::Active { instance }) => {
+        Delivery::NewInstance(instance)
+        | Delivery::State(State::Active { instance } | State::OnePath { instance }) => {
             maker.begin(instance.into());
         }
         Delivery::Description(description) => {

@@ -269,7 +269,7 @@ impl<E: Encode> Task<E> {
     }
 
     fn on_state(&mut self, state: State) {
-        if let State::Active { instance } = &state {
+        if let State::Active { instance } | State::OnePath { instance } = &state {
             // Later ones come as new instances, when their frames do.
             if self.description.is_none() {
                 self.encoder.begin(instance);

@@ -69,6 +69,8 @@ pub use subscriber::{
 pub use tap::{Tap, Tapped};
 pub use view::View;
 
+pub use levada_core::Paths;
+
 /// The words of the wire that a program needs to publish and to subscribe.
 pub use levada_wire::{
     Bitrate, Description, FlowId, Frame, Group, InstanceId, Layer, LinkIndex, MediaTime, NodeId,

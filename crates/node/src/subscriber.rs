@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
+use levada_core::Paths;
 use levada_wire::control::flow::RefuseReason;
 use levada_wire::{
     Announce, Description, Frame, Group, InstanceId, Layer, NodeId, RepairBudget, StreamName,
@@ -36,16 +37,20 @@ pub struct SubscribeOptions {
     /// How late a packet may be that is still of use, over all hops: time to ask for it again. Whoever plays later can
     /// wait longer. At most 10 s count.
     pub repair_budget: Duration,
+    /// Over how many ways the stream comes. Over two nothing is missed when a node on one of them dies; it costs this
+    /// node's line, and those of its neighbours, the stream twice.
+    pub paths: Paths,
 }
 
 impl Default for SubscribeOptions {
-    /// Room for a long group: 4,096 frames and 64 MiB; half a second for what is missing.
+    /// Room for a long group: 4,096 frames and 64 MiB; half a second for what is missing; one way.
     fn default() -> Self {
         Self {
             layer: Layer(0),
             queue_frames_max: 4_096,
             queue_bytes_max: 64 << 20,
             repair_budget: RepairBudget::DEFAULT.time(),
+            paths: Paths::One,
         }
     }
 }
@@ -62,6 +67,19 @@ impl SubscribeOptions {
     #[must_use]
     pub const fn with_repair_budget(mut self, budget: Duration) -> Self {
         self.repair_budget = budget;
+        self
+    }
+
+    /// Chooses over how many ways the stream comes.
+    ///
+    /// ```
+    /// use levada::{Paths, SubscribeOptions};
+    ///
+    /// let options = SubscribeOptions::default().with_paths(Paths::Two);
+    /// ```
+    #[must_use]
+    pub const fn with_paths(mut self, paths: Paths) -> Self {
+        self.paths = paths;
         self
     }
 
@@ -125,6 +143,11 @@ pub enum State {
         /// From which start of the stream.
         instance: Instance,
     },
+    /// Frames come over one way, though two were asked for: there is no other, or it refused. It is looked for again.
+    OnePath {
+        /// From which start of the stream.
+        instance: Instance,
+    },
 }
 
 impl fmt::Display for State {
@@ -142,6 +165,11 @@ impl fmt::Display for State {
                 f.write_str("a neighbour accepted, but nothing comes; another is tried")
             }
             Self::Active { instance } => write!(f, "comes from node {}", instance.origin.short()),
+            Self::OnePath { instance } => write!(
+                f,
+                "comes from node {} over one way alone: no second one is to be had at the moment",
+                instance.origin.short()
+            ),
         }
     }
 }
@@ -275,7 +303,7 @@ pub enum SubscribeError {
         "this node subscribes to {max} streams, which is all it may: end the last subscriber of one first"
     )]
     FullOfStreams {
-        /// The limit. Other layers and other repair budgets of a stream count too.
+        /// The limit. Other layers, repair budgets and paths of a stream count too.
         max: usize,
     },
     /// The node is gone.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use levada_core::Paths;
 use levada_wire::{Bitrate, PacketSize, RepairBudget, StreamName};
 
 use crate::hostile::Act;
@@ -159,6 +160,7 @@ pub(crate) struct SubscriptionPlan {
     pub(crate) until: Option<Span>,
     /// How late packets may be there.
     pub(crate) budget: RepairBudget,
+    pub(crate) paths: Paths,
 }
 
 /// Something goes wrong.

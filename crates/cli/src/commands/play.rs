@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use levada::{Delivery, StreamName, SubscribeOptions};
+use levada::{Delivery, Paths, StreamName, SubscribeOptions};
 use levada_media::clock::Clock;
 use levada_media::sink::{Playout, Writer};
 use levada_wire::Instant;
@@ -46,6 +46,10 @@ pub(crate) struct Args {
     /// way has as long to be sent again, up to 10s [default: at once, and half a second for what is lost]
     #[arg(long, value_name = "TIME", value_parser = latency, allow_hyphen_values = true)]
     latency: Option<Duration>,
+    /// Have it come over so many ways at the same time, which share as few nodes as can be told: over 2 nothing is
+    /// missed when a node on one of them dies, and it costs the line the stream twice [default: 1]
+    #[arg(long, value_name = "N", value_parser = paths, allow_hyphen_values = true)]
+    paths: Option<Paths>,
     /// End this many seconds after the first frame
     #[arg(long, value_name = "N", value_parser = units::whole(0..=units::SECONDS_MAX), allow_hyphen_values = true)]
     seconds: Option<u64>,
@@ -54,6 +58,14 @@ pub(crate) struct Args {
     wait: bool,
     #[command(flatten)]
     node: NodeArgs,
+}
+
+fn paths(text: &str) -> Result<Paths, String> {
+    match text {
+        "1" => Ok(Paths::One),
+        "2" => Ok(Paths::Two),
+        _ => Err("write 1 or 2".to_owned()),
+    }
 }
 
 fn latency(text: &str) -> Result<Duration, String> {
@@ -119,7 +131,7 @@ async fn play(
 impl Args {
     /// What is lost is worth waiting for until it would be played.
     fn options(&self) -> SubscribeOptions {
-        let options = SubscribeOptions::default();
+        let options = SubscribeOptions::default().with_paths(self.paths.unwrap_or_default());
         match self.latency {
             Some(latency) if !latency.is_zero() => options.with_repair_budget(latency),
             _ => options,

@@ -180,6 +180,7 @@ impl Shown for FlowRow {
             ("STATE", Align::Left),
             ("PEAK", Align::Right),
             ("FROM LINK", Align::Right),
+            ("AND", Align::Right),
             ("TO LINKS", Align::Left),
             ("HERE", Align::Right),
             ("PACKETS IN", Align::Right),
@@ -199,6 +200,9 @@ impl Shown for FlowRow {
                 flow.state.to_string(),
                 flow.peak_bps.to_string(),
                 or_dash(flow.upstream.map(|link| link.0)),
+                flow.second_upstream
+                    .map(|link| link.0.to_string())
+                    .unwrap_or_default(),
                 or_dash(to_links(&flow.egresses)),
                 flow.subscriptions.to_string(),
                 counted.packets_in.to_string(),
@@ -213,7 +217,7 @@ impl Shown for FlowRow {
                     .unwrap_or_default(),
             ]);
         }
-        table.hide_silent(&["BEHIND", "WITHHELD", "PACE", "CAUSE"]);
+        table.hide_silent(&["AND", "BEHIND", "WITHHELD", "PACE", "CAUSE"]);
         table
     }
 }

@@ -22,7 +22,7 @@ use rand_core::Rng as _;
 
 use super::*;
 use crate::api::{
-    ConnectionLost, Event, FlowInput, LinkInput, Offer, SubscriptionId, SubscriptionState,
+    ConnectionLost, Event, FlowInput, LinkInput, Offer, Paths, SubscriptionId, SubscriptionState,
 };
 use crate::limits::{ANSWER_DEADLINE, ENDING, LINGER, REQUEST_EXPIRY};
 use crate::view::{FlowRow, FlowState};
@@ -33,6 +33,7 @@ mod ending;
 mod flows;
 mod keys;
 mod moving;
+mod paths;
 mod refusals;
 mod sizes;
 mod storm;
@@ -61,6 +62,8 @@ struct Net {
     narrow: BTreeSet<(usize, usize)>,
     /// Whose pings are lost.
     mute: Option<usize>,
+    /// Over how many ways subscribers want it.
+    paths: Paths,
 }
 
 /// How far every flow has come at every node, as soon as it is asked.
@@ -134,6 +137,7 @@ impl Net {
             deaf: None,
             narrow: BTreeSet::new(),
             mute: None,
+            paths: Paths::One,
             withhold_grants: false,
             withheld: Vec::new(),
         }
@@ -174,6 +178,7 @@ impl Net {
                 name,
                 layer: Layer(0),
                 budget,
+                paths: self.paths,
             },
         );
         self.settle();
@@ -474,6 +479,7 @@ fn the_contract_holds_for_the_whole() {
                     name: name(text),
                     layer: Layer(0),
                     budget: RepairBudget::DEFAULT,
+                    paths: [Paths::One, Paths::Two][(rng.next_u32() % 2) as usize],
                 }),
                 5 => Input::Flow(FlowInput::Unsubscribe {
                     id: SubscriptionId(u64::from(rng.next_u32() % 4)),

@@ -13,7 +13,8 @@ use levada_wire::{
 };
 
 use super::catalogue::FlowOffer;
-use crate::limits::{ANSWER_DEADLINE, ENDING, STALLED_AFTER};
+use crate::api::Paths;
+use crate::limits::{ANSWER_DEADLINE, ANSWER_WAIT, ENDING, STALLED_AFTER};
 use crate::view::{FlowCause, FlowState, note_look};
 
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct Carried {
     /// The key epoch and the key, once known.
     pub(super) key: Option<(u8, CarryKey)>,
     pub(super) upstream: Upstream,
+    /// Where it comes from besides, if somebody here wants two ways.
+    pub(super) second: Option<Second>,
     pub(super) children: BTreeMap<LinkIndex, Child>,
     /// Whether the datapath opens the flow for local consumers.
     pub(super) consuming: bool,
@@ -101,6 +104,21 @@ pub(super) enum Challenger {
     },
 }
 
+/// A second neighbour that a flow comes from at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Second {
+    Asking {
+        link: LinkIndex,
+        until: Instant,
+    },
+    /// It accepted; unless it has delivered by then it is let go.
+    Accepted {
+        link: LinkIndex,
+        reassert_at: Instant,
+        until: Instant,
+    },
+}
+
 /// A neighbour that wants the flow.
 #[derive(Debug)]
 pub(super) struct Child {
@@ -160,6 +178,25 @@ impl Challenger {
     }
 }
 
+impl Second {
+    pub(super) const fn link(self) -> LinkIndex {
+        match self {
+            Self::Asking { link, .. } | Self::Accepted { link, .. } => link,
+        }
+    }
+
+    fn wakeup(self, is_delivering: bool) -> Wakeup {
+        let (at, why) = match self {
+            Self::Asking { until, .. } => (until, "answer of the second"),
+            Self::Accepted { reassert_at, .. } if is_delivering => (reassert_at, "say again"),
+            Self::Accepted {
+                reassert_at, until, ..
+            } => (reassert_at.min(until), "second is silent"),
+        };
+        Wakeup { at, why }
+    }
+}
+
 impl Carried {
     pub(super) fn new(offer: FlowOffer) -> Self {
         Self {
@@ -172,6 +209,7 @@ impl Carried {
             budget: RepairBudget::DEFAULT,
             key: None,
             upstream: Upstream::IDLE,
+            second: None,
             children: BTreeMap::new(),
             consuming: false,
             linger_until: None,
@@ -240,7 +278,9 @@ impl Carried {
             } => Some(*link),
             _ => None,
         };
-        self.upstream.link().into_iter().chain(challenger)
+        let second = self.second.map(Second::link);
+        let upstream = self.upstream.link().into_iter();
+        upstream.chain(challenger).chain(second)
     }
 
     /// Where a flow that was never here may begin, if nobody but its children wants it: where the first of them is to
@@ -279,12 +319,18 @@ impl Carried {
             } => Some(challenger.link()),
             _ => None,
         };
-        self.upstream.link().into_iter().chain(challenger)
+        let second = self.second.map(Second::link);
+        let upstream = self.upstream.link().into_iter();
+        upstream.chain(challenger).chain(second)
     }
 
     pub(super) fn on_link_down(&mut self, now: Instant, link: LinkIndex) {
         self.children.remove(&link);
         self.avoided.remove(&link);
+        self.second.take_if(|second| second.link() == link);
+        if self.upstream.link() == Some(link) && self.promote_second(now) {
+            return;
+        }
         let over = Upstream::Idle {
             retry_at: Some(now),
             cause: None,
@@ -319,6 +365,49 @@ impl Carried {
         }
     }
 
+    /// The upstream is lost: the second takes its place, if it has accepted. `false` if none has.
+    pub(super) fn promote_second(&mut self, now: Instant) -> bool {
+        let (Upstream::Flowing { challenger, .. }, Some(Second::Accepted { link, .. })) =
+            (&mut self.upstream, self.second)
+        else {
+            return false;
+        };
+        self.upstream = Upstream::Flowing {
+            link,
+            reassert_at: now,
+            challenger: challenger.take(),
+        };
+        self.second = None;
+        true
+    }
+
+    /// The second is a better upstream than the one there is: they change places, which nobody else notices.
+    pub(super) fn swap_second(&mut self, now: Instant) {
+        let (
+            Upstream::Flowing {
+                link: from,
+                reassert_at,
+                ..
+            },
+            Some(Second::Accepted {
+                link: second,
+                reassert_at: second_at,
+                until,
+            }),
+        ) = (&mut self.upstream, &mut self.second)
+        else {
+            return;
+        };
+        std::mem::swap(from, second);
+        std::mem::swap(reassert_at, second_at);
+        *until = now + ANSWER_WAIT;
+    }
+
+    /// Whether it comes over one way alone: there is no other, or it was refused.
+    pub(super) fn is_without_second(&self) -> bool {
+        self.has_come && self.second.is_none() && matches!(self.upstream, Upstream::Flowing { .. })
+    }
+
     /// Its state in the words that users see.
     pub(super) fn state(&self) -> FlowState {
         if self.consuming {
@@ -331,7 +420,13 @@ impl Carried {
     }
 
     /// Why it does not flow, or flows another way.
-    pub(super) fn cause(&self) -> Option<FlowCause> {
+    pub(super) fn cause(&self, paths: Paths) -> Option<FlowCause> {
+        if paths == Paths::Two && self.is_without_second() {
+            let refused = self.avoided.values().next();
+            return Some(FlowCause::OnePath {
+                refused: refused.map(|(reason, _)| *reason),
+            });
+        }
         match &self.upstream {
             Upstream::Origin => None,
             Upstream::Flowing { link, .. } => {
@@ -416,6 +511,8 @@ impl Carried {
                 Wakeup::earlier(Some(reassert), challenger)
             }
         };
+        let second = self.second.filter(|_| self.ending_at.is_none());
+        let second = second.map(|second| second.wakeup(self.delivering.contains(&second.link())));
         let children = self.children.values().map(|child| {
             let expiry = self.expiry_of(child).map(|at| Wakeup {
                 at,
@@ -450,7 +547,7 @@ impl Carried {
         let stalled = self.silent.and_then(|silent| silent.until);
         let stalled = stalled.map(|at| Wakeup { at, why: "stalled" });
         children
-            .chain([linger, ending, avoided, dry, stalled])
+            .chain([linger, ending, avoided, dry, stalled, second])
             .fold(upstream, Wakeup::earlier)
     }
 }

@@ -17,6 +17,7 @@ use levada_wire::{FlowId, LinkIndex, NodeId, PacketSize};
 
 use super::carried::{Carried, ChildState, Upstream};
 use super::{Flows, Output};
+use crate::api::Paths;
 use crate::link::PathSize;
 use crate::route::Alternative;
 
@@ -101,7 +102,12 @@ impl Flows {
     /// Neighbours besides the selected one tell of other ways to an origin.
     pub(super) fn on_alternatives(&mut self, origin: NodeId, alternatives: Vec<Alternative>) {
         let asks = |carried: &Carried| matches!(carried.upstream, Upstream::Asking { .. });
-        let waits = |carried: &Carried| !carried.avoided.is_empty() || asks(carried);
+        let two = |carried: &Carried| {
+            let wanted = self.wanted.get(&carried.flow());
+            carried.second.is_some() || wanted.is_some_and(|wanted| wanted.paths == Paths::Two)
+        };
+        let waits =
+            |carried: &Carried| !carried.avoided.is_empty() || asks(carried) || two(carried);
         let flows = self.carried.of_origin(&origin);
         self.carried.change(flows, waits, |_| {});
         if alternatives.is_empty() {

@@ -14,7 +14,7 @@ use levada_wire::machine::Machine as _;
 use levada_wire::{Bitrate, FlowId, Instant, LinkIndex, Number};
 
 use super::Flows;
-use super::carried::{Carried, Challenger, Child, ChildState, Upstream};
+use super::carried::{Carried, Challenger, Child, ChildState, Second, Upstream};
 use super::eligible::Fit;
 use crate::chance::jittered;
 use crate::limits::{
@@ -277,6 +277,16 @@ impl Flows {
             return;
         };
         let keyed = carried.key.is_some();
+        if let Some(Second::Asking { link: asked, .. }) = carried.second
+            && asked == link
+        {
+            carried.second = Some(Second::Accepted {
+                link,
+                reassert_at,
+                until: self.now + ANSWER_WAIT,
+            });
+            return;
+        }
         match &mut carried.upstream {
             Upstream::Asking { link: asked, .. } if *asked == link => {
                 if keyed {
@@ -359,6 +369,15 @@ impl Flows {
             retry_at: Some(if has_other { now } else { later }),
             cause: Some(reason),
         };
+        if carried
+            .second
+            .take_if(|second| second.link() == link)
+            .is_some()
+            || carried.upstream.link() == Some(link) && carried.promote_second(now)
+        {
+            self.command(flow, FlowCommand::RemoveUpstream(link));
+            return;
+        }
         match &mut carried.upstream {
             Upstream::Asking { link: asked, .. } if *asked == link => carried.upstream = idle,
             Upstream::Flowing {
@@ -470,6 +489,7 @@ impl Flows {
         };
         let comes =
             matches!(carried.upstream, Upstream::Flowing { link: from, .. } if from == link);
+        let comes = comes || carried.second.is_some_and(|second| second.link() == link);
         if comes && carried.ending_at.is_none() {
             self.avoid(flow, link, RefuseReason::Timeout);
         }
@@ -508,7 +528,9 @@ impl Flows {
             self.remove_child(flow, link);
             self.refuse(flow, link, RefuseReason::Loop);
         }
-        self.cancel(flow, old);
+        if !self.keeps_as_second(flow, old) {
+            self.cancel(flow, old);
+        }
     }
 
     /// While this node did not run, its children may have said their requests again: none runs out for that.

@@ -9,7 +9,7 @@ use std::ops::Bound;
 use levada_wire::{Announce, Bitrate, FlowId, Layer, LinkIndex, NodeId, StreamName};
 
 use super::Flows;
-use super::carried::Carried;
+use super::carried::{Carried, Second};
 use super::watched::Notes;
 use crate::view::{Demand, FlowRow, FlowState, Seconds, StreamChange, StreamRow, TrackRow};
 
@@ -24,9 +24,10 @@ impl Flows {
             state: carried.state(),
             peak_bps: carried.peak,
             upstream: carried.upstream.link(),
+            second_upstream: carried.second.map(Second::link),
             egresses: egresses(carried),
             subscriptions: self.subscriptions(flow),
-            cause: carried.cause(),
+            cause: carried.cause(self.paths_of(flow)),
         })
     }
 

@@ -19,7 +19,7 @@ use levada_wire::control::flow::RefuseReason;
 use levada_wire::lane::FlowCommand;
 use levada_wire::{Announce, FlowId, LinkIndex, RepairBudget};
 
-use super::carried::{Carried, Challenger, Upstream};
+use super::carried::{Carried, Challenger, Second, Upstream};
 use super::subscriptions::{Target, Wanted};
 use super::{Flows, Output};
 use crate::api::{Event, SubscriptionId, SubscriptionState};
@@ -74,8 +74,8 @@ impl Flows {
             Some(wanted) => self.wanted.insert(flow, wanted),
             None => self.wanted.remove(&flow),
         };
-        let budget = |of: Option<Wanted>| of.map(|one| one.budget);
-        if budget(before) != budget(wanted) {
+        let terms = |of: Option<Wanted>| of.map(|one| (one.budget, one.paths));
+        if terms(before) != terms(wanted) {
             self.carried.touch(flow);
         }
         if before != wanted
@@ -150,11 +150,17 @@ impl Flows {
         if carried.children.keys().any(is_gone) {
             return Some("it has a child on a link that is no more");
         }
+        let second = carried.second.map(Second::link);
+        if second.is_some() && second == carried.upstream.link() {
+            return Some("it is asked of one neighbour twice");
+        }
         let from = match carried.upstream {
             Upstream::Flowing { link, .. } => Some(link),
             _ => None,
         };
-        let is_fed_back = carried.granted().any(|link| Some(link) == from);
+        let is_fed_back = carried
+            .granted()
+            .any(|link| Some(link) == from || Some(link) == second);
         is_fed_back.then_some("it goes out over the link that it comes over")
     }
 
@@ -233,7 +239,11 @@ impl Flows {
             Some(SubscriptionState::Stalled { flow: target.flow })
         } else if let Some(target) = serving.filter(comes) {
             let (flow, announce) = (target.flow, Box::new(target.announce.clone()));
-            Some(SubscriptionState::Active { flow, announce })
+            Some(if self.is_on_one_path(subscription, flow) {
+                SubscriptionState::OnePath { flow, announce }
+            } else {
+                SubscriptionState::Active { flow, announce }
+            })
         } else if let Some(target) = subscription.next.as_ref().or(serving) {
             Some(self.state_of(target))
         } else {
@@ -341,8 +351,11 @@ impl Flows {
             self.release(flow);
             return;
         }
+        self.settle_lone_second(flow);
         let toward = self.carried.get(flow).and_then(|carried| self.way(carried));
+        let toward = self.without_second(flow, toward);
         self.follow(flow, toward);
+        self.settle_second(flow);
     }
 
     /// Moves the upstream one step toward `toward`, the link that the route begins with.
@@ -476,6 +489,9 @@ impl Flows {
         }
         // Nobody is fed any more, which was not noted while the flow was here.
         self.watched.mark(&released.of.name, released.of.origin);
+        if let Some(second) = released.second {
+            self.cancel(flow, second.link());
+        }
         match released.upstream {
             Upstream::Asking { link, .. } => self.cancel(flow, link),
             Upstream::Flowing {

@@ -14,7 +14,7 @@ use levada_wire::control::flow::InstanceRef;
 use levada_wire::{Announce, FlowId, Layer, NodeId, RepairBudget, StreamName};
 
 use super::catalogue::instance_of;
-use crate::api::{Event, SubscriptionId, SubscriptionState};
+use crate::api::{Event, Paths, SubscriptionId, SubscriptionState};
 use crate::limits::SUBSCRIPTIONS_MAX;
 
 #[derive(Debug, Default)]
@@ -41,6 +41,7 @@ pub(super) struct Subscription {
     pub(super) layer: Layer,
     /// How late packets may be for it.
     budget: RepairBudget,
+    paths: Paths,
     /// Changed by [`Subscriptions`] alone, whose indexes follow.
     pub(super) serving: Option<Target>,
     pub(super) next: Option<Target>,
@@ -52,6 +53,8 @@ pub(super) struct Subscription {
 pub(super) struct Wanted {
     /// The largest budget of its subscriptions.
     pub(super) budget: RepairBudget,
+    /// The most ways that one of them wants.
+    pub(super) paths: Paths,
     /// How many subscriptions it serves or is to serve.
     pub(super) subscriptions: usize,
 }
@@ -70,7 +73,7 @@ impl Subscriptions {
         id: SubscriptionId,
         name: StreamName,
         layer: Layer,
-        budget: RepairBudget,
+        (budget, paths): (RepairBudget, Paths),
     ) -> Option<Event> {
         if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
             return Some(Event::Subscription {
@@ -82,6 +85,7 @@ impl Subscriptions {
             name,
             layer,
             budget,
+            paths,
             serving: None,
             next: None,
             told: None,
@@ -127,9 +131,10 @@ impl Subscriptions {
     /// What is wanted of a flow, if a subscription points at it.
     pub(super) fn wanted(&self, flow: FlowId) -> Option<Wanted> {
         let ids = self.flows.get(&flow)?;
-        let budgets = ids.iter().map(|id| self.subscriptions[id].budget);
+        let all = || ids.iter().map(|id| &self.subscriptions[id]);
         Some(Wanted {
-            budget: budgets.max()?,
+            budget: all().map(|one| one.budget).max()?,
+            paths: all().map(|one| one.paths).max()?,
             subscriptions: ids.len(),
         })
     }
@@ -298,6 +303,16 @@ impl Subscription {
         }
         self.told = Some(state.clone());
         Some(Event::Subscription { id, state })
+    }
+
+    /// Over how many ways it is to come.
+    pub(super) const fn paths(&self) -> Paths {
+        self.paths
+    }
+
+    /// Whether the last thing told was that it comes over one way alone.
+    pub(super) const fn is_told_of_one_path(&self) -> bool {
+        matches!(self.told, Some(SubscriptionState::OnePath { .. }))
     }
 
     /// Whether the last thing told was that the stream ended: silence follows until it comes back.

@@ -19,7 +19,7 @@ use rand_core::Rng as _;
 
 use super::carried::{Carried, Upstream};
 use super::*;
-use crate::api::{Offer, SubscriptionId, SubscriptionState};
+use crate::api::{Offer, Paths, SubscriptionId, SubscriptionState};
 use crate::limits::{
     CARRIED_MAX, CHILDREN_MAX, KEY_PENDING, KEYS_PENDING_MAX, STREAMS_MAX, STREAMS_PER_ORIGIN_MAX,
     SUBSCRIPTIONS_MAX, UNREACHABLE_KEPT, WITHDRAWN_MAX,
@@ -188,6 +188,7 @@ fn any_input(rng: &mut impl rand_core::Rng, origin: &Identity) -> Input {
             name: stream(1),
             layer: Layer(0),
             budget: RepairBudget::DEFAULT,
+            paths: Paths::Two,
         }),
         7 => Input::Outside(FlowInput::Unsubscribe {
             id: SubscriptionId(1),
@@ -392,14 +393,17 @@ fn one_subscription_too_many_is_told_that_it_is_not_served() {
             SubscriptionId(id),
             stream(1),
             Layer(0),
-            RepairBudget::DEFAULT,
+            (RepairBudget::DEFAULT, Paths::One),
         );
     }
     let one_more = SubscriptionId(SUBSCRIPTIONS_MAX as u64);
 
-    let told = flows
-        .subscriptions
-        .add(one_more, stream(1), Layer(0), RepairBudget::DEFAULT);
+    let told = flows.subscriptions.add(
+        one_more,
+        stream(1),
+        Layer(0),
+        (RepairBudget::DEFAULT, Paths::One),
+    );
 
     let state = SubscriptionState::Unknown;
     assert_eq!(

@@ -20,6 +20,8 @@ pub struct Alternative {
     pub link: LinkIndex,
     /// Whether its way cannot lead through this node: it may be used as well as the selected one.
     pub is_feasible: bool,
+    /// How many nodes its way passes that the selected one passes too, but for the origin.
+    pub shared: u8,
 }
 
 /// A selected route.
@@ -126,9 +128,11 @@ impl OriginRoutes {
             .filter(|(link, _)| Some(**link) != selected);
         let mut alternatives: Vec<(&LinkIndex, &Advertised)> = alternatives.collect();
         alternatives.sort_by_key(|(link, advertised)| (advertised.distance, **link));
+        let route = selected.and_then(|link| self.advertised.get(&link));
         let alternative = |(link, advertised): &(&LinkIndex, &Advertised)| Alternative {
             link: **link,
             is_feasible: self.is_feasible(advertised),
+            shared: route.map_or(0, |route| shared(&advertised.hops, &route.hops)),
         };
         let alternatives: Vec<Alternative> = alternatives.iter().map(alternative).collect();
         if alternatives == self.reported_alternatives {
@@ -321,4 +325,11 @@ impl OriginRoutes {
         });
         Wakeup::earlier(ask, forget)
     }
+}
+
+/// How many nodes two routes to one origin pass both, the origin not counted.
+fn shared(one: &Hops, other: &Hops) -> u8 {
+    let between = one.as_slice().iter().skip(1);
+    let both = between.filter(|node| other.contains(**node)).count();
+    u8::try_from(both).unwrap_or(u8::MAX)
 }

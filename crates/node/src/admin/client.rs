@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use levada_core::Paths;
 use levada_wire::{Description, Frame, Group, StreamName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter};
 use tokio::net::UnixStream;
@@ -148,6 +149,7 @@ impl Client {
             queue_frames_max: options.queue_frames_max,
             queue_bytes_max: options.queue_bytes_max,
             repair_budget_ms: u64::try_from(options.repair_budget.as_millis()).unwrap_or(u64::MAX),
+            two_paths: options.paths == Paths::Two,
         };
         self.ask(&Request::Play(request)).await?;
         Ok(RemoteSubscriber { client: self })

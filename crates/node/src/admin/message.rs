@@ -195,6 +195,8 @@ pub(super) struct PlayRequest {
     pub(super) queue_frames_max: usize,
     pub(super) queue_bytes_max: usize,
     pub(super) repair_budget_ms: u64,
+    #[serde(default)]
+    pub(super) two_paths: bool,
 }
 
 /// What a subscriber gets beside frames and descriptions.
@@ -212,6 +214,9 @@ pub(super) enum Notice {
     },
     Stalled,
     Active {
+        instance: InstanceRow,
+    },
+    OnePath {
         instance: InstanceRow,
     },
     NewInstance {
@@ -274,6 +279,9 @@ pub(super) fn delivery(delivery: Delivery) -> Option<Message> {
         Delivery::State(State::Active { instance }) => Notice::Active {
             instance: instance.into(),
         },
+        Delivery::State(State::OnePath { instance }) => Notice::OnePath {
+            instance: instance.into(),
+        },
         Delivery::NewInstance(instance) => Notice::NewInstance {
             instance: instance.into(),
         },
@@ -310,6 +318,9 @@ pub(super) fn parse_delivery(message: &Message) -> io::Result<Delivery> {
         }),
         Notice::Stalled => Delivery::State(State::Stalled),
         Notice::Active { instance } => Delivery::State(State::Active {
+            instance: instance.parse()?,
+        }),
+        Notice::OnePath { instance } => Delivery::State(State::OnePath {
             instance: instance.parse()?,
         }),
         Notice::NewInstance { instance } => Delivery::NewInstance(instance.parse()?),
@@ -492,6 +503,7 @@ mod tests {
             Delivery::State(State::Requested),
             Delivery::State(State::Stalled),
             Delivery::State(State::Active { instance }),
+            Delivery::State(State::OnePath { instance }),
             Delivery::NewInstance(instance),
             Delivery::Description(Arc::new(Description { tracks: Vec::new() })),
             Delivery::End,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use levada_core::Paths;
 use levada_wire::{Bitrate, Layer, PacketSize, StreamName};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter};
@@ -261,7 +262,12 @@ async fn play(
     let options = SubscribeOptions::default()
         .with_layer(Layer(request.layer))
         .with_queue(request.queue_frames_max, request.queue_bytes_max)
-        .with_repair_budget(Duration::from_millis(request.repair_budget_ms));
+        .with_repair_budget(Duration::from_millis(request.repair_budget_ms))
+        .with_paths(if request.two_paths {
+            Paths::Two
+        } else {
+            Paths::One
+        });
     let subscribed = match request.name.parse::<StreamName>() {
         Ok(name) => node.subscribe(name, options).await.map_err(in_words),
         Err(error) => Err(in_words(error)),

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use levada_core::SubscriptionId;
 use levada_core::limits::SUBSCRIPTIONS_MAX;
+use levada_core::{Paths, SubscriptionId};
 use levada_wire::{FlowId, Layer, RepairBudget, StreamName};
 
 use super::SlotId;
@@ -20,13 +20,19 @@ pub(super) struct Want {
     pub(super) name: StreamName,
     pub(super) layer: Layer,
     pub(super) budget: RepairBudget,
+    pub(super) paths: Paths,
 }
 
 /// How far an interest has come, as all its subscribers are told.
 #[derive(Clone, Debug)]
 pub(super) enum Told {
     State(State),
-    Flows { flow: FlowId, instance: Instance },
+    Flows {
+        flow: FlowId,
+        instance: Instance,
+        /// Two ways are wanted, and there is one.
+        is_on_one_path: bool,
+    },
     Ended,
 }
 
@@ -105,7 +111,7 @@ impl Interests {
         for slot in &interest.subscribers {
             match &told {
                 Told::State(state) => fanout.state(*slot, state.clone()),
-                Told::Flows { flow, instance } => fanout.attach(*slot, *flow, *instance),
+                Told::Flows { .. } => told.attach(*slot, fanout),
                 Told::Ended => fanout.end(*slot),
             }
         }
@@ -114,11 +120,26 @@ impl Interests {
 }
 
 impl Told {
+    /// Attaches a subscriber to the flow that comes.
+    fn attach(&self, slot: SlotId, fanout: &Fanout) {
+        if let Self::Flows {
+            flow,
+            instance,
+            is_on_one_path,
+        } = *self
+        {
+            fanout.attach(slot, flow, instance);
+            if is_on_one_path {
+                fanout.state(slot, State::OnePath { instance });
+            }
+        }
+    }
+
     /// Tells a subscriber that came later.
     pub(super) fn tell(self, slot: SlotId, fanout: &Fanout) {
         match self {
             Self::State(state) => fanout.state(slot, state),
-            Self::Flows { flow, instance } => fanout.attach(slot, flow, instance),
+            Self::Flows { .. } => self.attach(slot, fanout),
             // It had no part in what ended.
             Self::Ended => fanout.state(slot, State::Unknown),
         }
@@ -136,6 +157,7 @@ mod tests {
             name: name.parse().unwrap(),
             layer: Layer(0),
             budget: RepairBudget::DEFAULT,
+            paths: Paths::One,
         }
     }
 
@@ -157,6 +179,11 @@ mod tests {
         assert!(matches!(first, Added::New(SubscriptionId(1))), "{first:?}");
         assert!(matches!(second, Added::Shared(None)), "{second:?}");
         assert!(is_new(&interests.add(SlotId(3), patient)));
+        let careful = Want {
+            paths: Paths::Two,
+            ..want("cam")
+        };
+        assert!(is_new(&interests.add(SlotId(5), careful)));
         assert_eq!(interests.remove(SlotId(1)), None);
         assert_eq!(interests.remove(SlotId(1)), None, "it is gone already");
         assert_eq!(interests.remove(SlotId(2)), Some(SubscriptionId(1)));

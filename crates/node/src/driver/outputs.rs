@@ -311,8 +311,22 @@ impl Driver {
             SubscriptionState::Stalled { .. } => Told::State(State::Stalled),
             SubscriptionState::Active { flow, announce } => {
                 tracing::info!(stream = %announce.name, origin = announce.origin.short(), "stream flows");
-                let instance = Instance::from(&*announce);
-                Told::Flows { flow, instance }
+                Told::Flows {
+                    flow,
+                    instance: Instance::from(&*announce),
+                    is_on_one_path: false,
+                }
+            }
+            SubscriptionState::OnePath { flow, announce } => {
+                tracing::info!(
+                    stream = %announce.name, origin = announce.origin.short(),
+                    "stream flows over one way alone, though two are wanted; `levada flows` says why"
+                );
+                Told::Flows {
+                    flow,
+                    instance: Instance::from(&*announce),
+                    is_on_one_path: true,
+                }
             }
             SubscriptionState::Ended => Told::Ended,
         };

@@ -57,6 +57,7 @@ impl Driver {
                     name,
                     layer: options.layer,
                     budget: RepairBudget::new(options.repair_budget),
+                    paths: options.paths,
                 };
                 let _ = reply.send(self.subscribe(slot, want, queue));
             }
@@ -155,6 +156,7 @@ impl Driver {
             name,
             layer,
             budget,
+            paths,
         } = want.clone();
         let added = self.interests.add(slot, want);
         if matches!(added, Added::Full) {
@@ -171,6 +173,7 @@ impl Driver {
                 name,
                 layer,
                 budget,
+                paths,
             }),
             Added::Shared(Some(told)) => told.tell(slot, &self.fanout),
             Added::Shared(None) | Added::Full => {}

@@ -123,6 +123,7 @@ fn row(overview: &mut Overview, node: usize, flow: FlowId) -> &mut FlowRow {
             state: FlowState::Streaming,
             peak_bps: levada_wire::Bitrate(1_000_000),
             upstream: None,
+            second_upstream: None,
             egresses: Vec::new(),
             subscriptions: 0,
             cause: None,

@@ -97,10 +97,9 @@ fn takes(overview: &Overview, peer: &Peer, flow: FlowId) -> bool {
             .get(&link)
             .is_some_and(|back| back.connection == peer.connection)
     };
-    other
-        .flows
-        .iter()
-        .any(|row| row.flow == flow && row.upstream.is_some_and(|link| over_this(other, link)))
+    let of_flow = other.flows.iter().filter(|row| row.flow == flow);
+    let mut from = of_flow.flat_map(|row| row.upstream.into_iter().chain(row.second_upstream));
+    from.any(|link| over_this(other, link))
 }
 
 #[cfg(test)]

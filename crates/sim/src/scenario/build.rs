@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use levada_core::Paths;
 use levada_wire::{PacketSize, RepairBudget};
 
 use super::value::{Share, Span, Time};
@@ -284,6 +285,11 @@ fn subscription(
             budget: raw
                 .budget
                 .map_or(RepairBudget::DEFAULT, |time| RepairBudget::new(time.0)),
+            paths: match raw.paths {
+                None | Some(1) => Paths::One,
+                Some(2) => Paths::Two,
+                Some(other) => return Err(format!("{of}: `paths` is {other}: write 1 or 2")),
+            },
         })
     };
     raw.nodes.iter().map(plan).collect()

@@ -133,6 +133,7 @@ pub(super) struct Subscribers {
     pub(super) from: Option<Span>,
     pub(super) until: Option<Span>,
     pub(super) budget: Option<Time>,
+    pub(super) paths: Option<u8>,
 }
 
 #[derive(Debug, Deserialize)]

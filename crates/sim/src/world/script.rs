@@ -176,6 +176,7 @@ impl World<'_> {
                 name,
                 layer: Layer(0),
                 budget: plan.budget,
+                paths: plan.paths,
             },
         );
     }

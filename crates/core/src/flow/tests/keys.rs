@@ -39,6 +39,7 @@ fn keys_of_an_origin_that_commits_to_none_are_believed() {
         name: stream(1),
         layer: Layer(0),
         budget: RepairBudget::DEFAULT,
+        paths: Paths::One,
     };
     feed(
         &mut flows,
@@ -83,6 +84,7 @@ fn a_child_whose_packets_overtake_its_cancel_is_fed_no_more() {
         name: stream(1),
         layer: Layer(0),
         budget: RepairBudget::DEFAULT,
+        paths: Paths::One,
     };
     let mut rng = chance::generator(&[1; 32], 1);
     let context = message::carry_context(flow, 0);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use levada_wire::WallTime;
 
 use super::*;
-use crate::api::Offer;
+use crate::api::{Offer, Paths};
 use crate::limits::ROWS_AT_ONCE;
 use crate::view::{FlowRow, looks};
 
@@ -32,6 +32,7 @@ fn hub() -> Flows {
             name: stream(number),
             layer: Layer(0),
             budget: RepairBudget::DEFAULT,
+            paths: Paths::One,
         };
         feed(
             &mut flows,

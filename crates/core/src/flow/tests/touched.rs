@@ -15,6 +15,7 @@ fn watching(count: usize) -> (Flows, Vec<Identity>) {
             name: stream(number),
             layer: Layer(0),
             budget: RepairBudget::DEFAULT,
+            paths: Paths::One,
         };
         let inputs = [
             Input::Outside(subscribe),
@@ -68,6 +69,7 @@ fn a_flow_that_found_no_room_is_carried_when_there_is_some() {
         name: stream(1),
         layer: Layer(0),
         budget: RepairBudget::DEFAULT,
+        paths: Paths::One,
     };
     feed(
         &mut flows,
@@ -104,6 +106,7 @@ fn flows_of_a_lost_link_are_settled_in_parts_and_nothing_is_asked_over_it() {
         let alternative = Alternative {
             link: other,
             is_feasible: true,
+            shared: 0,
         };
         let alternatives = Input::Alternatives {
             origin: origin.id(),

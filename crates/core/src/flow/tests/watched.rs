@@ -7,7 +7,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
 use super::*;
-use crate::api::Offer;
+use crate::api::{Offer, Paths};
 use crate::view::{StreamChange, StreamRow};
 
 type Rows = BTreeMap<(StreamName, NodeId), StreamRow>;
@@ -81,6 +81,7 @@ fn any_input_here(rng: &mut impl rand_core::Rng, flows: &Flows) -> Input {
             name,
             layer: Layer(0),
             budget: RepairBudget::DEFAULT,
+            paths: Paths::One,
         }),
     }
 }
