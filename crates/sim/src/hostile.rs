@@ -6,14 +6,18 @@
 //! | `routes` | tells of ways to origins that it made up, and of a short one to each true origin, and takes them back |
 //! | `keys` | asks for content secrets for consumers that it made up |
 //! | `false-key` | accepts each request at once, with a carry key of its own making, and sends nothing |
+//! | `far-numbers` | sends those it feeds true packets under numbers that are far away, with true carry tags |
+//! | `false-head` | says to those it feeds that thousands of packets more were sent |
 //! | `unread` | does not read: what its neighbours say to it waits with them |
 //!
-//! Besides, an ordinary process runs on the node, which may subscribe to everything. Beside the checkers the one part
-//! of the simulator that knows messages: who lies must know the words. Called by `world`, and by
-//! the laboratory, whose hostile neighbour is a real process. Invariant: no key but its own
-//! and those it made up, and no knowledge of anybody's machine.
+//! Besides, an ordinary process runs on the node, which may subscribe to everything and pass on what it is asked for;
+//! as an insider it knows the carry keys that this one is told. Beside the checkers the one part of the simulator that
+//! knows messages: who lies must know the words. Called by `world`, and by the laboratory, whose hostile neighbour is a
+//! real process. Invariant: no key but its own, those it made up and those of an insider, and no knowledge of anybody's
+//! machine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use levada_core::{Inbox, Message};
@@ -22,10 +26,16 @@ use levada_wire::control::flow::{
     Accept, Announce, CarryGrant, FlowMessage, InstanceRef, KeyRequest, carry_context,
 };
 use levada_wire::control::route::{Hops, RouteMessage, Sequence, Update};
+use levada_wire::datagram::link::Head;
 use levada_wire::identity::SealedSecret;
-use levada_wire::key::Suite;
+use levada_wire::key::{CarryKey, Suite};
+use levada_wire::lane::FlowCommand;
+use levada_wire::packet::{CARRY_BYTES, Kind, carry};
 use levada_wire::unknown::Unknown;
-use levada_wire::{Bitrate, Distance, FlowId, Identity, InstanceId, Layer, NodeId, PacketSize};
+use levada_wire::{
+    Bitrate, Distance, FlowId, Header, Identity, InstanceId, Layer, LinkIndex, NodeId, Number,
+    PacketSize,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 
@@ -36,6 +46,12 @@ use crate::connection::End;
 const ORIGINS: u64 = 64;
 /// How many streams each of them has.
 const STREAMS: u64 = 64;
+/// How far away the numbers are that nothing explains.
+const FAR: u64 = 1 << 40;
+/// How many packets more a false head claims.
+const AHEAD: u64 = 8_000;
+/// Where a packet has its number (docs/wire.md 4.1).
+const NUMBER_AT: usize = 12;
 
 /// What a hostile neighbour does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
@@ -49,6 +65,10 @@ pub enum Act {
     Keys,
     /// Accepts requests with carry keys of its own making.
     FalseKey,
+    /// Sends packets of true flows under numbers that are far away.
+    FarNumbers,
+    /// Says that more was sent than was.
+    FalseHead,
     /// Does not read.
     Unread,
 }
@@ -69,6 +89,25 @@ pub struct Hostile {
     /// The newest sequence that it has heard of each origin.
     sequences: BTreeMap<NodeId, Sequence>,
     inboxes: BTreeMap<(End, u8), Inbox>,
+    /// The flows that its process passes on.
+    carried: BTreeMap<FlowId, CarriedFlow>,
+}
+
+/// What an insider knows of a flow that its process carries.
+#[derive(Debug, Default)]
+struct CarriedFlow {
+    key: Option<CarryKey>,
+    /// Whom it feeds, and where they are.
+    children: BTreeMap<LinkIndex, SocketAddr>,
+    /// The latest packet that it passed on.
+    latest: Option<Bytes>,
+}
+
+/// What an insider sends to one of those that it feeds.
+#[derive(Debug)]
+pub(crate) enum Lie {
+    Packet(SocketAddr, Bytes),
+    Head(LinkIndex, Head),
 }
 
 /// Control bytes for one stream of a connection.
@@ -89,7 +128,71 @@ impl Hostile {
             heard: BTreeSet::new(),
             sequences: BTreeMap::new(),
             inboxes: BTreeMap::new(),
+            carried: BTreeMap::new(),
         }
+    }
+
+    /// Its process was told what to do with a flow.
+    pub(crate) fn is_told(
+        &mut self,
+        flow: FlowId,
+        command: &FlowCommand,
+        egress: Option<SocketAddr>,
+    ) {
+        match command {
+            FlowCommand::SetCarryKey { key, .. } => {
+                self.carried.entry(flow).or_default().key = Some(key.clone());
+            }
+            FlowCommand::AddEgress(link, _) | FlowCommand::MoveEgress(link, ..) => {
+                let children = &mut self.carried.entry(flow).or_default().children;
+                children.extend(egress.map(|at| (*link, at)));
+            }
+            FlowCommand::RemoveEgress(link) => {
+                self.carried.entry(flow).or_default().children.remove(link);
+            }
+            FlowCommand::Close => drop(self.carried.remove(&flow)),
+            _ => {}
+        }
+    }
+
+    /// Its process sends a datagram.
+    pub(crate) fn sees(&mut self, datagram: &Bytes) {
+        if let Some(header) = Header::peek(datagram).filter(|_| Kind::of(datagram) == Kind::Media)
+            && let Some(carried) = self.carried.get_mut(&header.flow)
+        {
+            carried.latest = Some(datagram.clone());
+        }
+    }
+
+    /// What it sends to those that it feeds now.
+    pub(crate) fn lie(&self) -> Vec<Lie> {
+        let mut lies = Vec::new();
+        for (flow, carried) in &self.carried {
+            let (Some(key), Some(latest)) = (&carried.key, &carried.latest) else {
+                continue;
+            };
+            let number = Header::peek(latest).map_or(0, |header| header.number.value());
+            for (link, at) in &carried.children {
+                if self.acts.contains(&Act::FarNumbers) {
+                    lies.push(Lie::Packet(
+                        *at,
+                        renumbered(latest, number + FAR + self.turn, key),
+                    ));
+                }
+                if self.acts.contains(&Act::FalseHead)
+                    && let Some(highest) = Number::new(number + AHEAD)
+                {
+                    lies.push(Lie::Head(
+                        *link,
+                        Head {
+                            flow: *flow,
+                            highest,
+                        },
+                    ));
+                }
+            }
+        }
+        lies
     }
 
     /// Whether it reads nothing.
@@ -253,6 +356,16 @@ impl Hostile {
         let key = Some(CarryGrant { epoch, sealed });
         Some(Message::Flow(FlowMessage::Accept(Accept { flow, key })))
     }
+}
+
+/// A packet under another number, with a carry tag that is true.
+fn renumbered(packet: &Bytes, number: u64, key: &CarryKey) -> Bytes {
+    let mut forged = packet.to_vec();
+    forged[NUMBER_AT..NUMBER_AT + 6].copy_from_slice(&number.to_be_bytes()[2..]);
+    let sealed = forged.len() - CARRY_BYTES;
+    let tag = carry::tag_of(key, &forged[..sealed]);
+    forged[sealed..].copy_from_slice(&tag);
+    forged.into()
 }
 
 fn speech(message: &Message) -> Speech {

@@ -25,6 +25,7 @@ use levada_lane::api::{
     PublisherCommand, Train,
 };
 use levada_lane::{Lane, LaneSettings};
+use levada_wire::datagram::link::LinkDatagram;
 use levada_wire::key::LinkKey;
 use levada_wire::lane::{Event as CoreEvent, FlowEvent};
 use levada_wire::{FlowId, Frame, Instant, LinkIndex, Machine, NodeId, StreamName, WallTime};
@@ -473,6 +474,12 @@ impl Process {
 
     fn command(&mut self, now: Instant, command: Command) {
         self.tell_lane(now, lane::Input::Command(command));
+    }
+
+    /// Says something to the peer of a link that no machine would say.
+    pub(crate) fn say(&mut self, now: Instant, link: LinkIndex, message: LinkDatagram) {
+        self.command(now, Command::Link(link, LinkCommand::Send(message)));
+        self.settle(now);
     }
 
     /// Tells the lane what its core would not.

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use levada_core::limits::STREAMS_PER_ADDRESS_MAX;
 use levada_sim::{Report, Scenario, run};
 
 /// The liar is a shorter way to the origin, as it says, and a neighbour of the players too.
@@ -47,8 +48,32 @@ origin = "origin"
 video = { frames_per_second = 25, bytes = 2000, sync_every = 25, sync_bytes = 8000 }
 "#;
 
+/// One more player, whom the liar feeds.
+fn with_a_victim() -> String {
+    NET.replace("network = [{", "network = [{ name = \"v\" }, {")
+        .replace(
+            "node = [",
+            r#"node = [
+    { name = "victim", network = "v", neighbours = ["liar"], start = "2s" },"#,
+        )
+        .replace(
+            "wan = [",
+            r#"wan = [
+    { between = ["l", "v"], delay = "10ms" },"#,
+        )
+        .replace(
+            "subscription = [",
+            r#"subscription = [
+    { stream = "cam", nodes = ["victim"], from = "4s" },"#,
+        )
+}
+
 fn with(faults: &str, seed: u64) -> Report {
-    let text = format!("{NET}\n{faults}");
+    run_in(NET, faults, seed)
+}
+
+fn run_in(net: &str, faults: &str, seed: u64) -> Report {
+    let text = format!("{net}\n{faults}");
     let scenario = Scenario::parse("hostile.toml", &text).unwrap_or_else(|error| panic!("{error}"));
     run(&scenario, seed).unwrap_or_else(|failure| panic!("{failure}"))
 }
@@ -106,6 +131,66 @@ fn assert_nobody_is_worse_off(does: &str, seed: u64) {
         hostile.control_bytes > calm.control_bytes,
         "it did say something"
     );
+    assert_stays_within_its_memory(&hostile);
+}
+
+/// Nobody honest knows more streams than there are and one address may bring.
+fn assert_stays_within_its_memory(report: &Report) {
+    for node in ["origin", "relay", "player", "late"] {
+        let known = report.known.iter().filter(|known| known.node == node);
+        let known = known.count();
+        assert!(
+            (2..=2 + STREAMS_PER_ADDRESS_MAX).contains(&known),
+            "{node} knows {known}"
+        );
+    }
+}
+
+/// What went over one direction of a link.
+fn media_over(report: &Report, name: &str) -> u64 {
+    let network = report.networks.iter().find(|network| network.name == name);
+    network.unwrap().traffic.media_bytes
+}
+
+/// The lies of an insider reach those whom it feeds, and harm not even these.
+fn assert_an_insider_harms_nobody(does: &str, seed: u64) -> [Report; 2] {
+    let net = with_a_victim();
+    let calm = run_in(&net, "", seed);
+    let hostile = run_in(&net, &liar(does), seed);
+
+    assert!(media_over(&calm, "l > v") > 1_000_000, "{calm}");
+    assert_eq!(figures(&hostile), figures(&calm), "{does}, seed {seed}");
+    assert_eq!(
+        (hostile.frames_delivered, hostile.gaps),
+        (calm.frames_delivered, 0),
+        "{does}, seed {seed}"
+    );
+    [calm, hostile]
+}
+
+#[test]
+fn far_numbers_with_true_carry_tags_change_nobodys_figures() {
+    let [calm, hostile] = assert_an_insider_harms_nobody(r#""far-numbers""#, 1);
+
+    // 18 s of one packet each 20 ms for each of those it feeds.
+    let [calm, hostile] = [calm, hostile].map(|report| media_over(&report, "l > v"));
+    assert!(
+        hostile > calm + 500 * 500,
+        "they did come: {calm} {hostile}"
+    );
+}
+
+#[test]
+fn heads_of_packets_that_never_were_change_nobodys_figures() {
+    let [calm, hostile] = assert_an_insider_harms_nobody(r#""false-head""#, 1);
+
+    let asked = |report: &Report| {
+        let networks = report.networks.iter();
+        let way = networks.filter(|network| network.name == "v > l");
+        way.map(|network| network.traffic.bytes).sum::<u64>()
+    };
+    let (calm, hostile) = (asked(&calm), asked(&hostile));
+    assert!(hostile > calm, "the victim asks for them: {calm} {hostile}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Not the way itself (`net`) and not reliability (`connection`): this moves things from one to the other and to the
 //! processes. Called by `world`. Invariant: whatever leaves a node goes into the trace and past the checkers first.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use levada_lane::api::{Datagrams, Path, Train};
 use levada_wire::key::LinkKey;
@@ -38,12 +40,20 @@ impl World<'_> {
                 self.speak([from, to], load, &bytes);
                 continue;
             }
-            if let Some(transit) = self.net.depart(from, to, load) {
-                self.step(Flight {
-                    transit,
-                    cargo: Cargo::Datagram(bytes),
-                });
+            if let Some(hostile) = self.hostile.get_mut(&node) {
+                hostile.sees(&bytes);
             }
+            self.depart([from, to], load, bytes);
+        }
+    }
+
+    /// A datagram leaves its node.
+    pub(super) fn depart(&mut self, [from, to]: [SocketAddr; 2], load: Load, bytes: Bytes) {
+        if let Some(transit) = self.net.depart(from, to, load) {
+            self.step(Flight {
+                transit,
+                cargo: Cargo::Datagram(bytes),
+            });
         }
     }
 
@@ -122,12 +132,7 @@ impl World<'_> {
     }
 
     /// A datagram is at a node's socket. Those of one sender that come at one moment are joined, as GRO does.
-    pub(super) fn arrive_datagram(
-        &mut self,
-        index: usize,
-        from: std::net::SocketAddr,
-        bytes: Bytes,
-    ) {
+    pub(super) fn arrive_datagram(&mut self, index: usize, from: SocketAddr, bytes: Bytes) {
         let node = &mut self.nodes[index];
         if node.process.is_none() {
             return;
@@ -247,7 +252,7 @@ impl World<'_> {
         }
     }
 
-    fn transmit(&mut self, from: std::net::SocketAddr, to: std::net::SocketAddr, segment: Segment) {
+    fn transmit(&mut self, from: SocketAddr, to: SocketAddr, segment: Segment) {
         self.trace.segment(
             self.now,
             from,

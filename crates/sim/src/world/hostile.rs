@@ -4,10 +4,12 @@
 //! off. Called by `world`. Invariant: what they say goes over their own connections only.
 
 use bytes::Bytes;
+use levada_wire::datagram::link::LinkDatagram;
 
 use super::{Event, World};
 use crate::connection::End;
-use crate::hostile::{Hostile, Speech};
+use crate::hostile::{Hostile, Lie, Speech};
+use crate::net::Load;
 use crate::scenario::FaultKind;
 
 impl World<'_> {
@@ -47,6 +49,10 @@ impl World<'_> {
             return;
         };
         let speeches = hostile.say();
+        let lies = hostile.lie();
+        for lie in lies {
+            self.lie(*node, lie);
+        }
         for end in ends {
             self.speak_up(*node, end, &speeches);
         }
@@ -71,6 +77,25 @@ impl World<'_> {
         let peer = self.connections.peer(end).map(|host| host.node);
         let peer = peer.and_then(|peer| self.hostile.get(&peer));
         !peer.is_some_and(Hostile::reads_nothing)
+    }
+
+    /// An insider sends a packet of its own making, or a link datagram as its process would.
+    fn lie(&mut self, node: usize, lie: Lie) {
+        match lie {
+            Lie::Packet(to, bytes) => {
+                let from = self.nodes[node].address;
+                let load = Load {
+                    bytes: bytes.len(),
+                    media: true,
+                };
+                self.trace.datagram(self.now, from, to, &bytes);
+                self.counts.forged += 1;
+                self.depart([from, to], load, bytes);
+            }
+            Lie::Head(link, head) => self.call(node, |process, own| {
+                process.say(own, link, LinkDatagram::Head(head));
+            }),
+        }
     }
 
     fn speak_up(&mut self, node: usize, end: End, speeches: &[Speech]) {

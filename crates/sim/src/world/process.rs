@@ -146,6 +146,9 @@ impl World<'_> {
                 self.trace.line(self.now, || {
                     format!("{name} tells its lane of flow {flow}: {command:?}")
                 });
+                if let Some(hostile) = self.hostile.get_mut(&index) {
+                    hostile.is_told(flow, &command, egress);
+                }
                 self.checks
                     .commanded(self.now, index, flow, &command, egress);
             }
