@@ -43,9 +43,9 @@ impl Flows {
         let route = self.toward(of)?;
         let others = self.alternatives.get(&of.origin).into_iter().flatten();
         let feasible = others.filter(|other| other.is_feasible);
-        let ways: Vec<LinkIndex> = std::iter::once(route)
-            .chain(feasible.map(|other| other.link))
-            .collect();
+        let is_there = |link: &LinkIndex| self.neighbours.contains_key(link);
+        let others = feasible.map(|other| other.link).filter(is_there);
+        let ways: Vec<LinkIndex> = std::iter::once(route).chain(others).collect();
         ways.get(tries % ways.len()).copied()
     }
 

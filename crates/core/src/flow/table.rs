@@ -193,23 +193,25 @@ impl Table {
     /// A flow was looked at: its wake-up and its links are noted as they are now. Says of what it is if people see
     /// another state of it.
     pub(super) fn note(&mut self, flow: FlowId) -> Option<&InstanceRef> {
-        self.forget(flow);
+        self.touched.remove(&flow);
+        let noted = self.flows.get(&flow)?;
+        let links: Vec<(LinkIndex, Bitrate)> = noted.carried.uses().collect();
+        // Mostly they are the same: that one of many children asks again costs nothing for each of the others.
+        if links != noted.links {
+            self.forget_links(flow);
+            self.note_links(flow, links);
+        }
         let noted = self.flows.get_mut(&flow)?;
+        if let Some(at) = noted.wakes_at.take() {
+            self.wakeups.remove(&(at, flow));
+        }
         if let Some(Wakeup { at, why }) = noted.carried.wakeup() {
             noted.wakes_at = Some(at);
             self.wakeups.insert((at, flow), why);
         }
+        self.reserved -= noted.reserved;
         noted.reserved = noted.carried.reserved();
         self.reserved += noted.reserved;
-        noted.links = noted.carried.uses().collect();
-        for (link, admitted) in &noted.links {
-            let users = self.users.entry(*link).or_default();
-            if users.flows.is_empty() {
-                self.turned.insert(*link);
-            }
-            users.flows.insert(flow);
-            users.admitted += u128::from(admitted.0);
-        }
         let carried = &noted.carried;
         let shown = (carried.state(), carried.granted().count());
         (std::mem::replace(&mut noted.shown, shown) != shown).then_some(&carried.of)
@@ -218,6 +220,7 @@ impl Table {
     /// Undoes what was noted of a flow.
     fn forget(&mut self, flow: FlowId) {
         self.touched.remove(&flow);
+        self.forget_links(flow);
         let Some(noted) = self.flows.get_mut(&flow) else {
             return;
         };
@@ -225,7 +228,26 @@ impl Table {
             self.wakeups.remove(&(at, flow));
         }
         self.reserved -= std::mem::take(&mut noted.reserved);
-        let links = std::mem::take(&mut noted.links);
+    }
+
+    fn note_links(&mut self, flow: FlowId, links: Vec<(LinkIndex, Bitrate)>) {
+        for (link, admitted) in &links {
+            let users = self.users.entry(*link).or_default();
+            if users.flows.is_empty() {
+                self.turned.insert(*link);
+            }
+            users.flows.insert(flow);
+            users.admitted += u128::from(admitted.0);
+        }
+        if let Some(noted) = self.flows.get_mut(&flow) {
+            noted.links = links;
+        }
+    }
+
+    fn forget_links(&mut self, flow: FlowId) {
+        let noted = self.flows.get_mut(&flow);
+        let links = noted.map(|noted| std::mem::take(&mut noted.links));
+        let links = links.unwrap_or_default();
         // A link may be there twice: as one that was asked, and as a child's.
         for (link, admitted) in &links {
             let users = self.users.get_mut(link);
