@@ -13,7 +13,8 @@ use levada_core::limits::{
     LINKS_MAX, ORIGINS_MAX, STREAMS_MAX, STREAMS_PER_ORIGIN_MAX, SUBSCRIPTIONS_MAX, WAY_STEADY,
 };
 use levada_core::{
-    ConnectionLost, Control, FlowInput, Input, LinkInput, Message, Output, Settings, SubscriptionId,
+    ConnectionLost, Control, FlowInput, Input, LinkInput, Message, Output, Paths, Settings,
+    SubscriptionId,
 };
 use levada_wire::announce::{LayerOffer, TrackOffer};
 use levada_wire::control::flow::{
@@ -150,6 +151,7 @@ impl World {
                 name: name(at),
                 layer: Layer(0),
                 budget: RepairBudget::DEFAULT,
+                paths: Paths::One,
             };
             self.tell(subscribe.into());
         }
