@@ -11,37 +11,32 @@
 //! Invariant: a write that does not fit waits for its client alone; a client that takes nothing for too long is
 //! dropped.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{self, IoSlice};
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes};
-use levada_gateway::{Cursor, EndReason, Gate, Next, Piece, Ring, Session};
-use tokio::net::TcpStream;
+use bytes::Bytes;
+use levada_gateway::{EndReason, Gate, Ring};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::burst::{Burst, Tracks};
-use crate::udp::{SEND_BYTES_MAX, Udp};
+use crate::burst::Burst;
+use client::{Client, Stand};
+
+mod client;
+mod credit;
+mod play;
+
+pub(crate) use client::Way;
+pub(crate) use play::{Counted, Listeners, Play};
 
 /// Commands that wait for a sender. Who has more to say waits.
 const COMMANDS_MAX: usize = 1_024;
-/// Pieces that are gathered for one write to a client that is behind.
-const GATHERED_MAX: usize = 16;
 /// Looks at clients that take nothing, in the time that they may...
 const LOOKS: u32 = 8;
 /// ...and how often that is, since the time can change.
 const LOOK_MIN: Duration = Duration::from_millis(10);
 const LOOK_MAX: Duration = Duration::from_secs(1);
-
-/// What a client by UDP may be sent at once, as much as a usual receive buffer holds with ease...
-const CREDIT_BYTES_MAX: i64 = 96 << 10;
-/// ...and what it is granted in a millisecond: 80 Mb/s.
-const CREDIT_BYTES_PER_MILLI: i64 = 10_000;
-/// How long a send by UDP waits that found the socket full.
-const FULL_WAIT: Duration = Duration::from_millis(2);
 
 /// The number of a client at its sender.
 pub(crate) type ClientId = u64;
@@ -64,69 +59,6 @@ pub(crate) enum Command {
     Pause { client: ClientId },
     /// Forget the client once what waits is written.
     Remove { client: ClientId },
-}
-
-/// How packets reach a client.
-#[derive(Debug)]
-pub(crate) enum Way {
-    /// Between the messages of its connection.
-    Tcp(Arc<TcpStream>),
-    /// In datagrams, each track to two ports of its own; by the places of the tracks.
-    Udp(Arc<Udp>, Vec<Option<[SocketAddr; 2]>>),
-}
-
-/// A stream to a client.
-#[derive(Debug)]
-pub(crate) struct Play {
-    pub(crate) ring: Arc<Ring<Burst>>,
-    pub(crate) cursor: Cursor,
-    pub(crate) tracks: Tracks,
-    pub(crate) counted: Counted,
-    /// Bytes after which the client is dropped.
-    pub(crate) bytes_max: Option<u64>,
-}
-
-/// Whose records count what is sent.
-#[derive(Debug)]
-pub(crate) enum Counted {
-    /// That of the only client.
-    Client(Arc<Session>),
-    /// Those of all who hear a channel.
-    Listeners(Arc<Listeners>),
-}
-
-/// The records of those who hear a channel, and the tracks that each of them hears.
-#[derive(Debug, Default)]
-pub(crate) struct Listeners(Mutex<Vec<(Arc<Session>, Tracks)>>);
-
-impl Listeners {
-    fn sessions(&self) -> MutexGuard<'_, Vec<(Arc<Session>, Tracks)>> {
-        self.0
-            .lock()
-            .expect("no code that can panic runs under this lock")
-    }
-
-    pub(crate) fn join(&self, session: Arc<Session>, tracks: Tracks) {
-        self.sessions().push((session, tracks));
-    }
-
-    pub(crate) fn leave(&self, session: u64) {
-        self.sessions().retain(|(known, _)| known.id() != session);
-    }
-
-    fn add_bytes(&self, track: usize, bytes: usize) {
-        for (session, tracks) in self.sessions().iter() {
-            if tracks.has(track) {
-                session.counts().add_bytes(bytes);
-            }
-        }
-    }
-
-    fn set_skips(&self, skips: u64) {
-        for (session, _) in self.sessions().iter() {
-            session.counts().set_skips(skips);
-        }
-    }
 }
 
 /// The way to a sender.
@@ -174,37 +106,6 @@ struct Stream {
     clients: Vec<ClientId>,
 }
 
-#[derive(Debug)]
-struct Client {
-    way: Way,
-    ended: Option<oneshot::Sender<EndReason>>,
-    play: Option<Play>,
-    /// What is being written; of the first, what is left.
-    out: VecDeque<Bytes>,
-    /// What is being sent by UDP, and its first run that was not sent.
-    piece: Option<(Arc<Piece<Burst>>, usize)>,
-    credit: Credit,
-    /// When it may be sent more.
-    paced: Option<Instant>,
-    /// Since when the socket takes nothing.
-    blocked: Option<Instant>,
-    /// Forgotten once `out` is written.
-    leaves: bool,
-}
-
-/// How a client stands after it was written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stand {
-    /// It has all there is, or its socket is full.
-    Waits,
-    /// It may be sent more at that time.
-    Paced(Instant),
-    /// Its stream is over for it.
-    Ended(EndReason),
-    /// It is gone.
-    Gone(EndReason),
-}
-
 impl Sender {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
         let look_every = (self.gate.limits().stall_max / LOOKS).clamp(LOOK_MIN, LOOK_MAX);
@@ -234,18 +135,7 @@ impl Sender {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Add { client, way, ended } => {
-                let added = Client {
-                    way,
-                    ended: Some(ended),
-                    play: None,
-                    out: VecDeque::new(),
-                    piece: None,
-                    credit: Credit::new(Instant::now()),
-                    paced: None,
-                    blocked: None,
-                    leaves: false,
-                };
-                self.clients.insert(client, added);
+                self.clients.insert(client, Client::new(way, ended));
             }
             Command::Say { client, bytes } => {
                 if let Some(known) = self.clients.get_mut(&client) {
@@ -414,240 +304,9 @@ impl Sender {
         }
     }
 }
-
-impl Play {
-    /// Counts bytes to the client, and says whether they are more than it may have.
-    fn count(&self, bytes: usize) -> bool {
-        let Counted::Client(session) = &self.counted else {
-            return false;
-        };
-        let total = session.counts().add_bytes(bytes);
-        self.bytes_max.is_some_and(|max| total > max)
-    }
-
-    /// The same for bytes of one track, which a channel's listeners may not all hear.
-    fn count_track(&self, track: usize, bytes: usize) -> bool {
-        if let Counted::Listeners(listeners) = &self.counted {
-            listeners.add_bytes(track, bytes);
-        }
-        self.count(bytes)
-    }
-
-    fn note_skips(&self) {
-        match &self.counted {
-            Counted::Client(session) => session.counts().set_skips(self.cursor.skips()),
-            Counted::Listeners(listeners) => listeners.set_skips(self.cursor.skips()),
-        }
-    }
-}
-
-impl Way {
-    /// Whether the connection takes bytes again; if not, the task is woken when it does.
-    fn is_writable(&self, context: &mut Context<'_>) -> bool {
-        match self {
-            Self::Tcp(stream) => stream.poll_write_ready(context).is_ready(),
-            Self::Udp(..) => false,
-        }
-    }
-}
-
-/// How many bytes a client may be sent by UDP at once. A newcomer gets a group of seconds, and its socket holds a few
-/// hundred kilobytes.
-#[derive(Clone, Copy, Debug)]
-struct Credit {
-    bytes: i64,
-    at: Instant,
-}
-
-impl Credit {
-    const fn new(at: Instant) -> Self {
-        Self {
-            bytes: CREDIT_BYTES_MAX,
-            at,
-        }
-    }
-
-    /// When there is credit again, if there is none.
-    fn wait(&mut self, now: Instant) -> Option<Instant> {
-        let since = now.saturating_duration_since(self.at).as_micros();
-        let earned = i64::try_from(since)
-            .unwrap_or(i64::MAX)
-            .saturating_mul(CREDIT_BYTES_PER_MILLI)
-            / 1_000;
-        if earned > 0 {
-            self.bytes = self.bytes.saturating_add(earned).min(CREDIT_BYTES_MAX);
-            self.at = now;
-        }
-        if self.bytes > 0 {
-            return None;
-        }
-        let missing = u64::try_from(CREDIT_BYTES_PER_MILLI - self.bytes).unwrap_or(0);
-        Some(now + Duration::from_micros(missing * 1_000 / CREDIT_BYTES_PER_MILLI.cast_unsigned()))
-    }
-
-    fn take(&mut self, bytes: usize) {
-        self.bytes -= i64::try_from(bytes).unwrap_or(i64::MAX);
-    }
-}
-
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-impl Client {
-    fn end(&mut self, reason: EndReason) {
-        if let Some(Counted::Client(session)) = self.play.as_ref().map(|play| &play.counted) {
-            session.end_with(reason);
-        }
-        if let Some(ended) = self.ended.take() {
-            // The connection's task may be gone already.
-            let _ = ended.send(reason);
-        }
-    }
-
-    fn write(&mut self, now: Instant) -> Stand {
-        if let Way::Udp(udp, to) = &self.way {
-            let (udp, to) = (Arc::clone(udp), to.clone());
-            return self.send(&udp, &to, now);
-        }
-        loop {
-            if let Some(reason) = self.gather(now) {
-                return Stand::Ended(reason);
-            }
-            if self.out.is_empty() {
-                return Stand::Waits;
-            }
-            match self.try_write() {
-                Ok(written) => {
-                    self.blocked = None;
-                    self.advance(written);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.blocked.get_or_insert(now);
-                    return Stand::Waits;
-                }
-                Err(_) => return Stand::Gone(EndReason::Closed),
-            }
-        }
-    }
-
-    /// Takes what comes next of the stream, if nothing else is being written.
-    fn gather(&mut self, now: Instant) -> Option<EndReason> {
-        let play = self.play.as_mut()?;
-        while self.out.len() < GATHERED_MAX {
-            // A client whose socket is full may be skipped, so no more than one write is taken out of the ring for it.
-            if !self.out.is_empty() && self.blocked.is_some() {
-                break;
-            }
-            match play.cursor.next(&play.ring, now) {
-                Next::Piece(piece) => {
-                    let bytes = piece.body.framed(play.tracks);
-                    let is_beyond = play.count(bytes.len());
-                    if !bytes.is_empty() {
-                        self.out.push_back(bytes);
-                    }
-                    if is_beyond {
-                        return Some(EndReason::Quota);
-                    }
-                }
-                Next::Wait => break,
-                Next::Ended(reason) if self.out.is_empty() => return Some(reason),
-                Next::Ended(_) => break,
-            }
-        }
-        play.note_skips();
-        None
-    }
-
-    /// Sends what there is by UDP, as far as the client's credit goes.
-    fn send(&mut self, udp: &Udp, to: &[Option<[SocketAddr; 2]>], now: Instant) -> Stand {
-        let Some(play) = self.play.as_mut() else {
-            return Stand::Waits;
-        };
-        loop {
-            let (piece, at) = match self.piece.take() {
-                Some(pending) => pending,
-                None => match play.cursor.next(&play.ring, now) {
-                    Next::Piece(piece) => (piece, 0),
-                    Next::Wait => return Stand::Waits,
-                    Next::Ended(reason) => return Stand::Ended(reason),
-                },
-            };
-            for (at, run) in piece.body.runs(SEND_BYTES_MAX).iter().enumerate().skip(at) {
-                let Some([rtp, rtcp]) = to.get(run.track).copied().flatten() else {
-                    continue;
-                };
-                if let Some(later) = self.credit.wait(now) {
-                    self.piece = Some((Arc::clone(&piece), at));
-                    return Stand::Paced(later);
-                }
-                let to = if run.is_report { rtcp } else { rtp };
-                match udp.try_send(run.is_report, to, &run.bytes, run.packet_bytes) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        self.piece = Some((Arc::clone(&piece), at));
-                        return Stand::Paced(now + FULL_WAIT);
-                    }
-                    // Others are of the client's way, which shows by its silence.
-                    _ => {}
-                }
-                self.credit.take(run.bytes.len());
-                if play.count_track(run.track, run.bytes.len()) {
-                    return Stand::Ended(EndReason::Quota);
-                }
-            }
-            play.note_skips();
-        }
-    }
-
-    fn try_write(&self) -> io::Result<usize> {
-        let Way::Tcp(stream) = &self.way else {
-            return Ok(0);
-        };
-        if let [only] = self.out.as_slices().0
-            && self.out.len() == 1
-        {
-            return stream.try_write(only);
-        }
-        let slices: Vec<_> = self.out.iter().map(|bytes| IoSlice::new(bytes)).collect();
-        stream.try_write_vectored(&slices)
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        while let Some(first) = self.out.front_mut() {
-            if written < first.len() {
-                first.advance(written);
-                return;
-            }
-            written -= first.len();
-            self.out.pop_front();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credit_lets_a_burst_through_and_spreads_what_is_more() {
-        let start = Instant::now();
-        let mut credit = Credit::new(start);
-        let burst = usize::try_from(CREDIT_BYTES_MAX).unwrap_or(0);
-
-        assert_eq!(credit.wait(start), None);
-        credit.take(burst + 10_000);
-        let later = credit.wait(start);
-
-        assert_eq!(later, Some(start + Duration::from_millis(2)));
-        assert_eq!(credit.wait(start + Duration::from_millis(2)), None);
-        credit.wait(start + Duration::from_secs(3_600));
-        credit.take(burst);
-        assert!(
-            credit.wait(start + Duration::from_secs(3_600)).is_some(),
-            "no more is saved up"
-        );
     }
 }
