@@ -94,6 +94,8 @@ struct Sender {
     news: Arc<Notify>,
     /// When clients by UDP may be sent more.
     paced: BTreeSet<(Instant, ClientId)>,
+    /// Clients whose sockets take nothing at the moment.
+    blocked: BTreeSet<ClientId>,
     gate: Gate,
 }
 
@@ -221,9 +223,16 @@ impl Sender {
     /// Writes to a client what there is for it, until its socket is full.
     fn write(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(&id) else {
+            self.blocked.remove(&id);
             return;
         };
-        match client.write(Instant::now()) {
+        let stand = client.write(Instant::now());
+        if client.blocked.is_some() {
+            self.blocked.insert(id);
+        } else if !self.blocked.is_empty() {
+            self.blocked.remove(&id);
+        }
+        match stand {
             Stand::Paced(at) => {
                 if let Some(before) = client.paced.replace(at) {
                     self.paced.remove(&(before, id));
@@ -232,7 +241,7 @@ impl Sender {
             }
             Stand::Waits => {
                 if client.leaves && client.out.is_empty() {
-                    self.clients.remove(&id);
+                    self.forget(id);
                 }
             }
             Stand::Ended(reason) => {
@@ -242,8 +251,18 @@ impl Sender {
             Stand::Gone(reason) => {
                 client.end(reason);
                 self.pause(id);
-                self.clients.remove(&id);
+                self.forget(id);
             }
+        }
+    }
+
+    fn forget(&mut self, id: ClientId) {
+        self.blocked.remove(&id);
+        if let Some(Client {
+            paced: Some(at), ..
+        }) = self.clients.remove(&id)
+        {
+            self.paced.remove(&(at, id));
         }
     }
 
@@ -264,17 +283,13 @@ impl Sender {
 
     /// Waits until sockets that were full are not any more.
     async fn writable(&self) -> Vec<ClientId> {
-        let mut blocked = self.clients.iter();
-        let blocked: Vec<_> = blocked
-            .by_ref()
-            .filter(|(_, client)| client.blocked.is_some())
-            .collect();
         std::future::poll_fn(|context| {
-            let ready: Vec<ClientId> = blocked
-                .iter()
-                .filter(|(_, client)| client.way.is_writable(context))
-                .map(|(id, _)| **id)
-                .collect();
+            let blocked = self.blocked.iter().copied();
+            let ready = blocked.filter(|id| {
+                let client = self.clients.get(id);
+                client.is_none_or(|client| client.way.is_writable(context))
+            });
+            let ready: Vec<ClientId> = ready.collect();
             if ready.is_empty() {
                 Poll::Pending
             } else {
@@ -286,24 +301,21 @@ impl Sender {
 
     fn drop_stalled(&mut self) {
         let (now, stall_max) = (Instant::now(), self.gate.limits().stall_max);
-        let is_stalled = |client: &Client| {
-            let since = client.blocked;
+        let is_stalled = |id: &ClientId| {
+            let since = self.clients.get(id).and_then(|client| client.blocked);
             since.is_some_and(|since| now.saturating_duration_since(since) >= stall_max)
         };
-        let stalled: Vec<_> = self
-            .clients
-            .iter()
-            .filter_map(|(id, client)| is_stalled(client).then_some(*id))
-            .collect();
+        let stalled: Vec<_> = self.blocked.iter().copied().filter(is_stalled).collect();
         for id in stalled {
             if let Some(client) = self.clients.get_mut(&id) {
                 client.end(EndReason::Slow);
             }
             self.pause(id);
-            self.clients.remove(&id);
+            self.forget(id);
         }
     }
 }
+
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
