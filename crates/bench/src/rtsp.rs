@@ -1,64 +1,89 @@
 //! `levada bench rtsp`: what a node's RTSP gateway pays for many readers of one stream, beside the kernel alone.
 //!
 //! ```text
-//! frames ─▶ node ─▶ RTSP server ─▶ TCP ─▶ readers           its threads: `rtsp-server`, and the node's lane
-//! the same bytes in the same writes ─▶ TCP ─▶ readers       one thread: `rtsp-floor`
+//! frames ─▶ node ─▶ RTSP server ─▶ readers          its threads: `rtsp-server`, and the node's lane
+//! the same bytes in the same writes ─▶ readers      one thread: `rtsp-floor`
 //! ```
 //!
 //! Readers, publisher and server are in this process, on threads of their own; the topology is plain loopback, where
-//! the kernel bills the receivers' part of TCP to who sends. The floor's writes are those that one reader saw: when,
-//! and how many bytes. Not many streams and not a network. Called by the command. Invariant: both are measured in each
-//! round, and a reader that got less than its part is counted.
+//! the kernel bills the receivers' part of TCP and UDP to who sends. The floor's writes are those that one reader saw.
+//! Not many streams and not a network. Called by the command. Invariant: both are measured in each round, and a reader
+//! that got less than its part is counted.
 
-use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use bytes::Bytes;
-use levada::{Description, Node, PublishOptions, Publisher, StreamName};
+use clap::ValueEnum;
+use levada::{Node, StreamName};
 use levada_gateway::gate::Limits;
 use levada_gateway_rtsp::Server;
 use levada_ports::worker::THREAD_NAME;
-use levada_wire::{Bitrate, Frame, TrackKind};
+use levada_wire::Bitrate;
 use serde::Serialize;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
 use crate::cpu::Times;
 use crate::stats::{Spread, percentile};
-use crate::traffic::{self, Traffic};
+
+mod camera;
+mod floor;
+mod reader;
+
+use camera::Camera;
+use reader::{Meter, Seen};
 
 const SERVER_THREAD: &str = "rtsp-server";
-const FLOOR_THREAD: &str = "rtsp-floor";
 /// How long readers may take until each has its first packet.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What a reader takes at once.
-const READ_BYTES: usize = 64 << 10;
-/// The longest that a packet's stamp is looked for in: header, RTP, the unit's header, and the stamp.
-const STAMP_DIGITS: usize = 16;
 /// Of its part, what a reader must get not to count as starved.
 const STARVED: f64 = 0.9;
+
+/// How packets reach readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Between the messages of a connection
+    Tcp,
+    /// In datagrams, which readers take one by one
+    Udp,
+}
+
+impl Transport {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
 
 /// One line of results.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     bench: &'static str,
+    pub transport: Transport,
     pub readers: usize,
     pub rate_bps: u64,
     pub threads: usize,
+    /// How long the publisher's frames wait for others, which is a part of how late they are.
+    pub flush_ms: f64,
     /// What readers got, for each second of the processor that the server's threads and the node's lane took.
     pub server_gbit_per_cpu_s: Spread,
     /// The same of the kernel alone, in the same rounds.
     pub floor_gbit_per_cpu_s: Spread,
     /// The one by the other, round by round.
     pub of_floor: Spread,
+    /// What readers got, for each second of the processor of the thread that took most.
+    pub busiest_gbit_per_cpu_s: Spread,
     /// From a picture's hand-over to its first packet at a reader: of all pictures to all of them.
     pub p50_us: Spread,
     pub p99_us: Spread,
+    /// The same of the kernel alone, from the moment at which its first write was due.
+    pub floor_p50_us: Spread,
+    pub floor_p99_us: Spread,
     /// Readers that got less than nine tenths of what the median got, in all rounds.
     pub starved: usize,
 }
@@ -66,20 +91,33 @@ pub struct Report {
 /// One line of the table: a stream, and who reads it.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
+    pub transport: Transport,
     pub rate: Bitrate,
     pub readers: usize,
     /// Threads that the server has.
     pub threads: usize,
+    /// How long the publisher's frames wait for others.
+    pub flush_interval: Duration,
 }
 
 /// What a round gave.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     server: f64,
+    busiest: f64,
     floor: f64,
-    p50_us: f64,
-    p99_us: f64,
+    /// Half of the pictures at half of the readers, and all but a hundredth.
+    late_us: [f64; 2],
+    floor_late_us: [f64; 2],
     starved: usize,
+}
+
+/// What the kernel alone gave.
+#[derive(Clone, Debug)]
+struct Floor {
+    gbit_per_cpu_s: f64,
+    /// How late pictures were, in nanoseconds.
+    late: Vec<u64>,
 }
 
 /// Measures a case in so many rounds.
@@ -95,14 +133,19 @@ pub fn measure(case: Case, rounds: usize, seconds: Duration) -> anyhow::Result<R
     let spread = |of: fn(&Sample) -> f64| Spread::of(samples.iter().map(of)).context("no rounds");
     Ok(Report {
         bench: "rtsp",
+        transport: case.transport,
         readers: case.readers,
         rate_bps: case.rate.0,
         threads: case.threads,
+        flush_ms: case.flush_interval.as_secs_f64() * 1_000.0,
         server_gbit_per_cpu_s: spread(|sample| sample.server)?,
         floor_gbit_per_cpu_s: spread(|sample| sample.floor)?,
         of_floor: spread(|sample| sample.server / sample.floor)?,
-        p50_us: spread(|sample| sample.p50_us)?,
-        p99_us: spread(|sample| sample.p99_us)?,
+        busiest_gbit_per_cpu_s: spread(|sample| sample.busiest)?,
+        p50_us: spread(|sample| sample.late_us[0])?,
+        p99_us: spread(|sample| sample.late_us[1])?,
+        floor_p50_us: spread(|sample| sample.floor_late_us[0])?,
+        floor_p99_us: spread(|sample| sample.floor_late_us[1])?,
         starved: samples.iter().map(|sample| sample.starved).sum(),
     })
 }
@@ -119,13 +162,18 @@ fn round(case: Case, seconds: Duration) -> anyhow::Result<Sample> {
     let address = gateway.local_addr();
     let name: StreamName = "bench/rtsp".parse().context("a name")?;
     let began = Instant::now();
-    let source = clients.block_on(Camera::open(&node, &name, case.rate))?;
+    let source = clients.block_on(Camera::open(&node, &name, case))?;
     let publishing = clients.spawn(source.run(began));
     let url = format!("rtsp://{address}/{name}");
-    let meters: Vec<_> = (0..case.readers)
-        .map(|_| Arc::new(Meter::default()))
-        .collect();
-    let readers = connect(&clients, address, &url, &meters, began)?;
+    let meter = |place| {
+        let is_witness = place == 0;
+        Arc::new(Meter {
+            is_witness,
+            ..Meter::default()
+        })
+    };
+    let meters: Vec<_> = (0..case.readers).map(meter).collect();
+    let readers = connect(&clients, (address, &url), case.transport, &meters, began)?;
 
     let times = || -> anyhow::Result<[Times; 2]> {
         Ok([Times::of(SERVER_THREAD)?, Times::of(THREAD_NAME)?])
@@ -136,7 +184,7 @@ fn round(case: Case, seconds: Duration) -> anyhow::Result<Sample> {
     open_all(&meters, false);
     let [server_ran, lane_ran] = times()?;
     let [server_before, lane_before] = &before;
-    let ran = server_ran.since(server_before).ran + lane_ran.since(lane_before).ran;
+    let (server_used, lane_used) = (server_ran.since(server_before), lane_ran.since(lane_before));
     let got: Vec<u64> = counts(&meters)
         .iter()
         .zip(&bytes)
@@ -155,21 +203,30 @@ fn round(case: Case, seconds: Duration) -> anyhow::Result<Sample> {
     server.block_on(node.leave());
     server.shutdown_background();
 
-    let writes = seen
-        .first()
-        .map(|seen| seen.writes.clone())
-        .unwrap_or_default();
-    let mut late: Vec<u64> = seen.into_iter().flat_map(|seen| seen.late).collect();
-    late.sort_unstable();
-    let us = |per_cent| percentile(&late, per_cent).map(|nanos| nanos as f64 / 1_000.0);
-    let none = "no picture reached a reader";
+    let mut seen = seen;
+    let arrivals = seen
+        .first_mut()
+        .map(|seen| std::mem::take(&mut seen.arrivals));
+    let arrivals = arrivals.unwrap_or_default();
+    let floor = floor::measure(&clients, case.readers, case.transport, &arrivals, began)?;
+    let late = seen.into_iter().flat_map(|seen| seen.late).collect();
+    let total = got.iter().sum();
     Ok(Sample {
-        server: gbit_per_second(got.iter().sum(), ran),
-        floor: floor(&clients, case.readers, &writes)?,
-        p50_us: us(50.0).context(none)?,
-        p99_us: us(99.0).context(none)?,
+        server: gbit_per_second(total, server_used.ran + lane_used.ran),
+        busiest: gbit_per_second(total, server_used.longest.max(lane_used.longest)),
+        floor: floor.gbit_per_cpu_s,
+        late_us: lateness(late)?,
+        floor_late_us: lateness(floor.late)?,
         starved: starved(&got),
     })
+}
+
+/// In microseconds: half of them are not later, and all but a hundredth.
+fn lateness(mut nanos: Vec<u64>) -> anyhow::Result<[f64; 2]> {
+    nanos.sort_unstable();
+    let us = |per_cent| percentile(&nanos, per_cent).map(|nanos| nanos as f64 / 1_000.0);
+    let both = us(50.0).zip(us(99.0)).map(|(half, most)| [half, most]);
+    both.context("no picture reached a reader")
 }
 
 fn runtime_of_one(thread: &str) -> anyhow::Result<Runtime> {
@@ -219,84 +276,13 @@ fn gbit_per_second(bytes: u64, ran: Duration) -> f64 {
     bytes as f64 * 8.0 / 1e9 / ran.as_secs_f64()
 }
 
-/// Frames of a camera, each picture with the moment of its hand-over in front.
-struct Camera {
-    publisher: Publisher,
-    traffic: Traffic,
-}
-
-impl Camera {
-    async fn open(node: &Node, name: &StreamName, rate: Bitrate) -> anyhow::Result<Self> {
-        let mut description: Description = (*traffic::description()).clone();
-        for track in &mut description.tracks {
-            let is_sound = track.kind == TrackKind::Audio;
-            // AAC-LC, 48 kHz, stereo (ISO 14496-3 1.6.2.1).
-            track.config = if is_sound {
-                vec![0x11, 0x90]
-            } else {
-                Vec::new()
-            };
-        }
-        let publisher = node.publish(name.clone(), description, PublishOptions::default());
-        Ok(Self {
-            publisher: publisher.await?,
-            traffic: Traffic::new(rate, 1),
-        })
-    }
-
-    async fn run(mut self, began: Instant) {
-        let from = Instant::now();
-        loop {
-            let timed = self.traffic.next();
-            tokio::time::sleep_until((from + timed.at).into()).await;
-            let stamp = nanos(began.elapsed());
-            let data = picture(&timed.frame.data, timed.frame.sync, stamp);
-            let frame = Frame {
-                data,
-                ..timed.frame
-            };
-            if self.publisher.send(frame).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// One unit in Annex B that begins with a stamp and holds no start code.
-fn picture(bytes: &[u8], is_sync: bool, stamp: u64) -> Bytes {
-    let kind = if is_sync { 0x65 } else { 0x41 };
-    let mut data = vec![0, 0, 0, 1, kind];
-    data.extend_from_slice(format!("{stamp:0STAMP_DIGITS$x}").as_bytes());
-    let rest = bytes.get(data.len()..).unwrap_or_default();
-    data.extend(rest.iter().map(|byte| byte | 1));
-    data.into()
-}
-
-/// What a reader counts, and whether that is wanted now.
-#[derive(Debug, Default)]
-struct Meter {
-    bytes: AtomicU64,
-    has_begun: AtomicBool,
-    is_open: AtomicBool,
-    ends: AtomicBool,
-}
-
-/// What a reader saw while its meter was open.
-#[derive(Debug, Default)]
-struct Seen {
-    /// When bytes came, and how many.
-    writes: Vec<(Duration, usize)>,
-    /// How late pictures were, in nanoseconds.
-    late: Vec<u64>,
-}
-
 type Readers = Vec<tokio::task::JoinHandle<Seen>>;
 
 /// Has every reader play, and waits until each has its first packet.
 fn connect(
     clients: &Runtime,
-    address: SocketAddr,
-    url: &str,
+    (address, url): (SocketAddr, &str),
+    transport: Transport,
     meters: &[Arc<Meter>],
     began: Instant,
 ) -> anyhow::Result<Readers> {
@@ -304,13 +290,11 @@ fn connect(
     clients.block_on(async {
         let mut readers = Vec::new();
         for meter in meters {
-            let stream = play(address, url).await?;
-            readers.push(tokio::spawn(read(stream, Arc::clone(meter), began)));
+            let media = reader::play(address, url, transport).await?;
+            readers.push(tokio::spawn(reader::read(media, Arc::clone(meter), began)));
         }
-        while meters
-            .iter()
-            .any(|meter| !meter.has_begun.load(Ordering::Relaxed))
-        {
+        let waits = |meter: &Arc<Meter>| !meter.has_begun.load(Ordering::Relaxed);
+        while meters.iter().any(waits) {
             ensure!(Instant::now() < patience, "readers wait in vain");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -318,176 +302,8 @@ fn connect(
     })
 }
 
-/// The requests of a player, up to the answer to PLAY.
-async fn play(address: SocketAddr, url: &str) -> anyhow::Result<BufReader<TcpStream>> {
-    let mut stream = BufReader::with_capacity(READ_BYTES, TcpStream::connect(address).await?);
-    let setup = |track: usize, more: &str| {
-        let (rtp, rtcp) = (2 * track - 2, 2 * track - 1);
-        let transport = format!("Transport: RTP/AVP/TCP;unicast;interleaved={rtp}-{rtcp}\r\n");
-        (
-            format!("SETUP {url}/trackID={track}"),
-            format!("{transport}{more}"),
-        )
-    };
-    ask(
-        &mut stream,
-        &format!("DESCRIBE {url}"),
-        "Accept: application/sdp\r\n",
-    )
-    .await?;
-    let (line, header) = setup(1, "");
-    let session = ask(&mut stream, &line, &header).await?;
-    let session = format!(
-        "Session: {}\r\n",
-        session.context("the server names no session")?
-    );
-    let (line, header) = setup(2, &session);
-    ask(&mut stream, &line, &header).await?;
-    ask(&mut stream, &format!("PLAY {url}"), &session).await?;
-    Ok(stream)
-}
-
-/// Sends a request, reads its response, and returns the session that it names.
-async fn ask(
-    stream: &mut BufReader<TcpStream>,
-    line: &str,
-    header: &str,
-) -> anyhow::Result<Option<String>> {
-    let request = format!("{line} RTSP/1.0\r\nCSeq: 1\r\n{header}\r\n");
-    stream.get_mut().write_all(request.as_bytes()).await?;
-    let (mut session, mut body, mut is_first) = (None, 0, true);
-    loop {
-        let mut text = String::new();
-        ensure!(stream.read_line(&mut text).await? > 0, "{line}: no answer");
-        let text = text.trim_end();
-        ensure!(!is_first || text.contains(" 200 "), "{line}: {text}");
-        is_first = false;
-        match text.split_once(": ") {
-            Some(("Session", id)) => session = id.split(';').next().map(str::to_owned),
-            Some(("Content-Length", length)) => body = length.parse()?,
-            _ if text.is_empty() => break,
-            _ => {}
-        }
-    }
-    let mut rest = vec![0; body];
-    stream.read_exact(&mut rest).await?;
-    Ok(session)
-}
-
-async fn read(mut stream: BufReader<TcpStream>, meter: Arc<Meter>, began: Instant) -> Seen {
-    let (mut seen, mut kept) = (Seen::default(), stream.buffer().to_vec());
-    let mut chunk = vec![0; READ_BYTES];
-    let mut from = None;
-    let mut looked = tokio::time::interval(Duration::from_millis(100));
-    while !meter.ends.load(Ordering::Relaxed) {
-        let bytes = tokio::select! {
-            bytes = stream.get_mut().read(&mut chunk) => bytes,
-            _ = looked.tick() => continue,
-        };
-        let Ok(bytes @ 1..) = bytes else { break };
-        let now = Instant::now();
-        meter.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        meter.has_begun.store(true, Ordering::Relaxed);
-        kept.extend_from_slice(&chunk[..bytes]);
-        let is_open = meter.is_open.load(Ordering::Relaxed);
-        if is_open {
-            let from = *from.get_or_insert(now);
-            seen.writes.push((now - from, bytes));
-        }
-        let taken = packets(&kept, |stamp| {
-            if is_open {
-                seen.late.push(nanos(now - began).saturating_sub(stamp));
-            }
-        });
-        kept.drain(..taken);
-    }
-    seen
-}
-
-/// Gives the stamps of the pictures that begin in whole packets; returns how many bytes these have.
-fn packets(bytes: &[u8], mut on_stamp: impl FnMut(u64)) -> usize {
-    let mut at = 0;
-    while let Some(&[b'$', channel, high, low]) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        let Some(packet) = bytes.get(at + 4..at + 4 + length) else {
-            break;
-        };
-        if channel == 0
-            && let Some(stamp) = stamp(packet)
-        {
-            on_stamp(stamp);
-        }
-        at += 4 + length;
-    }
-    at
-}
-
-/// The stamp of a picture that begins in this packet: a unit by itself, or the first of several parts (RFC 6184 5.6,
-/// 5.8).
-fn stamp(packet: &[u8]) -> Option<u64> {
-    let digits = match packet.get(12)? & 0x1F {
-        28 if packet.get(13)? & 0x80 != 0 => packet.get(14..14 + STAMP_DIGITS)?,
-        1 | 5 => packet.get(13..13 + STAMP_DIGITS)?,
-        _ => return None,
-    };
-    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-}
-
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The same writes to as many readers by a plain loop on one thread.
-fn floor(clients: &Runtime, readers: usize, writes: &[(Duration, usize)]) -> anyhow::Result<f64> {
-    ensure!(!writes.is_empty(), "the first reader saw no write");
-    let listener = StdListener::bind(("127.0.0.1", 0))?;
-    let address = listener.local_addr()?;
-    let mut sockets = Vec::new();
-    for _ in 0..readers {
-        let connecting = clients.spawn(TcpStream::connect(address));
-        let (socket, _) = listener.accept()?;
-        socket.set_nodelay(true)?;
-        sockets.push(socket);
-        let stream = clients.block_on(connecting)??;
-        clients.spawn(drain(stream));
-    }
-    let longest = writes.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
-    let (data, writes) = (vec![0x55; longest], writes.to_vec());
-    let work = move || -> anyhow::Result<f64> {
-        let before = Times::of(FLOOR_THREAD)?;
-        let bytes = write_all(&mut sockets, &data, &writes)?;
-        Ok(gbit_per_second(
-            bytes,
-            Times::of(FLOOR_THREAD)?.since(&before).ran,
-        ))
-    };
-    let thread = std::thread::Builder::new().name(FLOOR_THREAD.to_owned());
-    let thread = thread.spawn(work).context("no thread for the floor")?;
-    thread
-        .join()
-        .map_err(|_| anyhow::anyhow!("the floor has panicked"))?
-}
-
-fn write_all(
-    sockets: &mut [StdStream],
-    data: &[u8],
-    writes: &[(Duration, usize)],
-) -> io::Result<u64> {
-    let (from, mut total) = (Instant::now(), 0);
-    for (at, bytes) in writes {
-        let due = from + *at;
-        std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
-        for socket in &mut *sockets {
-            socket.write_all(&data[..*bytes])?;
-            total += *bytes as u64;
-        }
-    }
-    Ok(total)
-}
-
-async fn drain(mut stream: TcpStream) {
-    let mut chunk = vec![0; READ_BYTES];
-    while let Ok(1..) = stream.read(&mut chunk).await {}
 }
 
 #[cfg(test)]
@@ -495,30 +311,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
     use super::*;
-
-    #[test]
-    fn stamps_are_found_in_pictures_of_one_part_and_of_several() {
-        let unit = picture(&[0; 100], true, 0xABC)[4..].to_vec();
-        let packet = |payload: &[u8]| {
-            let length = u16::try_from(12 + payload.len()).unwrap();
-            let mut bytes = vec![b'$', 0];
-            bytes.extend(length.to_be_bytes());
-            bytes.extend([0; 12]);
-            bytes.extend_from_slice(payload);
-            bytes
-        };
-        let whole = packet(&unit);
-        let first = packet(&[&[0x7C, 0x85], &unit[1..]].concat());
-        let second = packet(&[&[0x7C, 0x05], &unit[1..]].concat());
-        let mut bytes = [whole, first, second].concat();
-        let whole_bytes = bytes.len();
-        bytes.extend([b'$', 0, 0, 50, 1]);
-        let mut stamps = Vec::new();
-
-        let taken = packets(&bytes, |stamp| stamps.push(stamp));
-
-        assert_eq!((taken, stamps), (whole_bytes, vec![0xABC, 0xABC]));
-    }
 
     #[test]
     fn a_reader_that_gets_little_is_starved() {
@@ -529,17 +321,22 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn every_reader_has_its_part_and_the_floor_is_measured() {
-        let case = Case {
-            rate: Bitrate(1_000_000),
-            readers: 5,
-            threads: 1,
-        };
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let case = Case {
+                transport,
+                rate: Bitrate(1_000_000),
+                readers: 5,
+                threads: 1,
+                flush_interval: Duration::ZERO,
+            };
 
-        let report = measure(case, 1, Duration::from_millis(1_500)).unwrap();
+            let report = measure(case, 1, Duration::from_millis(1_500)).unwrap();
 
-        assert!(report.server_gbit_per_cpu_s.median > 0.0, "{report:?}");
-        assert!(report.floor_gbit_per_cpu_s.median > 0.0, "{report:?}");
-        assert!(report.p50_us.median <= report.p99_us.median, "{report:?}");
-        assert!(report.p50_us.median > 0.0, "{report:?}");
+            assert!(report.server_gbit_per_cpu_s.median > 0.0, "{report:?}");
+            assert!(report.floor_gbit_per_cpu_s.median > 0.0, "{report:?}");
+            assert!(report.p50_us.median <= report.p99_us.median, "{report:?}");
+            assert!(report.p50_us.median > 0.0, "{report:?}");
+            assert!(report.floor_p50_us.median > 0.0, "{report:?}");
+        }
     }
 }
