@@ -31,6 +31,13 @@ impl Shutdown {
         Ok(Self(receiver))
     }
 
+    /// One that whoever holds the sender asks for.
+    #[cfg(test)]
+    pub(crate) fn by_hand() -> (watch::Sender<bool>, Self) {
+        let (asked, receiver) = watch::channel(false);
+        (asked, Self(receiver))
+    }
+
     /// Whether the user wants the command to end already.
     pub(crate) fn is_asked(&self) -> bool {
         *self.0.borrow()
