@@ -4,11 +4,12 @@
 //! Called by `test` before anything is built.
 //! Invariant: the tests start only when every program they call is there.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::process::{find, succeeds};
 
-/// A program the tests call, or an element of GStreamer (`gst:NAME`), and the Debian package that has it.
+/// A program the tests call, an element of GStreamer (`gst:NAME`), or a library that Debian's Python knows (`gi:NAME`),
+/// and the Debian package that has it.
 #[derive(Debug, PartialEq, Eq)]
 struct Need {
     program: &'static str,
@@ -92,6 +93,18 @@ const NEEDS: &[Need] = &[
     },
     #[cfg(target_os = "linux")]
     Need {
+        program: "gi:Gst",
+        package: "python3-gi",
+        why: "GStreamer for Python",
+    },
+    #[cfg(target_os = "linux")]
+    Need {
+        program: "gi:GstRtspServer",
+        package: "gir1.2-gst-rtsp-server-1.0",
+        why: "its RTSP server",
+    },
+    #[cfg(target_os = "linux")]
+    Need {
         program: "ip",
         package: "iproute2",
         why: "network namespaces",
@@ -136,14 +149,19 @@ fn missing() -> Vec<&'static Need> {
 }
 
 fn is_there(program: &str) -> bool {
-    match program.strip_prefix("gst:") {
-        None => find(program).is_some(),
-        Some(element) => {
-            let mut look = Command::new("gst-inspect-1.0");
-            look.args(["--exists", element]);
-            look.status().is_ok_and(|status| status.success())
-        }
-    }
+    let mut look = if let Some(element) = program.strip_prefix("gst:") {
+        let mut look = Command::new("gst-inspect-1.0");
+        look.args(["--exists", element]);
+        look
+    } else if let Some(library) = program.strip_prefix("gi:") {
+        let mut look = Command::new("/usr/bin/python3");
+        let text = format!("import gi; gi.require_version('{library}', '1.0')");
+        look.args(["-c", &text]).stderr(Stdio::null());
+        look
+    } else {
+        return find(program).is_some();
+    };
+    look.status().is_ok_and(|status| status.success())
 }
 
 fn plan(missing: &[&Need], root: bool, has_apt: bool) -> Plan {
