@@ -52,6 +52,12 @@ const TRIALS: &[Trial] = &[
         variable: "LEVADA_UNEVEN_LONG",
         about: "a minute of a stream over 16 ms of jitter, and twenty cold joins over a worse way",
     },
+    Trial {
+        name: "rtsp-hostile",
+        test: "rtsp_hostile",
+        variable: "LEVADA_HOSTILE_LONG",
+        about: "a viewer among 10,000 RTSP clients that do nothing and some that do what they can",
+    },
 ];
 
 /// Runs the trial that is named. True if it passed.

@@ -27,6 +27,7 @@ mod datagram;
 mod hostile;
 #[cfg(target_os = "linux")]
 mod multicast;
+mod rtsp;
 mod stamp;
 #[cfg(target_os = "linux")]
 mod stranger;
@@ -37,7 +38,9 @@ mod way;
 
 const USAGE: &str = "usage: lab-peer send HOST:PORT BYTE COUNT SIZE | lab-peer stranger COUNT | \
     lab-peer hub ADDRESS:PORT MEMBER... | lab-peer member ADDRESS:PORT HUB PLACE | lab-peer way SEED IMPAIRMENT | \
-    lab-peer stamp FILE | lab-peer television ADDRESS:PORT SECONDS | lab-peer hostile ADDRESS:PORT STATE NEIGHBOUR...";
+    lab-peer stamp FILE | lab-peer television ADDRESS:PORT SECONDS | \
+    lab-peer hostile ADDRESS:PORT STATE NEIGHBOUR... | \
+    lab-peer rtsp-crowd ADDRESS:PORT NAME COUNT | lab-peer rtsp-hostile ADDRESS:PORT NAME";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -68,6 +71,10 @@ fn main() -> anyhow::Result<()> {
         ),
         #[cfg(target_os = "linux")]
         ["hostile", listen, state, ref neighbours @ ..] => hostile::run(listen, state, neighbours),
+        ["rtsp-crowd", address, name, count] => {
+            rtsp::crowd(address, name, count.parse().context(USAGE)?)
+        }
+        ["rtsp-hostile", address, name] => rtsp::hostile(address, name),
         _ => bail!(USAGE),
     }
 }
