@@ -28,7 +28,7 @@ pub(crate) enum Command {
     /// Show a whole network on this machine: a dozen nodes, three streams, players, and the page that shows them
     Demo(demo::Args),
     /// Run a node
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Publish a stream
     Publish(publish::Args),
     /// Play a stream: in a player, into a file, or to standard output
@@ -91,7 +91,7 @@ fn on_runtime(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
             .map_err(|error| anyhow::anyhow!("cannot listen to signals: {error}"))?;
         match command {
             Command::Demo(args) => demo::execute(args, shutdown, debug).await,
-            Command::Run(args) => run::execute(args, shutdown, debug).await,
+            Command::Run(args) => run::execute(*args, shutdown, debug).await,
             Command::Publish(args) => publish::execute(args, shutdown, debug).await,
             Command::Play(args) => play::execute(args, shutdown, debug).await,
             Command::Streams(args) => views::execute::<StreamRow>(args, shutdown, debug).await,

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -32,9 +32,12 @@ use serde::Deserialize;
 use crate::units::{bitrate, duration};
 
 /// The keys of this file, after those of the library.
-pub(crate) const KEYS: [&str; 12] = [
+pub(crate) const KEYS: [&str; 15] = [
     "gateway_only",
     "rtsp",
+    "rtsps",
+    "certificate",
+    "key",
     "http",
     "gateways",
     "gui",
@@ -47,7 +50,8 @@ pub(crate) const KEYS: [&str; 12] = [
     "limits",
 ];
 /// Those that the environment has too.
-pub(crate) const KEYS_OF_ENVIRONMENT: [&str; 4] = ["gateway_only", "rtsp", "http", "gateways"];
+pub(crate) const KEYS_OF_ENVIRONMENT: [&str; 5] =
+    ["gateway_only", "rtsp", "rtsps", "http", "gateways"];
 /// What can be said of entries and tables.
 const KEYS_WITHIN: [(&str, &[&str]); 6] = [
     ("publish", &["name", "source", "loop", "program", "rate"]),
@@ -79,6 +83,9 @@ const STALL_MIN: Duration = Duration::from_secs(1);
 pub(crate) struct RawProgram {
     pub(crate) gateway_only: Option<bool>,
     pub(crate) rtsp: Option<String>,
+    pub(crate) rtsps: Option<String>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
     pub(crate) http: Option<String>,
     pub(crate) gateways: Option<bool>,
     pub(crate) gui: Option<bool>,
@@ -150,6 +157,10 @@ pub(crate) struct Program {
     pub(crate) gateway_only: bool,
     /// Where the RTSP gateway listens; nowhere if none.
     pub(crate) rtsp: Option<SocketAddr>,
+    /// Where it listens for TLS; nowhere if none.
+    pub(crate) rtsps: Option<SocketAddr>,
+    /// The files of the certificate and of its key; the node's own if none.
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
     /// Where the HTTP gateway listens; nowhere if none.
     pub(crate) http: Option<SocketAddr>,
     /// Whether HTTP has the page that shows the node.
@@ -212,6 +223,7 @@ impl RawProgram {
         Ok(Self {
             gateway_only: truth("GATEWAY_ONLY")?,
             rtsp: read("RTSP"),
+            rtsps: read("RTSPS"),
             http: read("HTTP"),
             gateways: truth("GATEWAYS")?,
             ..Self::default()
@@ -223,6 +235,9 @@ impl RawProgram {
         Self {
             gateway_only: self.gateway_only.or(weaker.gateway_only),
             rtsp: self.rtsp.or(weaker.rtsp),
+            rtsps: self.rtsps.or(weaker.rtsps),
+            certificate: self.certificate.or(weaker.certificate),
+            key: self.key.or(weaker.key),
             http: self.http.or(weaker.http),
             gateways: self.gateways.or(weaker.gateways),
             gui: self.gui.or(weaker.gui),
@@ -265,6 +280,17 @@ impl RawProgram {
             None => Ok(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port))),
         };
         let rtsp = listen("rtsp", self.rtsp, rtsp::PORT_DEFAULT)?;
+        let rtsps = self
+            .rtsps
+            .map(|text| address(&text, rtsp::SECURE_PORT_DEFAULT).context("`rtsps`"));
+        let rtsps = rtsps.transpose()?;
+        let certificate = match (self.certificate, self.key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => anyhow::bail!(
+                "`certificate` and `key` belong together: give both files, or neither for the node's own"
+            ),
+        };
         let http = listen("http", self.http, http::PORT_DEFAULT)?;
         let has_gateways = self.gateways.unwrap_or(true);
         let publish = self.publish.unwrap_or_default();
@@ -305,6 +331,8 @@ impl RawProgram {
         Ok(Program {
             gateway_only: self.gateway_only.unwrap_or(false),
             rtsp: has_gateways.then_some(rtsp),
+            rtsps: rtsps.filter(|_| has_gateways),
+            certificate,
             http: has_gateways.then_some(http),
             has_gui: self.gui.unwrap_or(true),
             publish,
@@ -322,9 +350,12 @@ impl Program {
     pub(crate) fn differs_for_good(&self, other: &Self) -> Vec<&'static str> {
         let only = (self.gateway_only != other.gateway_only).then_some("gateway_only");
         let rtsp = (self.rtsp != other.rtsp).then_some("rtsp");
+        let rtsps = (self.rtsps != other.rtsps).then_some("rtsps");
+        let tls = (self.certificate != other.certificate).then_some("certificate");
         let http = (self.http != other.http).then_some("http");
         let gui = (self.has_gui != other.has_gui).then_some("gui");
-        [only, rtsp, http, gui].into_iter().flatten().collect()
+        let all = [only, rtsp, rtsps, tls, http, gui];
+        all.into_iter().flatten().collect()
     }
 }
 

@@ -4,11 +4,12 @@
 //! cure, never the end of the node; all gateways share one kit.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use levada::Node;
 use levada_api::{Api, Extensions};
-use levada_gateway::{Kit, UsersError};
+use levada_gateway::{Kit, Tls, UsersError};
 use levada_gateway_http as http;
 use levada_gateway_http::serve::Peer;
 use levada_gateway_rtsp as rtsp;
@@ -28,6 +29,15 @@ pub(crate) struct GatewayArgs {
     /// The TCP address of the RTSP gateway [default: port 8554 on all addresses]
     #[arg(long, value_name = "IP[:PORT]", conflicts_with = "no_gateways", value_parser = rtsp_address)]
     rtsp: Option<SocketAddr>,
+    /// The TCP address for RTSP by TLS; port 8322 unless it is said [default: none]
+    #[arg(long, value_name = "IP[:PORT]", conflicts_with = "no_gateways", value_parser = rtsps_address)]
+    rtsps: Option<SocketAddr>,
+    /// The certificate for TLS, a file in PEM [default: the node's own, which nobody vouches for]
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// The key of the certificate, a file in PEM
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
     /// The TCP address of the web page and the HTTP gateway [default: port 8080 on all addresses]
     #[arg(long, value_name = "IP[:PORT]", conflicts_with = "no_gateways", value_parser = http_address)]
     http: Option<SocketAddr>,
@@ -57,6 +67,9 @@ impl GatewayArgs {
             output: (!outputs.is_empty()).then_some(outputs),
             gateway_only: self.gateway_only.then_some(true),
             rtsp: text(self.rtsp),
+            rtsps: text(self.rtsps),
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
             http: text(self.http),
             gui: self.no_gui.then_some(false),
             // A flag for one gateway wants gateways, whatever the file says.
@@ -64,7 +77,9 @@ impl GatewayArgs {
                 Self {
                     no_gateways: true, ..
                 } => Some(false),
-                Self { rtsp: Some(_), .. } | Self { http: Some(_), .. } => Some(true),
+                Self { rtsp: Some(_), .. }
+                | Self { rtsps: Some(_), .. }
+                | Self { http: Some(_), .. } => Some(true),
                 _ => None,
             },
             ..RawProgram::default()
@@ -132,6 +147,12 @@ impl Gateways {
                 }
             };
         }
+        if let (Some(server), Some(address)) = (&mut gateways.rtsp, program.rtsps) {
+            let tls = certificate(node, program)?;
+            if let Err(error) = server.listen_secure(address, tls).await {
+                Refused::new("RTSP by TLS", "--rtsps", address, error.is_in_use()).warn(&error);
+            }
+        }
         if let Some(address) = program.http {
             let peer = |extensions: &Extensions| Some(extensions.get::<Peer>()?.remote());
             let api = Api::start(node.clone(), gateways.kit.registry().clone(), peer);
@@ -174,6 +195,11 @@ impl Gateways {
     /// Where the RTSP gateway listens, if it does.
     pub(crate) fn rtsp(&self) -> Option<SocketAddr> {
         self.rtsp.as_ref().map(rtsp::Server::local_addr)
+    }
+
+    /// Where it listens for TLS, if it does.
+    pub(crate) fn rtsps(&self) -> Option<SocketAddr> {
+        self.rtsp.as_ref().and_then(rtsp::Server::secure_addr)
     }
 
     /// Where the HTTP gateway listens, if it does.
@@ -221,6 +247,25 @@ impl Refused {
             );
         }
     }
+}
+
+/// The certificate of the user's files, or the node's own.
+fn certificate(node: &Node, program: &Program) -> anyhow::Result<Tls> {
+    if let Some((certificate, key)) = &program.certificate {
+        return Tls::from_files(certificate, key).context("`certificate` and `key`");
+    }
+    let names = vec![node.name().to_owned(), "localhost".to_owned()];
+    let own = Tls::own(node.state_dir(), names);
+    let tls = own.context("cannot make a certificate in the state directory")?;
+    tracing::info!(
+        sha256 = tls.fingerprint(),
+        "TLS has the node's own certificate, which players must be told to trust"
+    );
+    Ok(tls)
+}
+
+fn rtsps_address(text: &str) -> anyhow::Result<SocketAddr> {
+    config::address(text, rtsp::SECURE_PORT_DEFAULT)
 }
 
 fn rtsp_address(text: &str) -> anyhow::Result<SocketAddr> {

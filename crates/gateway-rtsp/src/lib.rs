@@ -25,11 +25,12 @@ pub mod message;
 pub mod pull;
 mod sender;
 pub mod server;
+mod socket;
 mod udp;
 mod url;
 
 pub use pull::Pulls;
-pub use server::{ListenError, PORT_DEFAULT, Server};
+pub use server::{ListenError, PORT_DEFAULT, SECURE_PORT_DEFAULT, Server};
 
 /// A number that nobody can guess, in hex.
 fn random() -> Option<String> {

@@ -17,15 +17,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use levada::Node;
-use levada_gateway::{Kit, Limits, Registry, Streams, Users};
+use levada_gateway::{Kit, Limits, Permit, Registry, Streams, Tls, Users};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::channel::Channels;
 use crate::format::Rtp;
 use crate::message::{Response, Status};
 use crate::pull::Pulls;
 use crate::sender;
+use crate::socket::Socket;
 use crate::udp::{RTP_PORT_DEFAULT, Udp};
 
 mod client;
@@ -34,6 +35,10 @@ mod record;
 
 /// The port of RTSP, unless it is set otherwise.
 pub const PORT_DEFAULT: u16 = 8554;
+/// The port of RTSP by TLS, unless it is set otherwise.
+pub const SECURE_PORT_DEFAULT: u16 = 8322;
+/// How long a client by TLS may take to take the last of what was written.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// After an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Tasks that write, at most.
@@ -133,12 +138,18 @@ impl Builder {
             udp,
         });
         let registry = shared.kit.registry().clone();
-        let task = tokio::spawn(accept(listener, shared));
+        let mut tasks = JoinSet::new();
+        if let Some(udp) = &shared.udp {
+            tasks.spawn(Arc::clone(udp).receive());
+        }
+        tasks.spawn(accept(listener, Arc::clone(&shared), None));
         tracing::info!(%address, "the RTSP gateway listens");
         Ok(Server {
             address,
+            secure: None,
             registry,
-            task,
+            shared,
+            tasks,
         })
     }
 }
@@ -147,8 +158,11 @@ impl Builder {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    secure: Option<SocketAddr>,
     registry: Registry,
-    task: JoinHandle<()>,
+    shared: Arc<Shared>,
+    /// They end with this.
+    tasks: JoinSet<()>,
 }
 
 impl Server {
@@ -171,16 +185,36 @@ impl Server {
         self.address
     }
 
+    /// Listens for RTSP by TLS as well, with that certificate. Must be called where [`Builder::start`] may be.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened on; the server goes on without.
+    pub async fn listen_secure(
+        &mut self,
+        address: SocketAddr,
+        tls: Tls,
+    ) -> Result<(), ListenError> {
+        let failed = |source| ListenError { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        tracing::info!(%address, "the RTSP gateway listens for TLS");
+        let shared = Arc::clone(&self.shared);
+        self.tasks.spawn(accept(listener, shared, Some(tls)));
+        self.secure = Some(address);
+        Ok(())
+    }
+
+    /// The address that it listens on for TLS, if it does.
+    #[must_use]
+    pub const fn secure_addr(&self) -> Option<SocketAddr> {
+        self.secure
+    }
+
     /// Who plays and publishes.
     #[must_use]
     pub const fn registry(&self) -> &Registry {
         &self.registry
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
@@ -227,19 +261,16 @@ impl Shared {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<Tls>) {
     // They end with this task.
     let mut clients = JoinSet::new();
-    if let Some(udp) = &shared.udp {
-        clients.spawn(Arc::clone(udp).receive());
-    }
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = clients.join_next() => continue,
         };
         match accepted {
-            Ok((stream, remote)) => admit(stream, remote, &shared, &mut clients),
+            Ok((stream, remote)) => admit(stream, remote, &shared, tls.as_ref(), &mut clients),
             Err(error) => {
                 tracing::warn!("a connection could not be accepted: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -248,20 +279,61 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-fn admit(stream: TcpStream, remote: SocketAddr, shared: &Arc<Shared>, clients: &mut JoinSet<()>) {
+fn admit(
+    stream: TcpStream,
+    remote: SocketAddr,
+    shared: &Arc<Shared>,
+    tls: Option<&Tls>,
+    clients: &mut JoinSet<()>,
+) {
     match shared.kit.gate().enter(remote.ip()) {
         Ok(permit) => {
             // Without it a response could wait for the acknowledgement of what was sent before.
             let _ = stream.set_nodelay(true);
             let shared = Arc::clone(shared);
-            clients.spawn(client::run(stream, remote, shared, permit));
+            match tls.cloned() {
+                Some(tls) => clients.spawn(run_secure(stream, tls, remote, shared, permit)),
+                None => clients.spawn(client::run(Socket::Tcp(stream), remote, shared, permit)),
+            };
         }
         Err(error) => {
             tracing::debug!("a client was not let in: {error}");
+            if tls.is_some() {
+                // Nothing can be said before a handshake, which would cost what is to be saved.
+                return;
+            }
             let response = Response::new(Status::NOT_ENOUGH_BANDWIDTH);
             let response = response.with_body("text/plain", format!("{error}\r\n"));
             // It fits into an empty socket, or the client does not hear why.
             let _ = stream.try_write(&response.encode());
         }
     }
+}
+
+/// Takes a client's handshake, and serves it then.
+#[cfg(unix)]
+async fn run_secure(
+    stream: TcpStream,
+    tls: Tls,
+    remote: SocketAddr,
+    shared: Arc<Shared>,
+    permit: Permit,
+) {
+    let opened = tls.accept(stream).await.and_then(Socket::tls);
+    let (socket, copy) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            return tracing::debug!("a client did not get through its handshake: {error}");
+        }
+    };
+    // It ends with this task, if that does not wait for it.
+    let mut copying = JoinSet::new();
+    copying.spawn(copy);
+    client::run(socket, remote, shared, permit).await;
+    let _ = tokio::time::timeout(FAREWELL, copying.join_next()).await;
+}
+
+#[cfg(not(unix))]
+async fn run_secure(_: TcpStream, _: Tls, _: SocketAddr, _: Arc<Shared>, _: Permit) {
+    tracing::warn!("there is no RTSP by TLS on this platform yet");
 }

@@ -10,6 +10,7 @@
 //! | [`cursor`] | where one client is in a ring: how it joins, when it is skipped, when it is dropped |
 //! | [`encode`] | the task that turns a stream into a format once, and holds its clients while the source is away |
 //! | [`offers`], [`demand`] | who offers a stream and who wants it; a stream whose source runs only then |
+//! | [`tls`] | the certificate for those that encrypt |
 //! | [`streams`] | the rings that exist at the moment |
 //!
 //! ```text
@@ -31,6 +32,7 @@ pub mod offers;
 pub mod ring;
 pub mod session;
 pub mod streams;
+pub mod tls;
 pub mod users;
 
 pub use cursor::{Cursor, Join, Next};
@@ -42,4 +44,5 @@ pub use offers::Offers;
 pub use ring::{Piece, Ring};
 pub use session::{EndReason, Registry, Role, Row, Session, Transport};
 pub use streams::{EncodedStream, Streams};
+pub use tls::Tls;
 pub use users::{Users, UsersError};

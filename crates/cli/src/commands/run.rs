@@ -179,6 +179,7 @@ fn introduce(node: &Node, gateways: &Gateways, json: bool) -> std::io::Result<()
             "listen": node.local_addr().to_string(),
             "state": node.state_dir().display().to_string(),
             "rtsp": gateways.rtsp().map(|address| address.to_string()),
+            "rtsps": gateways.rtsps().map(|address| address.to_string()),
             "http": gateways.http().map(|address| address.to_string()),
         });
         say::result(about)
@@ -192,6 +193,10 @@ fn introduce(node: &Node, gateways: &Gateways, json: bool) -> std::io::Result<()
         ))?;
         if let Some(rtsp) = gateways.rtsp() {
             let text = format!("players and publishers: rtsp://{}/NAME", reachable(rtsp));
+            say::result(text)?;
+        }
+        if let Some(rtsps) = gateways.rtsps() {
+            let text = format!("the same by TLS: rtsps://{}/NAME", reachable(rtsps));
             say::result(text)?;
         }
         if let Some(http) = gateways.http() {

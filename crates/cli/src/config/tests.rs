@@ -113,6 +113,8 @@ fn what_cannot_be_is_refused_with_the_cure() {
             "[[user]]\nname = 'a'\npassword = 'plain'\nrights = []",
             "`levada user add`",
         ),
+        ("rtsps = '[::]:8322'\nkey = 'x.pem'", "belong together"),
+        ("rtsps = 'x'", "IP:PORT"),
         ("[[pull]]\nname = 'a'", "`pull.from` is missing"),
         (
             "[[pull]]\nname = 'a'\nfrom = 'http://h/a'",

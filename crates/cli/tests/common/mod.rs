@@ -83,6 +83,7 @@ impl Home {
             address: text("listen"),
             state: text("state"),
             rtsp: about["rtsp"].as_str().unwrap_or_default().to_owned(),
+            rtsps: about["rtsps"].as_str().unwrap_or_default().to_owned(),
             http: about["http"].as_str().unwrap_or_default().to_owned(),
         }
     }
@@ -117,6 +118,8 @@ pub(crate) struct Node {
     pub(crate) state: String,
     /// Where its RTSP gateway listens; empty if it has none.
     pub(crate) rtsp: String,
+    /// Where it listens for RTSP by TLS; empty if it does not.
+    pub(crate) rtsps: String,
     /// Where its HTTP gateway listens; empty if it has none.
     pub(crate) http: String,
 }

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use levada_gateway::{EndReason, Next, Piece};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::credit::Credit;
 use super::play::{Counted, Play};
 use crate::burst::Burst;
+use crate::socket::Socket;
 use crate::udp::{SEND_BYTES_MAX, Udp};
 
 /// Pieces that are gathered for one write to a client that is behind.
@@ -29,7 +29,7 @@ const FULL_WAIT: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(crate) enum Way {
     /// Between the messages of its connection.
-    Tcp(Arc<TcpStream>),
+    Tcp(Arc<Socket>),
     /// In datagrams, each track to two ports of its own; by the places of the tracks.
     Udp(Arc<Udp>, Vec<Option<[SocketAddr; 2]>>),
 }

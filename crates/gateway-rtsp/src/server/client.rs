@@ -14,7 +14,6 @@ use levada_gateway::users::{Decision, Proof};
 use levada_gateway::{EndReason, Permit, Role, Session, users};
 use levada_wire::machine::Machine as _;
 use levada_wire::time::Instant;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
@@ -27,6 +26,7 @@ use crate::decode::{Decoder, Item};
 use crate::header::transport::{Lower, Transport};
 use crate::message::Status;
 use crate::sender::{self, Command};
+use crate::socket::Socket;
 use crate::udp::{DATAGRAMS_MAX, Datagram};
 
 /// How long a response may take to leave, before anything plays.
@@ -35,25 +35,18 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 const READ_BYTES: usize = 16 << 10;
 
 /// Serves a connection until it ends.
-pub(super) async fn run(
-    stream: TcpStream,
-    remote: SocketAddr,
-    shared: Arc<Shared>,
-    permit: Permit,
-) {
+pub(super) async fn run(stream: Socket, remote: SocketAddr, shared: Arc<Shared>, permit: Permit) {
     let Some((session, nonce)) = crate::random().zip(crate::random()) else {
         tracing::error!("the system gives no random bytes: a client was turned away");
         return;
     };
     let (number, sender) = shared.number();
+    let address = stream.local_addr().ok();
     let settings = Settings {
         session,
-        udp: shared.udp.is_some(),
-        multicast: stream
-            .local_addr()
-            .ok()
-            .and_then(channel::source_of)
-            .is_some(),
+        // Who asks by TLS does not want its media in the clear.
+        udp: shared.udp.is_some() && !stream.is_secure(),
+        multicast: !stream.is_secure() && address.and_then(channel::source_of).is_some(),
         node: shared.node_id.clone(),
     };
     let mut client = Client {
@@ -87,7 +80,7 @@ pub(super) async fn run(
 /// A connection and what is known of its client.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) stream: Arc<TcpStream>,
+    pub(super) stream: Arc<Socket>,
     pub(super) remote: SocketAddr,
     pub(super) shared: Arc<Shared>,
     permit: Permit,
