@@ -5,8 +5,9 @@
 //!                                                 destination, up to the next start of a group
 //! ```
 //!
-//! Half a group is of no use and would keep the next one waiting, so an egress that is behind goes on with the next
-//! whole one. The lane of the flow is told, so that the child hears GONE and what else is of that group is not given
+//! Half a group is of no use and would keep the next one waiting, so a link that is behind goes on with the next whole
+//! one; a channel, which many hear, goes on with what is not late. The lane of the flow is told, so that the child
+//! hears GONE and what else is of that group is not given
 //! at all; and so it is of what finds no room. While the socket is full egresses have turns (`backlog.rs`). Not the
 //! socket: `sys`. Called by `send_sockets.rs`. Invariant: runs of an egress leave in the order they were given, at most
 //! [`SEND_QUEUE_BYTES_MAX`] wait, and datagrams given = sent + too large + refused + dropped + skipped + waiting.
@@ -238,8 +239,12 @@ impl SendQueue {
         is_skipped
     }
 
-    /// From that number on an egress is sent nothing before the next group.
+    /// From that number on an egress is sent nothing before the next group; but a channel, on which many would lose a
+    /// group for one full socket, goes on with what is not late.
     fn skip_from(&mut self, egress: (Egress, FlowId), number: Number) {
+        if matches!(egress.0, Egress::Channel(_)) {
+            return;
+        }
         if self.skipping.len() == SKIPPING_MAX && !self.skipping.contains_key(&egress) {
             self.skipping.pop_first();
         }

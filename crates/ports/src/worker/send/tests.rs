@@ -240,6 +240,39 @@ fn an_egress_that_is_behind_goes_on_with_the_next_group_and_others_go_on_at_once
 }
 
 #[test]
+fn a_channel_that_is_behind_goes_on_with_what_is_not_late() {
+    let mut queue = SendQueue::default();
+    let late = NOW + BACKLOG_MAX + Duration::from_millis(1);
+    let channel = levada_lane::api::Channel {
+        address: ([239, 192, 1, 2], 7_801).into(),
+        interface: levada_lane::api::Interface {
+            index: 1,
+            address: None,
+        },
+    };
+    let to_channel = |offset| Transmit {
+        egress: Egress::Channel(channel),
+        ..packets(1, offset)
+    };
+    queue.push(NOW, to_channel(0));
+    queue.flush(NOW, |_| Err(io::ErrorKind::WouldBlock.into()));
+    for offset in [1, 2] {
+        queue.push(late, to_channel(offset));
+    }
+
+    let mut sent = Vec::new();
+    queue.flush(late, |run| {
+        sent.extend(first_of(run));
+        run.bytes.clear();
+        Ok(())
+    });
+
+    assert_eq!(sent, [(1, 1), (1, 2)]);
+    assert_eq!(queue.counters.skipped, RUN as u64);
+    assert!(is_accounted_for(&queue.counters) && queue.is_empty());
+}
+
+#[test]
 fn of_more_egresses_than_the_limit_one_is_forgotten_and_the_newest_skips() {
     let mut queue = SendQueue::default();
     let late = NOW + BACKLOG_MAX * 2;
