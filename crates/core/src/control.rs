@@ -359,6 +359,20 @@ impl Control {
                 site::Output::Unfollow(place) => {
                     self.links(link::Input::Outside(LinkInput::RemoveNeighbour(of(place))));
                 }
+                site::Output::Part(place) => {
+                    let peer = place.node;
+                    self.links(link::Input::Outside(LinkInput::RemoveNeighbour(of(place))));
+                    for link in self.links_to(peer) {
+                        // One that the peer opened is the peer's to close.
+                        if self
+                            .links
+                            .way(link)
+                            .is_some_and(|(_, is_dialled)| is_dialled)
+                        {
+                            self.links(link::Input::Close(link));
+                        }
+                    }
+                }
                 site::Output::Lend(address) => self.dial(vec![address], true),
                 site::Output::TakeBack(address) => self.dial(vec![address], false),
                 site::Output::Wake(addresses) => self.dial(addresses, true),
@@ -368,6 +382,7 @@ impl Control {
                         self.links(link::Input::Close(link));
                     }
                 }
+                site::Output::Weigh(peer, weight) => self.routes(route::Input::Weigh(peer, weight)),
                 site::Output::Tell(peer, told) => {
                     for link in self.links_to(peer) {
                         let message = Message::Link(LinkMessage::Outside(told.clone()));
@@ -545,6 +560,7 @@ impl Control {
                         .handle_input(self.now, link::Input::Active { link, active });
                 }
                 flow::Output::Originate(offers) => self.routes(route::Input::Originate(offers)),
+                flow::Output::Wants(origin, is_so) => self.site(site::Input::Wants(origin, is_so)),
                 flow::Output::Shape(shape) => self.channels(channels::Input::Shape(shape)),
                 flow::Output::Sizes(sizes) => {
                     self.links.handle_input(self.now, link::Input::Sizes(sizes));

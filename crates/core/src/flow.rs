@@ -177,6 +177,8 @@ pub enum Output {
     Sizes(BTreeSet<PacketSize>),
     /// Where a flow comes from and goes to changed.
     Shape(Shape),
+    /// Whether this node's own subscriptions want something of that origin changed.
+    Wants(NodeId, bool),
 }
 
 /// All flows of this node.
@@ -213,6 +215,8 @@ pub struct Flows {
     wanted: BTreeMap<FlowId, Wanted>,
     /// Those of them that are not carried: there is no room.
     uncarried: BTreeSet<FlowId>,
+    /// The instances that this node wants of others, by their origins.
+    origins: BTreeMap<NodeId, BTreeSet<InstanceRef>>,
     keys: Keys,
     subscriptions: Subscriptions,
     active: BTreeSet<LinkIndex>,
@@ -337,6 +341,7 @@ impl Flows {
             carried: Table::default(),
             wanted: BTreeMap::new(),
             uncarried: BTreeSet::new(),
+            origins: BTreeMap::new(),
             keys: Keys::default(),
             subscriptions: Subscriptions::default(),
             active: BTreeSet::new(),

@@ -132,6 +132,12 @@ pub const ADDRESSES_MAX: usize = 16;
 /// The cost of any link, until it is measured: the 3 ms a hop costs at least.
 pub const LINK_COST: Distance = Distance::from_tenth_millis(30);
 
+/// What the link from a deputy to its hub costs.
+pub const LINK_COST_NEAR: Distance = Distance::from_tenth_millis(15);
+
+/// What a deputy's own link out of the site costs: more than the way by the hub.
+pub const LINK_COST_STANDBY: Distance = Distance::from_tenth_millis(60);
+
 /// The most origins routes are kept to. News of one more is ignored.
 pub const ORIGINS_MAX: usize = 4_096;
 
@@ -440,8 +446,21 @@ pub const HANDOVER_WAIT: Duration = Duration::from_millis(500);
 /// The most addresses that a hub dials because members know them.
 pub const LENT_MAX: usize = 32;
 
+/// So many links out of the site a deputy has ready.
+pub const STANDBY_MAX: usize = 2;
+
+/// So long after it left such a link to the hub a deputy opens it again, to have it ready: by then all that is behind
+/// it has moved to the way by the hub.
+pub const STANDBY_AFTER: Duration = Duration::from_secs(2);
+
 /// So long after its hub has lost a link that a member left to it the member dials by itself.
 pub const REST_GRACE: Duration = Duration::from_secs(5);
+
+/// Members whose streams are wanted, and to which a node keeps a link for that; streams of more come by the hub.
+pub const SOURCES_MAX: usize = 16;
+
+/// How long such a link is kept after the last stream was wanted.
+pub const SOURCE_KEPT: Duration = Duration::from_secs(10);
 
 /// Where nobody may be hub, a node keeps links to so many members at most.
 pub const MESH_MAX: usize = 8;

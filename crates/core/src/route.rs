@@ -29,9 +29,9 @@ use levada_wire::{Distance, Instant, LinkIndex, NodeId};
 
 use crate::credit::{Blocked, Bucket, Credit};
 use crate::limits::{
-    LINK_COST, NEWS_PER_CALL_MAX, ORIGINS_MAX, ORIGINS_PER_ADDRESS_MAX, ORIGINS_PER_CALL_MAX,
-    PART_PAUSE, SEQUENCE_INTERVAL, SEQUENCE_RETRY, UPDATES_BURST, UPDATES_PER_SECOND,
-    UPDATES_UNDER_WAY_MAX,
+    LINK_COST, LINK_COST_NEAR, LINK_COST_STANDBY, NEWS_PER_CALL_MAX, ORIGINS_MAX,
+    ORIGINS_PER_ADDRESS_MAX, ORIGINS_PER_CALL_MAX, PART_PAUSE, SEQUENCE_INTERVAL, SEQUENCE_RETRY,
+    UPDATES_BURST, UPDATES_PER_SECOND, UPDATES_UNDER_WAY_MAX,
 };
 use crate::subnet::{Shares, Subnet};
 use crate::view::{RouteRow, Seconds};
@@ -81,6 +81,33 @@ pub enum Input {
         /// This node's number for the link.
         link: LinkIndex,
     },
+    /// Links to that node cost more or less than others from now on.
+    Weigh(NodeId, Weight),
+}
+
+/// What a link costs, beside others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Weight {
+    /// As much as any.
+    #[default]
+    Usual,
+    /// Half as much: the way from a deputy to its hub. So the deputy is nearer to all that is behind the hub than the
+    /// other members are, and is a feasible way for them.
+    Near,
+    /// Twice as much, and the neighbour is told of no way: a deputy's own link out of the site, which is there for the
+    /// day on which the hub is not.
+    Standby,
+}
+
+impl Weight {
+    /// The cost of such a link.
+    const fn cost(self) -> Distance {
+        match self {
+            Self::Usual => LINK_COST,
+            Self::Near => LINK_COST_NEAR,
+            Self::Standby => LINK_COST_STANDBY,
+        }
+    }
 }
 
 /// What the routes want done.
@@ -122,6 +149,8 @@ pub struct Routes {
     relay: bool,
     now: Instant,
     neighbours: BTreeMap<LinkIndex, NodeId>,
+    /// The neighbours whose links do not cost what others do.
+    weights: BTreeMap<NodeId, Weight>,
     origins: BTreeMap<NodeId, OriginRoutes>,
     /// The links that strangers opened.
     strangers: BTreeMap<LinkIndex, Subnet>,
@@ -192,6 +221,7 @@ impl Machine for Routes {
                     self.wait_no_more(link);
                 }
             }
+            Input::Weigh(peer, weight) => self.on_weight(peer, weight),
         }
         self.tell_news();
     }
@@ -255,6 +285,7 @@ impl Routes {
             relay,
             now: Instant::ZERO,
             neighbours: BTreeMap::new(),
+            weights: BTreeMap::new(),
             origins: BTreeMap::new(),
             strangers: BTreeMap::new(),
             shares: Shares::new(ORIGINS_PER_ADDRESS_MAX),
@@ -307,10 +338,46 @@ impl Routes {
         let bucket = Bucket::new(UPDATES_BURST, UPDATES_PER_SECOND);
         let credit = Credit::new(UPDATES_UNDER_WAY_MAX, bucket);
         self.credits.insert(link, credit);
+        self.tell_all(link);
+    }
+
+    /// Tells a neighbour all there is.
+    fn tell_all(&mut self, link: LinkIndex) {
         self.tell_of_self(link);
         let known: Vec<NodeId> = self.origins.keys().copied().collect();
         for origin in known {
             self.tell(origin, link);
+        }
+    }
+
+    fn weight(&self, link: LinkIndex) -> Weight {
+        let peer = self.neighbours.get(&link);
+        let weight = peer.and_then(|peer| self.weights.get(peer));
+        weight.copied().unwrap_or_default()
+    }
+
+    fn on_weight(&mut self, peer: NodeId, weight: Weight) {
+        let before = match weight {
+            Weight::Usual => self.weights.remove(&peer),
+            weight => self.weights.insert(peer, weight),
+        };
+        if before.unwrap_or_default() == weight {
+            return;
+        }
+        let links = self.neighbours.iter().filter(|(_, to)| **to == peer);
+        let links: Vec<LinkIndex> = links.map(|(link, _)| *link).collect();
+        for link in links {
+            let known: Vec<NodeId> = self.origins.keys().copied().collect();
+            for id in known {
+                if let Some(origin) = self.origins.get_mut(&id)
+                    && origin.weigh(link, weight.cost())
+                {
+                    self.reselect(id);
+                }
+            }
+            if before == Some(Weight::Standby) {
+                self.tell_all(link);
+            }
         }
     }
 
@@ -374,11 +441,12 @@ impl Routes {
             self.shares.add(id, subnet);
             self.origins.insert(id, OriginRoutes::default());
         }
+        let cost = self.weight(link).cost();
         let Some(origin) = self.origins.get_mut(&id) else {
             return;
         };
         if usable {
-            let distance_here = distance.plus(LINK_COST);
+            let distance_here = distance.plus(cost);
             origin.on_advertised(
                 link,
                 Advertised {
@@ -427,6 +495,9 @@ impl Routes {
     }
 
     fn tell_of_self(&mut self, link: LinkIndex) {
+        if self.weight(link) == Weight::Standby {
+            return;
+        }
         let offers = self.own.raise_at.is_some();
         let never_did = self.own.sequence == Sequence::default();
         if !offers && never_did {
@@ -663,7 +734,7 @@ impl Routes {
         let Some(peer) = self.neighbours.get(&link) else {
             return;
         };
-        if *peer == id {
+        if *peer == id || self.weight(link) == Weight::Standby {
             return;
         }
         let Some(origin) = self.origins.get_mut(&id) else {

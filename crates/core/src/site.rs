@@ -31,8 +31,9 @@ use crate::chance;
 use crate::limits::{
     BEACON_ACTIVE, BEACON_FIRST, BEACON_IDLE, BEACON_INTERVAL_MAX, BEACON_MATCHED, BEACON_MEMBER,
     BEACON_PAUSE, BEACON_SHARE, INTERFACES_MAX, LISTEN, MEMBER_SUSPECT, MESH_MAX, OBJECTION_DELAY,
-    SITE_PAUSED,
+    SITE_PAUSED, SOURCE_KEPT, SOURCES_MAX,
 };
+use crate::route::Weight;
 
 mod border;
 mod election;
@@ -76,8 +77,14 @@ pub struct Site {
     outside: Outside,
     /// Where members are on the LAN, as was said.
     located: BTreeMap<NodePrefix, Local>,
+    /// Members whose streams are wanted, or until when a link to them is kept all the same.
+    sources: BTreeMap<NodeId, Option<Instant>>,
     /// Members to which a link is kept.
     kept: BTreeMap<NodePrefix, Place>,
+    /// The hub to which the way is the deputy's.
+    near: Option<NodeId>,
+    /// The hub that was followed last.
+    kept_hub: Option<NodePrefix>,
     is_active: bool,
     beacon: Option<Instant>,
     last_beacon: Option<Instant>,
@@ -125,6 +132,7 @@ impl Machine for Site {
                 is_wanted,
             } => self.outside.configure(addresses, is_wanted),
             Input::Told { peer, told } => self.on_told(peer, &told),
+            Input::Wants(origin, is_so) => self.on_wants(origin, is_so),
             Input::Probe {
                 interface,
                 to,
@@ -153,6 +161,9 @@ impl Machine for Site {
             self.lose(node);
         }
         self.election.on_time(self.now, self.is_deputy());
+        let now = self.now;
+        self.sources
+            .retain(|_, until| until.is_none_or(|until| until > now));
         self.settle();
         if self.beacon.is_some_and(|at| at <= self.now) {
             self.send_beacon();
@@ -170,8 +181,13 @@ impl Machine for Site {
         let beacon = self.beacon.map(|at| (at, "site beacon"));
         let expiry = self.roster.next_expiry().map(|at| (at, "site member"));
         let election = self.election.wakeup(self.is_deputy());
-        let outside = self.outside.wakeup().map(|at| (at, "site uplink"));
-        let first = [beacon, expiry, election, outside]
+        let outside = self
+            .outside
+            .wakeup(self.part())
+            .map(|at| (at, "site uplink"));
+        let sources = self.sources.values().flatten().min();
+        let sources = sources.map(|at| (*at, "site source"));
+        let first = [beacon, expiry, election, outside, sources]
             .into_iter()
             .flatten()
             .min();
@@ -210,7 +226,10 @@ impl Site {
             hub_roster: None,
             outside: Outside::default(),
             located: BTreeMap::new(),
+            sources: BTreeMap::new(),
             kept: BTreeMap::new(),
+            near: None,
+            kept_hub: None,
             is_active: false,
             beacon: None,
             last_beacon: None,
@@ -284,6 +303,15 @@ impl Site {
         self.hasten(soon);
     }
 
+    /// What is no member is noted too: it may come to be one.
+    fn on_wants(&mut self, origin: NodeId, is_so: bool) {
+        if is_so {
+            self.sources.insert(origin, None);
+        } else if let Some(kept) = self.sources.get_mut(&origin) {
+            *kept = Some(self.now + SOURCE_KEPT);
+        }
+    }
+
     fn lose(&mut self, node: NodeId) {
         let lost = Output::Event(Event::MemberLost { node });
         self.outputs.push_back(lost);
@@ -341,9 +369,10 @@ impl Site {
         }
     }
 
-    const fn part(&self) -> Part {
+    fn part(&self) -> Part {
         match self.election.role() {
             Role::Hub(_) => Part::Hub,
+            Role::Following(hub) if self.is_deputy() => Part::Deputy(hub.node),
             Role::Following(hub) => Part::Member(hub.node),
             Role::Apart | Role::Listening { .. } | Role::Claiming { .. } => Part::Unled,
         }
@@ -365,6 +394,8 @@ impl Site {
             outside::Act::Forget(address) => Output::TakeBack(address),
             outside::Act::Rest(peer, addresses) => Output::Rest(peer, addresses),
             outside::Act::Wake(addresses) => Output::Wake(addresses),
+            outside::Act::Standby(peer, true) => Output::Weigh(peer, Weight::Standby),
+            outside::Act::Standby(peer, false) => Output::Weigh(peer, Weight::Usual),
             outside::Act::Tell(peer, told) => Output::Tell(peer, told),
         });
         self.outputs.extend(outputs);
@@ -602,6 +633,7 @@ impl Site {
         }
         self.find_deputy();
         self.update_kept();
+        self.weigh_hub();
         self.settle_outside();
     }
 
@@ -620,8 +652,14 @@ impl Site {
         }
         match self.election.role() {
             Role::Following(hub) => {
-                let place = place(hub.node.prefix())?;
-                Some(BTreeMap::from([place]))
+                // The hub has links to all, and needs none besides.
+                let sources = self.sources.keys().map(|node| node.prefix());
+                let sources = sources.filter_map(place).take(SOURCES_MAX);
+                let hub = place(hub.node.prefix())?;
+                // Whoever is next is linked already on the day on which it is hub.
+                let next = self.deputy().filter(|_| !self.is_deputy());
+                let next = next.and_then(place);
+                Some(sources.chain(next).chain([hub]).collect())
             }
             Role::Hub(_) => Some(BTreeMap::new()),
             Role::Apart | Role::Listening { .. } | Role::Claiming { .. } => {
@@ -639,6 +677,23 @@ impl Site {
         }
     }
 
+    /// A deputy is nearer to its hub than the others.
+    fn weigh_hub(&mut self) {
+        let near = match self.part() {
+            Part::Deputy(hub) => Some(hub),
+            Part::Hub | Part::Member(_) | Part::Unled => None,
+        };
+        if self.near == near {
+            return;
+        }
+        if let Some(before) = std::mem::replace(&mut self.near, near) {
+            self.outputs.push_back(Output::Weigh(before, Weight::Usual));
+        }
+        if let Some(hub) = near {
+            self.outputs.push_back(Output::Weigh(hub, Weight::Near));
+        }
+    }
+
     fn update_kept(&mut self) {
         let Some(wanted) = self.wanted() else {
             return;
@@ -652,11 +707,21 @@ impl Site {
             }
         }
         for (prefix, place) in &self.kept {
-            if wanted.get(prefix) != Some(place) {
-                self.outputs.push_back(Output::Unfollow(place.clone()));
+            if wanted.get(prefix) == Some(place) {
+                continue;
             }
+            // A former hub is not left before the next one delivers; nor is anybody who only moved.
+            let is_source = self.kept_hub != Some(*prefix) && !wanted.contains_key(prefix);
+            self.outputs.push_back(if is_source {
+                Output::Part(place.clone())
+            } else {
+                Output::Unfollow(place.clone())
+            });
         }
         self.kept = wanted;
+        if let Role::Following(hub) = self.election.role() {
+            self.kept_hub = Some(hub.node.prefix());
+        }
     }
 
     /// How long until the next beacon.

@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 
-use levada_wire::control::flow::RefuseReason;
+use levada_wire::control::flow::{InstanceRef, RefuseReason};
 use levada_wire::lane::FlowCommand;
 use levada_wire::{Announce, FlowId, LinkIndex, RepairBudget};
 
@@ -61,10 +61,30 @@ impl Flows {
         }
         self.carry_wanted();
         for (of, is_needed) in self.subscriptions.take_moved_instances(&self.me) {
+            self.note_origin(&of, is_needed);
             self.keys.want(self.now, of, is_needed);
         }
         self.ask_for_secrets();
         self.promote_and_report(touched);
+    }
+
+    /// An instance of another node is wanted here, or not any more: says whether anything of that node is.
+    fn note_origin(&mut self, of: &InstanceRef, is_wanted: bool) {
+        let origin = of.origin;
+        let had_any = self.origins.contains_key(&origin);
+        let instances = self.origins.entry(origin).or_default();
+        if is_wanted {
+            instances.insert(of.clone());
+        } else {
+            instances.remove(of);
+        }
+        let has_any = !instances.is_empty();
+        if !has_any {
+            self.origins.remove(&origin);
+        }
+        if has_any != had_any {
+            self.outputs.push_back(Output::Wants(origin, has_any));
+        }
     }
 
     /// Other subscriptions point at a flow than before.

@@ -83,6 +83,14 @@ impl OriginRoutes {
         self.advertised.insert(link, advertised);
     }
 
+    /// The link to a neighbour costs something else; says whether a way leads over it.
+    pub(super) fn weigh(&mut self, link: LinkIndex, cost: Distance) -> bool {
+        let advertised = self.advertised.get_mut(&link);
+        advertised
+            .map(|advertised| advertised.distance = advertised.told.plus(cost))
+            .is_some()
+    }
+
     /// The neighbour takes its route back.
     pub(super) fn forget_news(&mut self, link: LinkIndex) {
         self.advertised.remove(&link);

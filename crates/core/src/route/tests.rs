@@ -464,8 +464,18 @@ fn no_storm_makes_a_loop_and_every_storm_heals() {
                     net.nodes[a].handle_timeout(net.now);
                     net.collect(a);
                 }
+                5 => {
+                    let weight = [Weight::Usual, Weight::Near, Weight::Standby];
+                    let weight = weight[rng.next_u32() as usize % 3];
+                    net.input(a, Input::Weigh(id(b), weight));
+                }
                 _ => net.deliver(a, b),
             }
+            net.check_no_loop();
+        }
+        // Who has a link on standby tells of no way over it.
+        for (a, b) in (0..nodes).flat_map(|a| (0..nodes).map(move |b| (a, b))) {
+            net.input(a, Input::Weigh(id(b), Weight::Usual));
             net.check_no_loop();
         }
 
@@ -482,6 +492,44 @@ fn no_storm_makes_a_loop_and_every_storm_heals() {
             }
         }
     }
+}
+
+/// An origin, a relay, a hub, its deputy and two members, which have links to both.
+#[test]
+fn a_deputy_is_a_feasible_way_for_all_members_that_none_takes_while_the_hub_lives() {
+    let [origin, relay, hub, deputy, one, other] = [0, 1, 2, 3, 4, 5];
+    let links = [(origin, relay), (relay, hub), (hub, deputy)];
+    let mut net = Net::new(6, &links);
+    for member in [one, other] {
+        net.link(hub, member);
+        net.link(deputy, member);
+    }
+    net.input(deputy, Input::Weigh(id(hub), Weight::Near));
+    net.input(deputy, Input::Weigh(id(relay), Weight::Standby));
+    net.link(relay, deputy);
+    for from in [origin, one] {
+        net.input(from, Input::Originate(true));
+    }
+
+    net.pass(SEQUENCE_INTERVAL * 2);
+
+    assert_eq!(net.ways(deputy, origin), [hub, relay]);
+    assert_eq!(net.ways(other, origin), [hub, deputy]);
+    assert_eq!(
+        net.ways(relay, one),
+        [hub],
+        "the deputy carries nothing outward"
+    );
+
+    for at in [relay, deputy, one, other] {
+        net.unlink(hub, at);
+    }
+    net.deliver_all();
+    assert_eq!(net.next(deputy, origin), Some(relay));
+    assert_eq!(net.next(other, origin), Some(deputy));
+    net.input(deputy, Input::Weigh(id(relay), Weight::Usual));
+    net.deliver_all();
+    assert_eq!(net.next(relay, one), Some(deputy), "it is hub now");
 }
 
 #[test]

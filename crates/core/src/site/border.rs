@@ -11,6 +11,8 @@ use levada_wire::datagram::site::SiteTag;
 use levada_wire::datagram::site::probe::Probe;
 use levada_wire::{NodeId, WallTime};
 
+use crate::route::Weight;
+
 /// How a node takes part in its site. A node without this has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -132,6 +134,8 @@ pub enum Input {
         /// As it came.
         told: Outside,
     },
+    /// Whether streams of that origin are wanted here changed.
+    Wants(NodeId, bool),
     /// A probe is to be sent.
     Probe {
         /// By this interface.
@@ -191,6 +195,8 @@ pub enum Output {
     Follow(Place),
     /// Do not keep it any more.
     Unfollow(Place),
+    /// No stream of this member is wanted any more: the link that was kept for that is closed.
+    Part(Place),
     /// Dial a relay that a member knows.
     Lend(SocketAddr),
     /// Do not dial it any more.
@@ -199,6 +205,8 @@ pub enum Output {
     Rest(NodeId, Vec<SocketAddr>),
     /// Dial the neighbour of these addresses again.
     Wake(Vec<SocketAddr>),
+    /// Links to this node cost more or less than others from now on.
+    Weigh(NodeId, Weight),
     /// Tell a peer what is known of the world outside.
     Tell(NodeId, Outside),
     /// A member is on the LAN by that interface, or is a member no more.

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use levada_wire::control::link::{OUTSIDE_ADDRESSES_MAX, OUTSIDE_NODES_MAX, Outside as Told};
 use levada_wire::{Instant, NodeId};
 
-use crate::limits::{LENT_MAX, REST_GRACE};
+use crate::limits::{LENT_MAX, REST_GRACE, STANDBY_AFTER, STANDBY_MAX};
 
 /// A link that is up.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub(super) enum Act {
     Rest(NodeId, Vec<SocketAddr>),
     /// Dial these addresses again.
     Wake(Vec<SocketAddr>),
+    /// Links to this node are there for the day on which the hub is not, or not only for that any more.
+    Standby(NodeId, bool),
     /// Tell a member, or the hub.
     Tell(NodeId, Told),
 }
@@ -46,6 +48,7 @@ pub(super) enum Act {
 #[derive(Clone, Debug)]
 struct Resting {
     addresses: Vec<SocketAddr>,
+    since: Instant,
     /// Since when the hub has no link to the node either.
     missing: Option<Instant>,
 }
@@ -59,6 +62,8 @@ pub(super) struct Outside {
     /// Addresses that members told the hub of, and that it dials.
     lent: BTreeSet<SocketAddr>,
     resting: BTreeMap<NodeId, Resting>,
+    /// The neighbours to which a deputy has links ready.
+    standby: BTreeMap<NodeId, Vec<SocketAddr>>,
     /// The nodes that the hub is linked to, and which hub said so.
     of_hub: Option<(NodeId, BTreeSet<NodeId>)>,
     /// What each peer was told last.
@@ -71,6 +76,8 @@ pub(super) enum Part {
     Hub,
     /// With that hub.
     Member(NodeId),
+    /// Next in line to that hub.
+    Deputy(NodeId),
     /// No hub is known.
     Unled,
 }
@@ -81,6 +88,7 @@ impl Outside {
             self.configured.insert(addresses);
         } else {
             self.configured.remove(&addresses);
+            self.standby.retain(|_, known| *known != addresses);
             self.resting
                 .retain(|_, resting| resting.addresses != addresses);
         }
@@ -113,12 +121,12 @@ impl Outside {
     pub(super) fn on_told(&mut self, part: Part, peer: NodeId, told: &Told) -> Vec<Act> {
         match part {
             Part::Hub => self.lend(told),
-            Part::Member(hub) if hub == peer => {
+            Part::Member(hub) | Part::Deputy(hub) if hub == peer => {
                 let nodes = told.linked.iter().take(OUTSIDE_NODES_MAX).copied();
                 self.of_hub = Some((hub, nodes.collect()));
                 Vec::new()
             }
-            Part::Member(_) | Part::Unled => Vec::new(),
+            Part::Member(_) | Part::Deputy(_) | Part::Unled => Vec::new(),
         }
     }
 
@@ -149,8 +157,12 @@ impl Outside {
         if part != Part::Hub {
             acts.extend(std::mem::take(&mut self.lent).into_iter().map(Act::Forget));
         }
-        if let Part::Member(hub) = part {
-            self.rest(hub, &is_member, &mut acts);
+        if let Part::Hub | Part::Member(_) = part {
+            let standby = std::mem::take(&mut self.standby);
+            acts.extend(standby.into_keys().map(|peer| Act::Standby(peer, false)));
+        }
+        if let Part::Member(hub) | Part::Deputy(hub) = part {
+            self.rest(now, hub, &is_member, &mut acts);
         }
         self.wake(now, part, &mut acts);
         self.tell(part, is_member, &mut acts);
@@ -158,7 +170,13 @@ impl Outside {
     }
 
     /// Leaves to the hub what the hub has too.
-    fn rest(&mut self, hub: NodeId, is_member: &impl Fn(NodeId) -> bool, acts: &mut Vec<Act>) {
+    fn rest(
+        &mut self,
+        now: Instant,
+        hub: NodeId,
+        is_member: &impl Fn(NodeId) -> bool,
+        acts: &mut Vec<Act>,
+    ) {
         let Some((_, of_hub)) = self.of_hub.as_ref().filter(|(by, _)| *by == hub) else {
             return;
         };
@@ -171,12 +189,14 @@ impl Outside {
                 .configured
                 .iter()
                 .find(|own| own.contains(&link.remote));
-            let Some(addresses) = own.filter(|_| !self.resting.contains_key(peer)) else {
+            let is_left = self.resting.contains_key(peer) || self.standby.contains_key(peer);
+            let Some(addresses) = own.filter(|_| !is_left) else {
                 continue;
             };
             acts.push(Act::Rest(*peer, addresses.clone()));
             let resting = Resting {
                 addresses: addresses.clone(),
+                since: now,
                 missing: None,
             };
             self.resting.insert(*peer, resting);
@@ -186,7 +206,7 @@ impl Outside {
     /// Dials again what the hub has lost, or all if this node is the hub.
     fn wake(&mut self, now: Instant, part: Part, acts: &mut Vec<Act>) {
         let of_hub = match (&self.of_hub, part) {
-            (Some((by, nodes)), Part::Member(hub)) if *by == hub => Some(nodes),
+            (Some((by, nodes)), Part::Member(hub) | Part::Deputy(hub)) if *by == hub => Some(nodes),
             _ => None,
         };
         self.resting.retain(|peer, resting| {
@@ -198,7 +218,14 @@ impl Outside {
             let is_over = resting
                 .missing
                 .is_some_and(|since| since + REST_GRACE <= now);
-            let wakes = part == Part::Hub || is_over;
+            let is_ready = matches!(part, Part::Deputy(_))
+                && resting.since + STANDBY_AFTER <= now
+                && self.standby.len() < STANDBY_MAX;
+            if is_ready {
+                self.standby.insert(*peer, resting.addresses.clone());
+                acts.push(Act::Standby(*peer, true));
+            }
+            let wakes = part == Part::Hub || is_over || is_ready;
             if wakes {
                 acts.push(Act::Wake(resting.addresses.clone()));
             }
@@ -225,7 +252,7 @@ impl Outside {
                 let members = self.links.keys().copied();
                 members.filter(|peer| is_member(*peer)).collect()
             }
-            Part::Member(hub) => {
+            Part::Member(hub) | Part::Deputy(hub) => {
                 let addresses = self.configured.iter().flatten();
                 said.addresses = addresses
                     .map(SocketAddr::to_string)
@@ -251,10 +278,18 @@ impl Outside {
     }
 
     /// When a neighbour is to be dialled again.
-    pub(super) fn wakeup(&self) -> Option<Instant> {
+    pub(super) fn wakeup(&self, part: Part) -> Option<Instant> {
         let missing = self.resting.values().filter_map(|resting| resting.missing);
-        missing.min().map(|since| since + REST_GRACE)
+        let missing = missing.min().map(|since| since + REST_GRACE);
+        let since = self.resting.values().map(|resting| resting.since);
+        let has_room = matches!(part, Part::Deputy(_)) && self.standby.len() < STANDBY_MAX;
+        let ready = since.min().filter(|_| has_room);
+        earliest(missing, ready.map(|since| since + STANDBY_AFTER))
     }
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 #[cfg(test)]
@@ -346,7 +381,7 @@ mod tests {
         let mut lost = resting();
         lost.on_told(part, id(HUB), &told(&[], &[]));
         assert!(settle(&mut lost, NOW, part).is_empty());
-        let due = lost.wakeup().unwrap();
+        let due = lost.wakeup(part).unwrap();
         assert_eq!(due, NOW + REST_GRACE);
         assert_eq!(settle(&mut lost, due, part), wake);
 
@@ -391,6 +426,41 @@ mod tests {
         assert_eq!(hub.lent.len(), LENT_MAX);
         let forgotten = settle(&mut hub, NOW, Part::Member(id(HUB)));
         assert_eq!(forgotten.len(), LENT_MAX);
+    }
+
+    #[test]
+    fn a_deputy_opens_its_links_again_to_have_them_ready_and_as_hub_they_are_like_any() {
+        let mut deputy = member();
+        for more in 1..=3 {
+            deputy.configure(vec![at(RELAY + more)], true);
+            deputy.on_linked(id(RELAY + more), at(RELAY + more), true);
+        }
+        let all: Vec<u8> = (RELAY..=RELAY + 3).collect();
+        let (member, part) = (Part::Member(id(HUB)), Part::Deputy(id(HUB)));
+        deputy.on_told(part, id(HUB), &told(&[], &all));
+        let rests = |acts: &[Act]| {
+            acts.iter()
+                .filter(|act| matches!(act, Act::Rest(..)))
+                .count()
+        };
+        assert_eq!(rests(&settle(&mut deputy, NOW, part)), 4);
+        all.iter().for_each(|relay| deputy.on_unlinked(id(*relay)));
+        let due = deputy.wakeup(part).unwrap();
+        assert_eq!((due, deputy.wakeup(member)), (NOW + STANDBY_AFTER, None));
+
+        let acts = settle(&mut deputy, due, part);
+        let ready = |act: &&Act| matches!(act, Act::Standby(_, true));
+        assert_eq!(acts.iter().filter(ready).count(), STANDBY_MAX, "{acts:?}");
+        assert_eq!(acts.len(), STANDBY_MAX * 2, "each is dialled: {acts:?}");
+        assert_eq!(deputy.wakeup(part), None);
+        all.iter()
+            .for_each(|relay| deputy.on_linked(id(*relay), at(*relay), true));
+        let acts = settle(&mut deputy, due, part);
+        assert_eq!(rests(&acts), 0, "what is ready is kept: {acts:?}");
+
+        let acts = settle(&mut deputy, due, Part::Hub);
+        let usual = |act: &&Act| matches!(act, Act::Standby(_, false));
+        assert_eq!(acts.iter().filter(usual).count(), STANDBY_MAX);
     }
 
     #[test]

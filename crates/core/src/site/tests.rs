@@ -216,7 +216,7 @@ impl Lan {
                 Output::Follow(place) => {
                     self.links[at].insert(place.node);
                 }
-                Output::Unfollow(place) => {
+                Output::Unfollow(place) | Output::Part(place) => {
                     self.links[at].remove(&place.node);
                 }
                 // Links out of the site are `outside`'s.
@@ -226,6 +226,7 @@ impl Lan {
                 | Output::Rest(..)
                 | Output::Wake(_)
                 | Output::Tell(..)
+                | Output::Weigh(..)
                 | Output::Local(..)
                 | Output::Probed(..) => {}
             }

@@ -24,16 +24,18 @@ fn runs_until_hub(lan: &mut Lan, not: usize) -> Duration {
 }
 
 #[test]
-fn nodes_that_start_at_once_elect_one_hub_and_link_to_it_alone() {
+fn nodes_that_start_at_once_elect_one_hub_and_link_to_it_and_its_deputy_alone() {
     let mut lan = Lan::formed(10);
     lan.run(SECOND * 10);
 
     let hub = lan.assert_agreed();
 
-    let id = lan.nodes[hub].identity.id();
-    for at in (0..10).filter(|at| *at != hub) {
-        assert_eq!(lan.links[at], BTreeSet::from([id]));
+    let deputy = lan.deputy_of(hub);
+    let [id, next] = [hub, deputy].map(|at| identity(at).id());
+    for at in (0..10).filter(|at| *at != hub && *at != deputy) {
+        assert_eq!(lan.links[at], BTreeSet::from([id, next]));
     }
+    assert_eq!(lan.links[deputy], BTreeSet::from([id]));
     assert!(lan.links[hub].is_empty());
     assert_eq!(lan.two_hubs, Duration::ZERO);
 }

@@ -27,6 +27,54 @@ fn members_that_agree_are_nearly_silent_whatever_the_size_of_the_site() {
 }
 
 #[test]
+fn a_member_keeps_links_to_members_whose_streams_it_wants_and_a_while_longer() {
+    let mut lan = Lan::formed(4);
+    let hub = lan.assert_agreed();
+    let one = lan.deputy_of(hub);
+    let others: Vec<usize> = (0..4).filter(|at| *at != hub && *at != one).collect();
+    let [other, third] = others[..] else {
+        panic!("two others");
+    };
+    let id = |at: usize| identity(at).id();
+    let links = |lan: &Lan, at: usize| lan.links[at].clone();
+
+    for origin in [id(other), id(hub), NodeId([9; 32])] {
+        lan.tell(one, Input::Wants(origin, true));
+    }
+    assert_eq!(links(&lan, one), BTreeSet::from([id(hub), id(other)]));
+    let both = BTreeSet::from([id(hub), id(one)]);
+    assert_eq!(
+        links(&lan, third),
+        both,
+        "nobody else, but the hub and its deputy"
+    );
+    lan.tell(hub, Input::Wants(id(other), true));
+    assert!(links(&lan, hub).is_empty(), "members have links to the hub");
+
+    lan.tell(one, Input::Wants(id(other), false));
+    lan.run(SOURCE_KEPT - SECOND);
+    assert_eq!(links(&lan, one).len(), 2);
+    lan.run(SECOND * 2);
+    assert_eq!(links(&lan, one), BTreeSet::from([id(hub)]));
+}
+
+#[test]
+fn links_to_so_many_members_are_kept_for_their_streams() {
+    let mut lan = Lan::formed(SOURCES_MAX + 3);
+    let hub = lan.assert_agreed();
+    let one = lan.deputy_of(hub);
+    let others = (0..lan.nodes.len()).filter(|at| *at != one && *at != hub);
+    let origins: BTreeSet<NodeId> = others.map(|at| identity(at).id()).collect();
+    assert!(origins.len() > SOURCES_MAX);
+
+    for origin in origins {
+        lan.tell(one, Input::Wants(origin, true));
+    }
+
+    assert_eq!(lan.links[one].len(), SOURCES_MAX + 1);
+}
+
+#[test]
 fn all_rosters_become_the_same() {
     let mut lan = Lan::formed(8);
     lan.run(SECOND * 30);
