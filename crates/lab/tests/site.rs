@@ -72,13 +72,15 @@ fn hosts_of_a_lan_elect_one_hub_and_its_deputy_follows_when_it_is_killed() {
 
     let first = agree(&nodes.iter().collect::<Vec<_>>(), 3);
     let hub = nodes.iter().position(is_hub).unwrap();
-    // A star: the hub has a link to each, and nobody else has more than one.
-    eventually(SOON, "a link of each member to the hub", || {
-        let up: Vec<usize> = nodes.iter().map(links).collect();
-        let members = up.iter().enumerate().filter(|(at, _)| *at != hub);
-        let is_star = up[hub] == 2 && members.into_iter().all(|(_, links)| *links == 1);
-        is_star.then_some(())
-    });
+    // Two stars: the hub and its deputy have a link to each. Of three hosts that is all there are.
+    eventually(
+        SOON,
+        "a link of each member to the hub and to the deputy",
+        || {
+            let up: Vec<usize> = nodes.iter().map(links).collect();
+            up.iter().all(|links| *links == 2).then_some(())
+        },
+    );
     assert_eq!(
         agree(&[&alone], 1),
         members(&alone)[0]["node"].as_str().unwrap()
@@ -180,14 +182,13 @@ fn wan() -> Wan {
 }
 
 impl Wan {
-    /// The hub, once it has a link to the relay and to each member, and each member has no other.
+    /// The hub, once it and its deputy have links to the relay and to each member, and the third host has no other.
     fn hub(&self) -> Option<usize> {
-        let up: Vec<usize> = self.nodes.iter().map(links).collect();
+        let mut up: Vec<usize> = self.nodes.iter().map(links).collect();
         let hub = self.nodes.iter().position(is_hub)?;
-        let members = up.iter().enumerate().filter(|(at, _)| *at != hub);
-        let is_star =
-            up[hub] == self.nodes.len() && members.into_iter().all(|(_, links)| *links == 1);
-        is_star.then_some(hub)
+        let is_ready = up[hub] == 3;
+        up.sort_unstable();
+        (is_ready && up == [2, 3, 3]).then_some(hub)
     }
 }
 

@@ -80,20 +80,8 @@ fn reception(node: &Node) -> Option<(String, String)> {
 }
 
 impl Wan {
-    /// The hub, once it has a link to the relay and to each member, and each member has no other.
     fn hub(&self) -> usize {
-        eventually(
-            SOON,
-            "a hub with a link to the relay and to each member",
-            || {
-                let up: Vec<usize> = self.nodes.iter().map(links).collect();
-                let hub = self.nodes.iter().position(is_hub)?;
-                let members = up.iter().enumerate().filter(|(at, _)| *at != hub);
-                let is_star = up[hub] == self.nodes.len()
-                    && members.into_iter().all(|(_, links)| *links == 1);
-                is_star.then_some(hub)
-            },
-        )
+        hub_of(&self.nodes)
     }
 
     /// All watch; gives the hub and the players once both members receive by multicast.
@@ -247,4 +235,151 @@ fn a_host_whose_port_drops_multicast_goes_back_to_unicast_alone_and_returns() {
         player.ended(SOON);
     }
     (0..3).for_each(|at| wan.is_whole(at));
+}
+
+/// Three hosts of a LAN that are told of the relay.
+fn lan_of_members(
+    net: &mut Net,
+    lan: &mut levada_lab::Lan,
+    names: [&str; 3],
+    join: &str,
+) -> ([Host; 3], Vec<Node>) {
+    lan.snoop().unwrap();
+    let hosts = names.map(|name| net.host(name, lan).unwrap());
+    let member = |host| Node::member(host, &["--join", join]).unwrap();
+    let nodes = hosts.iter().map(member).collect();
+    (hosts, nodes)
+}
+
+/// The hub of a LAN, once it and its deputy have links to the relay and to each member, and the third has no other.
+fn hub_of(nodes: &[Node]) -> usize {
+    eventually(SOON, "a hub and a deputy that are ready", || {
+        let hub = nodes.iter().position(is_hub)?;
+        let mut up: Vec<usize> = nodes.iter().map(links).collect();
+        let is_ready = up[hub] == 3;
+        up.sort_unstable();
+        (is_ready && up == [2, 3, 3]).then_some(hub)
+    })
+}
+
+/// Three LANs of three hosts each, and one with a relay that all of them know.
+struct Lans {
+    _net: Net,
+    relay_host: Host,
+    _relay: Node,
+    sites: [([Host; 3], Vec<Node>); 3],
+}
+
+impl Lans {
+    fn new() -> Self {
+        let mut net = Net::new().unwrap();
+        let mut lans = ["one", "two", "idle", "centre"].map(|name| net.lan(name).unwrap());
+        let relay_host = net.host("relay", &mut lans[3]).unwrap();
+        let join = relay_host.node_address().to_string();
+        let names = [["a", "b", "c"], ["d", "e", "f"], ["g", "h", "i"]];
+        let mut at = 0;
+        let sites = names.map(|names| {
+            at += 1;
+            lan_of_members(&mut net, &mut lans[at - 1], names, &join)
+        });
+        let [one, two, idle, centre] = &mut lans;
+        net.router("router", &mut [one, two, idle, centre]).unwrap();
+        let relay = Node::relay(&relay_host).unwrap();
+        Self {
+            _net: net,
+            relay_host,
+            _relay: relay,
+            sites,
+        }
+    }
+}
+
+/// MISSION A: a member that is not hub publishes; its LAN, both links of the relay that are used and the other LAN have
+/// one copy each, a LAN where nobody watches has none.
+// tidy: long one story, told in its order: who publishes, who watches, what each wire carried
+#[test]
+fn a_member_that_is_not_hub_publishes_and_each_wire_has_one_copy() {
+    let lans = Lans::new();
+    let (relay_host, [one, two, idle]) = (&lans.relay_host, &lans.sites);
+    let ((hosts_one, nodes_one), (hosts_two, nodes_two)) = (one, two);
+    let (hosts_idle, nodes_idle) = idle;
+    let [hub, hub_two, _] = [nodes_one, nodes_two, nodes_idle].map(|nodes| hub_of(nodes));
+    let [publisher, watcher] = others(hub).collect::<Vec<_>>()[..] else {
+        panic!("two members");
+    };
+    let clip = clip_file();
+    let _publishing = nodes_one[publisher]
+        .publish("cam", clip.to_str().unwrap())
+        .unwrap();
+    let watching = nodes_two
+        .iter()
+        .zip(hosts_two)
+        .chain([(&nodes_one[watcher], &hosts_one[watcher])]);
+    let watching: Vec<(&Node, &Host)> = watching.collect();
+    let mut players = Vec::new();
+    for (node, host) in &watching {
+        node.learns("cam", SOON);
+        players.push(node.play(host, "cam"));
+    }
+    let receives = |node: &Node| {
+        eventually(SOON, "multicast", || {
+            reception(node).filter(|(mode, _)| mode == "multicast")
+        })
+    };
+    receives(&nodes_one[watcher]);
+    receives(&nodes_one[hub]);
+    others(hub_two).for_each(|at| drop(receives(&nodes_two[at])));
+
+    let sent = |hosts: &[Host; 3]| {
+        hosts
+            .each_ref()
+            .map(|host| host.count_sent(Traffic::Media).unwrap())
+    };
+    let (from_one, from_two, from_idle) = (sent(hosts_one), sent(hosts_two), sent(hosts_idle));
+    let from_relay = relay_host.count_sent(Traffic::Media).unwrap();
+    let to_watcher = hosts_one[watcher].count_received(Traffic::Media).unwrap();
+    let all = || {
+        let each = |counters: &[Counter; 3]| counters.each_ref().map(packets);
+        (
+            each(&from_one),
+            each(&from_two),
+            each(&from_idle),
+            packets(&from_relay),
+            packets(&to_watcher),
+        )
+    };
+    let before = all();
+    for (node, _) in &watching {
+        node.records(700_000, SOON);
+    }
+    let after = all();
+
+    let more = |after: [u64; 3], before: [u64; 3]| [0, 1, 2].map(|at| after[at] - before[at]);
+    let lan_one = more(after.0, before.0);
+    let (lan_two, lan_idle) = (more(after.1, before.1), more(after.2, before.2));
+    let (relayed, watched) = (after.3 - before.3, after.4 - before.4);
+    let made = lan_one[publisher];
+    println!("publisher {publisher}, hub {hub}: LAN 1 sends {lan_one:?}, the relay {relayed}");
+    println!("LAN 2 sends {lan_two:?}, the idle LAN {lan_idle:?}");
+    assert!(made > 300, "{made} packets are no measurement");
+    assert!(is_near(watched, made), "{watched} of {made} at the watcher");
+    assert!(
+        is_near(lan_one[hub], made),
+        "{lan_one:?}: one copy leaves by the hub"
+    );
+    assert_eq!(lan_one[watcher], 0);
+    assert!(is_near(relayed, made), "{relayed} of {made}");
+    assert!(is_near(lan_two.iter().sum(), made), "{lan_two:?} of {made}");
+    assert_eq!(lan_idle, [0; 3]);
+    players
+        .iter()
+        .for_each(|player| player.interrupt().unwrap());
+    for player in &mut players {
+        player.ended(SOON);
+    }
+    for (node, host) in &watching {
+        let recording = Recording::read(&node.recording()).unwrap();
+        let comparison = recording.compare(&Recording::read(&clip).unwrap()).unwrap();
+        assert!(comparison.is_whole(), "{}: {comparison:?}", host.name());
+    }
 }

@@ -123,3 +123,61 @@ fn the_same_seed_gives_the_same_trace() {
     assert_eq!(hall(true, "", 3).0.trace, hall(true, "", 3).0.trace);
     assert_ne!(hall(true, "", 3).0.trace, hall(true, "", 4).0.trace);
 }
+
+/// A relay outside and a LAN of five, all of which are told of it; so many of them watch.
+fn watched(players: &str, faults: &str, seed: u64) -> Report {
+    let text = format!(
+        r#"
+        about = "a LAN that watches a stream from outside"
+        duration = "40s"
+        bounds = {{ frames = "9s" }}
+        network = [{{ name = "hall", site = true }}, {{ name = "centre" }}]
+        wan = [{{ between = ["hall", "centre"], delay = "10ms" }}]
+        node = [
+            {{ name = "n0", network = "hall", relay = true, neighbours = ["relay"] }},
+            {{ name = "n1", network = "hall", relay = true, neighbours = ["relay"] }},
+            {{ name = "n2", network = "hall", relay = true, neighbours = ["relay"] }},
+            {{ name = "n3", network = "hall", neighbours = ["relay"] }},
+            {{ name = "n4", network = "hall", neighbours = ["relay"] }},
+            {{ name = "relay", network = "centre", relay = true }},
+        ]
+        subscription = [{{ stream = "cam", nodes = [{players}], from = "9s", until = "36s" }}]
+        {faults}
+        [[stream]]
+        name = "cam"
+        origin = "relay"
+        from = "5s"
+        video = {{ frames_per_second = 25, bytes = 900, sync_every = 25, sync_bytes = 4000 }}
+    "#
+    );
+    let scenario = Scenario::parse("watched.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+    levada_sim::run(&scenario, seed).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+fn media_bytes(report: &Report, network: &str) -> u64 {
+    let network = report.networks.iter().find(|one| one.name == network);
+    network.unwrap().traffic.media_bytes
+}
+
+#[test]
+fn five_who_watch_on_a_lan_cost_it_and_the_wan_hardly_more_than_one() {
+    const ALL: &str = r#""n0", "n1", "n2", "n3", "n4""#;
+    for seed in 1..=3 {
+        let (one, all) = (watched(r#""n4""#, "", seed), watched(ALL, "", seed));
+
+        let frames = (one.frames_delivered, all.frames_delivered);
+        assert!(
+            frames.0 > 25 * 26 && frames.1 > 5 * 25 * 26,
+            "seed {seed}: {frames:?}"
+        );
+        assert_eq!((one.gaps, all.gaps), (0, 0), "seed {seed}");
+        let wan = [&one, &all].map(|report| media_bytes(report, "centre > hall"));
+        assert!(
+            wan[1] < wan[0] * 23 / 20,
+            "seed {seed}: {wan:?} over the WAN"
+        );
+        // Each copy crosses the switch; one begins by unicast at each, and one comes from the WAN.
+        let lan = [&one, &all].map(|report| media_bytes(report, "hall"));
+        assert!(lan[1] < lan[0] * 3 / 2, "seed {seed}: {lan:?} on the LAN");
+    }
+}
