@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use levada_wire::announce::LayerOffer;
 use levada_wire::control::flow::RefuseReason;
+use levada_wire::control::survey::Overview;
 use levada_wire::control::{Concern, Message};
 use levada_wire::key::Suite;
 use levada_wire::lane::{self, FlowCommand, LinkCommand};
@@ -20,6 +21,7 @@ use levada_wire::{
 
 use crate::channels;
 use crate::site;
+use crate::survey::{Ask, Unheard};
 
 /// What a node is told once, at its start.
 #[derive(Clone)]
@@ -97,6 +99,15 @@ pub enum Input {
         link: LinkIndex,
         /// What the mark was of.
         concern: Concern,
+    },
+    /// The node's user asks what another node is. Answered by [`Output::Heard`].
+    Ask(Ask),
+    /// What this node says of itself, after [`Output::Describe`].
+    Described {
+        /// The number of that question.
+        question: u32,
+        /// Its links, flows and counts at the moment.
+        overview: Overview,
     },
     /// This node goes away on purpose: it tells all neighbours, withdraws its streams, closes its links.
     Leave,
@@ -281,6 +292,20 @@ pub enum Output {
         to: SocketAddr,
         /// The datagram.
         datagram: Vec<u8>,
+    },
+    /// A peer asks what this node is: say it by [`Input::Described`].
+    Describe {
+        /// The number of the question.
+        question: u32,
+        /// Only this flow, and the link that it comes by.
+        flow: Option<FlowId>,
+    },
+    /// The end of an [`Input::Ask`].
+    Heard {
+        /// The caller's number for it.
+        ask: u64,
+        /// The overview, or why there is none.
+        heard: Result<Overview, Unheard>,
     },
     /// Tell the node's user.
     Event(Event),

@@ -31,6 +31,7 @@ use crate::limits::NEIGHBOURS_MAX;
 use crate::link::{self, Links};
 use crate::route::{self, Routes};
 use crate::site::{self, Place, Site};
+use crate::survey::{self, Survey};
 use crate::view::{
     Admission, CatalogueCounts, FlowRow, LinkRow, MemberRow, RouteRow, StreamChange, StreamRow,
     View,
@@ -47,6 +48,7 @@ pub struct Control {
     flows: Flows,
     site: Site,
     channels: Channels,
+    survey: Survey,
     /// The neighbours that the node's user wants.
     configured: Vec<Neighbour>,
     /// The peer of each link that is up.
@@ -92,6 +94,10 @@ impl Machine for Control {
                 Concern::Route => self.routes(route::Input::Written { link }),
                 Concern::Flow => self.flows(flow::Input::Written { link }),
             },
+            Input::Ask(ask) => self.survey(survey::Input::Ask(ask)),
+            Input::Described { question, overview } => {
+                self.survey(survey::Input::Described { question, overview });
+            }
             Input::Leave => {
                 self.site(site::Input::Leave);
                 // What is offered is taken back while there are still links to say it on.
@@ -114,6 +120,8 @@ impl Machine for Control {
         self.drain_site();
         self.channels.handle_timeout(self.now);
         self.drain_channels();
+        self.survey.handle_timeout(self.now);
+        self.drain_survey();
         self.assert_drained();
     }
 
@@ -128,6 +136,7 @@ impl Machine for Control {
             self.flows.poll_timeout(),
             self.site.poll_timeout(),
             self.channels.poll_timeout(),
+            self.survey.poll_timeout(),
         ];
         parts.into_iter().fold(None, Wakeup::earlier)
     }
@@ -149,6 +158,7 @@ impl Control {
             site,
             channels: Channels::new(settings.identity.id()),
             network: settings.network,
+            survey: Survey::default(),
             configured: Vec::new(),
             peers: BTreeMap::new(),
             active: BTreeSet::new(),
@@ -271,6 +281,10 @@ impl Control {
             self.channels.poll_output().is_none(),
             "channels were heard out"
         );
+        assert!(
+            self.survey.poll_output().is_none(),
+            "surveys were heard out"
+        );
     }
 
     fn links(&mut self, input: link::Input) {
@@ -334,6 +348,24 @@ impl Control {
                         .push_back(Output::Event(Event::Channels(event)));
                 }
             }
+        }
+    }
+
+    fn survey(&mut self, input: survey::Input) {
+        self.survey.handle_input(self.now, input);
+        self.drain_survey();
+    }
+
+    fn drain_survey(&mut self) {
+        while let Some(output) = self.survey.poll_output() {
+            self.outputs.push_back(match output {
+                survey::Output::Send { link, message } => Output::Send {
+                    link,
+                    message: Message::Link(message),
+                },
+                survey::Output::Describe { question, flow } => Output::Describe { question, flow },
+                survey::Output::Heard { ask, heard } => Output::Heard { ask, heard },
+            });
         }
     }
 
@@ -481,6 +513,7 @@ impl Control {
                     self.routes(route::Input::LinkUp { link, peer });
                     self.flows(flow::Input::LinkUp { link, peer });
                     self.peers.insert(link, peer);
+                    self.survey(survey::Input::LinkUp { link, peer });
                     let way = self.links.way(link);
                     if let Some((remote, _)) = way {
                         self.channels(channels::Input::LinkUp { link, peer, remote });
@@ -492,6 +525,7 @@ impl Control {
                     self.routes(route::Input::LinkDown { link });
                     self.flows(flow::Input::LinkDown { link });
                     self.channels(channels::Input::LinkDown(link));
+                    self.survey(survey::Input::LinkDown { link });
                     self.on_link_gone(link);
                 }
                 link::Output::Pass { link, message } => match message {
@@ -511,6 +545,12 @@ impl Control {
                         self.channels(channels::Input::Message(link, message));
                     }
                     Message::Flow(message) => self.flows(flow::Input::Message { link, message }),
+                    Message::Link(LinkMessage::Question(question)) => {
+                        self.survey(survey::Input::Asked { link, question });
+                    }
+                    Message::Link(LinkMessage::Answer(answer)) => {
+                        self.survey(survey::Input::Answered { link, answer });
+                    }
                     Message::Link(_) => {}
                 },
                 link::Output::Told { link, told } => {

@@ -11,6 +11,7 @@
 //! | [`route`] | how to reach an origin node, without a loop |
 //! | [`flow`] | which streams are known, who gets which flow, from where, under which key |
 //! | [`channels`] | which flows go by multicast on a LAN, and who gets them that way |
+//! | [`survey`] | which questions about nodes are answered and passed on |
 //! | [`site`] | which nodes of a LAN hear each other, and which of them is the hub |
 //! | [`control`] | nothing: it hands each input to its part, and what a part says to whom it concerns |
 //!
@@ -29,6 +30,7 @@ pub mod link;
 pub mod route;
 pub mod site;
 pub mod subnet;
+pub mod survey;
 pub mod view;
 pub mod wakeups;
 

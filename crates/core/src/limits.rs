@@ -510,3 +510,22 @@ pub const CHANNEL_AGAIN_MAX: Duration = Duration::from_secs(300);
 
 /// After so long by multicast what was before is forgotten.
 pub const CHANNEL_STEADY: Duration = Duration::from_secs(60);
+// Surveys: `survey.rs`
+
+/// How long the answer to a question is waited for. Also in docs/wire.md 7.1.
+pub const SURVEY_WAIT: Duration = Duration::from_secs(3);
+
+/// So many questions of one link are taken in a second, and so many at once; those beyond are dropped.
+pub const QUESTIONS_PER_SECOND: u32 = 16;
+
+/// See [`QUESTIONS_PER_SECOND`].
+pub const QUESTIONS_BURST: u32 = 64;
+
+/// The same for all links together.
+pub const QUESTIONS_ALL_PER_SECOND: u32 = 64;
+
+/// See [`QUESTIONS_ALL_PER_SECOND`].
+pub const QUESTIONS_ALL_BURST: u32 = 256;
+
+/// The most questions that wait for their answers; one more is dropped, and one of this node's own is not asked.
+pub const QUESTIONS_MAX: usize = 512;

@@ -406,7 +406,11 @@ impl Links {
                     self.put_told(link, told);
                 }
             }
-            message @ (Message::Route(_) | Message::Flow(_)) => self.pass(link, message),
+            message @ (Message::Route(_)
+            | Message::Flow(_)
+            | Message::Link(LinkMessage::Question(_) | LinkMessage::Answer(_))) => {
+                self.pass(link, message);
+            }
         }
     }
 

@@ -371,6 +371,8 @@ counters! {
         newcomers: Gauge "egresses",
         /// Egresses that are held because they were sent more than they were admitted with, or wait for the next group.
         behind: Gauge "egresses",
+        /// Packets that were lost on the way here and came after all: asked for again, or recovered from parity.
+        repaired: Counter "packets",
         /// Packets not sent on purpose, over all egresses: shed, or skipped to the next group.
         withheld: Counter "packets",
         /// Egresses over paths that nobody knows: what they are sent is spread.

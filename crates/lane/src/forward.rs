@@ -402,6 +402,7 @@ pub(crate) fn take_recovered(state: &mut State, id: FlowId, made: Recovered, now
         match admit_recovered(flow, &made.bytes[range.clone()]) {
             Ok(header) => {
                 io.ledger.repair.recovered += 1;
+                flow.counters.repaired += 1;
                 let latest = runs.last_mut();
                 if !latest.is_some_and(|(_, run)| run.extend(&header, place, range.len())) {
                     runs.push((range.start, Growing::new(header, place, range.len())));

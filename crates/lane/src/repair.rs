@@ -70,7 +70,10 @@ pub(crate) fn on_run(flow: &mut Flow, io: &mut Io, run: &Run, came: Ingress, now
     let upstreams = &flow.upstreams;
     let time_of = |sent| upstreams.time_of(sent, now).unwrap_or(now);
     let counts = &mut io.ledger.repair;
-    let Some(filled) = flow.missing.arrived(run, shown, now, time_of, counts) else {
+    let before = counts.repairs_received;
+    let filled = flow.missing.arrived(run, shown, now, time_of, counts);
+    flow.counters.repaired += counts.repairs_received - before;
+    let Some(filled) = filled else {
         return is_expecting;
     };
     for number in filled {

@@ -31,17 +31,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use levada_core::Control;
+use levada_core::survey::Unheard;
 use levada_lane::api::Command;
 use levada_ports::worker::WorkerCounters;
 use levada_wire::announce::LayerOffer;
 use levada_wire::control::Message;
-use levada_wire::{Description, FlowId, Instant, NodeId, StreamName, WallTime};
+use levada_wire::control::survey::Overview;
+use levada_wire::{Description, FlowId, Instant, LinkIndex, NodeId, StreamName, WallTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::events::Event;
 use crate::fanout::{Fanout, Queue};
 use crate::node::{Failed, Stopped};
 use crate::publisher::{PublishError, PublishOptions, Publisher};
+use crate::resolve::Address;
 use crate::streams::Streams;
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
 
@@ -172,6 +175,34 @@ pub(crate) enum Request {
     },
     /// Look at the core.
     Look(Look),
+    /// Keep a link to a neighbour, as if it had been configured.
+    Join {
+        /// Its name or address.
+        address: Address,
+    },
+    /// Do not dial the node at the other end of a link any more, and close the link.
+    Part {
+        /// This node's number for the link.
+        link: LinkIndex,
+        /// Told whether there is such a link.
+        reply: oneshot::Sender<bool>,
+    },
+    /// Ask another node what it says of itself.
+    Ask {
+        /// The way to it, a neighbour first.
+        path: Vec<NodeId>,
+        /// Only this flow.
+        flow: Option<FlowId>,
+        /// Gets the overview, or why there is none.
+        reply: oneshot::Sender<Result<Overview, Unheard>>,
+    },
+    /// What this node says of itself.
+    Described {
+        /// The number of the question.
+        question: u32,
+        /// Its links, flows and counts at the moment.
+        overview: Overview,
+    },
     /// Watch the streams.
     Watch {
         /// Gets the watch.

@@ -53,6 +53,7 @@ mod resolve;
 mod site;
 mod streams;
 mod subscriber;
+mod survey;
 mod tap;
 
 pub use builder::{Builder, LANES_MAX, Relay, StartError};
@@ -65,6 +66,7 @@ pub use streams::{StreamChange, Streams};
 pub use subscriber::{
     Delivery, Gap, GapReason, Instance, State, SubscribeError, SubscribeOptions, Subscriber,
 };
+pub use survey::{MAP_NODES_MAX, TraceError};
 #[doc(hidden)]
 pub use tap::{Tap, Tapped};
 pub use view::View;

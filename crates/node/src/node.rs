@@ -8,12 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use levada_wire::control::Message;
-use levada_wire::{Description, NodeId, StreamName};
+use levada_wire::{Description, LinkIndex, NodeId, StreamName};
 
 use crate::builder::{Builder, StartError};
 use crate::driver::{self, Handle, Request};
 use crate::events::Events;
 use crate::publisher::{PublishError, PublishOptions, Publisher};
+use crate::resolve::Address;
 use crate::streams::Streams;
 use crate::subscriber::{SubscribeError, SubscribeOptions, Subscriber};
 use crate::view::{About, Row, View, gather};
@@ -127,6 +128,26 @@ impl Node {
     /// When the node is gone.
     pub async fn rows<R: Row>(&self) -> Result<Vec<R>, Stopped> {
         R::gather(self).await
+    }
+
+    /// Keeps a link to one more neighbour from now on, as [`Builder::join`] does from the start. How it goes is seen in
+    /// the rows of links, and in events.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn join(&self, address: Address) -> Result<(), Stopped> {
+        self.driver.request(Request::Join { address }).await
+    }
+
+    /// Dials the node at the other end of a link no more, and closes the link. `false` if there is no such link. A node
+    /// that dials this one comes back.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub async fn part(&self, link: LinkIndex) -> Result<bool, Stopped> {
+        self.driver.ask(|reply| Request::Part { link, reply }).await
     }
 
     /// Watches the streams that the node knows: all of them first, then each that changes, with its tracks, its state,

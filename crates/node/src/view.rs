@@ -9,6 +9,8 @@
 //! | [`CounterRow`] | `levada counters` | the lanes, and the joints of this crate |
 //! | [`MemberRow`] | `levada site` | the core |
 //! | [`RouteRow`] | nobody alone | the core |
+//! | [`MapRow`] | `levada map` | each node of the map, which is asked (`survey`) |
+//! | [`HopRow`] | `levada trace` | each node on the way of a stream, in the same way |
 //!
 //! States are enums that are written as words. Names end in their unit: `seconds`, `bytes`, `bps` for bit/s, `ratio`
 //! for 0 to 1, `packets`. Fields are added, and none is renamed or taken away without another [`VERSION`]. Not state:
@@ -36,6 +38,9 @@ pub use levada_lane::api::{FlowCounters, LinkCounters};
 pub use levada_wire::counter::Kind;
 
 pub(crate) mod gather;
+mod map;
+
+pub use map::{HopRow, MapFlow, MapLink, MapRow};
 
 /// Which names and meanings the rows have. It grows when one that was there is gone or means something else.
 pub const VERSION: u32 = 1;
@@ -59,6 +64,8 @@ pub enum Table {
     Counters,
     /// [`MemberRow`].
     Members,
+    /// [`MapRow`].
+    Map,
 }
 
 /// What [`crate::Node::rows`] gives. This crate alone says what is a row.
@@ -100,6 +107,7 @@ row! {
     FlowRow: Flows,
     CounterRow: Counters,
     MemberRow: Members,
+    MapRow: Map,
 }
 
 /// A node at one moment, or as good as: it goes on while its rows are gathered.

@@ -404,6 +404,8 @@ impl Process {
                 segment_bytes: datagram.len(),
                 bytes: datagram.into(),
             })),
+            // Nobody looks at a simulated network through its own nodes.
+            Output::Describe { .. } | Output::Heard { .. } => {}
             Output::Event(event) => {
                 if let Event::Published { name, flow, .. } = &event {
                     self.published.insert(name.clone(), *flow);

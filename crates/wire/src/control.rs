@@ -23,6 +23,7 @@ pub mod channel;
 pub mod flow;
 pub mod link;
 pub mod route;
+pub mod survey;
 
 pub use flow::FlowMessage;
 pub use link::LinkMessage;

@@ -10,6 +10,7 @@ use levada_wire::announce::{LAYERS_MAX, SIGNED_BYTES_MAX};
 use levada_wire::control::flow::COLLECTION_MAX;
 use levada_wire::control::link::NODE_NAME_BYTES_MAX;
 use levada_wire::control::route::HOPS_MAX;
+use levada_wire::control::survey::{OVERVIEW_ROWS_MAX, SURVEY_PATH_MAX};
 use levada_wire::control::{MESSAGE_BYTES_MAX, MESSAGE_HEADER_BYTES};
 use levada_wire::datagram::link::{BITMAP_BYTES_MAX, LINK_DATAGRAM_BYTES_MAX, LINK_HEADER_BYTES};
 use levada_wire::datagram::site::{MAC_BYTES, SITE_DATAGRAM_BYTES_MAX, SITE_HEADER_BYTES};
@@ -82,6 +83,8 @@ fn constants() -> BTreeMap<String, String> {
         ("MESSAGE_BYTES_MAX", MESSAGE_BYTES_MAX),
         ("HOPS_MAX", HOPS_MAX),
         ("COLLECTION_MAX", COLLECTION_MAX),
+        ("SURVEY_PATH_MAX", SURVEY_PATH_MAX),
+        ("OVERVIEW_ROWS_MAX", OVERVIEW_ROWS_MAX),
         ("LINK_HEADER_BYTES", LINK_HEADER_BYTES),
         ("LINK_DATAGRAM_BYTES_MAX", LINK_DATAGRAM_BYTES_MAX),
         ("BITMAP_BYTES_MAX", BITMAP_BYTES_MAX),

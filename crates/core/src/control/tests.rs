@@ -259,7 +259,9 @@ impl Net {
                 | Output::Dial { .. }
                 | Output::CancelDial { .. }
                 | Output::Listen(_)
-                | Output::Say { .. } => {}
+                | Output::Say { .. }
+                | Output::Describe { .. }
+                | Output::Heard { .. } => {}
             }
         }
     }

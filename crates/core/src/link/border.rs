@@ -65,7 +65,7 @@ pub enum Output {
     Pass {
         /// This node's number for the link.
         link: LinkIndex,
-        /// Of the concern of routes or of flows.
+        /// Of the concern of routes or of flows, or of a survey.
         message: Message,
     },
     /// The peer of a link that is up tells what it knows of the world outside its site.

@@ -19,7 +19,7 @@ use super::message::{
 use crate::publisher::PublishOptions;
 use crate::state::socket_path;
 use crate::subscriber::{Delivery, SubscribeOptions};
-use crate::view::{Row, Rows, View};
+use crate::view::{HopRow, Row, Rows, View};
 
 /// A connection to a running node of this user. Good for one request.
 #[derive(Debug)]
@@ -82,6 +82,16 @@ impl Client {
     /// When the node is gone.
     pub async fn view(mut self) -> Result<View, ClientError> {
         let reply = self.ask(&Request::View).await?;
+        Ok(reply.parse()?)
+    }
+
+    /// The way of a stream to the node, as [`crate::Node::trace`] gives it.
+    ///
+    /// # Errors
+    ///
+    /// When it does not flow there, or the node is gone.
+    pub async fn trace(mut self, name: &StreamName) -> Result<Rows<HopRow>, ClientError> {
+        let reply = self.ask(&Request::Trace(name.to_string())).await?;
         Ok(reply.parse()?)
     }
 

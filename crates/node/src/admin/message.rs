@@ -158,6 +158,8 @@ pub(super) enum Request {
     View,
     /// The rows of one table.
     Rows(Table),
+    /// The way of the stream of that name.
+    Trace(String),
     /// That the node leaves.
     Leave,
     /// To publish a stream.

@@ -25,7 +25,7 @@ use crate::node::{Node, Stopped};
 use crate::publisher::{PublishOptions, Publisher};
 use crate::subscriber::SubscribeOptions;
 use crate::view::{
-    CounterRow, FlowRow, LinkRow, MemberRow, NodeRow, RouteRow, Row, Rows, StreamRow, Table,
+    CounterRow, FlowRow, LinkRow, MapRow, MemberRow, NodeRow, RouteRow, Row, Rows, StreamRow, Table,
 };
 
 /// The most clients at once. One more is told so.
@@ -137,6 +137,17 @@ async fn client(stream: UnixStream, node: Handle) -> io::Result<()> {
                 Table::Flows => rows::<FlowRow>(&node).await,
                 Table::Counters => rows::<CounterRow>(&node).await,
                 Table::Members => rows::<MemberRow>(&node).await,
+                Table::Map => rows::<MapRow>(&node).await,
+            };
+            answer(&mut writer, &reply).await
+        }
+        Request::Trace(name) => {
+            let reply = match name.parse::<StreamName>() {
+                Ok(name) => match Node::from_handle(node).trace(&name).await {
+                    Ok(rows) => Message::json(Kind::Ok, &Rows::new(rows)),
+                    Err(error) => Message::error(error),
+                },
+                Err(error) => Message::error(error),
             };
             answer(&mut writer, &reply).await
         }

@@ -40,6 +40,8 @@ impl Driver {
                 to,
                 datagram,
             } => self.site.say(interface, to, &datagram),
+            Output::Describe { question, flow } => self.questions.describe(question, flow),
+            Output::Heard { ask, heard } => self.questions.heard(ask, heard),
             Output::Event(event) => self.on_event(event),
         }
     }
@@ -58,7 +60,7 @@ impl Driver {
         self.dials.insert(dial, attempt.abort_handle());
     }
 
-    fn close(&mut self, link: LinkIndex, reason: &LinkDown) {
+    pub(super) fn close(&mut self, link: LinkIndex, reason: &LinkDown) {
         let Some(handle) = self.links.get_mut(&link).and_then(|one| one.handle.take()) else {
             return;
         };

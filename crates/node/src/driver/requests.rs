@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use levada_core::limits::SUBSCRIPTIONS_MAX;
-use levada_core::{FlowInput, Offer};
+use levada_core::{FlowInput, Input, Offer};
 use levada_lane::api::{Command, PublisherCommand};
 use levada_wire::key::Suite;
 use levada_wire::{Description, FlowId, RepairBudget, StreamName};
@@ -66,6 +66,15 @@ impl Driver {
                 unresolved: &self.resolving.unresolved,
                 fanout: &self.fanout,
             }),
+            Request::Join { address } => self.join(address),
+            Request::Part { link, reply } => drop(reply.send(self.part(link))),
+            Request::Ask { path, flow, reply } => {
+                let input = self.questions.ask(&path, flow, reply);
+                self.pump.handle(input);
+            }
+            Request::Described { question, overview } => {
+                self.pump.handle(Input::Described { question, overview });
+            }
             Request::Watch { reply } => {
                 if !self.streams.is_watched() {
                     self.streams.clear();

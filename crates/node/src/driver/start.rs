@@ -38,6 +38,7 @@ use crate::quic::tls::Credentials;
 use crate::resolve::{self, Address, Resolved};
 use crate::site::{self, SitePorts};
 use crate::state::{self, StateDir};
+use crate::survey::Questions;
 
 /// Starts a node.
 pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
@@ -90,6 +91,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, StartError> {
         resolving: resolving(builder.client, ends.results),
         again: VecDeque::new(),
         dial_failures: Rarely::default(),
+        questions: Questions::new(handle.downgrade()),
         leaving: None,
         state,
         stopped: ends.stopped,
@@ -138,6 +140,7 @@ fn resolving(merges: bool, results: mpsc::Sender<Resolved>) -> Resolving {
     Resolving {
         merges,
         merged: BTreeMap::new(),
+        wanted: Vec::new(),
         unresolved: BTreeMap::new(),
         names: Names::default(),
         results,

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use levada_core::limits::ROWS_AT_ONCE;
+use levada_core::limits::{NEIGHBOURS_MAX, ROWS_AT_ONCE};
 use levada_core::site;
 use levada_core::view::StreamChange;
-use levada_core::{Control, DialId, Input, LinkInput, Neighbour};
+use levada_core::{Control, DialId, Input, LinkDown, LinkInput, Neighbour};
 use levada_lane::api::Command;
 use levada_wire::lane::{self, FlowCommand};
 use levada_wire::{FlowId, LinkIndex, NodeId, StreamName};
@@ -33,6 +33,7 @@ use crate::resolve::{self, Address, Resolved};
 use crate::site::SitePorts;
 use crate::state::StateDir;
 use crate::streams::Board;
+use crate::survey::Questions;
 use crate::tap;
 
 /// How long a node that leaves waits for its neighbours to hear it.
@@ -70,6 +71,7 @@ pub(super) struct Driver {
     /// Inputs that doing an output brought about.
     pub(super) again: VecDeque<Input>,
     pub(super) dial_failures: Rarely,
+    pub(super) questions: Questions,
     pub(super) leaving: Option<Deadline>,
     /// Keeps the lock for as long as the node runs.
     pub(super) state: StateDir,
@@ -118,6 +120,8 @@ pub(super) struct Resolving {
     /// In client mode all addresses that may be anybody's are one neighbour, and so are all of one node.
     pub(super) merges: bool,
     pub(super) merged: BTreeMap<Option<NodeId>, Neighbour>,
+    /// All that are dialled, before they are merged; at most as many as the core takes.
+    pub(super) wanted: Vec<Neighbour>,
     /// What was not found yet, and why.
     pub(super) unresolved: BTreeMap<String, String>,
     /// Neighbours by name, as resolved last.
@@ -329,6 +333,11 @@ impl Driver {
     }
 
     pub(super) fn add_neighbour(&mut self, neighbour: Neighbour) {
+        if !self.resolving.wanted.contains(&neighbour)
+            && self.resolving.wanted.len() < NEIGHBOURS_MAX
+        {
+            self.resolving.wanted.push(neighbour.clone());
+        }
         if !self.resolving.merges {
             self.pump.handle(LinkInput::AddNeighbour(neighbour));
             return;
@@ -347,8 +356,34 @@ impl Driver {
         self.pump.handle(LinkInput::AddNeighbour(after));
     }
 
+    /// Keeps a link to a neighbour that the user named while the node runs.
+    pub(super) fn join(&mut self, address: Address) {
+        match address.literal() {
+            Some(neighbour) => self.add_neighbour(neighbour),
+            None => self.look_up(vec![address]),
+        }
+    }
+
+    /// Dials the peer of a link no more, and closes the link. Whether there was one.
+    pub(super) fn part(&mut self, link: LinkIndex) -> bool {
+        let Some(connected) = self.links.get(&link) else {
+            return false;
+        };
+        let (remote, peer) = (connected.remote, connected.peer);
+        let is_it = |neighbour: &Neighbour| {
+            neighbour.addresses.contains(&remote) || neighbour.node == Some(peer)
+        };
+        let wanted = self.resolving.wanted.iter().filter(|it| is_it(it));
+        for neighbour in wanted.cloned().collect::<Vec<_>>() {
+            self.remove_neighbour(&neighbour);
+        }
+        self.close(link, &LinkDown::Leaving);
+        true
+    }
+
     /// Forgets a neighbour. What is merged keeps the addresses of the others.
     fn remove_neighbour(&mut self, neighbour: &Neighbour) {
+        self.resolving.wanted.retain(|known| known != neighbour);
         if !self.resolving.merges {
             let gone = neighbour.clone();
             self.pump.handle(LinkInput::RemoveNeighbour(gone));

@@ -9,6 +9,7 @@
 use minicbor::{Decode, Encode};
 
 use super::messages;
+use super::survey::{Answer, Question};
 use crate::id::{LinkIndex, NetworkId, NodeId};
 
 /// The most addresses of one [`Outside`] that count.
@@ -29,6 +30,10 @@ messages! {
         0x02 => Leave,
         /// What the sender knows of the world outside its site.
         0x03 => Outside,
+        /// What is a node, somewhere on a way that the asker knows?
+        0x10 => Question,
+        /// What it says of itself.
+        0x11 => Answer,
     }
 }
 
@@ -42,6 +47,8 @@ impl LinkMessage {
                 let addresses = outside.addresses.iter().map(String::len);
                 addresses.sum::<usize>() + size_of_val(&*outside.linked)
             }
+            Self::Question(question) => size_of_val(&*question.path),
+            Self::Answer(answer) => answer.held_bytes(),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::flow::{
 };
 use super::link::{Hello, Leave, Outside};
 use super::route::{HOPS_MAX, Hops, Sequence, SequenceRequest, Update};
+use super::survey::{Answer, Overview, OverviewFlow, OverviewLink, Question};
 use super::*;
 use crate::announce::{self, LayerOffer, SignedAnnounce, SignedWithdraw, TrackOffer};
 use crate::datagram::site::probe::Slot;
@@ -133,7 +134,76 @@ fn any_link_message() -> impl Strategy<Value = LinkMessage> {
                 addresses,
                 linked: linked.into_iter().map(NodeId).collect(),
             })),
+        (
+            any::<u32>(),
+            prop::collection::vec(any::<[u8; 8]>(), 0..4),
+            any::<Option<u64>>()
+        )
+            .prop_map(|(id, path, flow)| LinkMessage::Question(Question {
+                id,
+                path: path.into_iter().map(NodePrefix).collect(),
+                flow: flow.map(FlowId),
+            })),
+        (any::<u32>(), prop::option::of(any_overview()))
+            .prop_map(|(id, overview)| LinkMessage::Answer(Answer { id, overview })),
     ]
+}
+
+fn any_overview() -> impl Strategy<Value = Overview> {
+    let link = (
+        any::<([u8; 32], Option<u32>, u16, u16, u64, u64)>(),
+        ".{0,20}",
+    );
+    let link =
+        link.prop_map(
+            |((peer, rtt_us, lost_in, lost_out, came, went), name)| OverviewLink {
+                peer: NodeId(peer),
+                name,
+                rtt_us,
+                loss_in_permille: lost_in,
+                loss_out_permille: lost_out,
+                datagrams_in: came,
+                datagrams_out: went,
+            },
+        );
+    let flow = (
+        any::<(u64, [u8; 32], Option<[u8; 32]>, u32, u32, [u64; 5])>(),
+        any_name(),
+    );
+    let flow = flow.prop_map(
+        |((flow, origin, upstream, subscriptions, egresses, counts), name)| {
+            let [packets_in, bytes_in, packets_out, repaired, withheld] = counts;
+            OverviewFlow {
+                flow: FlowId(flow),
+                name,
+                origin: NodeId(origin),
+                upstream: upstream.map(NodeId),
+                subscriptions,
+                egresses,
+                packets_in,
+                bytes_in,
+                packets_out,
+                repaired,
+                withheld,
+            }
+        },
+    );
+    let rows = (
+        prop::collection::vec(link, 0..3),
+        prop::collection::vec(flow, 0..3),
+    );
+    (any::<(bool, bool, u64, u32, u32)>(), ".{0,20}", rows).prop_map(
+        |((relay, hub, uptime_ms, links_total, streams_total), name, (links, flows))| Overview {
+            name,
+            relay,
+            hub,
+            uptime_ms,
+            links,
+            flows,
+            links_total,
+            streams_total,
+        },
+    )
 }
 
 fn any_route_message() -> impl Strategy<Value = RouteMessage> {

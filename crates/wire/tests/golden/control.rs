@@ -15,10 +15,11 @@ use levada_wire::control::flow::{
 };
 use levada_wire::control::link::{Hello, Leave, LinkMessage, Outside};
 use levada_wire::control::route::{Hops, RouteMessage, Sequence, SequenceRequest, Update};
+use levada_wire::control::survey::{Answer, Overview, OverviewFlow, OverviewLink, Question};
 use levada_wire::datagram::site::probe::Slot;
 use levada_wire::identity::SealedSecret;
 use levada_wire::unknown::Unknown;
-use levada_wire::{Distance, LinkIndex, NodeId, Number, RepairBudget};
+use levada_wire::{Distance, FlowId, LinkIndex, NodeId, Number, RepairBudget};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
@@ -52,7 +53,51 @@ fn link_messages() -> Vec<LinkMessage> {
         LinkMessage::Hello(hello),
         LinkMessage::Leave(leave),
         LinkMessage::Outside(outside),
+        LinkMessage::Question(Question {
+            id: 5,
+            path: vec![origin().id().prefix()],
+            flow: Some(FlowId(0x0102_0304_0506_0708)),
+        }),
+        LinkMessage::Answer(Answer {
+            id: 5,
+            overview: Some(overview()),
+        }),
     ]
+}
+
+fn overview() -> Overview {
+    let link = OverviewLink {
+        peer: consumer().id(),
+        name: "porto".into(),
+        rtt_us: Some(12_345),
+        loss_in_permille: 3,
+        loss_out_permille: 4,
+        datagrams_in: 500,
+        datagrams_out: 600,
+    };
+    let flow = OverviewFlow {
+        flow: FlowId(0x0102_0304_0506_0708),
+        name: "sports/final".parse().unwrap(),
+        origin: origin().id(),
+        upstream: Some(consumer().id()),
+        subscriptions: 1,
+        egresses: 2,
+        packets_in: 700,
+        bytes_in: 800,
+        packets_out: 900,
+        repaired: 10,
+        withheld: 11,
+    };
+    Overview {
+        name: "terraço".into(),
+        relay: true,
+        hub: false,
+        uptime_ms: 60_000,
+        links: vec![link],
+        flows: vec![flow],
+        links_total: 1,
+        streams_total: 1,
+    }
 }
 
 fn route_messages() -> Vec<RouteMessage> {
@@ -209,6 +254,8 @@ pub(crate) const fn control_name(message: &Message) -> &'static str {
         Message::Link(LinkMessage::Hello(_)) => "hello",
         Message::Link(LinkMessage::Leave(_)) => "leave",
         Message::Link(LinkMessage::Outside(_)) => "outside",
+        Message::Link(LinkMessage::Question(_)) => "question",
+        Message::Link(LinkMessage::Answer(_)) => "answer",
         Message::Route(RouteMessage::Update(_)) => "update",
         Message::Route(RouteMessage::SequenceRequest(_)) => "sequence-request",
         Message::Flow(FlowMessage::Announce(_)) => "announce",
