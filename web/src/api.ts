@@ -95,6 +95,36 @@ export interface Session {
   ended: string | null;
 }
 
+export interface MapLink {
+  peer: string;
+  name: string;
+  rtt_seconds: number | null;
+  loss_in_ratio: number;
+  loss_out_ratio: number;
+}
+
+export interface MapFlow {
+  flow: string;
+  name: string;
+  origin: string;
+  upstream: string | null;
+  subscriptions: number;
+  bytes_in: number;
+  repaired: number;
+}
+
+export interface MapNode {
+  id: string;
+  name: string;
+  hops: number;
+  is_relay: boolean;
+  is_hub: boolean;
+  uptime_seconds: number;
+  cause: string | null;
+  links: MapLink[];
+  flows: MapFlow[];
+}
+
 export interface Happened {
   id: number;
   at_unix_ms: number;
@@ -121,6 +151,7 @@ const KEYS: Record<string, string[]> = {
   flows: ["flow"],
   counters: ["name", "reason"],
   sessions: ["id"],
+  map: ["id"],
 };
 
 export type Tables = {
@@ -130,6 +161,7 @@ export type Tables = {
   flows: Flow[];
   counters: Counter[];
   sessions: Session[];
+  map: MapNode[];
 };
 
 type Row = Record<string, unknown>;
@@ -192,9 +224,10 @@ export async function get<T>(path: string): Promise<T | null> {
 }
 
 /** Does something; gives what was wrong, in the node's words, or nothing. */
-export async function act(method: string, path: string): Promise<string | null> {
+export async function act(method: string, path: string, body?: object): Promise<string | null> {
   try {
-    const answer = await fetch(path, { method });
+    const headers = { "content-type": "application/json" };
+    const answer = await fetch(path, body ? { method, headers, body: JSON.stringify(body) } : { method });
     if (answer.ok) return null;
     const problem = (await answer.json()) as { detail?: string };
     return problem.detail ?? answer.statusText;

@@ -15,7 +15,13 @@ const en = {
   origin: "origin", local: "from here", filter: "Filter", language: "Português", leave: "Leave",
   leaveAsk: "Have this node leave the network? Its streams are taken back, and it stops.", choose: "Show the way of a stream",
   none: "none", packets: "Count", reason: "Reason", meaning: "Meaning", video: "video", audio: "audio", data: "data",
-  skipTo: "Skip to content", relay: "relay", via: "from {0}; neighbours that it goes to: {1}; players and programs here: {2}",
+  skipTo: "Skip to content", relay: "relay", hub: "hub of its site", plays: "plays the stream", mapNodes: "{0} nodes answer",
+  notReached: "not reached", wayOf: "The way of {0}:", inAll: "In all {0} from the origin", repaired: "{0} packets repaired",
+  notHere: "{0} does not flow to this node: play it here, and its way is shown in words too.", asTable: "As a table",
+  actions: "Publish and connect", source: "Source", again: "again and again", publish: "Publish", connect: "Connect",
+  isPublished: "{0} is published.", isDialled: "{0} is dialled: see the neighbours.", disconnect: "Disconnect",
+  disconnectAsk: "Close the link to {0}, and dial it no more?", takeBack: "Take back", takeBackAsk: "Take {0} back?",
+  hopsAway: "Hops", watch: "Watch", watching: "Live: {0}", close: "Close",
 };
 
 const pt: typeof en = {
@@ -34,7 +40,13 @@ const pt: typeof en = {
   origin: "origem", local: "daqui", filter: "Filtrar", language: "English", leave: "Sair",
   leaveAsk: "Este nó deve sair da rede? As suas emissões são retiradas, e ele pára.", choose: "Mostrar o caminho de uma emissão",
   none: "nenhuma", packets: "Quantos", reason: "Motivo", meaning: "Significado", video: "vídeo", audio: "som", data: "dados",
-  skipTo: "Saltar para o conteúdo", relay: "retransmissor", via: "de {0}; vizinhos para onde vai: {1}; leitores e programas aqui: {2}",
+  skipTo: "Saltar para o conteúdo", relay: "retransmissor", hub: "centro do seu local", plays: "recebe a emissão",
+  mapNodes: "{0} nós respondem", notReached: "não alcançado", wayOf: "O caminho de {0}:", inAll: "Ao todo {0} desde a origem",
+  repaired: "{0} pacotes reparados", notHere: "{0} não chega a este nó: veja-a aqui, e o caminho aparece também em palavras.",
+  actions: "Publicar e ligar", source: "Fonte", again: "sem parar", publish: "Publicar", connect: "Ligar",
+  isPublished: "{0} está publicada.", isDialled: "A ligar a {0}: veja os vizinhos.", disconnect: "Desligar",
+  disconnectAsk: "Fechar a ligação a {0}, e não voltar a ligar?", takeBack: "Retirar", takeBackAsk: "Retirar {0}?",
+  asTable: "Como tabela", hopsAway: "Saltos", watch: "Ver aqui", watching: "Ao vivo: {0}", close: "Fechar",
 };
 
 export type Words = typeof en;

@@ -3,11 +3,14 @@
 //! | path | what |
 //! |---|---|
 //! | `/ui/` | the page that shows the node ([`page`]) |
-//! | `/api/v1` | what there is |
+//! | `/api/v1`, `/api/v1/openapi.json` | what there is, for people and for programs |
 //! | `/api/v1/node`, `/api/v1/TABLE` | the node itself; the rows of a table, as `levada TABLE --json` prints them |
 //! | `/api/v1/watch?tables=A,B` | rows that change, as server-sent events ([`watch`]) |
 //! | `/api/v1/events` | what happened; with `Accept: text/event-stream`, what happens ([`events`]) |
+//! | `/api/v1/trace/NAME` | the way of a stream to this node, hop by hop, as `levada trace` shows it |
 //! | `/api/v1/history` | rates over the last minutes and hours ([`history`]) |
+//! | `POST /api/v1/streams`, `DELETE /api/v1/streams/NAME` | publishes a stream; takes it back ([`actions`]) |
+//! | `POST /api/v1/links`, `DELETE /api/v1/links/LINK` | connects to a neighbour; disconnects |
 //! | `DELETE /api/v1/sessions/ID`, `POST /api/v1/leave` | ends a session; has the node leave |
 //! | `/metrics`, `/health`, `/ready` | for Prometheus; for whoever starts and watches programs |
 //!
@@ -23,19 +26,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod actions;
 pub mod events;
 pub mod history;
 pub mod page;
 pub mod watch;
 
 mod access;
-mod actions;
 mod metrics;
+mod openapi;
 mod problem;
 mod rows;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 pub use axum::http::Extensions;
@@ -45,6 +49,7 @@ use levada::Node;
 use levada_gateway::Registry;
 use tokio::task::JoinSet;
 
+use actions::Publishing;
 use events::Log;
 use history::History;
 use watch::Watches;
@@ -68,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) history: History,
     pub(crate) watches: Watches,
     pub(crate) peer: Peer,
+    pub(crate) publishing: OnceLock<Arc<dyn Publishing>>,
 }
 
 impl Api {
@@ -81,6 +87,7 @@ impl Api {
             node,
             registry,
             peer,
+            publishing: OnceLock::new(),
         });
         let mut tasks = JoinSet::new();
         // From now on, whenever the task first runs.
@@ -93,6 +100,11 @@ impl Api {
         }
     }
 
+    /// Lets the API publish streams, by the program around the node. The first that is given stays.
+    pub fn publish_by(&self, publishing: Arc<dyn Publishing>) {
+        let _ = self.shared.publishing.set(publishing);
+    }
+
     /// Puts a note among the events, of the kind `note`: what the program around the node has to say, for people.
     pub fn note(&self, text: impl Into<String>) {
         self.shared.log.note(text.into());
@@ -102,12 +114,18 @@ impl Api {
     pub fn router(&self) -> Router {
         let api = Router::new()
             .route("/api/v1", get(rows::index))
+            .route("/api/v1/openapi.json", get(openapi::serve))
             .route("/api/v1/node", get(rows::node))
             .route("/api/v1/sessions/{id}", delete(actions::kick))
+            .route("/api/v1/streams", get(rows::streams).post(actions::publish))
+            .route("/api/v1/streams/{*name}", delete(actions::take_back))
+            .route("/api/v1/links", get(rows::links).post(actions::connect))
+            .route("/api/v1/links/{link}", delete(actions::disconnect))
             .route("/api/v1/leave", post(actions::leave))
             .route("/api/v1/watch", get(watch::serve))
             .route("/api/v1/events", get(events::serve))
             .route("/api/v1/history", get(history::serve))
+            .route("/api/v1/trace/{*name}", get(rows::trace))
             .route("/api/v1/{table}", get(rows::table))
             .route("/metrics", get(metrics::serve));
         let shared = &self.shared;

@@ -4,21 +4,23 @@
 //! alone, so a path, `watch` and the index know the same ones.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use levada::view::{
-    CounterRow, FlowRow, LinkRow, MemberRow, NodeRow, RouteRow, StreamRow, VERSION,
+    CounterRow, FlowRow, LinkRow, MapRow, MemberRow, NodeRow, RouteRow, StreamRow, VERSION,
 };
-use levada::{Node, Stopped};
+use levada::{Node, Stopped, StreamName, TraceError};
 use levada_gateway::Registry;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Shared;
 use crate::problem::Problem;
+use crate::watch::LOOK_EVERY;
 
 /// A table of the API: those of the node, and the gateways' sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,10 +33,11 @@ pub(crate) enum Table {
     Counters,
     Site,
     Sessions,
+    Map,
 }
 
 impl Table {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Streams,
         Self::Nodes,
         Self::Links,
@@ -43,6 +46,7 @@ impl Table {
         Self::Counters,
         Self::Site,
         Self::Sessions,
+        Self::Map,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -55,6 +59,15 @@ impl Table {
             Self::Counters => "counters",
             Self::Site => "site",
             Self::Sessions => "sessions",
+            Self::Map => "map",
+        }
+    }
+
+    /// How often it is looked at while it is watched: other nodes are asked for the map.
+    pub(crate) const fn look_every(self) -> Duration {
+        match self {
+            Self::Map => Duration::from_secs(3),
+            _ => LOOK_EVERY,
         }
     }
 
@@ -77,7 +90,7 @@ impl Table {
             Self::Flows => &["flow"],
             Self::Routes => &["origin"],
             Self::Counters => &["name", "reason"],
-            Self::Sessions => &["id"],
+            Self::Sessions | Self::Map => &["id"],
         };
         let parts = fields.iter().map(|field| match &row[field] {
             Value::String(text) => text.clone(),
@@ -102,6 +115,7 @@ impl Table {
             Self::Counters => values(node.rows::<CounterRow>().await?),
             Self::Site => values(node.rows::<MemberRow>().await?),
             Self::Sessions => values(registry.rows()),
+            Self::Map => values(node.rows::<MapRow>().await?),
         })
     }
 }
@@ -125,8 +139,45 @@ pub(crate) async fn table(
         let detail = format!("there is no such table: there are {}", Table::names());
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     };
+    answer(&shared, table).await
+}
+
+/// The table of a path that has an action, too.
+pub(crate) async fn streams(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+    answer(&shared, Table::Streams).await
+}
+
+/// The same.
+pub(crate) async fn links(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+    answer(&shared, Table::Links).await
+}
+
+async fn answer(shared: &Shared, table: Table) -> Result<Response, Problem> {
     let rows = table.rows(&shared.node, &shared.registry).await?;
     let version = VERSION;
+    Ok(Json(Body { version, rows }).into_response())
+}
+
+pub(crate) async fn trace(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let name: StreamName = name.parse().map_err(|why| {
+        let detail = format!("this is no name of a stream: {why}");
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    })?;
+    let rows = shared
+        .node
+        .trace(&name)
+        .await
+        .map_err(|error| match error {
+            TraceError::NotHere { .. } => Problem::new(
+                StatusCode::NOT_FOUND,
+                "the stream does not flow here: play it at this node, then its way can be shown",
+            ),
+            _ => Stopped.into(),
+        })?;
+    let (version, rows) = (VERSION, values(rows));
     Ok(Json(Body { version, rows }).into_response())
 }
 
@@ -143,11 +194,13 @@ pub(crate) async fn index() -> Json<Value> {
     Json(json!({
         "version": VERSION,
         "levada": env!("CARGO_PKG_VERSION"),
+        "openapi": "/api/v1/openapi.json",
         "node": "/api/v1/node",
         "tables": tables,
         "watch": format!("/api/v1/watch?tables={}", Table::names().replace(' ', "")),
         "events": "/api/v1/events",
         "history": "/api/v1/history",
+        "trace": "/api/v1/trace/NAME",
         "metrics": "/metrics",
     }))
 }

@@ -35,7 +35,7 @@ use crate::events::KEEP_ALIVE;
 use crate::problem::Problem;
 use crate::rows::Table;
 
-/// How often a watched table is looked at.
+/// How often a watched table is looked at; the map less often.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Watchers of one table at once.
 pub const WATCHERS_MAX: usize = 64;
@@ -188,7 +188,7 @@ impl Watches {
 /// Looks at a table while somebody watches it and the node lives.
 async fn look(watched: Arc<Watched>, node: Node, registry: Registry) {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(watched.table.look_every()).await;
         {
             let mut known = watched.known();
             if known.deltas.receiver_count() == 0 {
