@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use levada::view::{CounterRow, FlowRow, LinkRow, MemberRow, NodeRow, StreamRow};
+use levada::view::{CounterRow, FlowRow, LinkRow, MapRow, MemberRow, NodeRow, StreamRow};
 
 pub(crate) mod bench;
 pub(crate) mod check;
@@ -14,9 +14,12 @@ pub(crate) mod leave;
 pub(crate) mod outputs;
 pub(crate) mod play;
 pub(crate) mod publish;
+pub(crate) mod reference;
 pub(crate) mod run;
 pub(crate) mod sessions;
 pub(crate) mod sim;
+pub(crate) mod top;
+pub(crate) mod trace;
 pub(crate) mod user;
 pub(crate) mod views;
 
@@ -43,6 +46,15 @@ pub(crate) enum Command {
     Flows(views::Args),
     /// Show the site of a running node: who is on its LAN, who is hub, and why
     Site(views::Args),
+    /// Show the network around a running node: each node that answers, hop by hop
+    Map(views::Args),
+    /// Show the way of a stream to a running node: each hop with its latency, loss and repairs
+    Trace(trace::Args),
+    /// Watch a running node in a terminal: streams, links, trees, events
+    Top(top::Args),
+    /// Print a generated chapter of the book
+    #[command(subcommand, hide = true)]
+    Reference(reference::Chapter),
     /// Show what a running node counted: packets, drops by reason, sends
     Counters(views::Args),
     /// Show who plays and publishes by the gateways of a running node, and end a session
@@ -99,6 +111,10 @@ fn on_runtime(command: Command, debug: bool) -> anyhow::Result<ExitCode> {
             Command::Links(args) => views::execute::<LinkRow>(args, shutdown, debug).await,
             Command::Flows(args) => views::execute::<FlowRow>(args, shutdown, debug).await,
             Command::Site(args) => views::execute::<MemberRow>(args, shutdown, debug).await,
+            Command::Map(args) => views::execute::<MapRow>(args, shutdown, debug).await,
+            Command::Trace(args) => trace::execute(args, shutdown, debug).await,
+            Command::Top(args) => top::execute(args, shutdown, debug).await,
+            Command::Reference(chapter) => reference::execute(chapter, debug).await,
             Command::Counters(args) => views::execute::<CounterRow>(args, shutdown, debug).await,
             Command::Sessions(args) => sessions::execute(args, shutdown, debug).await,
             Command::Outputs(args) => outputs::execute(args, shutdown, debug).await,

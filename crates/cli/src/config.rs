@@ -32,7 +32,7 @@ use serde::Deserialize;
 use crate::units::{bitrate, duration};
 
 /// The keys of this file, after those of the library.
-pub(crate) const KEYS: [&str; 15] = [
+pub(crate) const KEYS: [&str; 16] = [
     "gateway_only",
     "rtsp",
     "rtsps",
@@ -41,6 +41,7 @@ pub(crate) const KEYS: [&str; 15] = [
     "http",
     "gateways",
     "gui",
+    "media_dir",
     "publish",
     "pull",
     "pull_allow",
@@ -89,6 +90,7 @@ pub(crate) struct RawProgram {
     pub(crate) http: Option<String>,
     pub(crate) gateways: Option<bool>,
     pub(crate) gui: Option<bool>,
+    pub(crate) media_dir: Option<PathBuf>,
     pub(crate) publish: Option<Vec<RawPublish>>,
     pub(crate) pull: Option<Vec<RawPull>>,
     pub(crate) pull_allow: Option<Vec<String>>,
@@ -165,6 +167,8 @@ pub(crate) struct Program {
     pub(crate) http: Option<SocketAddr>,
     /// Whether HTTP has the page that shows the node.
     pub(crate) has_gui: bool,
+    /// Below it lies what the API may publish; nothing if none.
+    pub(crate) media_dir: Option<PathBuf>,
     pub(crate) publish: Vec<Request>,
     pub(crate) pull: BTreeMap<StreamName, pull::Spec>,
     /// Those that are pulled by HLS.
@@ -241,6 +245,7 @@ impl RawProgram {
             http: self.http.or(weaker.http),
             gateways: self.gateways.or(weaker.gateways),
             gui: self.gui.or(weaker.gui),
+            media_dir: self.media_dir.or(weaker.media_dir),
             publish: self.publish.or(weaker.publish),
             pull: self.pull.or(weaker.pull),
             pull_allow: self.pull_allow.or(weaker.pull_allow),
@@ -335,6 +340,7 @@ impl RawProgram {
             certificate,
             http: has_gateways.then_some(http),
             has_gui: self.gui.unwrap_or(true),
+            media_dir: self.media_dir,
             publish,
             pull,
             pull_hls,
@@ -354,7 +360,8 @@ impl Program {
         let tls = (self.certificate != other.certificate).then_some("certificate");
         let http = (self.http != other.http).then_some("http");
         let gui = (self.has_gui != other.has_gui).then_some("gui");
-        let all = [only, rtsp, rtsps, tls, http, gui];
+        let media = (self.media_dir != other.media_dir).then_some("media_dir");
+        let all = [only, rtsp, rtsps, tls, http, gui, media];
         all.into_iter().flatten().collect()
     }
 }

@@ -5,9 +5,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use levada::Node;
+use levada_api::actions::Publishing;
 use levada_api::{Api, Extensions};
 use levada_gateway::{Kit, Tls, UsersError};
 use levada_gateway_http as http;
@@ -183,6 +185,13 @@ impl Gateways {
         let ended = ended + self.hls_pulls.set(program.pull_hls.clone());
         let ended = ended + self.outputs.set(program.output.clone());
         Ok(ended + self.pulls.set(program.pull.clone()))
+    }
+
+    /// Lets the API publish, if there is one.
+    pub(crate) fn publish_by(&self, publishing: Arc<dyn Publishing>) {
+        if let Some(api) = &self.api {
+            api.publish_by(publishing);
+        }
     }
 
     /// Puts a note among the events of the page, if there is one.

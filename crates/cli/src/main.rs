@@ -7,7 +7,7 @@
 //! | `config` | what stands in a configuration file above the library |
 //! | `reload` | when the configuration is to be read again |
 //! | `gateways`, `sessions`, `outputs` | the gateways of a node, who uses them, and what they send out |
-//! | `broadcast` | how sources are published |
+//! | `broadcast`, `orders` | how sources are published; those that the API publishes |
 //! | `sink/` | where a played stream goes: files, standard output, players |
 //! | `say`, `table`, `units` | what is said, how quantities are printed and read |
 //! | `logging`, `shutdown` | logs to standard error; Ctrl-C |
@@ -29,6 +29,7 @@ mod config;
 mod gateways;
 mod home;
 mod logging;
+mod orders;
 mod outputs;
 mod reload;
 mod say;

@@ -18,6 +18,7 @@ use crate::config::{self, Program, RawProgram, RawPublish};
 use crate::gateways::{GatewayArgs, Gateways};
 use crate::home;
 use crate::logging::{self, Level};
+use crate::orders::Orders;
 use crate::reload::{Due, Reload};
 use crate::say;
 use crate::shutdown::Shutdown;
@@ -109,8 +110,11 @@ pub(crate) async fn execute(
         }
     }
     broadcasts.watch(&mut opening);
+    let (mut orders, desk) = Orders::new(program.media_dir.clone());
+    gateways.publish_by(desk);
     loop {
         tokio::select! {
+            step = orders.next() => orders.take(step, &mut broadcasts).await,
             Some(news) = broadcasts.next() => on_news(news),
             due = reload.due() => match due {
                 Due::Reload => {

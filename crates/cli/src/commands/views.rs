@@ -1,4 +1,4 @@
-//! `levada streams | nodes | links | flows | site | counters`: what a running node sees, as tables or as JSON.
+//! `levada streams | nodes | links | flows | site | map | counters`: what a running node sees, as tables or as JSON.
 //!
 //! Not the rows, which the library makes. Invariant: JSON has everything a row has, in one line each time.
 
@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use levada::view::{
-    Admission, CounterRow, FlowRow, LinkRow, MemberRow, Mode, NodeRole, NodeRow, Ratio, Reception,
-    Row, StreamRow,
+    Admission, CounterRow, FlowRow, LinkRow, MapRow, MemberRow, Mode, NodeRole, NodeRow, Ratio,
+    Reception, Row, StreamRow,
 };
 use levada::{LinkIndex, PacketSize};
 use tokio::time::MissedTickBehavior;
@@ -166,8 +166,51 @@ fn packet_size(size: PacketSize, is_proven: bool) -> String {
     format!("{} B{}", size.bytes(), if is_proven { "" } else { "?" })
 }
 
-fn percent(ratio: Ratio) -> String {
+pub(crate) fn percent(ratio: Ratio) -> String {
     format!("{}.{}%", ratio.permille / 10, ratio.permille % 10)
+}
+
+impl Shown for MapRow {
+    const NONE: &str = "this node is not on a map";
+
+    fn table(rows: &[Self]) -> Table {
+        let mut table = Table::new(&[
+            ("NODE", Align::Left),
+            ("NAME", Align::Left),
+            ("HOPS", Align::Right),
+            ("VIA", Align::Left),
+            ("ROLE", Align::Left),
+            ("LINKS", Align::Right),
+            ("STREAMS", Align::Right),
+            ("FLOWING", Align::Left),
+            ("CAUSE", Align::Left),
+        ]);
+        let name_of = |id| {
+            let known = rows.iter().find(|row| row.id == id);
+            known.map_or_else(String::new, |row| row.name.clone())
+        };
+        for row in rows {
+            let role = match (row.is_hub, row.is_relay) {
+                (true, _) => "hub",
+                (_, true) => "relay",
+                _ => "-",
+            };
+            let flowing: Vec<_> = row.flows.iter().map(|flow| flow.name.as_str()).collect();
+            table.row([
+                row.id.short(),
+                row.name.clone(),
+                row.hops.to_string(),
+                or_dash(row.via.map(name_of)),
+                role.to_owned(),
+                row.links_total.to_string(),
+                row.streams_total.to_string(),
+                or_dash((!flowing.is_empty()).then(|| flowing.join(", "))),
+                row.cause.clone().unwrap_or_default(),
+            ]);
+        }
+        table.hide_silent(&["CAUSE"]);
+        table
+    }
 }
 
 impl Shown for FlowRow {
