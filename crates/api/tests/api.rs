@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,6 +14,7 @@ use axum::response::Response;
 use futures_core::Stream;
 use levada::{Description, Node, PublishOptions, StreamName, Track, TrackId, TrackKind};
 use levada_api::Api;
+use levada_api::actions::{Order, Pending, Publishing};
 use levada_api::watch::WATCHERS_MAX;
 use levada_gateway::session::About;
 use levada_gateway::{Registry, Role, Transport};
@@ -27,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct House {
     node: Node,
     registry: Registry,
-    _api: Api,
+    api: Api,
     router: Router,
 }
 
@@ -43,9 +45,21 @@ impl House {
         Self {
             node,
             registry,
-            _api: api,
+            api,
             router,
         }
+    }
+
+    /// Sends JSON.
+    async fn send(&self, path: &str, body: &str) -> Response {
+        let request = Request::builder().method(Method::POST).uri(path);
+        let request = request
+            .header("host", "localhost:8080")
+            .header("content-type", "application/json");
+        let mut request = request.body(Body::from(body.to_owned())).unwrap();
+        let here: SocketAddr = HERE.parse().unwrap();
+        request.extensions_mut().insert(here);
+        self.router.clone().call(request).await.unwrap()
     }
 
     async fn ask(
@@ -155,6 +169,7 @@ async fn what_is_not_there_is_a_problem_that_says_what_is() {
     for (path, word) in [
         ("/api/v1/stream", "streams, nodes, links"),
         ("/api/v1/watch?tables=stream", "streams, nodes, links"),
+        ("/api/v1/trace/no/such", "does not flow here"),
         ("/ui/nothing.js", "the page"),
     ] {
         let answer = house.get(path).await;
@@ -169,6 +184,96 @@ async fn what_is_not_there_is_a_problem_that_says_what_is() {
     }
     let answer = house.get("/api/v1/watch").await;
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+}
+
+/// Whether a value is of the type that a schema says.
+fn is_of(value: &Value, schema: &Value) -> bool {
+    let is = |kind: &str| match kind {
+        "string" => value.is_string(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "null" => value.is_null(),
+        other => panic!("a schema says {other}"),
+    };
+    match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().any(|kind| is(kind.as_str().unwrap())),
+        kind => is(kind.as_str().unwrap()),
+    }
+}
+
+#[tokio::test]
+async fn rows_are_what_the_openapi_document_says() {
+    let house = House::new().await;
+    let _publisher = house.publish("lobby/cam").await;
+    let session = house.registry.begin(About {
+        role: Role::Play,
+        stream: "lobby/cam".parse().unwrap(),
+        protocol: "rtsp",
+        transport: Transport::Tcp,
+        user: None,
+        remote: HERE.parse().unwrap(),
+        agent: String::new(),
+    });
+    let other = Node::builder().temporary_state().lanes(1);
+    let other = other.listen(([127, 0, 0, 1], 0).into());
+    let other = other.join(house.node.local_addr().to_string());
+    let _other = other.start().await.unwrap();
+    let links = async || {
+        while house.json("/api/v1/links").await["rows"] == serde_json::json!([]) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, links()).await.unwrap();
+
+    let document = house.json("/api/v1/openapi.json").await;
+
+    assert_eq!(document["openapi"], "3.1.0");
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    for (table, schema) in schemas {
+        let rows = house.json(&format!("/api/v1/{table}")).await;
+        let rows = rows["rows"].as_array().unwrap();
+        // A node that listens on the loopback interface alone forms no site.
+        assert_eq!(rows.is_empty(), table == "site", "{table}");
+        for row in rows {
+            for (name, schema) in schema["properties"].as_object().unwrap() {
+                assert!(is_of(&row[name], schema), "{table}.{name}: {row}");
+                assert!(row.get(name).is_some(), "{table}.{name} is missing: {row}");
+            }
+        }
+    }
+    drop(session);
+}
+
+#[tokio::test]
+async fn the_paths_of_the_openapi_document_are_those_that_there_are() {
+    let house = House::new().await;
+    let document = house.json("/api/v1/openapi.json").await;
+
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            if path == "/api/v1/leave" {
+                continue;
+            }
+            let path = path
+                .replace("{name}", "no/such")
+                .replace("{id}", "77")
+                .replace("{link}", "77");
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let answer = house.ask(method, &path, &[], HERE).await;
+            // What is not there at all has no problem of its own, and another method is 405.
+            let is_known = answer.status() != StatusCode::METHOD_NOT_ALLOWED
+                && (answer.status() != StatusCode::NOT_FOUND
+                    || answer.headers()["content-type"] == "application/problem+json");
+            assert!(is_known, "{path}: {}", answer.status());
+        }
+    }
+    let index = house.json("/api/v1").await;
+    for table in index["tables"].as_array().unwrap() {
+        let path = table.as_str().unwrap();
+        assert!(document["paths"].get(path).is_some(), "{path}");
+    }
 }
 
 #[tokio::test]
@@ -332,6 +437,101 @@ async fn a_session_is_ended_by_its_number() {
 
     assert_eq!(kicked.status(), StatusCode::NO_CONTENT);
     for path in [&*path, "/api/v1/sessions/none"] {
+        let again = house.ask(Method::DELETE, path, &[], HERE).await;
+        assert_eq!(again.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+/// A program around the node that publishes one name only.
+#[derive(Debug)]
+struct OneName;
+
+impl Publishing for OneName {
+    fn publish(&self, order: Order) -> Pending<Result<(), String>> {
+        let is_it = order.name == "cam" && order.source == "test" && !order.r#loop;
+        Box::pin(async move { is_it.then_some(()).ok_or_else(|| "no such file".to_owned()) })
+    }
+
+    fn take_back(&self, name: StreamName) -> Pending<Result<(), String>> {
+        let is_it = name.as_str() == "lobby/cam";
+        Box::pin(async move {
+            is_it
+                .then_some(())
+                .ok_or_else(|| "not from here".to_owned())
+        })
+    }
+}
+
+#[tokio::test]
+async fn streams_are_published_by_the_program_and_refused_in_its_words() {
+    let house = House::new().await;
+    let order = r#"{"name":"cam","source":"test"}"#;
+
+    let before = house.send("/api/v1/streams", order).await;
+    house.api.publish_by(Arc::new(OneName));
+    let published = house.send("/api/v1/streams", order).await;
+    let other = r#"{"name":"cam","source":"none.ts"}"#;
+    let refused = house.send("/api/v1/streams", other).await;
+    let nonsense = house.send("/api/v1/streams", r#"{"nmae":"cam"}"#).await;
+    let delete = async |path: &str| house.ask(Method::DELETE, path, &[], HERE).await;
+    let gone = delete("/api/v1/streams/lobby/cam").await;
+    let foreign = delete("/api/v1/streams/cam").await;
+
+    assert_eq!(before.status(), StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(published.status(), StatusCode::CREATED);
+    for (answer, words) in [
+        (refused, "no such file"),
+        (nonsense, "\"source\""),
+        (foreign, "not from here"),
+    ] {
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        let problem = json(answer).await;
+        assert!(
+            problem["detail"].as_str().unwrap().contains(words),
+            "{problem}"
+        );
+    }
+    assert_eq!(gone.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn a_neighbour_is_connected_and_disconnected_and_stays_so() {
+    let (house, other) = (House::new().await, House::new().await);
+    let address = other.node.local_addr();
+    let row = async |is_there: bool| {
+        let look = async {
+            loop {
+                let links = house.json("/api/v1/links").await;
+                let up = links["rows"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .find(|row| row["state"] == "up");
+                if up.is_some() == is_there {
+                    return up.cloned();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, look).await.unwrap()
+    };
+
+    let body = format!(r#"{{"address":"{address}"}}"#);
+    let connected = house.send("/api/v1/links", &body).await;
+    let link = row(true).await.unwrap()["link"].clone();
+    let path = format!("/api/v1/links/{link}");
+    let disconnected = house.ask(Method::DELETE, &path, &[], HERE).await;
+    row(false).await;
+    let refused = house.send("/api/v1/links", r#"{"address":"a b:c"}"#).await;
+
+    assert_eq!(connected.status(), StatusCode::ACCEPTED);
+    assert_eq!(disconnected.status(), StatusCode::NO_CONTENT);
+    assert_eq!(
+        house.json("/api/v1/links").await["rows"],
+        serde_json::json!([])
+    );
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    for path in [&*path, "/api/v1/links/none"] {
         let again = house.ask(Method::DELETE, path, &[], HERE).await;
         assert_eq!(again.status(), StatusCode::NOT_FOUND, "{path}");
     }

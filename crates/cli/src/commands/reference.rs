@@ -1,7 +1,7 @@
 //! `levada reference commands|configuration|metrics`: the generated chapters of the book, as Markdown.
 //!
-//! Not for users, who read the book. Called by whoever writes the chapters. Invariant: what is printed follows from this
-//! program alone, not from the machine that it runs on.
+//! Not for users, who read the book. Called by whoever writes the chapters. Invariant: what is printed follows from
+//! this program alone, not from the machine that it runs on.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
