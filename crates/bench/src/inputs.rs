@@ -190,7 +190,7 @@ pub fn measure(size: Size, rounds: Rounds) -> anyhow::Result<Vec<Report>> {
 }
 
 /// Gives one input of each kind but `second` to a node of that size, the other of its kind, through
-/// [`world::under_profile`]: for a profiler that counts what that function does. Says the kind of each call of it.
+/// `world::under_profile`: for a profiler that counts what that function does. Says the kind of each call of it.
 ///
 /// # Errors
 ///
