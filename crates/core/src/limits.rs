@@ -42,6 +42,9 @@ pub const OWN_LATENESS: Duration = Duration::from_millis(50);
 /// Between pings while a flow uses the link. Also in docs/wire.md 8.2.
 pub const PING_ACTIVE: Duration = Duration::from_millis(100);
 
+/// Between pings while a flow uses the link and its peer is suspect. Also in docs/wire.md 8.2.
+pub const PING_SUSPECT: Duration = Duration::from_millis(25);
+
 /// Between pings otherwise. Also in docs/wire.md 8.2.
 pub const PING_IDLE: Duration = Duration::from_secs(1);
 
@@ -60,8 +63,8 @@ pub const SUSPECT_LATE: Duration = Duration::from_millis(50);
 /// for longer than [`PING_ANSWER`].
 pub const SUSPECT_IDLE: Duration = Duration::from_millis(2_500);
 
-/// Silence after which a peer is dead, while a flow uses the link: four pings unanswered; where that is longer, a round
-/// trip, four times its deviation, and [`DEAD_LATE`].
+/// Silence after which a peer is dead, while a flow uses the link: a dozen pings unanswered, most of them quick; where
+/// that is longer, a round trip, four times its deviation, and [`DEAD_LATE`].
 pub const DEAD_ACTIVE: Duration = Duration::from_millis(400);
 
 /// The pongs to three quick pings are lost before a peer that is far away is dead.

@@ -8,7 +8,11 @@
 //! ```text
 //!  idle:   ping ·· pong ───────── 1 s ───────── ping ·· pong ──────────── 1 s ────
 //!          ping ── 400 ms, no pong ── ping 100 ms ping 100 ms ping ·· pong ── 1 s ──
+//!  active: ping ── 100 ms ── ping ── silent for 150 ms ── ping 25 ms ping 25 ms ping ·· pong ── 100 ms ──
 //! ```
+//!
+//! A peer that is suspect while a flow uses the link is pinged quickly: where a tenth is lost each way, four pings of
+//! either side and their answers are lost together once in some days, and with a dozen more of them never.
 //!
 //! What is waited for grows with the round trip and with how uneven it is (RFC 6298): what is on its way is not
 //! silence.
@@ -28,7 +32,7 @@ use super::pressure::{Floor, Pressure, Window};
 use crate::chance::jittered;
 use crate::limits::{
     DEAD_ACTIVE, DEAD_IDLE, DEAD_LATE, LOSS_WINDOW, PING_ACTIVE, PING_ANSWER, PING_IDLE,
-    SUSPECT_ACTIVE, SUSPECT_IDLE, SUSPECT_LATE, TRIP_UNKNOWN,
+    PING_SUSPECT, SUSPECT_ACTIVE, SUSPECT_IDLE, SUSPECT_LATE, TRIP_UNKNOWN,
 };
 use crate::view::LinkState;
 
@@ -180,7 +184,11 @@ impl Liveness {
         if silence >= self.dead_after() {
             return Reachability::Dead;
         }
+        let was_suspect = self.suspect;
         self.suspect = silence >= self.suspect_after();
+        if self.suspect && self.active && !was_suspect {
+            self.ping_at = self.ping_at.min(now);
+        }
         if self.suspect {
             Reachability::Suspect
         } else {
@@ -193,7 +201,9 @@ impl Liveness {
             return None;
         }
         self.idle_ping_at = now + jittered(PING_IDLE, rng);
-        self.ping_at = if self.active || self.is_waiting {
+        self.ping_at = if self.active && self.suspect {
+            now + jittered(PING_SUSPECT, rng)
+        } else if self.active || self.is_waiting {
             now + jittered(PING_ACTIVE, rng)
         } else {
             now + self.answer_after()

@@ -417,6 +417,32 @@ fn an_idle_link_is_pinged_quickly_from_a_missing_pong_to_the_next_one() {
     assert!(pings(|_| true) <= 7);
 }
 
+#[test]
+fn a_suspect_of_a_used_link_is_pinged_quickly_until_something_is_heard_of_it() {
+    // What is sent in 140 ms, if the peer is heard so many milliseconds after they began, or not at all.
+    let pings_if = |heard: Option<u64>| {
+        let mut links = up_at(0);
+        let active = true;
+        links.handle_input(at(0), Input::Active { link: LINK, active });
+        pings_of_40_steps(&mut links, |_| true);
+        sleep_until(&mut links, at(4_140));
+        let mut count = 0;
+        if let Some(after) = heard {
+            count += pings(&sleep_until(&mut links, at(4_140 + after))).len();
+            links.handle_input(at(4_140 + after), ping(LINK));
+        }
+        count + pings(&sleep_until(&mut links, at(4_280))).len()
+    };
+
+    let (silent, heard, heard_late) = (pings_if(None), pings_if(Some(1)), pings_if(Some(60)));
+
+    let counts = [heard, heard_late, silent];
+    assert!(
+        heard + 2 <= heard_late && heard_late + 2 <= silent,
+        "{counts:?}"
+    );
+}
+
 /// Counts what is sent in four seconds; the peer speaks every 100 ms, and answers the pings of the steps that `answers`
 /// says yes to.
 fn pings_of_40_steps(links: &mut Links, answers: impl Fn(u64) -> bool) -> usize {
