@@ -77,12 +77,17 @@ fn over_two_ways_ten_kills_on_a_clean_wire_are_not_noticed() {
     }
 }
 
+/// While another parent is asked one way is left, and 200 ms have room for three tries on it: one packet of a hundred
+/// thousand is lost then, as in two of 24 seeds (decision 0036). The control over one way is below.
 #[test]
-fn over_two_ways_that_lose_five_of_a_hundred_ten_kills_cost_no_frame_at_200_ms() {
-    for seed in 1..=5 {
-        // Who plays 200 ms behind a way of 40 ms never stands still.
-        let report = passes(&killed(2, "5%", "200ms", "240ms"), seed);
+fn over_two_ways_that_lose_five_of_a_hundred_ten_kills_cost_hardly_a_packet_at_200_ms() {
+    // Who plays 200 ms behind a way of 40 ms never stands still.
+    let text = killed(2, "5%", "200ms", "240ms");
+    let outcomes: Vec<_> = (1..=5).map(|seed| outcome(&text, seed)).collect();
+    let whole = outcomes.iter().flatten();
 
+    assert!(whole.clone().count() >= 4, "{outcomes:?}");
+    for report in whole {
         assert!(report.frames_delivered > 4_000, "{report}");
     }
 }

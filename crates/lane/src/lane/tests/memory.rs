@@ -17,8 +17,8 @@ use levada_heap::held_bytes;
 const FLOWS: u64 = 1_000;
 /// Less than half of what is made.
 const CACHE_BYTES: usize = 8 << 20;
-/// Beside the caches: windows, keys, what repair remembers, and the link of its egress.
-const PER_FLOW: usize = 8 << 10;
+/// Beside the caches: windows, keys, what repair remembers, two upstreams, and the link and pace of its egress.
+const PER_FLOW: usize = (8 << 10) + 256;
 const UPSTREAM: LinkIndex = LinkIndex(5_000);
 const PICTURES: u64 = 24;
 
