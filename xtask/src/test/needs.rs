@@ -93,6 +93,12 @@ const NEEDS: &[Need] = &[
     },
     #[cfg(target_os = "linux")]
     Need {
+        program: "vlc:services_discovery/libsap_plugin.so",
+        package: "vlc-plugin-base",
+        why: "VLC's SAP, and what it plays with",
+    },
+    #[cfg(target_os = "linux")]
+    Need {
         program: "gi:Gst",
         package: "python3-gi",
         why: "GStreamer for Python",
@@ -158,6 +164,14 @@ fn is_there(program: &str) -> bool {
         let text = format!("import gi; gi.require_version('{library}', '1.0')");
         look.args(["-c", &text]).stderr(Stdio::null());
         look
+    } else if let Some(plugin) = program.strip_prefix("vlc:") {
+        // By architecture: /usr/lib/x86_64-linux-gnu/vlc/plugins on a PC.
+        let of = |folder: std::fs::DirEntry| folder.path().join("vlc/plugins").join(plugin);
+        let mut folders = std::fs::read_dir("/usr/lib")
+            .into_iter()
+            .flatten()
+            .flatten();
+        return folders.any(|folder| of(folder).is_file());
     } else {
         return find(program).is_some();
     };
