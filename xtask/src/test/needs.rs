@@ -85,6 +85,11 @@ const NEEDS: &[Need] = &[
         package: "gstreamer1.0-libav",
         why: "its decoders",
     },
+    Need {
+        program: "openssl",
+        package: "openssl",
+        why: "a client of RTSP by TLS that is not ours",
+    },
     #[cfg(target_os = "linux")]
     Need {
         program: "cvlc",
