@@ -127,8 +127,9 @@ fn growth(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTre
     grown.filter(|(_, growth)| *growth > 0).collect()
 }
 
-/// What a node's links lose for longer than one window of their loss. One datagram that seems lost in one window only,
-/// since a ping of one lane overtook it on another, is no loss: what is lost shows in the figures as well.
+/// What a node's links lose for longer than one window of their loss. Now and then a good link seems to lose a datagram
+/// in one window while nothing is asked for again; likely because lanes count while another one pings. What is really
+/// lost shows in the figures as well.
 fn losses(node: &Node) -> Vec<(f64, f64)> {
     let look = || -> Vec<(f64, f64)> {
         let links = node.view("links").unwrap();
