@@ -1,4 +1,4 @@
-//! The book is held to the program: its commands are understood.
+//! The book is held to the program: its commands are understood, its references are what the program says.
 //!
 //! Not whether they do what the book says, which the tests of each command are for.
 
@@ -73,6 +73,22 @@ fn each_command_of_the_book_and_of_the_readme_is_understood() {
         }
     }
     assert!(count > 30, "{count} commands were found");
+}
+
+#[test]
+fn the_references_are_what_the_program_says() {
+    let home = Home::new();
+
+    for chapter in ["commands", "configuration", "metrics"] {
+        let said = home.run(&["reference", chapter]);
+        assert!(said.status.success(), "{said:?}");
+        let path = book().join(format!("reference/{chapter}.md"));
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            said.output == written,
+            "write it anew: levada reference {chapter} > docs/book/src/reference/{chapter}.md"
+        );
+    }
 }
 
 #[test]
